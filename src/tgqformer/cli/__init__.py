@@ -1,0 +1,42 @@
+"""The one command: `tgq`. One file per group of commands; this one puts them together."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version as installed_version
+
+import typer
+
+from tgqformer.cli import catalog, pairs
+from tgqformer.errors import TgqError
+from tgqformer.progress import console
+
+app = typer.Typer(
+    name="tgq",
+    help="Turn a shop's catalogue and click logs into item embeddings that look past promo stickers and clutter.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.add_typer(catalog.app, name="catalog")
+app.add_typer(pairs.app, name="pairs")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"tgqformer {installed_version('tgqformer')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version and leave.")) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; errors a user can mend are printed without a traceback."""
+    try:
+        app()
+    except TgqError as error:
+        console.print(f"[bold red]error:[/] {error}", highlight=False)
+        sys.exit(2)

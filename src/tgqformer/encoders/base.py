@@ -1,0 +1,94 @@
+"""The seam of the frozen encoders: what a vision encoder and a text encoder must offer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from PIL.Image import Image
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class VisualFeatures:
+    """What a vision encoder sees in B pictures.
+
+    tokens (Tensor): [B, P, Dv], row-major over the grid.
+    vector (Tensor): [B, Dg], the global vector.
+    """
+
+    tokens: Tensor
+    vector: Tensor
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """What a text encoder reads in B texts.
+
+    tokens (Tensor): [B, T, Dt].
+    mask (Tensor): bool [B, T], True where a token is real; an empty text has no real token.
+    vector (Tensor): [B, Dt], the pooled text (zeros for an empty text).
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    vector: Tensor
+
+
+class VisionEncoder(Protocol):
+    """A frozen picture encoder.
+
+    `fingerprint` changes whenever weights, preprocessing, levels or precision change: it keys the token cache.
+    `grid` is (rows, columns) of the P tokens; `width` is Dv; `vector_width` is Dg.
+    """
+
+    name: str
+    fingerprint: str
+    grid: tuple[int, int]
+    width: int
+    vector_width: int
+
+    def preprocess(self, picture: Image) -> Tensor:
+        """Turn one RGB picture into a pixel tensor [3, h, w]; called from several threads."""
+        ...
+
+    def encode(self, pixels: Tensor) -> VisualFeatures:
+        """Encode pixels [B, 3, h, w]; deterministic, no gradient."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write all that `encoders.load_vision(folder)` needs: config, safetensors, preprocessing."""
+        ...
+
+
+class TextEncoder(Protocol):
+    """A frozen text encoder. `width` is Dt; `max_tokens` bounds T; `fingerprint` keys the cache."""
+
+    name: str
+    fingerprint: str
+    width: int
+    max_tokens: int
+
+    def encode(self, texts: Sequence[str]) -> TextFeatures:
+        """Encode B texts, padded to the longest of them; no gradient."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write all that `encoders.load_text(folder)` needs: config, safetensors, tokenizer."""
+        ...
+
+
+class JointSpace(Protocol):
+    """Projections of a joint image-text encoder (CLIP, Chinese-CLIP, SigLIP) into its shared space of width J."""
+
+    width: int
+
+    def pictures(self, features: VisualFeatures) -> tuple[Tensor, Tensor]:
+        """Project to (tokens [B, P, J], vector [B, J]), not normalised."""
+        ...
+
+    def texts(self, features: TextFeatures) -> Tensor:
+        """Project to [B, J], not normalised."""
+        ...
