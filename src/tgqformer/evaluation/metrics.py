@@ -1,0 +1,336 @@
+"""Full-pool retrieval metrics: exact, blocked, with ties averaged.
+
+Every query is scored against every item of the pool but itself; never is more than a block of the score matrix held.
+Items with the same score stand in no order, so each metric is its *expected value* over all orders of the tied items
+(McSherry and Najork, "Computing information retrieval performance measures efficiently in the presence of tied
+scores", ECIR 2008). Write a group of `t` tied items, `m` of them positives, with `a` items scored above it. Then
+
+* hit@K = 1 - C(t-m, n) / C(t, n) with n = clip(K - a, 0, t), for the best group that holds a positive
+  (hypergeometric: none of its m positives falls into the n places left);
+* MRR = sum over j of P(first positive at place j of the group) / (a + j), for the same group,
+  P(j) = m / (t - j + 1) * C(t-m, j-1) / C(t, j-1), negative hypergeometric, summed exactly;
+* recall@K = sum over positives of n / t, divided by the number of positives;
+* nDCG@K: each positive of a group gains the mean discount of the group's places, places past K giving 0; the ideal
+  has all positives on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tgqformer.errors import TgqError
+from tgqformer.progress import progress
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float64]
+Vectors: TypeAlias = "Tensor | npt.NDArray[np.floating]"
+
+TIE_TOLERANCE = 2e-6
+"""Scores nearer than this (times the query's norm times the largest norm of the pool) count as tied.
+
+Equal titles give equal vectors up to the last bits of the batch they were embedded in, and equal vectors give dot
+products that differ in the last bits between blocks of a matrix product; both are below 1e-6 in single precision.
+"""
+
+METRICS = ("hit@10", "hit@50", "hit@100", "mrr", "ndcg@10", "recall@10", "recall@100")
+"""The metrics that `score` gives, in the order of tables."""
+
+_BLOCK_SCORES = 1 << 24  # scores held at a time when no block is given: 64 MiB
+
+
+@dataclass(frozen=True)
+class Csr:
+    """Lists of pool positions, one per row: row i is `indices[indptr[i]:indptr[i + 1]]`.
+
+    indptr: int64 [rows + 1]. indices: int64 [entries].
+    """
+
+    indptr: Ints
+    indices: Ints
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def row(self, i: int) -> Ints:
+        """Give the positions of row i."""
+        return self.indices[self.indptr[i] : self.indptr[i + 1]]
+
+    def rows(self) -> Ints:
+        """Give the row of every entry, int64 [entries]."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.indptr))
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Query items and their positives, as positions in the pool.
+
+    query: int64 [Q], each once. positives: Csr of Q rows, none of them empty, none holding its query.
+    """
+
+    query: Ints
+    positives: Csr
+
+    def __post_init__(self) -> None:
+        if len(self.query) != len(self.positives):
+            raise TgqError(f"{len(self.query)} queries have {len(self.positives)} lists of positives; give one each")
+        if len(self.query) == 0:
+            raise TgqError("there is no query with a positive; give at least one pair of two different items")
+        if np.diff(self.positives.indptr).min() < 1:
+            raise TgqError("a query has no positive; leave such queries out")
+        if (self.positives.indices == self.query[self.positives.rows()]).any():
+            raise TgqError("a query is its own positive; leave such pairs out")
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    @classmethod
+    def from_pairs(cls, a: npt.ArrayLike, b: npt.ArrayLike) -> Queries:
+        """Make every item of the pairs (a[i], b[i]) a query whose positives are all its partners.
+
+        Pairs count in both directions; doubles and pairs of an item with itself are dropped. Queries are sorted.
+        """
+        edges = _both_directions(a, b)
+        query, start = np.unique(edges[:, 0], return_index=True)
+        indptr = np.append(start, len(edges)).astype(np.int64)
+        return cls(query, Csr(indptr, np.ascontiguousarray(edges[:, 1])))
+
+    def others(self, a: npt.ArrayLike, b: npt.ArrayLike) -> Csr:
+        """Give, per query, its partners among the pairs (a[i], b[i]) that are not its positives: what to `ignore`."""
+        edges = _both_directions(a, b)
+        rows = np.searchsorted(self.query, edges[:, 0], sorter=(order := np.argsort(self.query)))
+        rows = order[np.minimum(rows, len(order) - 1)]
+        own = self.query[rows] == edges[:, 0]
+        known = np.stack([rows[own], edges[own, 1]], axis=1)
+        own_positives = np.stack([self.positives.rows(), self.positives.indices], axis=1)
+        extra = known[~_rows_in(known, own_positives)]
+        extra = extra[np.lexsort((extra[:, 1], extra[:, 0]))]
+        counts = np.bincount(extra[:, 0], minlength=len(self))
+        return Csr(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), np.ascontiguousarray(extra[:, 1]))
+
+
+def _both_directions(a: npt.ArrayLike, b: npt.ArrayLike) -> Ints:
+    left, right = np.asarray(a, dtype=np.int64).ravel(), np.asarray(b, dtype=np.int64).ravel()
+    if len(left) != len(right):
+        raise TgqError(f"pairs have {len(left)} left and {len(right)} right items; give as many of each")
+    edges = np.stack([np.concatenate([left, right]), np.concatenate([right, left])], axis=1)
+    return np.unique(edges[edges[:, 0] != edges[:, 1]], axis=0)
+
+
+def _rows_in(rows: Ints, among: Ints) -> npt.NDArray[np.bool_]:
+    width = int(max(rows.max(initial=0), among.max(initial=0))) + 1
+    inside: npt.NDArray[np.bool_] = np.isin(rows[:, 0] * width + rows[:, 1], among[:, 0] * width + among[:, 1])
+    return inside
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where each positive stands, in the order of `Queries.positives.indices`.
+
+    above: int64 [entries], pool items scored strictly higher. tied: int64 [entries], items of the same score, the
+    positive itself and other tied positives among them (1: no tie). Two positives of a query with equal `above` are
+    tied with each other. The best possible rank is `above + 1`, the worst `above + tied`.
+    """
+
+    above: Ints
+    tied: Ints
+
+
+@torch.no_grad()
+def retrieve_ranks(
+    vectors: Vectors,
+    queries: Queries,
+    *,
+    block: int | None = None,
+    ignore: Csr | None = None,
+    tolerance: float = TIE_TOLERANCE,
+    shown: bool = False,
+) -> Ranks:
+    """Rank every positive of every query in the full pool by inner product, in single precision.
+
+    vectors: [N, d], on any device; normalise them for cosine similarity. block: queries scored at a time (None: as
+    many as fit in 64 MiB of scores). ignore: rows of pool positions, one row per query, left out of that query's pool
+    (known positives of training, say). tolerance: see `TIE_TOLERANCE`. shown: whether to show a progress bar.
+
+    Raises TgqError when a vector is not finite, a position is outside the pool, or a positive is to be ignored.
+    """
+    pool = _as_float(vectors)
+    _check(pool, queries, ignore)
+    block = block or max(1, _BLOCK_SCORES // max(1, len(pool)))
+    norms = torch.linalg.vector_norm(pool, dim=1)
+    margins = tolerance * norms[torch.from_numpy(queries.query).to(pool.device)] * norms.max()
+    above, tied = np.empty((2, len(queries.positives.indices)), dtype=np.int64)
+    with progress("ranking", len(queries), shown=shown) as bar:
+        for start, scores in _blocks(pool, queries, block, ignore):
+            stop = start + len(scores)
+            entries = slice(queries.positives.indptr[start], queries.positives.indptr[stop])
+            part = _rank_block(scores, queries, start, margins[start:stop].double().cpu().numpy())
+            above[entries], tied[entries] = part
+            bar.advance(stop - start)
+    return Ranks(above, tied)
+
+
+def _as_float(vectors: Vectors) -> Tensor:
+    tensor = vectors if isinstance(vectors, Tensor) else torch.from_numpy(np.ascontiguousarray(vectors))
+    if tensor.ndim != 2:
+        raise TgqError(f"vectors have shape {list(tensor.shape)}; give a matrix [items, width]")
+    return tensor.detach().float()
+
+
+def _check(pool: Tensor, queries: Queries, ignore: Csr | None) -> None:
+    if not bool(torch.isfinite(pool).all()):
+        raise TgqError("some item vectors hold NaN or infinity; look for a diverged training or a broken picture")
+    top = max(int(queries.query.max()), int(queries.positives.indices.max()))
+    if top >= len(pool) or min(int(queries.query.min()), int(queries.positives.indices.min())) < 0:
+        raise TgqError(f"queries point outside the pool of {len(pool)} items; give positions in the pool")
+    if ignore is None:
+        return
+    if len(ignore) != len(queries):
+        raise TgqError(f"`ignore` has {len(ignore)} rows for {len(queries)} queries; give one row per query")
+    left_out = np.stack([ignore.rows(), ignore.indices], axis=1)
+    if _rows_in(np.stack([queries.positives.rows(), queries.positives.indices], axis=1), left_out).any():
+        raise TgqError("an item to be ignored is a positive of the same query; use `Queries.others` to make the list")
+
+
+def _blocks(
+    pool: Tensor, queries: Queries, block: int, ignore: Csr | None
+) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    """Give (first query, scores [queries of the block, N]) with the query itself and what to ignore at -inf."""
+    positions = torch.from_numpy(queries.query).to(pool.device)
+    for start in range(0, len(queries), block):
+        chosen = positions[start : start + block]
+        scores: npt.NDArray[np.float32] = (pool[chosen] @ pool.T).cpu().numpy()
+        scores[np.arange(len(chosen)), queries.query[start : start + block]] = -np.inf
+        if ignore is not None:
+            for i in range(len(chosen)):
+                scores[i, ignore.row(start + i)] = -np.inf
+        yield start, scores
+
+
+def _rank_block(scores: npt.NDArray[np.float32], queries: Queries, start: int, margins: Floats) -> tuple[Ints, Ints]:
+    above, tied = [], []
+    for i, (row, margin) in enumerate(zip(scores, margins, strict=True)):
+        own = row[queries.positives.row(start + i)]
+        order = np.argsort(-own, kind="stable")
+        row_above, row_tied = _rank_row(row, own[order], margin)
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        above.append(row_above[back])
+        tied.append(row_tied[back])
+    return np.concatenate(above), np.concatenate(tied)
+
+
+def _rank_row(row: npt.NDArray[np.float32], own: npt.NDArray[np.float32], margin: float) -> tuple[Ints, Ints]:
+    """Rank positives with scores `own`, best first, among all scores of `row`; groups never overlap."""
+    wide = own.astype(np.float64)
+    group = np.concatenate([[0], np.cumsum(wide[:-1] - wide[1:] > 2 * margin)])
+    first = np.searchsorted(group, np.arange(group[-1] + 1))
+    last = np.append(first[1:], len(own)) - 1
+    # A score belongs to a group if floor <= score < ceiling; with margin 0 the ceiling is the next float.
+    ceiling = np.nextafter((wide[first] + margin).astype(np.float32), np.float32(np.inf))
+    floor = (wide[last] - margin).astype(np.float32)
+    near = row[row >= floor[-1]]
+    near.sort()
+    above = len(near) - np.searchsorted(near, ceiling)
+    reached = len(near) - np.searchsorted(near, floor)
+    return above[group], (reached - above)[group]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Metrics of Q queries: `values[metric]` is float64 [Q] for each of `METRICS`; `query` int64 [Q] as in Queries."""
+
+    query: Ints
+    values: Mapping[str, Floats]
+
+    def means(self) -> dict[str, float]:
+        """Give the mean of each metric over the queries."""
+        return {metric: float(values.mean()) for metric, values in self.values.items()}
+
+
+def score(queries: Queries, ranks: Ranks) -> Scores:
+    """Turn ranks into metrics per query, each the expected value over the orders of tied items (see the module)."""
+    best = _best_groups(queries.positives, ranks)
+    values = {f"hit@{k}": _hit(best, k) for k in (10, 50, 100)}
+    values["mrr"] = _reciprocal_rank(best)
+    values["ndcg@10"] = _ndcg(queries.positives, ranks, 10)
+    values |= {f"recall@{k}": _recall(queries.positives, ranks, k) for k in (10, 100)}
+    return Scores(queries.query, {metric: values[metric] for metric in METRICS})
+
+
+def evaluate(
+    vectors: Vectors,
+    queries: Queries,
+    *,
+    block: int | None = None,
+    ignore: Csr | None = None,
+    shown: bool = False,
+) -> Scores:
+    """Rank and score in one step: `retrieve_ranks`, then `score`."""
+    return score(queries, retrieve_ranks(vectors, queries, block=block, ignore=ignore, shown=shown))
+
+
+def _best_groups(positives: Csr, ranks: Ranks) -> Ints:
+    """Give, per query, (a, t, m) of the best group that holds a positive: int64 [Q, 3]."""
+    starts = positives.indptr[:-1]
+    above = np.minimum.reduceat(ranks.above, starts)
+    inside = ranks.above == above[positives.rows()]
+    tied = np.maximum.reduceat(np.where(inside, ranks.tied, 0), starts)
+    return np.stack([above, tied, np.add.reduceat(inside.astype(np.int64), starts)], axis=1)
+
+
+def _hit(best: Ints, k: int) -> Floats:
+    above, tied, positives = best.T
+    places = np.clip(k - above, 0, tied)
+    missed = np.ones(len(best))
+    for i in range(int(places.max())):
+        left = np.maximum(tied - i, 1)
+        missed = np.where(i < places, missed * np.maximum(tied - positives - i, 0) / left, missed)
+    return 1 - missed
+
+
+def _reciprocal_rank(best: Ints) -> Floats:
+    cases, which = np.unique(best, axis=0, return_inverse=True)
+    expected = np.array([_expected_reciprocal(int(a), int(t), int(m)) for a, t, m in cases])
+    return expected[which.ravel()]
+
+
+def _expected_reciprocal(above: int, tied: int, positives: int) -> float:
+    place = np.arange(1, tied - positives + 2)
+    left = tied - place + 1
+    missed_before = np.concatenate([[1.0], np.cumprod((left - positives) / left)[:-1]])
+    return float((missed_before * positives / left / (above + place)).sum())
+
+
+def _recall(positives: Csr, ranks: Ranks, k: int) -> Floats:
+    inside = np.clip(k - ranks.above, 0, ranks.tied) / ranks.tied
+    recall: Floats = np.add.reduceat(inside, positives.indptr[:-1]) / np.diff(positives.indptr)
+    return recall
+
+
+def _ndcg(positives: Csr, ranks: Ranks, k: int) -> Floats:
+    discount = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))])
+    reach = np.minimum(ranks.above + ranks.tied, k)
+    gain = (discount[reach] - discount[np.minimum(ranks.above, k)]) / ranks.tied
+    ideal = discount[np.minimum(np.diff(positives.indptr), k)]
+    ndcg: Floats = np.add.reduceat(gain, positives.indptr[:-1]) / ideal
+    return ndcg
+
+
+@torch.no_grad()
+def nearest(vectors: Vectors, query: npt.ArrayLike, k: int) -> tuple[Ints, npt.NDArray[np.float32]]:
+    """Give the k nearest pool items of each query but itself, to be looked at: (positions [Q, k], scores [Q, k]).
+
+    One matrix product for all the queries given, so give few. Ties stand in the order of the pool.
+    """
+    pool, positions = _as_float(vectors), np.asarray(query, dtype=np.int64).ravel()
+    scores = (pool[torch.from_numpy(positions).to(pool.device)] @ pool.T).cpu().numpy()
+    scores[np.arange(len(positions)), positions] = -np.inf
+    order = np.argsort(-scores, axis=1, kind="stable")[:, : min(k, len(pool) - 1)].astype(np.int64)
+    return order, np.take_along_axis(scores, order, axis=1)
