@@ -1,0 +1,380 @@
+"""The catalogue on disk: a folder of Parquet partitions that is read in streams, and the one way to write it.
+
+`catalog.json` names the partitions; `items-00000.parquet …` hold the items in small row groups, so that packed pictures
+are read a few at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from difflib import get_close_matches
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tgqformer.catalog.checks import SeenIds
+from tgqformer.catalog.item import Item, Picture
+from tgqformer.catalog.pictures import picture_bytes
+from tgqformer.errors import TgqError
+from tgqformer.files import atomic_path, read_json, write_json
+
+FORMAT, VERSION = "tgqformer-catalog", 1
+GROUP_ROWS, GROUP_BYTES = 256, 16 << 20
+PARTITION_ROWS, PARTITION_BYTES = 100_000, 512 << 20
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        ("title", pa.string()),
+        ("brand", pa.string()),
+        ("category", pa.list_(pa.string())),
+        ("attributes", pa.map_(pa.string(), pa.string())),
+        ("price", pa.float64()),
+        ("pictures", pa.list_(pa.struct([("digest", pa.string()), ("path", pa.string()), ("data", pa.binary())]))),
+    ]
+)
+_LIGHT = ["id", "title", "brand", "category", "attributes", "price"]
+_PICTURES_LIGHT = ["pictures.list.element.digest", "pictures.list.element.path"]
+_DATA = "pictures.list.element.data"
+_ATTRIBUTES = ["attributes.key_value.key", "attributes.key_value.value"]
+_LEAVES = ["id", "title", "brand", "category.list.element", *_ATTRIBUTES, "price", *_PICTURES_LIGHT, _DATA]
+
+
+class Catalog:
+    """A checked catalogue on disk. Opening it reads only `catalog.json` and the footers of the partitions.
+
+    `root` is the folder that picture paths are relative to (None where every picture is packed); `fingerprint` changes
+    with any item's content (whether pictures are packed makes no difference).
+    """
+
+    path: Path
+    name: str
+    root: Path | None
+    fingerprint: str
+
+    def __init__(self, path: Path, about: dict[str, Any], root: Path | None) -> None:
+        """Use `Catalog.open`."""
+        self.path, self.about, self.root = path, about, root
+        self.name, self.fingerprint = about["name"], about["fingerprint"]
+        self._footers = [_footer(path / part["file"], part["items"]) for part in about["partitions"]]
+        groups = [
+            (part, group, footer.row_group(group).num_rows)
+            for part, footer in enumerate(self._footers)
+            for group in range(footer.num_row_groups)
+        ]
+        self._groups = [(part, group) for part, group, _ in groups]
+        self._starts = np.cumsum([0, *(rows for _, _, rows in groups)], dtype=np.int64)
+
+    @classmethod
+    def open(cls, path: str | Path, *, root: Path | None = None) -> Catalog:
+        """Open the catalogue in the folder `path`; `root` overrides where its pictures lie (when they were moved).
+
+        Raises TgqError where there is none, or where it is damaged or of a newer version.
+        """
+        path = Path(path)
+        about = _about(path)
+        stored = about.get("root")
+        return cls(path, about, root if root is not None else (path / stored if stored is not None else None))
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def ids(self) -> list[str]:
+        """Give the ids of all items; the place in this list is the item's position."""
+        ids: list[str] = self._ids.to_pylist()
+        return ids
+
+    def positions(self, ids: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Give the positions [len(ids)] of items by id, int64. Raises TgqError for ids that the catalogue has not."""
+        asked = list(dict.fromkeys(ids))
+        hits = pc.index_in(self._ids, value_set=pa.array(asked, type=pa.string())).combine_chunks()
+        found = np.full(len(asked), -1, dtype=np.int64)
+        found[hits.drop_null().to_numpy()] = pc.indices_nonzero(pc.is_valid(hits)).to_numpy()
+        where = dict(zip(asked, found.tolist(), strict=True))
+        missing = [name for name, place in where.items() if place < 0]
+        if missing:
+            raise self._unknown(missing)
+        return np.array([where[name] for name in ids], dtype=np.int64)
+
+    def items(self, start: int = 0, stop: int | None = None, *, pictures: bool = True) -> Iterator[Item]:
+        """Stream the items of positions `start` to `stop`, a row group at a time.
+
+        With `pictures=False` the bytes of packed pictures are not read (`Picture.data` is None); digests and paths are.
+        """
+        stop = len(self) if stop is None else min(stop, len(self))
+        group = int(np.searchsorted(self._starts, start, side="right")) - 1
+        while group < len(self._groups) and self._starts[group] < stop:
+            first = int(self._starts[group])
+            rows = self._read(group, pictures=pictures)
+            yield from _items(rows.slice(max(start - first, 0), stop - max(first, start)))
+            group += 1
+
+    def take(self, ids: Sequence[str], *, pictures: bool = True) -> list[Item]:
+        """Give the items with these ids, in the order asked; only the row groups that hold them are read.
+
+        Raises TgqError for unknown ids.
+        """
+        return self.take_positions(self.positions(ids), pictures=pictures)
+
+    def take_positions(self, positions: Sequence[int] | np.ndarray[Any, Any], *, pictures: bool = True) -> list[Item]:
+        """Give the items at these positions, in the order asked."""
+        asked = np.asarray(positions, dtype=np.int64)
+        if len(asked) and (asked.min() < 0 or asked.max() >= len(self)):
+            raise IndexError(f"positions must be from 0 to {len(self) - 1}")
+        wanted, places = np.unique(asked, return_inverse=True)
+        groups = np.searchsorted(self._starts, wanted, side="right") - 1
+        found: list[Item] = []
+        for group in np.unique(groups):
+            rows = wanted[groups == group] - self._starts[group]
+            found += _items(self._read(int(group), pictures=pictures).take(pa.array(rows)))
+        return [found[place] for place in places.reshape(-1)]
+
+    def table(self, columns: Sequence[str]) -> pa.Table:
+        """Read whole columns (id, title, brand, category, attributes, price; pictures without their bytes).
+
+        Raises TgqError for a column that a catalogue has not.
+        """
+        unknown = [name for name in columns if name not in SCHEMA.names]
+        if unknown:
+            raise TgqError(f"a catalogue has no column {unknown[0]!r}; it has {', '.join(SCHEMA.names)}")
+        leaves = [leaf for name in columns for leaf in (_PICTURES_LIGHT if name == "pictures" else [name])]
+        parts = [_columns(self.path / part["file"], leaves) for part in self.about["partitions"]]
+        if not parts:
+            return SCHEMA.empty_table().select(list(columns))
+        return pa.concat_tables(parts).select(list(columns))
+
+    @cached_property
+    def _ids(self) -> pa.ChunkedArray:
+        return self.table(["id"]).column("id")
+
+    def _read(self, group: int, *, pictures: bool) -> pa.Table:
+        part, row_group = self._groups[group]
+        path = self.path / self.about["partitions"][part]["file"]
+        columns = None if pictures else [*_LIGHT, *_PICTURES_LIGHT]
+        try:
+            with pq.ParquetFile(path, metadata=self._footers[part]) as file:
+                return file.read_row_group(row_group, columns=columns, use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(path, str(error)) from error
+
+    def _unknown(self, missing: list[str]) -> TgqError:
+        named = ", ".join(repr(name) for name in missing[:3]) + (", …" if len(missing) > 3 else "")
+        near = get_close_matches(missing[0], self.ids()[:200_000], n=3, cutoff=0.6)
+        hint = f"; nearest: {', '.join(near)}" if near else "; `tgq catalog show` lists some"
+        return TgqError(f"{self.path} has no item {named} ({len(missing)} unknown){hint}")
+
+
+class CatalogWriter:
+    """Write a catalogue. The folder appears, whole, only when the `with` block ends without an error.
+
+    `pack=True` stores the bytes of every picture; `pack=False` stores only its path (a picture that has no path is
+    stored all the same). `root` is where picture paths are relative to. An existing catalogue at `path` is replaced;
+    any other folder with content is left alone and raises TgqError, as does an id that is added twice.
+    """
+
+    def __init__(
+        self, path: str | Path, *, name: str, pack: bool, root: Path | None = None, about: dict[str, Any] | None = None
+    ) -> None:
+        self.path, self.name, self.pack, self.root = Path(path), name, pack, root
+        self.about: dict[str, Any] = dict(about or {})
+        self.items = self.pictures = 0
+        self._partitions: list[dict[str, Any]] = []
+        self._seen = SeenIds()
+        self._rows: list[dict[str, Any]] = []
+        self._row_bytes = self._part_bytes = 0
+        self._parquet: pq.ParquetWriter | None = None
+        self._hash = blake2b(digest_size=16)
+        self._stack = ExitStack()
+        _refuse_foreign(self.path)
+
+    def __enter__(self) -> Self:
+        self.folder = self._stack.enter_context(atomic_path(self.path))
+        self.folder.mkdir()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            try:
+                self._close_partition()
+            finally:
+                self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            self._flush()
+            self._close_partition()
+            write_json(self.folder / "catalog.json", self._description())
+
+    def add(self, item: Item) -> None:
+        """Add one item. Raises TgqError for an id added before, PictureError for a picture to pack that is gone."""
+        if not self._seen.add(item.id):
+            raise TgqError(f"the id {item.id!r} was added to the catalogue {self.name!r} before; ids must be unique")
+        row = self._row(item)
+        self._hash.update(_canonical(item))
+        self._rows.append(row)
+        self._row_bytes += sum(len(picture["data"] or b"") for picture in row["pictures"])
+        self.items += 1
+        self.pictures += len(row["pictures"])
+        if len(self._rows) >= GROUP_ROWS or self._row_bytes >= GROUP_BYTES:
+            self._flush()
+
+    def _row(self, item: Item) -> dict[str, Any]:
+        return {
+            "id": item.id,
+            "title": item.title or None,
+            "brand": item.brand or None,
+            "category": list(item.category),
+            "attributes": list(item.attributes.items()),
+            "price": item.price,
+            "pictures": [
+                {"digest": picture.digest, "path": picture.path, "data": self._data(picture)}
+                for picture in item.pictures
+            ],
+        }
+
+    def _data(self, picture: Picture) -> bytes | None:
+        if self.pack or picture.path is None:
+            return picture_bytes(picture, self.root)
+        return None
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        if self._parquet is None:
+            name = f"items-{len(self._partitions):05d}.parquet"
+            self._partitions.append({"file": name, "items": 0})
+            self._parquet = pq.ParquetWriter(
+                self.folder / name,
+                SCHEMA,
+                compression={leaf: "none" if leaf == _DATA else "zstd" for leaf in _LEAVES},
+                use_dictionary=["brand", "category.list.element", *_ATTRIBUTES],
+                write_statistics=["id", "price"],
+            )
+        self._parquet.write_table(pa.Table.from_pylist(self._rows, schema=SCHEMA), row_group_size=GROUP_ROWS)
+        self._partitions[-1]["items"] += len(self._rows)
+        self._part_bytes += self._row_bytes
+        self._rows, self._row_bytes = [], 0
+        if self._partitions[-1]["items"] >= PARTITION_ROWS or self._part_bytes >= PARTITION_BYTES:
+            self._close_partition()
+
+    def _close_partition(self) -> None:
+        if self._parquet is not None:
+            self._parquet.close()
+        self._parquet, self._part_bytes = None, 0
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "name": self.name,
+            "items": self.items,
+            "pictures": self.pictures,
+            "packed": self.pack,
+            "root": None if self.root is None else _stored_root(self.root, self.path),
+            "fingerprint": self._hash.hexdigest(),
+            **self.about,
+            "partitions": self._partitions,
+        }
+
+
+def _items(rows: pa.Table) -> list[Item]:
+    return [_item(row) for row in rows.to_pylist()]
+
+
+def _item(row: dict[str, Any]) -> Item:
+    return Item(
+        id=row["id"],
+        title=row["title"],
+        brand=row["brand"],
+        category=tuple(row["category"] or ()),
+        attributes=dict(row["attributes"] or ()),
+        price=row["price"],
+        pictures=tuple(Picture(one["digest"], one["path"], one.get("data")) for one in row["pictures"] or ()),
+    )
+
+
+def _canonical(item: Item) -> bytes:
+    digests = [picture.digest for picture in item.pictures]
+    content = [item.id, item.title, item.brand, item.category, list(item.attributes.items()), item.price, digests]
+    return json.dumps(content).encode() + b"\n"
+
+
+def _about(path: Path) -> dict[str, Any]:
+    file = path / "catalog.json"
+    if not file.is_file():
+        raise TgqError(
+            f"{path} is not a catalogue (it has no catalog.json); make one with `tgq catalog import SOURCE --to {path}`"
+        )
+    try:
+        about = read_json(file)
+    except (OSError, ValueError) as error:
+        raise _damaged(file, str(error)) from error
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise TgqError(
+            f"{file} does not describe a catalogue of this program; import your data with `tgq catalog import`"
+        )
+    if about.get("version") != VERSION:
+        raise TgqError(
+            f"{path} is a catalogue of version {about.get('version')}; this program reads version {VERSION}. "
+            "Import it again."
+        )
+    missing = [key for key in ("name", "items", "fingerprint", "partitions") if key not in about]
+    if missing:
+        raise _damaged(file, f"no {missing[0]!r}")
+    return about
+
+
+def _footer(path: Path, items: int) -> pq.FileMetaData:
+    try:
+        footer = pq.read_metadata(path)
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(path, str(error)) from error
+    if footer.num_rows != items:
+        raise _damaged(path, f"{footer.num_rows} items where catalog.json says {items}")
+    return footer
+
+
+def _columns(path: Path, leaves: list[str]) -> pa.Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read(columns=leaves)
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, why: str) -> TgqError:
+    return TgqError(
+        f"the catalogue is damaged at {path}: {why.splitlines()[0] if why else 'unreadable'}; import it again"
+    )
+
+
+def _refuse_foreign(path: Path) -> None:
+    if path.is_dir() and any(path.iterdir()):
+        try:
+            _about(path)
+        except TgqError as error:
+            if (path / "catalog.json").is_file() and "damaged" in str(error):
+                return
+            raise TgqError(
+                f"{path} holds something else than a catalogue; nothing was written. Choose another folder"
+            ) from error
+    elif path.is_file():
+        raise TgqError(f"{path} is a file; name a folder for the catalogue")
+
+
+def _stored_root(root: Path, path: Path) -> str:
+    """Store a root inside the catalogue's folder, or beside it, relative to it, so that both can move together."""
+    relative = os.path.relpath(root.absolute(), path.absolute())
+    near = not relative.startswith(os.path.join("..", ".."))  # noqa: PTH118
+    return relative if near else str(root.absolute())

@@ -1,0 +1,219 @@
+"""Reading pictures: every kind a shop has, to upright RGB; what cannot be read says why."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from tgqformer.catalog.item import Picture
+from tgqformer.errors import TgqError
+
+T = TypeVar("T")
+MAX_PIXELS = 64_000_000
+"""A picture with more pixels than this is refused before it is decoded (a decompression bomb)."""
+MAX_BYTES = 128 << 20
+"""A picture file with more bytes than this is refused before it is read."""
+
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+_ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+# All that Pillow's decoders were seen to raise on damaged files.
+_DECODER_ERRORS = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError, RuntimeError,
+    MemoryError, AssertionError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+
+
+class PictureError(TgqError):
+    """A picture that cannot be read.
+
+    `kind` is a stable word for counting: missing, unreadable, truncated, bomb, too-large, escapes or remote.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind, self.reason = kind, reason
+
+
+@dataclass(frozen=True, slots=True)
+class PictureCheck:
+    """What a full decode of a picture found: its size in pixels as stored, and notes as (kind, words)."""
+
+    width: int
+    height: int
+    notes: tuple[tuple[str, str], ...] = ()
+
+
+def read_picture(picture: Picture, root: Path | None) -> Image.Image:
+    """Read a picture as RGB: turned upright by its EXIF, transparency over white, first frame of an animation.
+
+    CMYK, palette, grey and 16-bit pictures are converted.
+    Raises PictureError, with the reason, for a picture that is missing or cannot be decoded.
+    """
+    return decode(picture_bytes(picture, root))
+
+
+def picture_bytes(picture: Picture, root: Path | None) -> bytes:
+    """Give the encoded bytes of a picture, packed or from its file. Raises PictureError where there are none."""
+    if picture.data is not None:
+        return picture.data
+    if picture.path is None:
+        raise PictureError("missing", "the picture has neither bytes nor a path")
+    return read_file(resolve(picture.path, root))
+
+
+def resolve(name: str, root: Path | None) -> Path:
+    """Give the file that `name` means under the picture root.
+
+    Raises PictureError for a name that leads out of the root. Links inside the root are followed.
+    """
+    if "\0" in name:
+        raise PictureError("missing", "the file name holds a NUL character")
+    base = os.path.abspath(root if root is not None else ".")  # noqa: PTH100 - must not follow links
+    full = os.path.abspath(os.path.join(base, name))  # noqa: PTH100, PTH118
+    if root is not None and os.path.commonpath([base, full]) != base:
+        raise PictureError("escapes", f"{name!r} leads out of the picture folder {base}")
+    return Path(full)
+
+
+def read_file(path: Path) -> bytes:
+    """Read a picture file. Raises PictureError when it is absent, not a plain file, empty or too large."""
+    try:
+        if not path.is_file():
+            raise PictureError("missing", f"there is no file {path}")
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise PictureError("too-large", f"{path} has {size >> 20} MB; {MAX_BYTES >> 20} MB is the limit")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise PictureError("missing", f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def decode(data: bytes) -> Image.Image:
+    """Decode encoded picture bytes to upright RGB (see `read_picture`). Raises PictureError."""
+    return _guarded(data, lambda image: _rgb(_turned(image)))
+
+
+def check(data: bytes) -> PictureCheck:
+    """Decode a picture fully, only to see whether that is possible, and tell what is unusual. Raises PictureError."""
+    return _guarded(data, _examine)
+
+
+def _guarded(data: bytes, work: Callable[[Image.Image], T]) -> T:
+    if not data:
+        raise PictureError("unreadable", "the picture is empty (0 bytes)")
+    try:
+        with Image.open(BytesIO(data), formats=_formats()) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise PictureError("bomb", f"{width} x {height} pixels; {MAX_PIXELS / 1e6:.0f} million is the limit")
+            return work(image)
+    except UnidentifiedImageError as error:
+        raise PictureError("unreadable", _what_else(data)) from error
+    except Image.DecompressionBombError as error:
+        raise PictureError("bomb", str(error)) from error
+    except _DECODER_ERRORS as error:
+        raise _why(error) from error
+
+
+def _why(error: BaseException) -> PictureError:
+    words = f"{error}" or type(error).__name__
+    cut = isinstance(error, EOFError) or any(sign in words.lower() for sign in ("truncated", "unexpected end"))
+    if cut:
+        return PictureError("truncated", f"the picture is cut off ({words})")
+    return PictureError("unreadable", f"the picture is damaged ({words})")
+
+
+def _what_else(data: bytes) -> str:
+    start = data[:256].lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html")):
+        return "not a picture: an HTML page (often the error page of a download)"
+    if b"<svg" in start:
+        return "not a picture that can be read: SVG drawings are not supported"
+    if start.startswith((b"{", b"[")):
+        return "not a picture: JSON text"
+    return "not a picture, or of a kind that is not read"
+
+
+def _examine(image: Image.Image) -> PictureCheck:
+    width, height = image.size
+    notes = _oddities(image)
+    if image.format == "JPEG":
+        image.draft(None, (max(width // 8, 1), max(height // 8, 1)))  # reads every byte, at an eighth of the size
+    _turned(image).load()
+    return PictureCheck(width, height, tuple(notes))
+
+
+def _oddities(image: Image.Image) -> list[tuple[str, str]]:
+    notes = []
+    if image.format in _ANIMATED and getattr(image, "is_animated", False):
+        notes.append(("animation", "an animation: its first frame is used"))
+    elif image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+        notes.append(("animation", "a file of several pages: the first is used"))
+    if image.mode == "CMYK":
+        notes.append(("cmyk", "CMYK colours: converted to RGB when read"))
+    if image.mode in ("F", "I") or image.mode.startswith("I;16") or _sixteen_bits(image):
+        notes.append(("16-bit", "16 or more bits a channel: read as 8 bits"))
+    if _orientation(image) in _UPRIGHT:
+        notes.append(("rotated", "EXIF says that it is turned: it is turned upright when read"))
+    return notes
+
+
+def _sixteen_bits(image: Image.Image) -> bool:
+    return image.format in ("PNG", "TIFF", "PPM") and ";16" in str(getattr(image, "tile", ""))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except _DECODER_ERRORS:  # broken EXIF tells nothing; the picture itself may be fine
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    way = _UPRIGHT.get(_orientation(image))
+    image.load()
+    return image.transpose(way) if way is not None else image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _eight_bits(image).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        seen = image.convert("RGBA")
+        paper = Image.new("RGBA", seen.size, "white")
+        return Image.alpha_composite(paper, seen).convert("RGB")
+    return image.convert("RGB") if image.mode != "RGB" else image.copy()
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scale a deep grey picture: 16-bit integers by their range, anything else by its own range."""
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    low, high = float(values.min()), float(values.max())
+    if image.mode != "F" and low >= 0 and high <= 65535:
+        low, high = 0.0, 65535.0
+    scaled = (values - low) / max(high - low, 1e-12) * 255
+    return Image.fromarray(scaled.round().astype(np.uint8))
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Give the formats that this Pillow can read; never those that start other programs (EPS)."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
