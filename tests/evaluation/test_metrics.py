@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import permutations
 
 import ir_measures
@@ -17,7 +18,7 @@ from tgqformer.evaluation.metrics import METRICS, Csr, Queries, Ranks, evaluate,
 torch.set_num_threads(1)
 
 
-def one_query(scores: list[float]) -> np.ndarray:
+def one_query(scores: Iterable[float]) -> np.ndarray:
     """Give vectors of width 2 whose inner product with item 0 is `scores` (item 0 itself has 1)."""
     return np.array([[1.0, 0.0]] + [[s, 0.0] for s in scores], dtype=np.float32)
 
@@ -174,6 +175,13 @@ def test_agrees_with_ir_measures() -> None:
     for metric, measure in names.items():
         expected = [theirs[(str(measure), str(query))] for query in queries.query]
         np.testing.assert_allclose(got.values[metric], expected, atol=1e-9)
+
+
+def test_many_positives_are_counted_as_few_are() -> None:
+    vectors = one_query(np.random.default_rng(2).permutation(200) / 256)
+    many = retrieve_ranks(vectors, Queries(np.array([0]), csr(list(range(1, 80)))))
+    few = [retrieve_ranks(vectors, Queries(np.array([0]), csr([i]))).above[0] for i in range(1, 80)]
+    assert many.above.tolist() == few
 
 
 def test_bad_input_is_explained() -> None:

@@ -43,6 +43,7 @@ METRICS = ("hit@10", "hit@50", "hit@100", "mrr", "ndcg@10", "recall@10", "recall
 """The metrics that `score` gives, in the order of tables."""
 
 _BLOCK_SCORES = 1 << 24  # scores held at a time when no block is given: 64 MiB
+_MANY_EDGES = 32
 
 
 @dataclass(frozen=True)
@@ -236,10 +237,15 @@ def _rank_row(row: npt.NDArray[np.float32], own: npt.NDArray[np.float32], margin
     ceiling = np.nextafter((wide[first] + margin).astype(np.float32), np.float32(np.inf))
     floor = (wide[last] - margin).astype(np.float32)
     near = row[row >= floor[-1]]
-    near.sort()
-    above = len(near) - np.searchsorted(near, ceiling)
-    reached = len(near) - np.searchsorted(near, floor)
+    above, reached = _count_from(near, ceiling), _count_from(near, floor)
     return above[group], (reached - above)[group]
+
+
+def _count_from(scores: npt.NDArray[np.float32], edges: npt.NDArray[np.float32]) -> Ints:
+    """Count, for each edge, the scores at or above it. A pass per edge is cheaper than a sort, up to a few dozen."""
+    if len(edges) > _MANY_EDGES:
+        return (len(scores) - np.searchsorted(np.sort(scores), edges)).astype(np.int64)
+    return np.array([np.count_nonzero(scores >= edge) for edge in edges], dtype=np.int64)
 
 
 @dataclass(frozen=True)
