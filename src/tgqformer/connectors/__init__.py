@@ -1,1 +1,48 @@
+"""Connectors: visual tokens + metadata tokens -> a few tokens for the language model."""
 
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from tgqformer.connectors.base import Connector, ConnectorInput, ConnectorOutput, ConnectorWidths
+from tgqformer.connectors.plain import MLPProjector, NoConnector
+from tgqformer.connectors.qformer import QFormer
+from tgqformer.connectors.tgq import TGQFormer
+from tgqformer.errors import TgqError
+
+CONNECTORS: dict[str, Callable[..., nn.Module]] = {
+    "none": NoConnector,
+    "mlp": MLPProjector,
+    "qformer": QFormer,
+    "tgq": TGQFormer,
+}
+
+__all__ = ["CONNECTORS", "Connector", "ConnectorInput", "ConnectorOutput", "ConnectorWidths", "make_connector"]
+
+
+def make_connector(name: str, widths: ConnectorWidths, options: Mapping[str, Any]) -> nn.Module:
+    """Make a connector by its name.
+
+    Raises:
+        TgqError: for an unknown name or option, with the nearest known one.
+    """
+    if name not in CONNECTORS:
+        raise TgqError(f"connector {name!r} is not known; {_nearest(name, list(CONNECTORS))}")
+    known = list(inspect.signature(CONNECTORS[name]).parameters)[1:]
+    for option in options:
+        if option not in known:
+            raise TgqError(f"connector {name!r} has no option {option!r}; {_nearest(option, known)}")
+    try:
+        return CONNECTORS[name](widths, **options)
+    except ValueError as error:
+        raise TgqError(f"connector {name!r} with {dict(options)}: {error}") from error
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known)}"

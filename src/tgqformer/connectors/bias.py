@@ -1,0 +1,67 @@
+"""Where queries look before they have learned anything: the grid prior and the agreement bias (both ours)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def grid_cells(queries: int, grid: tuple[int, int]) -> tuple[int, int]:
+    """Split a grid into `queries` cells as square as the grid allows: (rows, columns) with rows · columns = queries.
+
+    Of all factorisations the one whose cells are closest to square; a prime count gives strips.
+    """
+    height, width = grid
+    splits = [(rows, queries // rows) for rows in range(1, queries + 1) if queries % rows == 0]
+    return min(splits, key=lambda split: (abs(math.log(height / split[0]) - math.log(width / split[1])), -split[0]))
+
+
+def grid_prior(queries: int, grid: tuple[int, int], floor: float = 0.05) -> Tensor:
+    """Log of the weights with which a pooled grid of `queries` cells takes its tokens.
+
+    A token outside a cell keeps `floor` of the weight of one inside, so that a query can drift.
+
+    Returns:
+        [Q, P], each row a log-probability over the P = rows · columns tokens.
+    """
+    rows, columns = grid_cells(queries, grid)
+    inside = _overlap(rows, grid[0])[:, None, :, None] * _overlap(columns, grid[1])[None, :, None, :]
+    weights = floor + (1 - floor) * inside.reshape(queries, -1)
+    return (weights / weights.sum(-1, keepdim=True)).log()
+
+
+def _overlap(cells: int, tokens: int) -> Tensor:
+    """How much of each token each cell of a line covers: [cells, tokens], between 0 and 1."""
+    edges = torch.arange(cells + 1, dtype=torch.float64) * tokens / cells
+    starts = torch.arange(tokens, dtype=torch.float64)
+    covered = torch.minimum(edges[1:, None], starts + 1) - torch.maximum(edges[:-1, None], starts)
+    return covered.clamp(0, 1).float()
+
+
+class GridPrior(nn.Module):
+    """Additive attention bias: each query starts as one cell of a pooled grid, with a learned scale per head."""
+
+    prior: Tensor
+
+    def __init__(self, queries: int, grid: tuple[int, int], heads: int) -> None:
+        super().__init__()
+        self.register_buffer("prior", grid_prior(queries, grid), persistent=False)
+        self.scale = nn.Parameter(torch.ones(heads))
+
+    def forward(self) -> Tensor:
+        """Give the bias [1, heads, Q, P]."""
+        return (self.scale[:, None, None] * self.prior)[None]
+
+
+class AgreementBias(nn.Module):
+    """`β_h · κ · a[p]`: the anchored queries look where the picture agrees with the metadata; β is learned per head."""
+
+    def __init__(self, heads: int, start: float = 2.0) -> None:
+        super().__init__()
+        self.beta = nn.Parameter(torch.full((heads,), start))
+
+    def forward(self, agreement_map: Tensor) -> Tensor:
+        """Turn κ·a [B, P] into a bias [B, heads, 1, P]."""
+        return self.beta[None, :, None, None] * agreement_map[:, None, None, :]

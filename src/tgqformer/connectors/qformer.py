@@ -1,0 +1,70 @@
+"""The plain Q-Former: learned queries, the same for every item (BLIP-2, arXiv 2301.12597)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tgqformer.connectors.attention import Block, ValuePath
+from tgqformer.connectors.base import ConnectorInput, ConnectorOutput, ConnectorWidths
+from tgqformer.connectors.bias import GridPrior
+
+
+class QFormer(nn.Module):
+    """K learned queries attend to the visual tokens.
+
+    Without value path and grid prior this is BLIP-2's Q-Former, weight for weight (see `tests/connectors`).
+
+    Args:
+        widths: what the encoders give.
+        queries: K. dim: D. heads, blocks: of the transformer. hidden: width of the feed-forward (4 · D by default).
+        cross_every: every how many blocks look at the tokens, starting with the first.
+        value_path: pool `MLP(token)` once more at the output (ours).
+        prior: start the queries as cells of a pooled grid (ours).
+        dropout: probability in the residual branches.
+    """
+
+    def __init__(
+        self,
+        widths: ConnectorWidths,
+        *,
+        queries: int = 4,
+        dim: int = 256,
+        heads: int = 4,
+        blocks: int = 1,
+        hidden: int | None = None,
+        cross_every: int = 1,
+        value_path: bool = True,
+        prior: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.tokens, self.width = queries, dim
+        self.queries = nn.Parameter(torch.randn(1, queries, dim) * 0.5)
+        self.norm = nn.LayerNorm(dim, eps=1e-12)
+        self.blocks = nn.ModuleList(
+            Block(
+                dim, widths.visual, heads, hidden=hidden or 4 * dim, cross=index % cross_every == 0, dropout=dropout
+            )
+            for index in range(blocks)
+        )
+        self.value_path = ValuePath(dim, widths.visual, heads) if value_path else None
+        self.prior = GridPrior(queries, widths.grid, heads) if prior else None
+
+    def forward(self, inputs: ConnectorInput) -> ConnectorOutput:
+        """Give [B, K, D] and the attention of the stream `query`."""
+        tokens, weights = self.attend(inputs.visual)
+        return ConnectorOutput(tokens, attention={} if weights is None else {"query": weights})
+
+    def attend(self, visual: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Attend to visual [B, P, Dv]; give (tokens [B, K, D], last attention [B, heads, K, P])."""
+        bias = None if self.prior is None else self.prior()
+        x, weights = self.norm(self.queries), None  # [1, K, D] until the first cross-attention tells items apart
+        for block in self.blocks:
+            x, seen = block(x, visual, None, bias)
+            weights = weights if seen is None else seen
+        x = x.expand(len(visual), -1, -1)
+        if self.value_path is not None:
+            pooled, weights = self.value_path(x, visual, None, bias)
+            x = x + pooled
+        return x, weights

@@ -1,0 +1,191 @@
+"""TGQ-Former: the item's own metadata says where in the picture to look (Guo et al., KDD 2026, arXiv 2605.17366)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from tgqformer.connectors.attention import Block, CrossAttention, ValuePath
+from tgqformer.connectors.base import ConnectorInput, ConnectorOutput, ConnectorWidths
+from tgqformer.connectors.bias import AgreementBias, GridPrior
+
+
+class Anchors(nn.Module):
+    """The metadata, compressed: A learned latents attend to the text tokens and give `Qa [B, A, D]`.
+
+    An item without text keeps its latents as they are.
+    """
+
+    def __init__(self, queries: int, dim: int, metadata_dim: int, heads: int) -> None:
+        super().__init__()
+        self.latents = nn.Parameter(torch.randn(1, queries, dim) * 0.5)
+        self.attention = CrossAttention(dim, metadata_dim, heads)
+        self.out = nn.Linear(dim, dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, metadata: Tensor, mask: Tensor) -> Tensor:
+        """metadata (Tensor): [B, T, Dt]; mask (Tensor): bool [B, T]. Returns [B, A, D]."""
+        pooled, _ = self.attention(self.latents, metadata, mask)
+        has_text = mask.any(1)[:, None, None]
+        return self.norm(self.latents + self.out(pooled) * has_text)
+
+
+class Gate(nn.Module):
+    """`csig(MLP([parts]))` with `csig(x) = 2·sigmoid(x) − 1`; zero at the start, so a fresh gate changes nothing."""
+
+    def __init__(self, widths: list[int], dim: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(width) if width > 1 else nn.Identity() for width in widths)
+        self.mlp = nn.Sequential(nn.Linear(sum(widths), dim), nn.GELU(), nn.Linear(dim, dim))
+        last = self.mlp[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        """parts: Tensors [B, width]. Returns [B, D], between -1 and 1."""
+        x = torch.cat([norm(part) for norm, part in zip(self.norms, parts, strict=True)], -1)
+        return 2 * torch.sigmoid(self.mlp(x)) - 1
+
+
+def redundancy(anchored: Tensor, exploratory: Tensor) -> Tensor:
+    """Mean over the dimensions of the squared correlation, over the batch, of the two streams' means.
+
+    anchored, exploratory (Tensor): [B, D]. Returns a scalar between 0 and 1; 0 for fewer than two items.
+    """
+    if len(anchored) < 2:
+        return anchored.new_zeros(())
+    a, e = (x - x.mean(0) for x in (anchored, exploratory))
+    correlation = (a * e).sum(0) / (a.norm(dim=0) * e.norm(dim=0)).clamp_min(1e-6)
+    return correlation.square().mean()
+
+
+class TGQFormer(nn.Module):
+    """Anchored queries made of the metadata and exploratory queries shared by all items attend to the visual tokens.
+
+    The paper's parts: `gates`, the redundancy loss (weighed in training), `streams`. Ours: `value_path`, `prior`,
+    `agreement_bias`; tokens of several levels and the alignment stage come from outside.
+
+    Args:
+        widths: what the encoders give.
+        anchored, exploratory: A and E; either may be 0.
+        dim: D. heads, blocks: of the transformer; 0 blocks leave the value path alone (the light form).
+        streams: whether the two streams see each other in self-attention.
+        gates: reliability-aware modulation: both, one, or none.
+        value_path, prior, agreement_bias: our additions, each with its switch.
+        beta: where the agreement bias starts.
+        dropout: probability in the residual branches.
+    """
+
+    def __init__(
+        self,
+        widths: ConnectorWidths,
+        *,
+        anchored: int = 2,
+        exploratory: int = 2,
+        dim: int = 256,
+        heads: int = 4,
+        blocks: int = 1,
+        streams: Literal["joint", "separate"] = "joint",
+        gates: Literal["both", "anchored", "exploratory", "none"] = "both",
+        value_path: bool = True,
+        prior: bool = True,
+        agreement_bias: bool = True,
+        beta: float = 2.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if anchored + exploratory < 1 or (blocks == 0 and not value_path):
+            raise ValueError("TGQ-Former needs at least one query, and a block or the value path")
+        self.anchored, self.exploratory, self.heads, self.streams = anchored, exploratory, heads, streams
+        self.tokens, self.width = anchored + exploratory, dim
+        self.anchors = Anchors(anchored, dim, widths.metadata, heads) if anchored else None
+        self.queries = nn.Parameter(torch.randn(1, exploratory, dim) * 0.5) if exploratory else None
+        self.norm = nn.LayerNorm(dim)
+        self.blocks = nn.ModuleList(
+            Block(dim, widths.visual, heads, hidden=4 * dim, dropout=dropout) for _ in range(blocks)
+        )
+        self.value_path = ValuePath(dim, widths.visual, heads) if value_path else None
+        self.prior = GridPrior(exploratory, widths.grid, heads) if prior and exploratory else None
+        self.agreement_bias = AgreementBias(heads, beta) if agreement_bias and anchored else None
+        stream_widths = [dim] * (bool(anchored) + bool(exploratory))
+        gate_anchored = anchored and gates in ("both", "anchored")
+        gate_exploratory = exploratory and gates in ("both", "exploratory")
+        self.gate_anchored = Gate([1, widths.vector, *stream_widths], dim) if gate_anchored else None
+        self.gate_exploratory = Gate([widths.vector, dim], dim) if gate_exploratory else None
+
+    def forward(self, inputs: ConnectorInput) -> ConnectorOutput:
+        """Give [B, A + E, D], anchored first, and the attention of the streams `anchored` and `exploratory`."""
+        queries, bias = self._queries(inputs), self._bias(inputs)
+        z, weights = self._attend(queries, inputs.visual, bias)
+        za, ze = z.split([self.anchored, self.exploratory], 1)
+        gates = self._gates(inputs, za, ze)
+        za, ze = (stream * (1 + gates[name][:, None]) if name in gates else stream
+                  for name, stream in (("anchored", za), ("exploratory", ze)))  # fmt: skip
+        return ConnectorOutput(
+            torch.cat([za, ze], 1),
+            attention=self._by_stream(weights),
+            gates=gates,
+            redundancy=self._redundancy(za, ze, inputs.has_picture),
+        )
+
+    def _queries(self, inputs: ConnectorInput) -> Tensor:
+        batch, streams = len(inputs.visual), []
+        if self.anchors is not None:
+            streams.append(self.anchors(inputs.metadata, inputs.metadata_mask))
+        if self.queries is not None:
+            streams.append(self.norm(self.queries).expand(batch, -1, -1))
+        return torch.cat(streams, 1)
+
+    def _bias(self, inputs: ConnectorInput) -> Tensor | None:
+        """Additive attention bias [B, heads, A + E, P]: agreement for the anchored, grid prior for the exploratory."""
+        if self.agreement_bias is None and self.prior is None:
+            return None
+        batch, tokens, _ = inputs.visual.shape
+        anchored = inputs.visual.new_zeros(batch, self.heads, self.anchored, tokens)
+        exploratory = inputs.visual.new_zeros(batch, self.heads, self.exploratory, tokens)
+        if self.agreement_bias is not None and inputs.agreement_map is not None:
+            anchored = anchored + self.agreement_bias(inputs.agreement_map)
+        if self.prior is not None:
+            exploratory = exploratory + self.prior()
+        return torch.cat([anchored, exploratory], 2)
+
+    def _attend(self, x: Tensor, visual: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        seen = self._seen(x.device)
+        weights = None
+        for block in self.blocks:
+            x, weights = block(x, visual, None, bias, seen)
+        if self.value_path is not None:
+            pooled, weights = self.value_path(x, visual, None, bias)
+            x = x + pooled
+        return x, weights
+
+    def _seen(self, device: torch.device) -> Tensor | None:
+        if self.streams == "joint":
+            return None
+        stream = torch.arange(self.tokens, device=device) < self.anchored
+        return stream[:, None] == stream[None, :]
+
+    def _gates(self, inputs: ConnectorInput, za: Tensor, ze: Tensor) -> dict[str, Tensor]:
+        means = [stream.mean(1) for stream in (za, ze) if stream.shape[1]]
+        gates = {}
+        if self.gate_anchored is not None:
+            agreement = inputs.agreement if inputs.agreement is not None else inputs.vector.new_zeros(len(za))
+            gates["anchored"] = self.gate_anchored(agreement[:, None], inputs.vector, *means)
+        if self.gate_exploratory is not None:
+            gates["exploratory"] = self.gate_exploratory(inputs.vector, means[-1])
+        return gates
+
+    def _by_stream(self, weights: Tensor | None) -> dict[str, Tensor]:
+        if weights is None:
+            return {}
+        anchored, exploratory = weights.split([self.anchored, self.exploratory], 2)
+        streams = {"anchored": anchored, "exploratory": exploratory}
+        return {name: stream for name, stream in streams.items() if stream.shape[2]}
+
+    def _redundancy(self, za: Tensor, ze: Tensor, has_picture: Tensor) -> Tensor | None:
+        if not (self.anchored and self.exploratory):
+            return None
+        return redundancy(za.mean(1)[has_picture], ze.mean(1)[has_picture])

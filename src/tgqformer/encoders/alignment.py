@@ -1,0 +1,96 @@
+"""Where in the picture the named product is, and whether it is there at all: the alignment of pictures and titles."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class TokenNorm(nn.Module):
+    """Standardise visual tokens per channel with the mean and spread seen in training pictures.
+
+    Levels of an encoder differ in scale by orders of magnitude; unstandardised, the loudest level drowns the rest.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+
+    def fit(self, tokens: Tensor) -> None:
+        """Take mean and spread from tokens [n, P, Dv]; a channel that never moves keeps its scale of 1."""
+        flat = tokens.flatten(0, 1).double()
+        spread = flat.std(0)
+        self.mean.copy_(flat.mean(0))
+        self.scale.copy_(torch.where(spread > 1e-6, 1 / spread.clamp_min(1e-6), torch.ones_like(spread)))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens (Tensor): [B, P, Dv], any float type. Returns float32, clipped at ten spreads."""
+        return ((tokens.float() - self.mean) * self.scale).clamp(-10, 10)
+
+
+class Projection(nn.Module):
+    """A small head into the shared space: LayerNorm -> hidden -> GELU -> width, L2-normalised."""
+
+    def __init__(self, width_in: int, width: int, hidden: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.LayerNorm(width_in), nn.Linear(width_in, hidden), nn.GELU(), nn.Linear(hidden, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (Tensor): [..., width_in]. Returns [..., width] of unit length."""
+        return F.normalize(self.net(x), dim=-1)
+
+
+class Alignment(nn.Module):
+    """Two small projections, trained contrastively on the catalogue's own picture-title pairs (ours).
+
+    `c[p] = cos(text, token p)`; the score of a picture and a title is `Σp softmax(κ·c)p · c[p]`, so a title matches a
+    picture when some place in it does. κ and the temperature are learned.
+
+    Args:
+        visual: Dv. text: width of the pooled text vector. width: of the shared space. hidden: of the heads.
+    """
+
+    def __init__(self, visual: int, text: int, *, width: int = 64, hidden: int = 256) -> None:
+        super().__init__()
+        self.visual = Projection(visual, width, hidden)
+        self.text = Projection(text, width, hidden)
+        self.log_kappa = nn.Parameter(torch.tensor(10.0).log())
+        self.log_temperature = nn.Parameter(torch.tensor(0.07).log())
+
+    def forward(self, visual: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Say where and how well each picture agrees with its own text.
+
+        visual (Tensor): [B, P, Dv], standardised tokens; text (Tensor): [B, Dt], pooled.
+
+        Returns:
+            (κ·a [B, P], s [B]).
+        """
+        c = torch.einsum("bpj,bj->bp", self.visual(visual), self.text(text))
+        return self._score(c)
+
+    def scores(self, visual: Tensor, text: Tensor) -> Tensor:
+        """Score every picture against every text: visual [B, P, Dv], text [C, Dt] -> [B, C]."""
+        c = torch.einsum("bpj,cj->bcp", self.visual(visual), self.text(text))
+        return self._score(c)[1]
+
+    def loss(self, visual: Tensor, text: Tensor, same: Tensor) -> Tensor:
+        """Symmetric InfoNCE over a batch of picture-title pairs.
+
+        same (Tensor): bool [B, B], True where two items' texts are equal and must not count as negatives.
+        """
+        logits = self.scores(visual, text) / self.log_temperature.exp().clamp_min(0.01)
+        negatives = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
+        logits = logits.masked_fill(negatives, torch.finfo(logits.dtype).min)
+        target = torch.arange(len(logits), device=logits.device)
+        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+    def _score(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        agreement_map = self.log_kappa.exp() * c
+        return agreement_map, (agreement_map.softmax(-1) * c).sum(-1)

@@ -1,0 +1,223 @@
+"""The whole model: picture + metadata -> encoders -> connector -> language model -> one embedding per item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tgqformer.catalog.item import Item
+from tgqformer.connectors import ConnectorInput, ConnectorOutput, ConnectorWidths, make_connector
+from tgqformer.encoders.alignment import Alignment, TokenNorm
+from tgqformer.errors import TgqError
+from tgqformer.files import atomic_path, read_json, write_json
+from tgqformer.model.batch import ItemBatch
+from tgqformer.model.encoding import Encoders
+from tgqformer.model.language import HuggingFaceLM, load_language
+from tgqformer.progress import progress
+from tgqformer.version import __version__
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Embeddings [B, d] of unit length, and what the connector looked at."""
+
+    embedding: Tensor
+    connector: ConnectorOutput
+    agreement: Tensor | None
+    agreement_map: Tensor | None
+
+
+class ItemEmbedder(nn.Module):
+    """Items -> embeddings of unit length.
+
+    Args:
+        connector: name and options of the connector, see `connectors.CONNECTORS`.
+        widths: what the encoders give.
+        language: the language model; None for a picture-only model, which pools the connector's tokens.
+        alignment: where the named product is; used by connectors that are guided by text.
+        encoders: the frozen encoders, for raw items; None where features are given.
+        dim: d; the LM's width by default.
+    """
+
+    def __init__(
+        self,
+        connector: str,
+        options: dict[str, Any],
+        widths: ConnectorWidths,
+        language: HuggingFaceLM | None,
+        *,
+        alignment: Alignment | None = None,
+        encoders: Encoders | None = None,
+        dim: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.recipe = {"connector": connector, "options": dict(options)}
+        self.widths, self.encoders = widths, encoders
+        self.token_norm = TokenNorm(widths.visual)
+        self.alignment = alignment
+        if alignment is not None:
+            alignment.requires_grad_(False)
+        self.connector = make_connector(connector, widths, options)
+        self.language = language
+        width = self.connector.width if language is None else language.width
+        if language is None and not self.connector.tokens:
+            raise TgqError("a model without language model needs a connector that gives visual tokens")
+        self.to_language = None if language is None or not self.connector.tokens else _Entry(self.connector.width, language)
+        self.projection = nn.Linear(int(width), dim or int(width), bias=False)  # type: ignore[arg-type]
+        nn.init.eye_(self.projection.weight)
+        self.dim = dim or int(width)  # type: ignore[arg-type]
+
+    def forward(self, batch: ItemBatch) -> Embedded:
+        """Embed B items from what the frozen encoders saw in them."""
+        visual = self.token_norm(batch.visual) * batch.has_picture[:, None, None]
+        agreement_map, agreement = self._agreement(visual, batch)
+        seen = self.connector(
+            ConnectorInput(
+                visual, batch.vector.float(), batch.has_picture, batch.metadata.float(), batch.metadata_mask,
+                agreement_map, agreement,
+            )
+        )  # fmt: skip
+        if self.language is None:
+            pooled = seen.tokens.mean(1) * batch.has_picture[:, None]
+        else:
+            tokens = batch.states.new_zeros(len(batch), 0, self.language.width).float()
+            if self.to_language is not None:
+                tokens = self.to_language(seen.tokens)
+            real = batch.has_picture[:, None].expand(-1, tokens.shape[1])
+            pooled = self.language(tokens, real, batch.states.float(), batch.states_mask)
+        return Embedded(F.normalize(self.projection(pooled), dim=-1), seen, agreement, agreement_map)
+
+    @torch.inference_mode()
+    def encode(
+        self,
+        items: Iterable[Item],
+        batch_size: int = 32,
+        show_progress_bar: bool = False,
+        truncate_dim: int | None = None,
+        root: Path | None = None,
+    ) -> np.ndarray:
+        """Embed items from their pictures and metadata.
+
+        Args:
+            items: any iterable; read batch by batch.
+            batch_size: items at once. show_progress_bar: on standard error.
+            truncate_dim: keep the first so many dimensions and normalise again (for models trained for it).
+            root: folder against which relative picture paths are read.
+
+        Returns:
+            float32 [n, d], rows of unit length, in the order of the items.
+
+        Raises:
+            TgqError: if a picture cannot be read (naming the item), or the model was loaded without encoders.
+        """
+        was_training, found = self.training, []
+        self.eval()
+        total = len(items) if isinstance(items, Sequence) else None
+        stream = iter(items)
+        with progress("embedding", total, shown=show_progress_bar) as bar:
+            while chunk := list(islice(stream, batch_size)):
+                found.append(self(self.features(chunk, root)).embedding.cpu())
+                bar.advance(len(chunk))
+        self.train(was_training)
+        vectors = torch.cat(found) if found else torch.zeros(0, self.dim)
+        return truncate(vectors, truncate_dim).numpy()
+
+    def features(self, items: Sequence[Item], root: Path | None = None) -> ItemBatch:
+        """Run the frozen encoders over raw items."""
+        if self.encoders is None:
+            raise TgqError("this model has no encoders, it embeds features only; load it with ItemEmbedder.load(path)")
+        return self.encoders.features(items, self.language, root).to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.projection.weight.device
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """All parameters that training moves, by name."""
+        return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
+
+    def save(self, path: Path | str) -> None:
+        """Write a folder that describes itself: config, safetensors, encoders, tokenizer, preprocessing, prompt."""
+        if self.encoders is None:
+            raise TgqError("a model without encoders cannot be saved whole")
+        own = {k: v.contiguous() for k, v in self.state_dict().items() if not k.startswith("language.")}
+        config = {
+            "format": 1, "tgqformer": __version__, **self.recipe, "dim": self.dim,
+            "widths": {**vars(self.widths), "grid": list(self.widths.grid)},
+            "language": self.language is not None, "alignment": self.alignment is not None,
+        }  # fmt: skip
+        with atomic_path(Path(path)) as folder:
+            folder.mkdir(parents=True)
+            write_json(folder / "config.json", config)
+            save_file(own, folder / "model.safetensors")
+            self.encoders.save(folder)
+            if self.language is not None:
+                self.language.save(folder / "language")
+
+    @classmethod
+    def load(cls, path: Path | str, device: str = "cpu") -> ItemEmbedder:
+        """Load what `save` wrote, ready to `encode`.
+
+        Raises:
+            TgqError: if the folder is not a saved model, or is of a later format.
+        """
+        folder = Path(path)
+        if not (folder / "config.json").is_file():
+            raise TgqError(f"{folder} is not a saved model: no config.json; give a folder that `tgq train` wrote")
+        config = read_json(folder / "config.json")
+        if config.get("format") != 1:
+            raise TgqError(f"{folder} has model format {config.get('format')}, this version reads 1; upgrade tgqformer")
+        widths = ConnectorWidths(**{**config["widths"], "grid": tuple(config["widths"]["grid"])})
+        model = cls(
+            config["connector"], config["options"], widths,
+            load_language(folder / "language") if config["language"] else None,
+            alignment=Alignment(widths.visual, widths.metadata) if config["alignment"] else None,
+            encoders=Encoders.load(folder), dim=config["dim"],
+        )  # fmt: skip
+        missing, unexpected = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+        absent = [name for name in missing if not name.startswith("language.")]
+        if absent or unexpected:
+            raise TgqError(f"{folder}/model.safetensors does not fit its config: missing {absent}, unknown {unexpected}")
+        return model.eval().to(device)
+
+    def _agreement(self, visual: Tensor, batch: ItemBatch) -> tuple[Tensor | None, Tensor | None]:
+        """κ·a [B, P] and s [B]; zero where picture or text is missing, so that nothing guides."""
+        if self.alignment is None:
+            return None, None
+        with torch.no_grad():
+            agreement_map, agreement = self.alignment(visual, batch.metadata_vector.float())
+            both = batch.has_picture & batch.metadata_mask.any(1)
+            return agreement_map * both[:, None], agreement * both
+
+
+class _Entry(nn.Module):
+    """Visual tokens [B, K, D] -> the LM's width H, at the scale of the text states they join."""
+
+    def __init__(self, width: int, language: HuggingFaceLM) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, language.width)
+        self.norm = nn.LayerNorm(language.width)
+        nn.init.constant_(self.norm.weight, language.state_scale())
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        normed: Tensor = self.norm(self.linear(tokens))
+        return normed
+
+
+def truncate(vectors: Tensor, dim: int | None) -> Tensor:
+    """Keep the first `dim` dimensions of [n, d] and give them unit length again."""
+    if dim is None or dim == vectors.shape[1]:
+        return vectors
+    if not 0 < dim < vectors.shape[1]:
+        raise TgqError(f"truncate_dim is {dim}, the embeddings have {vectors.shape[1]} dimensions")
+    return F.normalize(vectors[:, :dim], dim=-1)

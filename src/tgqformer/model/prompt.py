@@ -1,0 +1,83 @@
+"""How an item's metadata becomes text: part of every saved model."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from tgqformer.catalog.item import Item
+
+COLOURS = (
+    "aqua beige black blue bronze brown burgundy camel charcoal chocolate coffee copper coral cream crimson cyan "
+    "fluorescent fuchsia gold golden green grey gray gunmetal indigo ivory khaki lavender lemon lilac lime magenta "
+    "mahogany maroon mauve metallic mint multi multicolor multicolour multicoloured multicolored mushroom mustard navy "
+    "nude ochre off-white offwhite olive orange peach pink plum purple red rose rust sand scarlet silver skin steel tan "
+    "taupe teal turquoise violet white wine yellow"
+).split()
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Which metadata the model reads, in which words.
+
+    Args:
+        fields: of title, brand, category, attributes, in this order.
+        attributes: names of the attributes that are read; `None` for all. Those not named stay unseen by the model.
+        cut_words: words to cut from the title; `colours` cuts colour words, so that colour must come from the picture.
+        template: what the language model reads; `{metadata}` stands for the text above. Decoders do well with an
+            instruction, for example `Product: {metadata}\\nIts look and use in one word:`.
+    """
+
+    fields: tuple[Literal["title", "brand", "category", "attributes"], ...] = ("title", "brand", "category", "attributes")
+    attributes: tuple[str, ...] | None = None
+    cut_words: Literal["none", "colours"] = "none"
+    template: str = "{metadata}"
+
+    def __post_init__(self) -> None:
+        if "{metadata}" not in self.template:
+            raise ValueError("prompt.template must contain {metadata}")
+
+    def metadata(self, item: Item) -> str:
+        """Give the metadata of an item as one text; empty if it has none."""
+        return ". ".join(part for part in (self._field(item, name) for name in self.fields) if part)
+
+    def text(self, item: Item) -> str:
+        """Give what the language model reads."""
+        return self.wrap(self.metadata(item))
+
+    def wrap(self, metadata: str) -> str:
+        """Put metadata text into the template; an item without text leaves the template alone."""
+        return self.template.replace("{metadata}", metadata)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the prompt as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Prompt:
+        """Read what `to_dict` gave."""
+        names = data["attributes"]
+        return cls(tuple(data["fields"]), None if names is None else tuple(names), data["cut_words"], data["template"])
+
+    def _field(self, item: Item, name: str) -> str:
+        if name == "title":
+            return self._cut(item.title or "")
+        if name == "brand":
+            return item.brand or ""
+        if name == "category":
+            return " > ".join(item.category)
+        wanted = item.attributes.items() if self.attributes is None else (
+            (key, item.attributes[key]) for key in self.attributes if key in item.attributes
+        )
+        return ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in wanted)
+
+    def _cut(self, title: str) -> str:
+        if self.cut_words == "none":
+            return title
+        return re.sub(r"\s{2,}", " ", self._pattern.sub(" ", title)).strip(" -,&/")
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile(rf"\b({'|'.join(sorted(COLOURS, key=len, reverse=True))})\b", re.IGNORECASE)

@@ -1,0 +1,61 @@
+"""The alignment stage: two small projections learn, on the catalogue's own pairs, which picture shows which title."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from tgqformer.encoders.alignment import Alignment, TokenNorm
+from tgqformer.model.batch import ItemBatch
+from tgqformer.progress import progress
+from tgqformer.training.settings import AlignmentSettings
+
+
+def fit_token_norm(norm: TokenNorm, pictures: Callable[[np.ndarray], ItemBatch], items: np.ndarray, seed: int) -> None:
+    """Take mean and spread of visual tokens from up to 2,000 training pictures."""
+    rng = np.random.default_rng(seed)
+    sample = np.sort(rng.choice(items, min(2000, len(items)), replace=False))
+    batch = pictures(sample)
+    norm.fit(batch.visual[batch.has_picture].float())
+
+
+def train_alignment(
+    pictures: Callable[[np.ndarray], ItemBatch],
+    noised: Callable[[np.ndarray], ItemBatch],
+    norm: TokenNorm,
+    items: np.ndarray,
+    settings: AlignmentSettings,
+    *,
+    seed: int = 0,
+    shown: bool = True,
+) -> Alignment:
+    """Train the alignment on training items that have both picture and text.
+
+    Args:
+        pictures, noised: give features of items (positions) as they stand in the catalogue, and all noised.
+        norm: standardisation of the visual tokens, already fitted.
+        items: int64, positions of training items.
+    """
+    torch.manual_seed(seed)
+    first = pictures(items[:1])
+    alignment = Alignment(first.visual.shape[-1], first.metadata_vector.shape[-1])
+    optimizer = torch.optim.AdamW(alignment.parameters(), lr=settings.lr, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=settings.steps, pct_start=0.1)
+    rng = np.random.default_rng(seed)
+    with progress("alignment", settings.steps, shown=shown) as bar:
+        for _ in range(settings.steps):
+            source = noised if rng.random() < settings.noised else pictures
+            batch = source(rng.choice(items, min(settings.batch, len(items)), replace=False))
+            usable = batch.has_picture & batch.metadata_mask.any(1)
+            text = batch.metadata_vector[usable].float()
+            same = (text[:, None] == text[None]).all(-1)
+            loss = alignment.loss(norm(batch.visual[usable]), text, same)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            bar.advance()
+            bar.note(f"loss {loss.item():.3f}")
+    return alignment.requires_grad_(False).eval()

@@ -1,0 +1,63 @@
+"""Checkpoints: weights and optimiser state as safetensors, the rest as JSON. No pickle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tgqformer.files import atomic_path, read_json, write_json
+
+
+def save_checkpoint(
+    folder: Path, weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, state: dict[str, Any],
+    best: dict[str, Tensor] | None,
+) -> None:  # fmt: skip
+    """Write a checkpoint atomically; the one before it stays until this one is whole.
+
+    weights: what training moves, by name, in the order of the optimiser's parameters.
+    """
+    moments = {
+        f"{name}/{key}": value.cpu().contiguous()
+        for name, weight in weights.items()
+        for key, value in optimizer.state[weight].items()
+    }
+    with atomic_path(folder) as unfinished:
+        unfinished.mkdir(parents=True)
+        save_file({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, unfinished / "weights.safetensors")
+        save_file(moments, unfinished / "optimizer.safetensors")
+        if best is not None:
+            save_file(best, unfinished / "best.safetensors")
+        write_json(unfinished / "state.json", state)
+
+
+def load_checkpoint(
+    folder: Path, weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
+    """Put a checkpoint back into weights and optimiser; give its state and the best weights so far."""
+    set_weights(weights, load_file(folder / "weights.safetensors"))
+    for place, value in load_file(folder / "optimizer.safetensors").items():
+        name, key = place.rsplit("/", 1)
+        weight = weights[name]
+        optimizer.state[weight][key] = value if key == "step" else value.to(weight.device)
+    best = folder / "best.safetensors"
+    return read_json(folder / "state.json"), load_file(best) if best.exists() else None
+
+
+def set_weights(weights: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
+    """Copy values into weights of the same names.
+
+    Raises:
+        KeyError: if a weight has no value.
+    """
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(values[name])
+
+
+def get_weights(weights: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    """Copy weights out."""
+    return {name: weight.detach().cpu().clone() for name, weight in weights.items()}

@@ -1,0 +1,231 @@
+"""The training loop, to be read top to bottom."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
+
+from tgqformer.errors import TgqError
+from tgqformer.model.batch import ItemBatch
+from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.progress import progress
+from tgqformer.training.checkpoint import get_weights, load_checkpoint, save_checkpoint, set_weights
+from tgqformer.training.losses import PairLoss
+from tgqformer.training.sampling import PairSampler
+from tgqformer.training.settings import TrainingSettings
+
+
+class Features(Protocol):
+    """Where batches come from: what the frozen encoders saw in the items of a catalogue."""
+
+    def batch(self, positions: np.ndarray) -> ItemBatch:
+        """Give the items at these positions."""
+        ...
+
+    def empty(self) -> ItemBatch:
+        """Give one item without picture and text."""
+        ...
+
+
+@dataclass
+class Progress:
+    """Where a training stands: steps done, best validation so far, validations waited for a better one."""
+
+    step: int = 0
+    best: float = -1.0
+    best_step: int = 0
+    waited: int = 0
+    stopped: bool = False
+
+
+class Objective(nn.Module):
+    """Model and loss in one module: what the optimiser moves."""
+
+    def __init__(self, model: ItemEmbedder, settings: TrainingSettings) -> None:
+        super().__init__()
+        self.model, self.loss = model, PairLoss(settings.temperature)
+
+    def forward(self, batch: ItemBatch, false_negatives: Tensor) -> tuple[Tensor, Tensor]:
+        """Give (contrastive loss, redundancy loss) of a batch whose first half are queries, second half positives.
+
+        With several processes the embeddings of all are gathered: `false_negatives` [B, B] spans them all.
+        """
+        out = self.model(batch)
+        queries, positives = out.embedding.float().chunk(2)
+        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+            queries, positives = torch.cat(all_gather(queries)), torch.cat(all_gather(positives))
+        redundancy = out.connector.redundancy
+        contrastive = self.loss(queries, positives, false_negatives)
+        return contrastive, contrastive.new_zeros(()) if redundancy is None else redundancy
+
+
+def train(
+    model: ItemEmbedder,
+    features: Features,
+    sampler: PairSampler,
+    settings: TrainingSettings,
+    folder: Path,
+    *,
+    seed: int = 0,
+    validate: Callable[[ItemEmbedder], float] | None = None,
+    shown: bool = True,
+) -> Progress:
+    """Train a model on pairs; stop and resume gives the same weights, bit for bit, on CPU.
+
+    Writes `log.jsonl` (a row a step), `checkpoint/`, and TensorBoard events into `folder`. A folder with a checkpoint is
+    resumed. At the end the model holds the weights that validated best (the last ones without `validate`).
+
+    Raises:
+        TgqError: when the loss is no longer finite, with what to look at.
+    """
+    accelerator = Accelerator(mixed_precision=settings.precision)
+    objective = Objective(model, settings)
+    weights = {name: weight for name, weight in objective.named_parameters() if weight.requires_grad}
+    optimizer = _optimizer(weights, settings)
+    at, best = Progress(), None
+    if (folder / "checkpoint").exists():
+        state, best = load_checkpoint(folder / "checkpoint", weights, optimizer)
+        at = Progress(**state)
+    prepared, stepper = accelerator.prepare(objective, optimizer)
+    empty = features.empty().to(accelerator.device)
+    with _log(folder, at.step, settings) as log, progress("training", settings.steps, shown=shown) as bar:
+        bar.advance(at.step)
+        while at.step < settings.steps and not at.stopped:
+            prepared.train()
+            torch.manual_seed(seed * 1_000_003 + at.step)
+            lr = _set_lr(optimizer, at.step, settings)
+            positions, false_negatives = _draw(sampler, at.step, accelerator)
+            batch = _drop_modalities(features.batch(positions).to(accelerator.device), empty, settings)
+
+            with accelerator.autocast():
+                contrastive, redundancy = prepared(batch, false_negatives.to(accelerator.device))
+            loss = contrastive + settings.redundancy * redundancy
+            _check_finite(loss, at.step, lr, objective, folder)
+            accelerator.backward(loss)
+            norm = accelerator.clip_grad_norm_(prepared.parameters(), settings.clip)
+            stepper.step()
+            stepper.zero_grad()
+            at.step += 1
+
+            row = {"step": at.step, "loss": contrastive.item(), "redundancy": redundancy.item(), "lr": lr,
+                   "temperature": objective.loss.temperature.item(), "gradient_norm": float(norm)}  # fmt: skip
+            if validate is not None and _due(at.step, settings.validate_every, settings):
+                row["val_hit@10"] = validate(model.eval())
+                best = _keep_best(at, row["val_hit@10"], weights, best, settings)
+            log(row)
+            bar.advance()
+            bar.note(f"loss {row['loss']:.3f}" + (f" · val H@10 {100 * at.best:.1f}" if at.best >= 0 else ""))
+            if accelerator.is_main_process and _due(at.step, settings.checkpoint_every, settings):
+                save_checkpoint(folder / "checkpoint", weights, optimizer, vars(at), best)
+    if best is not None:
+        set_weights(weights, best)
+    model.eval()
+    return at
+
+
+def learning_rate(step: int, settings: TrainingSettings) -> float:
+    """Linear warm-up to `lr`, then a cosine down to `lr · floor` at the last step."""
+    if step < settings.warmup:
+        return settings.lr * (step + 1) / settings.warmup
+    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    return settings.lr * (settings.floor + (1 - settings.floor) * (1 + math.cos(math.pi * done)) / 2)
+
+
+def _optimizer(weights: dict[str, nn.Parameter], settings: TrainingSettings) -> torch.optim.AdamW:
+    """AdamW; vectors and scalars without weight decay, the agreement bias β with its own learning rate."""
+    groups = [
+        {"params": [weight], "factor": settings.beta_lr if name.endswith(".beta") else 1.0,
+         "weight_decay": settings.weight_decay if weight.ndim > 1 else 0.0}
+        for name, weight in weights.items()
+    ]  # fmt: skip
+    return torch.optim.AdamW(groups, lr=settings.lr)
+
+
+def _set_lr(optimizer: torch.optim.Optimizer, step: int, settings: TrainingSettings) -> float:
+    lr = learning_rate(step, settings)
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["factor"]
+    return lr
+
+
+def _draw(sampler: PairSampler, step: int, accelerator: Accelerator) -> tuple[np.ndarray, Tensor]:
+    """Positions of this process's queries and positives, and the false negatives of all processes' together."""
+    world = accelerator.num_processes
+    drawn = [sampler.batch_at(step * world + rank) for rank in range(world)]
+    queries, positives = (np.concatenate(side) for side in zip(*drawn, strict=True))
+    own = np.concatenate(drawn[accelerator.process_index])
+    return own, torch.from_numpy(sampler.false_negatives(queries, positives))
+
+
+def _drop_modalities(batch: ItemBatch, empty: ItemBatch, settings: TrainingSettings) -> ItemBatch:
+    """Hide some pictures and some texts, never both of an item."""
+    chance = torch.rand(len(batch)).to(batch.has_picture.device)
+    without_picture = chance < settings.drop_picture
+    without_text = (chance >= settings.drop_picture) & (chance < settings.drop_picture + settings.drop_text)
+    return batch.without_pictures(without_picture).without_text(without_text, empty)
+
+
+def _due(step: int, every: int, settings: TrainingSettings) -> bool:
+    return bool(every) and (step % every == 0 or step == settings.steps)
+
+
+def _keep_best(
+    at: Progress, found: float, weights: dict[str, nn.Parameter], best: dict[str, Tensor] | None,
+    settings: TrainingSettings,
+) -> dict[str, Tensor] | None:  # fmt: skip
+    """Copy the weights if they validate better than any before; stop when patience is at its end."""
+    if found > at.best:
+        at.best, at.best_step, at.waited = found, at.step, 0
+        return get_weights(weights)
+    at.waited += 1
+    at.stopped = bool(settings.patience) and at.waited >= settings.patience
+    return best
+
+
+def _check_finite(loss: Tensor, step: int, lr: float, objective: Objective, folder: Path) -> None:
+    if torch.isfinite(loss):
+        return
+    spoiled = [name for name, weight in objective.named_parameters() if not torch.isfinite(weight).all()]
+    where = f"weights no longer finite: {', '.join(spoiled[:5])}" if spoiled else "all weights are still finite, so the input or an activation overflowed"
+    raise TgqError(
+        f"the loss is {loss.item()} at step {step + 1} (learning rate {lr:.2g}, temperature "
+        f"{objective.loss.temperature.item():.3g}); {where}. Lower training.lr, raise training.warmup, or train with "
+        f"precision 'no'. The last checkpoint is in {folder / 'checkpoint'}"
+    )
+
+
+@contextmanager
+def _log(folder: Path, done: int, settings: TrainingSettings) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Append rows to `log.jsonl` (rows after the checkpoint that is resumed are cut) and to TensorBoard."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "log.jsonl"
+    kept = path.read_text().splitlines()[:done] if path.exists() else []
+    with ExitStack() as stack:
+        file = stack.enter_context(path.open("w"))
+        file.writelines(line + "\n" for line in kept)
+        writer = None
+        if settings.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter  # needs the extra `tensorboard`
+
+            writer = SummaryWriter(folder / "tensorboard", purge_step=done)  # type: ignore[no-untyped-call]
+            stack.callback(writer.close)
+
+        def write(row: dict[str, Any]) -> None:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            for name, value in row.items() if writer is not None else ():
+                if name != "step":
+                    writer.add_scalar(name, value, row["step"])
+
+        yield write

@@ -1,0 +1,40 @@
+"""The contrastive loss over co-click pairs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class PairLoss(nn.Module):
+    """InfoNCE (arXiv 1807.03748) over pairs, both directions, with a learnable temperature and false negatives masked.
+
+    Args:
+        temperature: where it starts; it stays above 0.01.
+
+    Example:
+        >>> loss = PairLoss(0.05)
+        >>> value = loss(queries, positives, false_negatives)
+    """
+
+    def __init__(self, temperature: float = 0.05) -> None:
+        super().__init__()
+        self.log_temperature = nn.Parameter(torch.tensor(temperature).log())
+
+    @property
+    def temperature(self) -> Tensor:
+        """The temperature now."""
+        return self.log_temperature.exp().clamp_min(0.01)
+
+    def forward(self, queries: Tensor, positives: Tensor, false_negatives: Tensor) -> Tensor:
+        """Give the loss of a batch.
+
+        queries, positives (Tensor): [B, d], unit length; row i of one belongs to row i of the other.
+        false_negatives (Tensor): bool [B, B], True where positive j is no negative of query i.
+        """
+        logits = queries.float() @ positives.float().T / self.temperature
+        diagonal = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+        logits = logits.masked_fill(false_negatives & ~diagonal, torch.finfo(logits.dtype).min)
+        target = torch.arange(len(logits), device=logits.device)
+        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
