@@ -1,0 +1,189 @@
+"""The table that shops serve from: the exact top K of every item in the full pool, computed in bulk, looked up by id.
+
+    neighbours/
+      manifest.json        K, number of items, model version, fingerprint of the ids
+      ids.arrow            the ids in the order of the pool
+      part-00000.arrow     one row an item: position (fixed-size list of int32), score (fixed-size list of float32)
+
+A row costs 8 K bytes and is read from the mapped file by its position. `to_parquet` writes the same with string ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from tgqformer.errors import TgqError
+from tgqformer.files import atomic_path
+from tgqformer.progress import progress
+from tgqformer.store.embeddings import Embeddings
+from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column
+from tgqformer.store.topk import QUERIES, TopK
+
+KIND, COMMAND = "neighbours", "neighbours"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of neighbours is made from. `k` is K as asked; a pool of N items gives min(K, N - 1) a row."""
+
+    k: int
+    model_version: str
+    ids_fingerprint: str
+    count: int
+    partition_size: int
+
+    @property
+    def width(self) -> int:
+        """How many neighbours every item has."""
+        return max(0, min(self.k, self.count - 1))
+
+
+class Neighbours:
+    """Precomputed neighbours of every item; made by `build_neighbours`, opened by `Neighbours.open`."""
+
+    def __init__(self, folder: PartitionFolder, ids: list[str]) -> None:
+        self._folder, self._ids = folder, ids
+        self.path, self.manifest = folder.path, Manifest(**folder.manifest)
+        self._position = {item_id: position for position, item_id in enumerate(ids)}
+        self._partition = lru_cache(maxsize=256)(self._read)
+
+    @classmethod
+    def open(cls, path: Path) -> Neighbours:
+        """Open a complete folder of neighbours.
+
+        Raises: TgqError where it is not there, not complete or damaged.
+        """
+        folder = PartitionFolder.open(path, [field.name for field in fields(Manifest)], kind=KIND, command=COMMAND)
+        folder.require_complete()
+        try:
+            with pa.OSFile(str(path / "ids.arrow")) as file:
+                ids: list[str] = pa.ipc.open_file(file).read_all()["id"].to_pylist()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise TgqError(
+                f"{path / 'ids.arrow'} is missing or damaged; make {path} anew by `tgq {COMMAND}`"
+            ) from error
+        return cls(folder, ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, item_id: str) -> bool:
+        return item_id in self._position
+
+    def of(self, item_id: str) -> list[tuple[str, float]]:
+        """Give the neighbours of an item as (id, cosine), best first; equal scores stand in the order of the pool.
+
+        Raises: TgqError for an unknown id, naming the nearest known ones.
+        """
+        if item_id not in self._position:
+            raise unknown_item(item_id, self._ids, self.path)
+        partition, row = divmod(self._position[item_id], self._folder.partition_size)
+        positions, scores = self._partition(partition)
+        return [(self._ids[p], s) for p, s in zip(positions[row].tolist(), scores[row].tolist(), strict=True)]
+
+    def partitions(self) -> Iterator[tuple[int, Any, Any]]:
+        """Stream (start, positions [n, K] int32, scores [n, K] float32) over all items, mapped from disk."""
+        for number in range(len(self._folder)):
+            yield self._folder.bounds(number)[0], *self._read(number)
+
+    def to_parquet(self, path: Path) -> None:
+        """Write one Parquet file with a row an item: id, neighbours (list of string), scores (list of float32)."""
+        lists = {"neighbours": pa.list_(pa.string()), "scores": pa.list_(pa.float32())}
+        schema = pa.schema({"id": pa.string(), **lists})
+        ids = pa.array(self._ids, pa.string())
+        with atomic_path(path) as unfinished, pq.ParquetWriter(unfinished, schema) as writer:
+            for start, positions, scores in self.partitions():
+                offsets = pa.array(np.arange(len(scores) + 1, dtype=np.int32) * self.manifest.width)
+                names = ids.take(pa.array(positions.reshape(-1)))
+                columns = [
+                    ids.slice(start, len(scores)),
+                    pa.ListArray.from_arrays(offsets, names),
+                    pa.ListArray.from_arrays(offsets, pa.array(scores.reshape(-1))),
+                ]
+                writer.write_table(pa.table(columns, schema=schema))
+
+    def _read(self, partition: int) -> tuple[Any, Any]:
+        table, width = self._folder.read(partition), self.manifest.width
+        return column_matrix(table, "position", width), column_matrix(table, "score", width)
+
+
+def build_neighbours(
+    embeddings: Embeddings, to: Path, k: int = 100, *, device: str = "cpu", show_progress_bar: bool = True
+) -> Neighbours:
+    """Compute the exact top `k` by cosine of every item among all others and write them to the folder `to`.
+
+    A killed job goes on where it was. Needs the pool once more on the disk of `to` while it runs (normalised, mapped),
+    and about 100 MB of memory besides what the system keeps of the mapped pool.
+
+    Raises: TgqError where the embeddings are not complete, or `to` holds neighbours of other embeddings or another k.
+    """
+    if k < 1:
+        raise TgqError(f"k is the number of neighbours to keep, at least 1; got {k}")
+    ids, source = embeddings.ids(), embeddings.manifest
+    manifest = Manifest(k, source.model_version, source.ids_fingerprint, source.count, source.partition_size)
+    folder = PartitionFolder.create(to, asdict(manifest), kind=KIND, command=COMMAND)
+    _write_ids(to / "ids.arrow", ids)
+    if missing := folder.missing():
+        scratch = to / ".pool.f32"
+        try:
+            search = TopK(normalised_pool(embeddings, scratch), manifest.width, device=device)
+            _search_all(search, folder, missing, show_progress_bar)
+        finally:
+            scratch.unlink(missing_ok=True)
+    return Neighbours.open(to)
+
+
+def normalised_pool(embeddings: Embeddings, file: Path) -> Tensor:
+    """Write all vectors, L2-normalised, to one file and map it: [N, d] float32. A zero vector stays zero."""
+    if not len(embeddings):
+        return torch.empty(0, embeddings.dim)
+    mapped = np.memmap(file, np.float32, "w+", shape=(len(embeddings), embeddings.dim))
+    for part in embeddings:
+        rows = torch.from_numpy(part.vectors.copy())
+        mapped[part.start : part.start + len(rows)] = normalize(rows, dim=1).numpy()
+    return torch.from_numpy(mapped)
+
+
+def unknown_item(item_id: str, known: list[str], where: Path | str) -> TgqError:
+    """Make the error for an id that is not there; it names the known ids nearest in spelling."""
+    near = ", ".join(repr(name) for name in get_close_matches(item_id, known[:200_000], n=3, cutoff=0.5))
+    hint = f"nearest known ids: {near}" if near else "check the id"
+    return TgqError(f"{where} has no item {item_id!r}; {hint}")
+
+
+def _search_all(search: TopK, folder: PartitionFolder, missing: list[int], shown: bool) -> None:
+    spans = [folder.bounds(number) for number in missing]
+    with progress("neighbours", sum(stop - start for start, stop in spans), shown=shown) as bar:
+        for number, (start, stop) in zip(missing, spans, strict=True):
+            blocks = []
+            for first in range(start, stop, QUERIES):
+                blocks.append(search.of(first, min(first + QUERIES, stop)))
+                bar.advance(len(blocks[-1][0]))
+            folder.write(number, _table(blocks))
+
+
+def _table(blocks: list[tuple[Tensor, Tensor]]) -> Any:
+    positions, scores = (torch.cat(part).numpy() for part in zip(*blocks, strict=True))
+    return pa.table({"position": matrix_column(positions), "score": matrix_column(scores)})
+
+
+def _write_ids(path: Path, ids: list[str]) -> None:
+    table = pa.table({"id": pa.array(ids, pa.string())})
+    with (
+        atomic_path(path) as unfinished,
+        pa.OSFile(str(unfinished), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema) as writer,
+    ):
+        writer.write_table(table)

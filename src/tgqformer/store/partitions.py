@@ -1,0 +1,140 @@
+"""A folder of Arrow partitions and a manifest, written by jobs that may be killed at any moment.
+
+    folder/
+      manifest.json        what all partitions share: at least `count` and `partition_size`
+      part-00000.arrow     one Arrow IPC file a partition, whole or not there at all
+      part-00001.arrow     ...
+
+Row `i` of the whole is row `i % partition_size` of partition `i // partition_size`. The files are uncompressed, so that
+reading one maps it into memory and copies nothing; pandas, polars and DuckDB read them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tgqformer.errors import TgqError
+from tgqformer.files import atomic_path, read_json, write_json
+
+FORMAT = 1
+
+
+class PartitionFolder:
+    """Partitions of one kind (`embeddings`, `neighbours`) made by one `command`; the words go into the errors."""
+
+    def __init__(self, path: Path, manifest: Mapping[str, Any], *, kind: str, command: str) -> None:
+        self.path, self.manifest = path, manifest
+        self.count, self.partition_size = int(manifest["count"]), int(manifest["partition_size"])
+        self._kind, self._command = kind, command
+
+    @classmethod
+    def create(cls, path: Path, manifest: Mapping[str, Any], *, kind: str, command: str) -> PartitionFolder:
+        """Start a folder, or take up the one that a killed job left. Call it from one process; others `open`.
+
+        Raises: TgqError where `path` holds something else, or partitions with another manifest.
+        """
+        if (path / "manifest.json").exists():
+            found = cls.open(path, manifest.keys(), kind=kind, command=command)
+            found._refuse_mix(manifest)
+            for file in path.glob(".*.tmp"):
+                file.unlink(missing_ok=True)
+            return found
+        if path.exists() and (not path.is_dir() or any(not file.name.endswith(".tmp") for file in path.iterdir())):
+            raise TgqError(f"{path} exists and holds no {kind}; choose another folder or remove it")
+        write_json(path / "manifest.json", {"kind": kind, "format": FORMAT, **manifest})
+        return cls(path, manifest, kind=kind, command=command)
+
+    @classmethod
+    def open(cls, path: Path, names: Any, *, kind: str, command: str) -> PartitionFolder:
+        """Open a folder made by `create`, complete or not; `names` are the manifest's keys.
+
+        Raises: TgqError where there is no readable manifest of this kind and format.
+        """
+        try:
+            content = read_json(path / "manifest.json")
+        except (OSError, ValueError) as error:
+            raise TgqError(
+                f"{path} holds no {kind} (no readable manifest.json); make them by `tgq {command}`"
+            ) from error
+        if not isinstance(content, dict) or content.get("kind") != kind or not set(names) <= set(content):
+            raise TgqError(
+                f"{path / 'manifest.json'} is no manifest of {kind}; make the folder anew by `tgq {command}`"
+            )
+        if content["format"] != FORMAT:
+            found = content["format"]
+            raise TgqError(f"{path} has format {found}, this version reads {FORMAT}; make it anew by `tgq {command}`")
+        return cls(path, {name: content[name] for name in names}, kind=kind, command=command)
+
+    def __len__(self) -> int:
+        return -(-self.count // self.partition_size)
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """Give the positions [start, stop) of the rows of a partition."""
+        if not 0 <= partition < len(self):
+            raise TgqError(f"{self.path} has {len(self)} partitions, counted from 0; there is no partition {partition}")
+        start = partition * self.partition_size
+        return start, min(start + self.partition_size, self.count)
+
+    def missing(self) -> list[int]:
+        """List the partitions that are not yet written, in order."""
+        there = {file.name for file in self.path.glob("part-*.arrow")}
+        return [number for number in range(len(self)) if self._file(number).name not in there]
+
+    def write(self, partition: int, table: Any) -> None:
+        """Write an Arrow table as one partition, whole or not at all; one that is there is replaced."""
+        with (
+            atomic_path(self._file(partition)) as unfinished,
+            pa.OSFile(str(unfinished), "wb") as sink,
+            pa.ipc.new_file(sink, table.schema) as writer,
+        ):
+            writer.write_table(table)
+
+    def read(self, partition: int) -> Any:
+        """Give one partition as an Arrow table mapped from disk; raises TgqError where it is missing or damaged."""
+        start, stop = self.bounds(partition)
+        file = self._file(partition)
+        if not file.exists():
+            raise TgqError(f"{file} is not written yet; run the same `tgq {self._command}` again")
+        damaged = TgqError(f"{file} is damaged; remove it and run the same `tgq {self._command}` again")
+        try:
+            table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+        except pa.ArrowInvalid as error:
+            raise damaged from error
+        if table.num_rows != stop - start:
+            raise damaged
+        return table
+
+    def require_complete(self) -> None:
+        """Raise TgqError unless every partition is written."""
+        if missing := self.missing():
+            raise TgqError(
+                f"{self.path} lacks {len(missing)} of {len(self)} partitions (first {missing[0]});"
+                f" run the same `tgq {self._command}` again, it goes on where it stopped"
+            )
+
+    def _file(self, partition: int) -> Path:
+        return self.path / f"part-{partition:05d}.arrow"
+
+    def _refuse_mix(self, wanted: Mapping[str, Any]) -> None:
+        for name, value in self.manifest.items():
+            if value != wanted[name]:
+                raise TgqError(
+                    f"{self.path} holds {self._kind} with {name} {value!r}, not {wanted[name]!r};"
+                    " they must not be mixed: choose another folder or remove this one"
+                )
+
+
+def matrix_column(matrix: Any) -> Any:
+    """Turn a C-contiguous numpy array [n, w] into an Arrow column of fixed-size lists of width w, without a copy."""
+    if not matrix.shape[1]:  # Arrow has no fixed-size lists of width 0
+        return pa.array([[]] * len(matrix), pa.list_(pa.from_numpy_dtype(matrix.dtype)))
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
+
+
+def column_matrix(table: Any, name: str, width: int) -> Any:
+    """Turn such a column back into a read-only array [n, w] that lies on the mapped file."""
+    return table[name].combine_chunks().flatten().to_numpy(zero_copy_only=True).reshape(table.num_rows, width)

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tgqformer.errors import TgqError
+from tgqformer.store import topk
+from tgqformer.store.embeddings import Embeddings, Vectors
+from tgqformer.store.neighbours import Neighbours, build_neighbours
+from tgqformer.store.topk import TopK
+
+
+def clusters(count: int, dim: int, seed: int = 0) -> Vectors:
+    luck = np.random.default_rng(seed)
+    middle = luck.normal(size=(20, dim))[luck.integers(0, 20, count)]
+    return (middle + 0.7 * luck.normal(size=(count, dim))).astype(np.float32)
+
+
+def normal(vectors: Vectors) -> torch.Tensor:
+    return torch.nn.functional.normalize(torch.from_numpy(vectors), dim=1)
+
+
+def brute_force(pool: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Score every pair in float64, one by one; order by score, then position."""
+    exact = pool.double()
+    positions, scores = [], []
+    for query in range(len(pool)):
+        row = (exact * exact[query]).sum(-1).float().numpy()
+        others = [i for i in range(len(pool)) if i != query]
+        best = sorted(others, key=lambda i: (-row[i], i))[:k]
+        positions.append(best)
+        scores.append(row[best])
+    return np.array(positions), np.array(scores)
+
+
+def answers(pool: torch.Tensor, k: int, block: int = 50) -> tuple[np.ndarray, np.ndarray]:
+    search = TopK(pool, k)
+    parts = [search.of(start, min(start + block, len(pool))) for start in range(0, len(pool), block)]
+    return tuple(torch.cat(part).numpy() for part in zip(*parts, strict=True))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(("count", "dim", "k"), [(300, 8, 10), (257, 33, 100), (130, 5, 129), (2, 3, 1)])
+def test_equal_to_brute_force(monkeypatch: pytest.MonkeyPatch, count: int, dim: int, k: int) -> None:
+    monkeypatch.setattr(topk, "COLUMNS", 64)
+    pool = normal(clusters(count, dim))
+    positions, scores = answers(pool, k)
+    expected, expected_scores = brute_force(pool, k)
+    assert np.array_equal(positions, expected)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-6)
+    assert positions.dtype == np.int32 and scores.dtype == np.float32
+
+
+@given(
+    kinds=st.lists(st.integers(0, 5), min_size=2, max_size=90),
+    k=st.integers(1, 30),
+    dim=st.integers(2, 9),
+    columns=st.sampled_from([7, 32, 1000]),
+)
+@settings(max_examples=60, deadline=None)
+def test_ties_stand_in_the_order_of_the_pool(kinds: list[int], k: int, dim: int, columns: int) -> None:
+    few = normal(clusters(5, dim, seed=3))
+    pool = torch.cat([few, torch.zeros(1, dim)])[torch.tensor(kinds)]  # kind 5: an item without any vector
+    k = min(k, len(pool) - 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(topk, "COLUMNS", columns)
+        positions, scores = answers(pool, k, block=13)
+    expected, expected_scores = brute_force(pool, k)
+    assert np.array_equal(positions, expected)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-6)
+
+
+def test_more_copies_than_are_kept_spare_are_still_in_order() -> None:
+    vectors = clusters(400, 16)
+    vectors[::2] = vectors[0]  # 200 copies; the copies' top 10 is decided by position alone
+    positions, scores = answers(normal(vectors), 10)
+    assert positions[0].tolist() == list(range(2, 22, 2))
+    assert positions[6].tolist() == [0, 2, 4, 8, 10, 12, 14, 16, 18, 20]
+    assert np.allclose(scores[6], 1)
+
+
+def test_block_sizes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = normal(np.repeat(clusters(120, 24), 3, axis=0))
+    first, _ = answers(pool, 50, block=360)
+    monkeypatch.setattr(topk, "COLUMNS", 37)
+    second, _ = answers(pool, 50, block=7)
+    assert np.array_equal(first, second)
+
+
+def test_k_beyond_the_pool_is_refused_by_the_search() -> None:
+    with pytest.raises(ValueError, match="fewer than k = 5"):
+        TopK(torch.eye(5), 5)
+
+
+def test_a_worked_case_from_disk_to_disk(tmp_path: Path, write) -> None:  # type: ignore[no-untyped-def]
+    # Lengths differ on purpose: cosine must not see them.
+    vectors = np.array([[2, 0], [1, 1], [0, 3], [-1, 0]], np.float32)
+    built = build_neighbours(write(vectors, ["east", "north-east", "north", "west"], size=3), tmp_path / "n", k=2)
+    half = np.float32(np.sqrt(0.5))
+    assert built.of("east") == [("north-east", pytest.approx(half)), ("north", 0.0)]
+    assert [name for name, _ in built.of("north-east")] == ["east", "north"]  # a tie: pool order
+    assert [name for name, _ in built.of("west")] == ["north", "north-east"]
+    assert len(built) == 4 and "east" in built and "south" not in built
+    assert not list((tmp_path / "n").glob(".pool*"))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_small_pools_give_all_there_is(tmp_path: Path, write, count: int) -> None:  # type: ignore[no-untyped-def]
+    built = build_neighbours(write(clusters(count, 4)), tmp_path / "n", k=100)
+    for i in range(count):
+        assert {name for name, _ in built.of(f"i{i}")} == {f"i{j}" for j in range(count)} - {f"i{i}"}
+
+
+def test_parquet_holds_what_lookups_give(tmp_path: Path, write) -> None:  # type: ignore[no-untyped-def]
+    built = build_neighbours(write(clusters(150, 6)), tmp_path / "n", k=5)
+    built.to_parquet(tmp_path / "n.parquet")
+    table = pq.read_table(tmp_path / "n.parquet").to_pydict()
+    assert table["id"] == [f"i{i}" for i in range(150)]
+    for row, item_id in enumerate(table["id"]):
+        assert list(zip(table["neighbours"][row], table["scores"][row], strict=True)) == built.of(item_id)
+
+
+def test_unknown_ids_name_the_nearest(tmp_path: Path, write) -> None:  # type: ignore[no-untyped-def]
+    built = build_neighbours(write(clusters(3, 4), ["shoe-1", "shoe-2", "hat"]), tmp_path / "n", k=2)
+    with pytest.raises(TgqError, match="no item 'shoe-9'; nearest known ids: 'shoe-2', 'shoe-1'"):
+        built.of("shoe-9")
+    with pytest.raises(TgqError, match="no item '77'; check the id"):
+        built.of("77")
+
+
+def test_wrong_folders_are_refused(tmp_path: Path, write) -> None:  # type: ignore[no-untyped-def]
+    embeddings = write(clusters(30, 4))
+    build_neighbours(embeddings, tmp_path / "n", k=2)
+    with pytest.raises(TgqError, match="holds neighbours with k 2, not 3"):
+        build_neighbours(embeddings, tmp_path / "n", k=3)
+    with pytest.raises(TgqError, match="at least 1"):
+        build_neighbours(embeddings, tmp_path / "m", k=0)
+    with pytest.raises(TgqError, match="no manifest of neighbours"):
+        Neighbours.open(embeddings.path)
+    (tmp_path / "n" / "ids.arrow").unlink()
+    with pytest.raises(TgqError, match=r"ids\.arrow is missing"):
+        Neighbours.open(tmp_path / "n")
+    unfinished = Embeddings.create(tmp_path / "u", dim=2, model_version="v", ids_fingerprint="f", count=9)
+    with pytest.raises(TgqError, match="lacks 1 of 1"):
+        build_neighbours(unfinished, tmp_path / "o")
+
+
+BUILD = """
+import sys, torch
+from pathlib import Path
+torch.set_num_threads(1)
+from tgqformer.store.embeddings import Embeddings
+from tgqformer.store.neighbours import build_neighbours
+embeddings = Embeddings.open(Path(sys.argv[1]))
+print("ready", flush=True)
+build_neighbours(embeddings, Path(sys.argv[2]), k=20, show_progress_bar=False)
+"""
+
+
+def test_a_killed_job_goes_on_and_ends_the_same(tmp_path: Path, write) -> None:  # type: ignore[no-untyped-def]
+    embeddings, luck = write(clusters(6000, 32), size=100), random.Random(2)
+    target, parts = tmp_path / "n", 0
+    for _ in range(3):
+        job = subprocess.Popen([sys.executable, "-c", BUILD, str(embeddings.path), str(target)], stdout=subprocess.PIPE)
+        assert job.stdout is not None and job.stdout.readline() == b"ready\n"
+        deadline = time.monotonic() + 20
+        while len(list(target.glob("part-*"))) <= parts and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(luck.uniform(0, 0.03))
+        os.kill(job.pid, signal.SIGKILL)
+        job.wait()
+        job.stdout.close()
+        parts = len(list(target.glob("part-*")))
+    assert 0 < parts < 60, "the kills came too early or too late: the test tests nothing"
+    resumed = build_neighbours(embeddings, target, k=20)
+    whole = build_neighbours(embeddings, tmp_path / "whole", k=20)
+    for i in range(0, 6000, 7):
+        assert resumed.of(f"i{i}") == whole.of(f"i{i}")
+    assert not list(target.glob(".*")), "what the killed jobs left is gone"
