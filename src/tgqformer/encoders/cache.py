@@ -1,0 +1,238 @@
+"""The token cache: every picture and every text is encoded once, and read from memory-mapped files after that.
+
+A cache stands under `root/<fingerprint of the encoder>/`, so another encoder, level, precision or preprocessing never
+meets the tokens of this one. Values are float16; what lies beyond its range is clamped to ±65504.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from tgqformer.encoders.base import TextFeatures, VisionEncoder, VisualFeatures
+from tgqformer.encoders.parts import Digests, PartFolder, PartWriter, Rows, digests_of
+from tgqformer.errors import TgqError
+from tgqformer.progress import Bar, progress
+
+T = TypeVar("T")
+Load = Callable[[], Image.Image]
+LARGEST = 65504.0  # of float16
+CHUNK = 1024  # keys looked up at once
+# What PIL raises on damaged pictures of one kind or another.
+UNREADABLE = (
+    OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError, struct.error, zlib.error,
+    Image.DecompressionBombError, TgqError,
+)  # fmt: skip
+
+
+class TokenSource(Protocol):
+    """What a text cache needs of an encoder: a `TextEncoder`, or the frozen prefix of a language model."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Keys the cache."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> TextFeatures:
+        """Encode B texts."""
+        ...
+
+
+class VisualCache:
+    """Visual tokens [P, Dv] and global vectors [Dg] of pictures, by a key of their content (a digest, as a string)."""
+
+    def __init__(self, root: Path, encoder: VisionEncoder) -> None:
+        self._encoder = encoder
+        self._parts = PartFolder(root / encoder.fingerprint)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def fill(
+        self, jobs: Iterable[tuple[str, Load]], *, total: int | None = None, batch_size: int = 32, workers: int = 2,
+        partition: int = 1024, shown: bool = True,
+    ) -> int:  # fmt: skip
+        """Encode the pictures whose key is not there yet, each key once; give how many were encoded.
+
+        jobs: (key, function that opens the picture). Pictures are opened and preprocessed by `workers` threads, a
+        bounded number ahead of the encoder. Whole partitions of `partition` rows (fewer where tokens are wide) are
+        written as they fill, so a killed job loses at most one. Memory does not grow with the number of jobs.
+
+        Raises TgqError naming the key of a picture that cannot be opened; what was encoded before it is kept.
+        """
+        self._parts.sweep()
+        self._parts.refresh()
+        before = len(self)
+        with (
+            progress("Encoding pictures", total, shown=shown) as bar,
+            ThreadPoolExecutor(workers) as pool,
+            PartWriter(self._parts, partition) as writer,
+        ):
+            ready = _ahead(pool, self._open, _missing(jobs, writer, bar), 2 * batch_size)
+            for batch in _batches(ready, batch_size):
+                keys = np.concatenate([digest for digest, _ in batch])
+                features = self._encoder.encode(torch.stack([pixels for _, pixels in batch]))
+                writer.add(keys, tokens=_half(features.tokens), vector=_half(features.vector))
+                bar.advance(len(batch))
+        return len(self) - before
+
+    def rows(self, keys: Sequence[str | None]) -> Rows:
+        """Give the row of each key [B], -1 for None (no picture); raises TgqError for a key that was never filled."""
+        return _rows(self._parts, keys, "picture")
+
+    def gather(self, rows: Rows) -> VisualFeatures:
+        """Read rows [B] as float16 tokens [B, P, Dv] and vector [B, Dg] on the CPU; zeros for -1."""
+        rows = np.asarray(rows, dtype=np.int64)
+        height, width = self._encoder.grid
+        tokens = np.zeros((len(rows), height * width, self._encoder.width), dtype=np.float16)
+        vector = np.zeros((len(rows), self._encoder.vector_width), dtype=np.float16)
+        for at, part, local in self._parts.split(rows):
+            tokens[at] = part["tokens"][local]
+            vector[at] = part["vector"][local]
+        self._parts.touched(tokens.nbytes + vector.nbytes)
+        return VisualFeatures(torch.from_numpy(tokens), torch.from_numpy(vector))
+
+    def _open(self, job: tuple[Digests, tuple[str, Load]]) -> tuple[Digests, Tensor]:
+        digest, (key, load) = job
+        try:
+            return digest, self._encoder.preprocess(load())
+        except UNREADABLE as error:
+            raise TgqError(f"The picture with key {key} cannot be read: {error}; mend or remove it") from error
+
+
+class TextCache:
+    """Text tokens [t, Dt] and pooled vectors [Dt] of texts, by the text itself; ragged, padded as it is gathered."""
+
+    def __init__(self, root: Path, encoder: TokenSource) -> None:
+        self._encoder = encoder
+        self._parts = PartFolder(root / encoder.fingerprint)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def fill(
+        self, texts: Iterable[str], *, total: int | None = None, batch_size: int = 64, partition: int = 8192,
+        shown: bool = True,
+    ) -> int:  # fmt: skip
+        """Encode the texts that are not there yet, each once; give how many were encoded.
+
+        Texts of like length are encoded together. Restarting and memory are as in `VisualCache.fill`.
+        """
+        self._parts.sweep()
+        self._parts.refresh()
+        before = len(self)
+        with progress("Encoding texts", total, shown=shown) as bar, PartWriter(self._parts, partition) as writer:
+            missing = _missing(((text, text) for text in texts), writer, bar)
+            for chunk in _batches(missing, 16 * batch_size):
+                chunk.sort(key=lambda job: len(job[1][0]))
+                for batch in _batches(iter(chunk), batch_size):
+                    self._encode(batch, writer)
+                    bar.advance(len(batch))
+        return len(self) - before
+
+    def _encode(self, batch: list[tuple[Digests, tuple[str, str]]], writer: PartWriter) -> None:
+        features = self._encoder.encode([text for _, (text, _) in batch])
+        writer.add(
+            np.concatenate([digest for digest, _ in batch]),
+            tokens=_half(features.tokens[features.mask]),
+            lengths=features.mask.sum(1).cpu().numpy().astype(np.int64),
+            vector=_half(features.vector),
+        )
+
+    def rows(self, texts: Sequence[str | None]) -> Rows:
+        """Give the row of each text [B], -1 for None (no text); raises TgqError for a text that was never filled."""
+        return _rows(self._parts, texts, "text")
+
+    def gather(self, rows: Rows) -> TextFeatures:
+        """Read rows [B] as float16 tokens [B, T, Dt], mask [B, T] and vector [B, Dt] on the CPU.
+
+        Tokens stand at the left, padded with zeros to the longest (T is at least 1); a row of -1 has none.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        found = [(at, part, local, part["lengths"], _ends(part)) for at, part, local in self._parts.split(rows)]
+        count = np.zeros(len(rows), dtype=np.int64)
+        for at, _, local, lengths, _ in found:
+            count[at] = lengths[local]
+        width = found[0][1]["vector"].shape[1] if found else int(getattr(self._encoder, "width", 0))
+        tokens = np.zeros((len(rows), max(1, count.max(initial=0)), width), dtype=np.float16)
+        vector = np.zeros((len(rows), width), dtype=np.float16)
+        for at, part, local, lengths, ends in found:
+            vector[at] = part["vector"][local]
+            for i, row in zip(at, local, strict=True):
+                tokens[i, : lengths[row]] = part["tokens"][ends[row] - lengths[row] : ends[row]]
+        self._parts.touched(int(count.sum()) * width * 2 + vector.nbytes)
+        mask = np.arange(tokens.shape[1]) < count[:, None]
+        return TextFeatures(torch.from_numpy(tokens), torch.from_numpy(mask), torch.from_numpy(vector))
+
+
+def _ends(part: Any) -> Rows:
+    return np.cumsum(part["lengths"])
+
+
+def _half(values: Tensor) -> NDArray[np.float16]:
+    if bool(values.isnan().any()):
+        raise TgqError("The encoder gave values that are no numbers (NaN); try precision float32")
+    return values.clamp(-LARGEST, LARGEST).to(torch.float16).cpu().numpy()
+
+
+def _rows(parts: PartFolder, keys: Sequence[str | None], what: str) -> Rows:
+    given = [i for i, key in enumerate(keys) if key is not None]
+    digests = digests_of([key for key in keys if key is not None])
+    found = parts.index.find(digests)
+    if (found < 0).any():  # another process may have written it
+        parts.refresh()
+        found = parts.index.find(digests)
+    lost = np.flatnonzero(found < 0)
+    if len(lost):
+        raise TgqError(
+            f"{len(lost)} of {len(given)} keys are not in the {what} cache {parts.folder}, first "
+            f"{keys[given[lost[0]]]!r}; fill the cache first"
+        )
+    rows = np.full(len(keys), -1, dtype=np.int64)
+    rows[given] = found
+    return rows
+
+
+def _missing(jobs: Iterable[tuple[str, T]], writer: PartWriter, bar: Bar) -> Iterator[tuple[Digests, tuple[str, T]]]:
+    """Give (digest [1, 2], job) of the jobs that are neither stored nor met before."""
+    for chunk in _batches(iter(jobs), CHUNK):
+        digests = digests_of([key for key, _ in chunk])
+        fresh = writer.new(digests)
+        bar.advance(len(chunk) - len(fresh))
+        for i in fresh:
+            yield digests[i : i + 1], chunk[i]
+
+
+def _batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    while batch := list(islice(items, size)):
+        yield batch
+
+
+R = TypeVar("R")
+
+
+def _ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], jobs: Iterator[T], count: int) -> Iterator[R]:
+    """Give work(job) in order, with at most `count` results waiting or in work."""
+    waiting: deque[Future[R]] = deque()
+    try:
+        for job in jobs:
+            waiting.append(pool.submit(work, job))
+            if len(waiting) > count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()

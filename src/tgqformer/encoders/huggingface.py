@@ -1,0 +1,353 @@
+"""Frozen encoders from Hugging Face: any vision transformer (CLIP, Chinese-CLIP, SigLIP, DINOv2, ViT), any text model.
+
+Weights are read from safetensors only. Pictures go through the PIL image processors, so torchvision is never needed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tgqformer.encoders.base import TextFeatures, VisualFeatures
+from tgqformer.encoders.frozen import (
+    Precision,
+    as_rgb,
+    dtype_name,
+    fingerprint_of,
+    letterbox,
+    read_config,
+    resolve_device,
+    resolve_precision,
+    write_config,
+)
+from tgqformer.errors import TgqError
+
+Fit = Literal["pad", "crop"]
+Pooling = Literal["auto", "mean", "cls", "pooler"]
+VISION_TYPE, TEXT_TYPE = "huggingface-vision", "huggingface-text"
+TOWER = "tower"
+DEFAULT_TOKENS = 64
+
+
+class HuggingFaceVision:
+    """A frozen Hugging Face vision transformer as a `VisionEncoder`.
+
+    tokens: the patch tokens of the last layer (no CLS, no registers), row-major [B, P, Dv]; with `levels`, the hidden
+    states of these layers (0 = embeddings, -2 = last but one) are joined behind them. vector: the pooled output where
+    the tower has one (CLIP's normalised CLS, SigLIP's attention head), else CLS, else the mean of the patches.
+
+    fit="pad": the picture is made square with white before the tower's own processor, so nothing is cut off;
+    fit="crop": it is left to the processor, which for CLIP crops the middle. precision "auto" is bfloat16 where the
+    hardware has it.
+    """
+
+    def __init__(
+        self, tower: Any, processor: Any, *, name: str, levels: Sequence[int] = (), fit: Fit = "pad",
+        precision: Precision = "auto", device: str = "auto",
+    ) -> None:  # fmt: skip
+        if fit not in ("pad", "crop"):
+            raise TgqError(f"{name}: fit {fit!r} is not known; use pad or crop")
+        self.name, self.levels, self.fit = name, tuple(levels), fit
+        self.device = resolve_device(device)
+        self.dtype = resolve_precision(precision, self.device)
+        self.processor = processor
+        self.tower = _freeze(tower, self.device, self.dtype)
+        self.grid, self.prefix = self._layout()
+        probe = self.encode(self._probe()[None])
+        self.width, self.vector_width = probe.tokens.shape[-1], probe.vector.shape[-1]
+        self.config = {
+            "type": VISION_TYPE, "name": name, "class": type(tower).__name__, "levels": list(self.levels), "fit": fit,
+            "precision": dtype_name(self.dtype),
+        }  # fmt: skip
+        decides = {
+            **self.config,
+            "name": None,
+            "tower": _architecture(tower),
+            "processor": json.loads(processor.to_json_string()),
+        }
+        self.fingerprint = fingerprint_of(decides, self.tower.state_dict())
+
+    @classmethod
+    def from_pretrained(cls, source: str, **options: Any) -> HuggingFaceVision:
+        """Read a model folder or hub id, the vision tower of it if it has two; options as in the constructor.
+
+        Raises TgqError if it cannot be read.
+        """
+        model = read_model(source)
+        return cls(getattr(model, "vision_model", model), read_processor(source), name=f"hf:{source}", **options)
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str = "auto") -> HuggingFaceVision:
+        """Load what `save` wrote."""
+        config = read_config(folder)
+        tower = read_model(str(folder / TOWER), config["class"])
+        processor = read_processor(str(folder / TOWER))
+        options = {key: config[key] for key in ("name", "levels", "fit", "precision")}
+        return cls(tower, processor, device=device, **options)
+
+    def preprocess(self, picture: Image.Image) -> Tensor:
+        """Turn a picture into float pixels [3, h, w] by the tower's own PIL processor."""
+        square = letterbox(picture) if self.fit == "pad" else as_rgb(picture)
+        return torch.from_numpy(np.asarray(self.processor(images=square)["pixel_values"][0], dtype=np.float32))
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor) -> VisualFeatures:
+        """Encode pixels [B, 3, h, w]; tokens and vector come back in float32, on the encoder's device."""
+        out = self._forward(pixels)
+        layers = [out.last_hidden_state, *(out.hidden_states[level] for level in self.levels)]
+        tokens = torch.cat([layer[:, self.prefix :] for layer in layers], dim=-1)
+        return VisualFeatures(tokens.float(), self._pooled(out).float())
+
+    def save(self, folder: Path) -> None:
+        """Write `config.json` and `tower/` (config, safetensors, preprocessing)."""
+        write_config(folder, self.config)
+        with _quiet():
+            self.tower.save_pretrained(folder / TOWER)
+        self.processor.save_pretrained(folder / TOWER)
+
+    def _forward(self, pixels: Tensor) -> Any:
+        return self.tower(pixel_values=pixels.to(self.device, self.dtype), output_hidden_states=bool(self.levels))
+
+    def _pooled(self, out: Any) -> Tensor:
+        pooled: Tensor | None = out.pooler_output
+        if pooled is not None:
+            return pooled
+        hidden: Tensor = out.last_hidden_state
+        return hidden[:, 0] if self.prefix else hidden.mean(dim=1)
+
+    def _probe(self) -> Tensor:
+        return self.preprocess(Image.new("RGB", (64, 64), (255, 255, 255)))
+
+    @torch.inference_mode()
+    def _layout(self) -> tuple[tuple[int, int], int]:
+        """Find the grid of patches and the number of tokens before them, and check the levels."""
+        pixels = self._probe()
+        patch: Any = getattr(self.tower.config, "patch_size", None)
+        out = self._forward(pixels[None])
+        if not isinstance(patch, int) or out.last_hidden_state.dim() != 3:
+            raise TgqError(f"{self.name} gives no patch tokens; use a vision transformer (CLIP, SigLIP, DINOv2, ViT)")
+        states = len(out.hidden_states) if self.levels else 0
+        wrong = [level for level in self.levels if not -states <= level < states]
+        if wrong:
+            raise TgqError(f"{self.name}: there is no layer {wrong[0]}; levels may be 0 to {states - 1}")
+        rows, columns = pixels.shape[1] // patch, pixels.shape[2] // patch
+        return (rows, columns), out.last_hidden_state.shape[1] - rows * columns
+
+
+class HuggingFaceText:
+    """A frozen Hugging Face text model as a `TextEncoder`.
+
+    tokens: the last hidden states, special tokens included, padded at the right to the longest text. vector: their
+    mean over real tokens ("mean"), the first token ("cls"), or what the model itself pools ("pooler"); "auto" takes
+    what CLIP, Chinese-CLIP and SigLIP were trained with, and the mean for all others. A blank text has no token and a
+    zero vector. `max_tokens` cuts long texts. precision "auto" is bfloat16 where the hardware has it; texts are short,
+    so float32 is the default.
+    """
+
+    def __init__(
+        self, tower: Any, tokenizer: Any, *, name: str, pooling: Pooling = "auto", max_tokens: int | None = None,
+        precision: Precision = "float32", device: str = "auto",
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.device = resolve_device(device)
+        self.dtype = resolve_precision(precision, self.device)
+        kind = str(tower.config.model_type)
+        # SigLIP was trained on texts padded to full length, with the padding attended to.
+        self._full_length = kind.startswith("siglip")
+        self.pooling = _pooling(kind) if pooling == "auto" else pooling
+        if self.pooling not in ("mean", "cls", "pooler"):
+            raise TgqError(f"{name}: pooling {pooling!r} is not known; use auto, mean, cls or pooler")
+        self.max_tokens = self._longest(tower.config, max_tokens)
+        self.tokenizer = _plain_tokenizer(tokenizer)
+        self.tower = _freeze(tower, self.device, self.dtype)
+        self.width = int(tower.config.hidden_size)
+        self._accepted = set(inspect.signature(self.tower.forward).parameters)
+        self.config = {
+            "type": TEXT_TYPE, "name": name, "class": type(tower).__name__, "pooling": self.pooling,
+            "max_tokens": self.max_tokens, "precision": dtype_name(self.dtype),
+        }  # fmt: skip
+        decides = {
+            **self.config,
+            "name": None,
+            "tower": _architecture(tower),
+            "tokenizer": _tokenizer_rules(self.tokenizer),
+        }
+        self.fingerprint = fingerprint_of(decides, self.tower.state_dict())
+
+    @classmethod
+    def from_pretrained(cls, source: str, **options: Any) -> HuggingFaceText:
+        """Read a model folder or hub id, the text tower of it if it has two; options as in the constructor.
+
+        Raises TgqError if it cannot be read.
+        """
+        model = read_model(source)
+        options = {"name": f"hf:{source}", **options}
+        return cls(getattr(model, "text_model", model), read_tokenizer(source), **options)
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str = "auto") -> HuggingFaceText:
+        """Load what `save` wrote."""
+        config = read_config(folder)
+        tower = read_model(str(folder / TOWER), config["class"])
+        options = {key: config[key] for key in ("name", "pooling", "max_tokens", "precision")}
+        return cls(tower, read_tokenizer(str(folder / TOWER)), device=device, **options)
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str]) -> TextFeatures:
+        """Encode B texts; all comes back in float32 (mask: bool), on the encoder's device."""
+        real = [i for i, text in enumerate(texts) if text.strip()]
+        if not real:
+            tokens = torch.zeros(len(texts), 1, self.width, device=self.device)
+            return TextFeatures(tokens, tokens[..., 0].bool(), tokens[:, 0].clone())
+        some = self._encode([texts[i] for i in real])
+        if len(real) == len(texts):
+            return some
+        spread = [part.new_zeros(len(texts), *part.shape[1:]) for part in (some.tokens, some.mask, some.vector)]
+        for whole, part in zip(spread, (some.tokens, some.mask, some.vector), strict=True):
+            whole[real] = part
+        return TextFeatures(*spread)
+
+    def save(self, folder: Path) -> None:
+        """Write `config.json` and `tower/` (config, safetensors, tokenizer)."""
+        write_config(folder, self.config)
+        with _quiet():
+            self.tower.save_pretrained(folder / TOWER)
+        self.tokenizer.save_pretrained(folder / TOWER)
+
+    def _encode(self, texts: list[str]) -> TextFeatures:
+        batch = self.tokenizer(
+            texts, padding="max_length" if self._full_length else "longest", truncation=True,
+            max_length=self.max_tokens, return_attention_mask=True, return_tensors="pt",
+        ).to(self.device)  # fmt: skip
+        mask = batch["attention_mask"].bool()
+        inputs = {key: value for key, value in batch.items() if key in self._accepted}
+        if self._full_length:
+            inputs.pop("attention_mask", None)
+        out = self.tower(**inputs)
+        hidden = out.last_hidden_state.float() * mask[..., None]
+        if self.pooling == "mean":
+            vector = hidden.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        else:
+            vector = hidden[:, 0] if self.pooling == "cls" else out.pooler_output.float()
+        return TextFeatures(hidden, mask, vector)
+
+    def _longest(self, config: Any, asked: int | None) -> int:
+        positions = getattr(config, "max_position_embeddings", None) or DEFAULT_TOKENS
+        if self._full_length:
+            return int(positions)
+        return int(min(positions, asked or DEFAULT_TOKENS))
+
+
+def read_model(source: str, class_name: str | None = None) -> Any:
+    """Read a Hugging Face model, in float32, from safetensors; `class_name` names the class where it is known.
+
+    Raises TgqError if it cannot be reached or read, or if the files lack weights that the encoder uses.
+    """
+    import transformers
+
+    loader = getattr(transformers, class_name or "AutoModel")
+    try:
+        with _quiet():
+            model, info = loader.from_pretrained(
+                source, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            )
+    except (OSError, ValueError) as error:
+        raise unreadable(source, error) from error
+    lacking = sorted(key for key in info["missing_keys"] if "pooler." not in key)
+    if lacking:
+        raise TgqError(f"The files of {source!r} lack weights, first {lacking[0]!r}; give the complete model")
+    return model
+
+
+def read_processor(source: str) -> Any:
+    """Read the image processor of a model as its PIL class; raises TgqError where there is none."""
+    import transformers
+
+    try:
+        config, _ = transformers.ImageProcessingMixin.get_image_processor_dict(source)
+    except (OSError, ValueError) as error:
+        raise unreadable(source, error) from error
+    stored = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
+    stem = stored.removesuffix("Pil").removesuffix("Fast").replace("FeatureExtractor", "ImageProcessor")
+    processor = getattr(transformers, f"{stem}Pil", None) if stem else None
+    if processor is None:
+        raise TgqError(f"{source!r} names the image processor {stored!r}, which has no PIL form in transformers")
+    return processor.from_dict(config)
+
+
+def read_tokenizer(source: str) -> Any:
+    """Read the tokenizer of a model; raises TgqError where there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise unreadable(source, error) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' own progress bars and load reports off the screen: what matters is checked here."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def unreadable(source: str, error: Exception) -> TgqError:
+    """Give the error for a model that cannot be reached or read."""
+    reason = str(error).strip().split("\n")[0]
+    return TgqError(
+        f"The Hugging Face model {source!r} cannot be read: {reason} Give a folder with config.json, *.safetensors and "
+        f"the preprocessing; or, with a connection to the hub, fetch it first: hf download {source}"
+    )
+
+
+def _freeze(tower: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    # A dense pooler is often missing from the files, then random: it is never used, so it goes.
+    if getattr(tower, "pooler", None) is not None:
+        tower.pooler = None
+    return tower.eval().requires_grad_(False).to(device, dtype)
+
+
+def _architecture(tower: Any) -> dict[str, Any]:
+    """Give the tower's config without what says nothing about its output."""
+    aside = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
+    return {key: value for key, value in tower.config.to_dict().items() if key not in aside}
+
+
+def _pooling(kind: str) -> Pooling:
+    if kind.startswith("chinese_clip"):
+        return "cls"
+    return "pooler" if kind.startswith(("clip", "siglip")) else "mean"
+
+
+def _plain_tokenizer(tokenizer: Any) -> Any:
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _tokenizer_rules(tokenizer: Any) -> Any:
+    """Give what decides a tokenizer's output; padding and truncation are set by each call, so they are left out."""
+    if not tokenizer.is_fast:
+        return [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
+    rules = json.loads(tokenizer.backend_tokenizer.to_str())
+    return {key: value for key, value in rules.items() if key not in ("padding", "truncation")}
