@@ -1,0 +1,90 @@
+"""Where a model is good and where not: scores by noise kind and severity, by category, by agreement.
+
+Values are float [S, Q] (seeds, queries) or [Q]; seeds are averaged and the interval is over the queries of the bucket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from tgqformer.evaluation.intervals import RESAMPLES, Interval, over_queries
+
+CLEAN = "clean"
+"""The kind of a query whose picture wears no noise; an empty kind means the same."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The mean of one metric over the queries of one bucket."""
+
+    name: str
+    queries: int
+    interval: Interval
+
+
+def by_label(
+    values: npt.ArrayLike,
+    labels: Sequence[str] | npt.NDArray[np.str_],
+    *,
+    order: Sequence[str] | None = None,
+    resamples: int = RESAMPLES,
+) -> list[Bucket]:
+    """Split by a label per query [Q]; in the given order, else the largest first; empty labels are left out."""
+    names = np.asarray(labels, dtype=np.str_)
+    found, counts = np.unique(names[names != ""], return_counts=True)
+    if order is None:
+        order = [str(found[i]) for i in np.argsort(-counts, kind="stable")]
+    return [_bucket(name, values, names == name, resamples) for name in order if name in found]
+
+
+def by_noise(
+    values: npt.ArrayLike,
+    kinds: Sequence[str] | npt.NDArray[np.str_],
+    severities: npt.ArrayLike,
+    *,
+    resamples: int = RESAMPLES,
+) -> dict[str, list[tuple[int, Bucket]]]:
+    """Split by noise kind and severity (1-5) of the query; per kind (severity, bucket), severities ascending.
+
+    Clean queries (kind empty or "clean") are severity 0 of every kind, so that a curve starts at the clean picture.
+    """
+    names, steps = np.asarray(kinds, dtype=np.str_), np.asarray(severities, dtype=np.int64)
+    clean = (names == "") | (names == CLEAN)
+    start = [(0, _bucket(CLEAN, values, clean, resamples))] if clean.any() else []
+    curves = {}
+    for kind in np.unique(names[~clean]).tolist():
+        of_kind = names == kind
+        curve = [
+            (step, _bucket(f"{kind} {step}", values, of_kind & (steps == step), resamples))
+            for step in np.unique(steps[of_kind]).tolist()
+        ]
+        curves[kind] = start + curve
+    return curves
+
+
+def by_quantile(
+    values: npt.ArrayLike, numbers: npt.ArrayLike, *, parts: int = 4, resamples: int = RESAMPLES
+) -> list[Bucket]:
+    """Split at the quantiles of a number per query [Q] (agreement), lowest first; NaN (no picture, no title) left out.
+
+    A bucket is named by its bounds. Equal numbers stay together, so buckets can differ in size or be fewer.
+    """
+    measure = np.asarray(numbers, dtype=np.float64)
+    known = np.isfinite(measure)
+    if not known.any():
+        return []
+    edges = np.unique(np.quantile(measure[known], np.linspace(0, 1, parts + 1)))
+    inner = edges[1:-1]
+    part = np.where(known, np.searchsorted(inner, measure, side="right"), -1)
+    names = [f"{low:.2f} to {high:.2f}" for low, high in pairwise(edges)] or [f"{edges[0]:.2f}"]
+    return [_bucket(name, values, part == i, resamples) for i, name in enumerate(names) if (part == i).any()]
+
+
+def _bucket(name: str, values: npt.ArrayLike, inside: npt.NDArray[np.bool_], resamples: int) -> Bucket:
+    chosen = np.atleast_2d(np.asarray(values, dtype=np.float64))[:, inside]
+    return Bucket(name, int(inside.sum()), over_queries(chosen, resamples=resamples))

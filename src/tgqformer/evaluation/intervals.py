@@ -1,0 +1,159 @@
+"""How sure a mean is: over queries (bootstrap), over seeds (Student's t), and of the difference of two models.
+
+Shapes: S seeds, Q queries, R resamples. Every draw comes from a generator with a given seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tgqformer.errors import TgqError
+
+RESAMPLES = 2000
+LEVEL = 0.95
+
+_CHUNK = 1 << 22  # drawn query positions held at a time: 32 MiB
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the bounds of its interval; the bounds are NaN where one number alone gives none."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def half(self) -> float:
+        """Half of the interval's width."""
+        return (self.high - self.low) / 2
+
+    @property
+    def apart_from_zero(self) -> bool:
+        """Whether the whole interval lies on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+
+def resample(values: npt.ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> npt.NDArray[np.float64]:
+    """Draw Q queries with replacement R times; give the mean of each row in each draw.
+
+    values: [n, Q], rows that share their queries (so that differences of rows are paired). Returns [n, R].
+    """
+    rows = _matrix(values)
+    size = rows.shape[1]
+    rng = np.random.default_rng(seed)
+    means = np.empty((len(rows), resamples))
+    step = max(1, _CHUNK // size)
+    for start in range(0, resamples, step):
+        draws = min(step, resamples - start)
+        drawn = rng.integers(0, size, size=(draws, size)) + np.arange(draws)[:, None] * size
+        counts = np.bincount(drawn.ravel(), minlength=draws * size).reshape(draws, size)
+        means[:, start : start + draws] = rows @ counts.T.astype(np.float64) / size
+    return means
+
+
+def over_queries(values: npt.ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL) -> Interval:
+    """Percentile bootstrap of the mean of values [Q], or of seeds' values [S, Q] averaged over the seeds first."""
+    averaged = _matrix(values).mean(axis=0, keepdims=True)
+    return percentiles(float(averaged.mean()), resample(averaged, resamples=resamples, seed=seed)[0], level=level)
+
+
+def over_seeds(means: Sequence[float] | npt.NDArray[np.float64], *, level: float = LEVEL) -> Interval:
+    """Student's t interval of the mean of the seeds' means [S]; with one seed the bounds are NaN."""
+    numbers = np.asarray(means, dtype=np.float64)
+    if len(numbers) == 0:
+        raise TgqError("there is no seed to make an interval of; give at least one mean")
+    mean = float(numbers.mean())
+    if len(numbers) == 1:
+        return Interval(mean, math.nan, math.nan)
+    half = t_quantile(level, len(numbers) - 1) * float(numbers.std(ddof=1)) / math.sqrt(len(numbers))
+    return Interval(mean, mean - half, mean + half)
+
+
+def difference(
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    *,
+    relative: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Interval:
+    """Interval of mean(a) - mean(b) for two models on the same queries: a [Sa, Q] (or [Q]), b [Sb, Q] (or [Q]).
+
+    Hierarchical bootstrap: every resample draws queries (the same for both models) and, for each model on its own,
+    seeds; seeds are averaged. With a single seed only the queries are drawn; with two or three seeds the share of the
+    seeds is a rough one. `relative` divides by mean(b) in every resample.
+    """
+    left, right = _matrix(a), _matrix(b)
+    if left.shape[1] != right.shape[1]:
+        raise TgqError(f"the models have {left.shape[1]} and {right.shape[1]} queries; compare them on the same ones")
+    means = resample(np.concatenate([left, right]), resamples=resamples, seed=seed)
+    point = float(left.mean()), float(right.mean())
+    return difference_of_resampled(
+        point, means[: len(left)], means[len(left) :], relative=relative, seed=seed + 1, level=level
+    )
+
+
+def difference_of_resampled(
+    point: tuple[float, float],
+    a: npt.NDArray[np.float64],
+    b: npt.NDArray[np.float64],
+    *,
+    relative: bool = False,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Interval:
+    """Do the second half of `difference`: `point` the two means, a [Sa, R] and b [Sb, R] from one `resample`."""
+    rng = np.random.default_rng(seed)
+    left, right = _draw_seeds(a, rng), _draw_seeds(b, rng)
+    if relative:
+        if point[1] == 0 or (right == 0).any():
+            return Interval(math.nan, math.nan, math.nan)
+        return percentiles(point[0] / point[1] - 1, left / right - 1, level=level)
+    return percentiles(point[0] - point[1], left - right, level=level)
+
+
+def percentiles(mean: float, draws: npt.NDArray[np.float64], *, level: float = LEVEL) -> Interval:
+    """Take the interval from the percentiles of resampled means [R]."""
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean, float(low), float(high))
+
+
+def t_quantile(level: float, degrees: int) -> float:
+    """Give t with P(|T| < t) = level for Student's T with whole degrees of freedom (bisection on the exact sum)."""
+    low, high = 0.0, math.pi / 2
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_inside(middle, degrees) < level else (low, middle)
+    return math.sqrt(degrees) * math.tan(low)
+
+
+def _t_inside(angle: float, degrees: int) -> float:
+    """P(|T| < sqrt(degrees) tan(angle)): Abramowitz and Stegun, 26.7.3 and 26.7.4."""
+    odd = degrees % 2
+    term = math.cos(angle) if odd else 1.0
+    total = term if degrees > 1 else 0.0
+    for power in range(2 + odd, degrees - 1, 2):
+        term *= math.cos(angle) ** 2 * (power - 1) / power
+        total += term
+    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
+
+
+def _draw_seeds(means: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    seeds, resamples = means.shape
+    weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+    drawn: npt.NDArray[np.float64] = (weights.T * means).sum(axis=0)
+    return drawn
+
+
+def _matrix(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    rows = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    if rows.ndim != 2 or 0 in rows.shape:
+        raise TgqError(f"values have shape {list(np.shape(values))}; give [queries] or [seeds, queries], not empty")
+    return rows

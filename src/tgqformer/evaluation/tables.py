@@ -1,0 +1,110 @@
+"""Results as a table for the terminal, as Markdown and as CSV. Figures are per cent."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from tgqformer.evaluation.intervals import Interval
+from tgqformer.evaluation.results import Row
+
+SHOWN = ("hit@10", "hit@100", "mrr", "ndcg@10")
+"""The metrics that tables for people show."""
+
+NAMES = (
+    {"mrr": "MRR", "ndcg@10": "nDCG@10"}
+    | {f"hit@{k}": f"H@{k}" for k in (10, 50, 100)}
+    | {f"recall@{k}": f"recall@{k}" for k in (10, 100)}
+)
+"""How a metric is written for people."""
+
+
+def percent(interval: Interval) -> str:
+    """Write an interval in per cent: `60.0 ± 1.5`, the half-width left out where there is none."""
+    mean = f"{100 * interval.mean:.1f}"
+    return mean if math.isnan(interval.low) else f"{mean} ± {100 * interval.half:.1f}"
+
+
+def points(interval: Interval) -> str:
+    """Write a difference in points, with its bounds: `+2.9 [1.7, 4.0]`."""
+    mean = f"{100 * interval.mean:+.1f}"
+    return mean if math.isnan(interval.low) else f"{mean} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def best(rows: Sequence[Row], view: str, metric: str) -> float | None:
+    """Give the highest mean of a metric on a view, None if nobody has it."""
+    return max((r.interval.mean for r in rows if (r.view, r.metric) == (view, metric)), default=None)
+
+
+def _grid(rows: Sequence[Row], metrics: Sequence[str]) -> tuple[list[str], list[list[tuple[str, bool]]]]:
+    """Lay rows out as one line per model and view: (headers, cells with whether they are the best of the view)."""
+    cells = {(r.model, r.view, r.metric): r.interval for r in rows}
+    lines = []
+    for model, view in dict.fromkeys((r.model, r.view) for r in sorted(rows, key=lambda r: _place(rows, r))):
+        line = [(view, False), (model, False)]
+        for metric in metrics:
+            interval = cells.get((model, view, metric))
+            text = "" if interval is None else percent(interval)
+            line.append((text, interval is not None and interval.mean == best(rows, view, metric)))
+        lines.append(line)
+    return ["view", "model", *(NAMES.get(metric, metric) for metric in metrics)], lines
+
+
+def _place(rows: Sequence[Row], row: Row) -> int:
+    return list(dict.fromkeys(r.view for r in rows)).index(row.view)
+
+
+def rich_table(rows: Sequence[Row], *, metrics: Sequence[str] = SHOWN, title: str | None = None) -> Table:
+    """Lay the rows of `summarize` out for the terminal; the best of each view is bold."""
+    headers, lines = _grid(rows, metrics)
+    table = Table(title=title, caption=caption(rows))
+    for i, header in enumerate(headers):
+        table.add_column(header, justify="left" if i < 2 else "right")
+    for i, line in enumerate(lines):
+        last = i + 1 == len(lines) or lines[i + 1][0] != line[0]
+        table.add_row(*(f"[bold]{text}[/bold]" if top else _plain(text) for text, top in line), end_section=last)
+    return table
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def markdown(rows: Sequence[Row], *, metrics: Sequence[str] = SHOWN) -> str:
+    """Write the rows of `summarize` as a Markdown table; the best of each view is bold."""
+    headers, lines = _grid(rows, metrics)
+    written = [f"| {' | '.join(headers)} |", f"|{'|'.join('---' if i < 2 else '--:' for i in range(len(headers)))}|"]
+    for line in lines:
+        cells = (f"**{text}**" if top else text.replace("|", r"\|") for text, top in line)
+        written.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*written, "", caption(rows), ""])
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """Write the rows of `summarize` as CSV, all metrics, unrounded shares between 0 and 1."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["model", "view", "metric", "mean", "low", "high", "seeds", "queries", "over"])
+    for r in rows:
+        bounds = (r.interval.mean, r.interval.low, r.interval.high)
+        writer.writerow([r.model, r.view, r.metric, *bounds, r.seeds, r.queries, r.over])
+    return out.getvalue()
+
+
+def caption(rows: Sequence[Row]) -> str:
+    """Say what the figures are: unit, queries, seeds, and what the intervals are over."""
+    if not rows:
+        return "no results"
+    queries, seeds = _span([r.queries for r in rows]), _span([r.seeds for r in rows])
+    over = " or ".join(sorted({r.over for r in rows}))
+    plural = "" if seeds == "1" else "s"
+    return f"per cent; mean ± half of the 95 % interval over {over}; {queries} queries, {seeds} seed{plural}"
+
+
+def _span(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,}-{high:,}"
