@@ -167,7 +167,8 @@ class PartFolder:
         """Write one partition: keys [n, 2] and arrays, each with what belongs to these keys."""
         name = f"part-{time.time_ns():020d}-{uuid4().hex[:8]}.safetensors"
         with atomic_path(self.folder / name) as unfinished:
-            save_file({"keys": np.ascontiguousarray(keys), **arrays}, unfinished)
+            # safetensors writes an array's bytes as they lie, whatever its strides: they must lie in C order.
+            save_file({key: np.ascontiguousarray(array) for key, array in {"keys": keys, **arrays}.items()}, unfinished)
         self.refresh()
 
     def split(self, rows: Rows) -> Iterator[tuple[Rows, Part, Rows]]:
