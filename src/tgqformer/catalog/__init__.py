@@ -1,7 +1,12 @@
 """The catalogue: files of a shop become checked items, pairs and splits. Nothing here imports torch."""
 
 from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.importer import import_catalog, plan_import
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.catalog.pictures import PictureError, read_picture
+from tgqformer.catalog.report import ImportReport
 
-__all__ = ["Catalog", "CatalogWriter", "Item", "Picture", "PictureError", "read_picture"]
+__all__ = [
+    "Catalog", "CatalogWriter", "ImportReport", "Item", "Picture", "PictureError", "import_catalog", "plan_import",
+    "read_picture",
+]  # fmt: skip

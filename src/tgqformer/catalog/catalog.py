@@ -179,17 +179,26 @@ class CatalogWriter:
 
     `pack=True` stores the bytes of every picture; `pack=False` stores only its path (a picture that has no path is
     stored all the same). `root` is where picture paths are relative to. An existing catalogue at `path` is replaced;
-    any other folder with content is left alone and raises TgqError, as does an id that is added twice.
+    any other folder with content is left alone and raises TgqError, as does an id that is added twice (with
+    `check_ids=False` the caller vouches for that). `about` goes into `catalog.json`; further files may be put into
+    `folder` inside the block.
     """
 
     def __init__(
-        self, path: str | Path, *, name: str, pack: bool, root: Path | None = None, about: dict[str, Any] | None = None
+        self,
+        path: str | Path,
+        *,
+        name: str,
+        pack: bool,
+        root: Path | None = None,
+        about: dict[str, Any] | None = None,
+        check_ids: bool = True,
     ) -> None:
         self.path, self.name, self.pack, self.root = Path(path), name, pack, root
         self.about: dict[str, Any] = dict(about or {})
-        self.items = self.pictures = 0
+        self.items = self.pictures = self._unpacked = 0
         self._partitions: list[dict[str, Any]] = []
-        self._seen = SeenIds()
+        self._seen = SeenIds() if check_ids else None
         self._rows: list[dict[str, Any]] = []
         self._row_bytes = self._part_bytes = 0
         self._parquet: pq.ParquetWriter | None = None
@@ -218,7 +227,7 @@ class CatalogWriter:
 
     def add(self, item: Item) -> None:
         """Add one item. Raises TgqError for an id added before, PictureError for a picture to pack that is gone."""
-        if not self._seen.add(item.id):
+        if self._seen is not None and not self._seen.add(item.id):
             raise TgqError(f"the id {item.id!r} was added to the catalogue {self.name!r} before; ids must be unique")
         row = self._row(item)
         self._hash.update(_canonical(item))
@@ -226,6 +235,7 @@ class CatalogWriter:
         self._row_bytes += sum(len(picture["data"] or b"") for picture in row["pictures"])
         self.items += 1
         self.pictures += len(row["pictures"])
+        self._unpacked += sum(picture["data"] is None for picture in row["pictures"])
         if len(self._rows) >= GROUP_ROWS or self._row_bytes >= GROUP_BYTES:
             self._flush()
 
@@ -280,8 +290,8 @@ class CatalogWriter:
             "name": self.name,
             "items": self.items,
             "pictures": self.pictures,
-            "packed": self.pack,
-            "root": None if self.root is None else _stored_root(self.root, self.path),
+            "packed": not self._unpacked,
+            "root": _stored_root(self.root, self.path) if self.root is not None and self._unpacked else None,
             "fingerprint": self._hash.hexdigest(),
             **self.about,
             "partitions": self._partitions,

@@ -1,7 +1,218 @@
-"""Commands of `tgq catalog`."""
+"""Commands of `tgq catalog`: bring a shop's items in, and look at them."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
-app = typer.Typer(no_args_is_help=True)
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tgqformer.catalog import Catalog, ImportReport, Item, Picture
+    from tgqformer.catalog.importer import Plan
+
+app = typer.Typer(
+    no_args_is_help=True, help="Bring a shop's items in, check them, look at them.", rich_markup_mode="markdown"
+)
+
+_Columns = list[str]
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="A file, or a folder of files or pictures.")],
+    to: Annotated[Path, typer.Option("--to", help="The folder of the new catalogue.")],
+    reader: Annotated[
+        str | None, typer.Option(help="The reader to use; found by itself. `tgq catalog readers` lists them.")
+    ] = None,
+    id_: Annotated[str | None, typer.Option("--id", metavar="COLUMN", help="The column of the id.")] = None,
+    title: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of the title.")] = None,
+    brand: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of the brand.")] = None,
+    category: Annotated[
+        _Columns | None, typer.Option(metavar="COLUMN", help="A level of the category path; may be repeated.")
+    ] = None,
+    price: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of the price.")] = None,
+    picture: Annotated[
+        _Columns | None, typer.Option(metavar="COLUMN", help="A column of pictures: paths or bytes; may be repeated.")
+    ] = None,
+    attribute: Annotated[
+        _Columns | None, typer.Option(metavar="COLUMN", help="A column to keep as an attribute; may be repeated.")
+    ] = None,
+    missing: Annotated[
+        _Columns | None,
+        typer.Option(metavar="VALUE", help="A value that means *not known*, such as NA; may be repeated."),
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the picture files lie; else beside the source.")
+    ] = None,
+    pack: Annotated[
+        bool, typer.Option("--pack", help="Store the pictures in the catalogue; else they stay where they are.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first rejected row or unreadable picture; write nothing.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Read only the first N rows (to try out the columns).")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The name of the catalogue; else that of its folder.")] = None,
+) -> None:
+    """Read a shop's items, check every row and every picture, and write a catalogue with a report.
+
+    Reads CSV, TSV, JSON lines, Parquet (also .gz), folders of pictures, and the layouts of well-known data sets.
+    Columns with usual names are found; the columns used are shown first. Bad rows are set apart in `rejects.jsonl`.
+
+    **Examples**
+
+    `tgq catalog import shop.csv --to catalogs/shop`
+
+    `tgq catalog import shop.csv --to catalogs/shop --title name --category group --category kind --pictures photos/`
+
+    `tgq catalog import photos/ --to catalogs/photos --pack`
+
+    `tgq catalog import meta_Video_Games.json.gz --to catalogs/games --reader amazon-2018 --limit 1000`
+    """
+    from tgqformer.catalog import import_catalog
+
+    columns = {
+        "id": id_, "title": title, "brand": brand, "category": category, "price": price, "pictures": picture,
+        "attributes": attribute, "missing": missing,
+    }  # fmt: skip
+    report = import_catalog(
+        source, to, reader=reader, mapping={field: column for field, column in columns.items() if column},
+        pack=pack, strict=strict, root=pictures, limit=limit, name=name, show_progress_bar=True, on_plan=_show_plan,
+    )  # fmt: skip
+    _show_report(report, to)
+    if report.items == 0:
+        raise typer.Exit(1)
+
+
+@app.command()
+def readers() -> None:
+    """List the readers: which layouts of files are recognised."""
+    from rich.console import Console
+
+    from tgqformer.catalog.readers import READERS
+
+    table = _table("reader", "reads")
+    for one in READERS:
+        table.add_row(f"[bold]{one.name}[/]", one.about)
+    Console().print(table)
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(help="The folder of a catalogue.")],
+    item_id: Annotated[str | None, typer.Argument(help="An item to show in full.")] = None,
+    first: Annotated[int, typer.Option(min=1, metavar="N", help="How many items to list.")] = 10,
+) -> None:
+    """Show what a catalogue holds, or one item of it.
+
+    **Examples**
+
+    `tgq catalog show catalogs/shop`
+
+    `tgq catalog show catalogs/shop B000123456`
+    """
+    from tgqformer.catalog import Catalog
+
+    catalog = Catalog.open(folder)
+    if item_id is None:
+        _show_catalog(catalog, first)
+    else:
+        _show_item(catalog.take([item_id])[0], catalog)
+
+
+def _table(*columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _show_plan(plan: Plan) -> None:
+    from rich.markup import escape
+
+    from tgqformer.progress import console
+
+    console.print(
+        f"reading [bold]{escape(str(plan.source))}[/] with the reader [bold]{plan.reader.name}[/], "
+        f"pictures from {escape(str(plan.root))}"
+    )
+    table = _table("field", "column")
+    for field, columns in plan.mapping.lines():
+        table.add_row(field, f"[dim]{columns}[/]" if columns == "-" else escape(columns))
+    console.print(table)
+
+
+def _show_report(report: ImportReport, to: Path) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    from tgqformer.catalog.checks import KINDS
+
+    console = Console()
+    console.print(
+        f"[bold]{report.items:,}[/] items with {report.pictures:,} pictures from {report.rows:,} rows "
+        f"in {report.seconds:.1f} s; {report.rejected:,} rows rejected, {report.of('warning'):,} warnings"
+    )
+    colors = {"error": "red", "warning": "yellow", "note": "dim"}
+    table = _table("", "problem", "first of them")
+    for severity, color in colors.items():
+        for kind in report.kinds(severity):  # type: ignore[arg-type]
+            one = report.examples[kind][0]
+            where = escape(f"{one.file}:{one.line}: {one.reason}")
+            table.add_row(f"{report.problems[kind]:,}", f"[{color}]{KINDS[kind].title}[/]", where)
+    if report.problems:
+        console.print(table)
+    if report.items == 0:
+        console.print("[bold red]no item was imported[/]: look at the report, then at the columns (--id, --title …)")
+    console.print(f"report: {escape(str(to / 'report.html'))}", soft_wrap=True)
+    console.print(f"next:   tgq catalog show {escape(str(to))}", soft_wrap=True)
+
+
+def _show_catalog(catalog: Catalog, first: int) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    about = catalog.about
+    console = Console()
+    where = "packed" if about["packed"] else f"in {catalog.root}"
+    console.print(
+        f"[bold]{escape(catalog.name)}[/]: {len(catalog):,} items, {about['pictures']:,} pictures ({escape(where)})"
+    )
+    console.print(f"fingerprint {catalog.fingerprint}", style="dim")
+    table = _table("id", "title", "brand", "category", "price", "pictures")
+    for item in catalog.items(0, first, pictures=False):
+        price = "" if item.price is None else f"{item.price:,.2f}"
+        cells = (item.id, item.title or "", item.brand or "", " > ".join(item.category), price, str(len(item.pictures)))
+        table.add_row(*map(escape, cells))
+    console.print(table)
+    if len(catalog) > first:
+        console.print(f"and {len(catalog) - first:,} more", style="dim")
+
+
+def _show_item(item: Item, catalog: Catalog) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    table = _table("field", "value")
+    rows = [("id", item.id), ("title", item.title), ("brand", item.brand), ("category", " > ".join(item.category))]
+    rows += [("price", None if item.price is None else f"{item.price:,.2f}"), *item.attributes.items()]
+    for field, value in rows:
+        table.add_row(escape(field), escape(value) if value else "[dim]-[/]")
+    for number, picture in enumerate(item.pictures, 1):
+        table.add_row(f"picture {number}", escape(_describe(picture, catalog)))
+    Console().print(table)
+
+
+def _describe(picture: Picture, catalog: Catalog) -> str:
+    from tgqformer.catalog import PictureError, read_picture
+
+    place = f"packed, {len(picture.data):,} bytes" if picture.data is not None else str(picture.path)
+    try:
+        image = read_picture(picture, catalog.root)
+    except PictureError as error:
+        return f"{place}: {error.reason}"
+    return f"{place}, {image.width} x {image.height} pixels"

@@ -1,0 +1,289 @@
+"""From a row to an item: columns become fields, picture columns become sources, sources become checked pictures."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import binascii
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from tgqformer.catalog.checks import (
+    LIMITS,
+    MAX_ATTRIBUTES,
+    MAX_LEVELS,
+    MAX_PICTURES,
+    Findings,
+    clean,
+    identify,
+    price_of,
+)
+from tgqformer.catalog.item import Item, Picture
+from tgqformer.catalog.mapping import ColumnMapping
+from tgqformer.catalog.pictures import PictureError, check, read_file, resolve
+from tgqformer.catalog.readers.base import Row
+
+_LEVELS = re.compile(r"\s*[>|»›]\s*")
+_SEVERAL = re.compile(r"\s*[|;\n]\s*")
+_SEVERAL_FILES = re.compile(r"\s*,\s*(?=\S+\.\w{3,4}(?:\s*,|$))")
+_SEVERAL_ADDRESSES = re.compile(r"[|;,\s]+(?=https?://)")
+_ADDRESS = re.compile(r"(?:https?|ftp|s3|gs)://", re.IGNORECASE)
+_DATA_ADDRESS = re.compile(r"data:[\w/+.;=-]*,", re.IGNORECASE)
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]{128,}={0,2}\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a picture comes from: bytes, or names of which the first that exists is taken; or the fault of its cell."""
+
+    names: tuple[str, ...] = ()
+    data: bytes | None = None
+    fault: PictureError | None = None
+
+
+@dataclass(slots=True)
+class Candidate:
+    """An item in the making; `reject` is the (kind, reason) for which its row is refused."""
+
+    row: Row
+    item: Item | None = None
+    sources: list[Source] = field(default_factory=list)
+    found: Findings = field(default_factory=list)
+    reject: tuple[str, str] | None = None
+
+
+def candidate_of(row: Row, mapping: ColumnMapping) -> Candidate:
+    """Make the item of a row, its pictures still unread. Never raises: what is wrong is in `found` and `reject`."""
+    found: Findings = list(row.notes)
+    if row.fields is None:
+        return Candidate(row, found=found, reject=("bad-row", row.reason or "unreadable"))
+    value = _Cells(row.fields, frozenset(mapping.missing), found)
+    name, notes = identify(row.fields.get(mapping.id))
+    found += notes
+    if name is None:
+        return Candidate(row, found=found, reject=("no-id", f"the column {mapping.id!r} is empty"))
+    if len(name) > LIMITS["id"]:
+        return Candidate(row, found=found, reject=("bad-id", f"an id of {len(name)} characters: {name[:40]}…"))
+    item = Item(
+        id=name,
+        title=value.text(mapping.title, "title"),
+        brand=value.text(mapping.brand, "brand"),
+        category=value.path(mapping.category),
+        attributes=value.attributes(mapping.attributes),
+        price=value.price(mapping.price),
+    )
+    if item.title is None and mapping.title is not None and not any(kind == "no-title" for kind, _ in found):
+        found.append(("no-title", "the title is empty"))
+    return Candidate(row, item, value.sources(mapping.pictures), found)
+
+
+def with_pictures(candidate: Candidate, root: Path, *, keep: bool) -> Candidate:
+    """Read and check the pictures of a candidate; those that cannot be read are dropped and told in `found`.
+
+    Safe to call from several threads. With `keep` the pictures keep their bytes; without, only those that have no path.
+    """
+    item = candidate.item
+    if item is None:
+        return candidate
+    pictures: dict[str, Picture] = {}
+    for source in candidate.sources:
+        try:
+            picture, notes = _inspect(source, root, keep)
+        except PictureError as error:
+            candidate.found.append((f"picture-{error.kind}", error.reason))
+            continue
+        if picture.digest in pictures:
+            candidate.found.append(("picture-repeated", f"{picture.path or 'packed bytes'}: the same picture again"))
+            continue
+        candidate.found += notes
+        pictures[picture.digest] = picture
+    candidate.item = replace(item, pictures=tuple(pictures.values()))
+    if not (pictures or item.title or item.brand or item.category or item.attributes):
+        candidate.reject = ("empty", "no text and no readable picture")
+    return candidate
+
+
+def _inspect(source: Source, root: Path, keep: bool) -> tuple[Picture, Findings]:
+    if source.fault is not None:
+        raise source.fault
+    path, data = (None, source.data) if source.data is not None else _first_file(source.names, root)
+    name = path or (source.names[0] if source.names else "packed bytes")
+    try:
+        seen = check(data)
+    except PictureError as error:
+        raise PictureError(error.kind, f"{name}: {error.reason}") from error
+    if seen.width < 2 or seen.height < 2:
+        raise PictureError("tiny", f"{name}: {seen.width} x {seen.height} pixels")
+    kept = data if keep or path is None else None
+    return Picture(Picture.digest_of(data), path, kept), [(kind, f"{name}: {words}") for kind, words in seen.notes]
+
+
+def _first_file(names: tuple[str, ...], root: Path) -> tuple[str, bytes]:
+    """Read the first of the names that is a file. Raises PictureError with the reason of the first local name."""
+    first: PictureError | None = None
+    for name in _spellings(names):
+        try:
+            path = resolve(name, root)
+            data = read_file(path)
+        except PictureError as error:
+            first = first if first is not None and first.kind != "missing" else error
+            continue
+        relative = os.path.relpath(path, os.path.abspath(root)).replace(os.sep, "/")  # noqa: PTH100
+        if relative.encode("utf-8", "replace").decode() == relative:
+            return relative, data
+        first = PictureError("missing", f"{relative!r} is not a name in UTF-8; rename the file")
+    address = next((name for name in names if _ADDRESS.match(name)), None)
+    if address is not None and (first is None or first.kind == "missing"):
+        raise PictureError("remote", f"{address[:200]} is not on this disk; addresses are never fetched")
+    raise first or PictureError("missing", "no file name")
+
+
+def _spellings(names: tuple[str, ...]) -> Iterable[str]:
+    """Give the local names to try: an address by its file name, a path from Windows also with slashes."""
+    for name in names:
+        if _ADDRESS.match(name):
+            try:
+                local = PurePosixPath(unquote(urlsplit(name).path)).name
+            except ValueError:
+                continue
+            if local:
+                yield local
+        else:
+            yield name
+            if "\\" in name:
+                yield name.replace("\\", "/")
+
+
+class _Cells:
+    """The cells of one row, read as fields of an item; what is found on the way is added to `found`."""
+
+    def __init__(self, fields: Mapping[str, Any], missing: frozenset[str], found: Findings) -> None:
+        self._fields, self._missing, self._found = fields, missing, found
+
+    def text(self, column: str | None, what: str) -> str | None:
+        """Give a cleaned text, or None."""
+        return None if column is None else self._clean(self._fields.get(column), what)
+
+    def price(self, column: str | None) -> float | None:
+        """Give a price, or None."""
+        value = None if column is None else self._fields.get(column)
+        if isinstance(value, str) and value.strip() in self._missing:
+            return None
+        number, found = price_of(value.strip() if isinstance(value, str) else value)
+        self._found += found
+        return number
+
+    def path(self, columns: tuple[str, ...]) -> tuple[str, ...]:
+        """Give the category path over all its columns; "A > B" in one cell is two levels, a repeated level one."""
+        levels: list[str] = []
+        for column in columns:
+            for part in _levels(self._fields.get(column)):
+                text = self._clean(part, "category")
+                if text is not None and (not levels or levels[-1] != text):
+                    levels.append(text)
+        return tuple(levels[:MAX_LEVELS])
+
+    def attributes(self, columns: tuple[str, ...]) -> dict[str, str]:
+        """Give the attributes; a dictionary in a cell gives one for each key."""
+        pairs: list[tuple[Any, Any]] = []
+        for column in columns:
+            value = _parsed(self._fields.get(column), "{")
+            if isinstance(value, dict):
+                pairs += value.items()
+            elif isinstance(value, list) and value and all(isinstance(p, tuple) and len(p) == 2 for p in value):
+                pairs += value  # a map column of Parquet
+            else:
+                pairs.append((column, value))
+        kept: dict[str, str] = {}
+        for name, value in pairs[:MAX_ATTRIBUTES]:
+            text, name = self._clean(value, "attribute"), self._clean(name, "attribute name")
+            if text is not None and name is not None:
+                kept[name] = text
+        if len(pairs) > MAX_ATTRIBUTES:
+            self._found.append(("attributes", f"{len(pairs)} attributes: the first {MAX_ATTRIBUTES} are kept"))
+        return kept
+
+    def sources(self, columns: tuple[str, ...]) -> list[Source]:
+        """Give where the pictures come from, in order."""
+        sources: list[Source] = []
+        for column in columns:
+            sources += _sources(self._fields.get(column), self._missing)
+        if len(sources) > MAX_PICTURES:
+            self._found.append(("picture-many", f"{len(sources)} pictures: the first {MAX_PICTURES} are kept"))
+        return sources[:MAX_PICTURES]
+
+    def _clean(self, value: Any, what: str) -> str | None:
+        text, found = clean(value, what)
+        if text is None or text in self._missing:
+            return None
+        self._found += found
+        return text
+
+
+def _levels(value: Any) -> list[Any]:
+    value = _parsed(value, "[")
+    if isinstance(value, (list, tuple)):
+        return [part for one in value for part in (_levels(one) if isinstance(one, (list, tuple)) else [one])]
+    return _LEVELS.split(value) if isinstance(value, str) else [value]
+
+
+def _parsed(value: Any, start: str) -> Any:
+    """Read a list or dictionary that stands as JSON or Python text in a cell; anything else stays as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith(start) or len(value) > 1 << 20:
+        return value
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            parsed = parse(value.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            continue
+        return parsed if isinstance(parsed, (list, tuple, dict)) else value
+    return value
+
+
+def _sources(value: Any, missing: frozenset[str]) -> list[Source]:
+    """Read a cell of a picture column: none, one or several sources."""
+    if value is None or value == "" or (isinstance(value, float) and value != value):
+        return []
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return [Source(data=bytes(value))]
+    if isinstance(value, str):
+        return _sources_of_text(value.strip(), missing)
+    if isinstance(value, tuple) and all(isinstance(name, str) for name in value):
+        return [Source(names=value)]
+    if isinstance(value, (list, tuple)):
+        return [source for one in value for source in _sources(one, missing)]
+    if isinstance(value, dict):
+        for key in ("bytes", "data", "path", "file", "filename", "hi_res", "large", "url", "src", "image"):
+            if value.get(key):
+                return _sources(value[key], missing)
+        return [Source(fault=PictureError("missing", f"no bytes, path or url in {str(value)[:80]}"))]
+    return [Source(fault=PictureError("unreadable", f"{str(value)[:80]!r} is neither a path nor bytes"))]
+
+
+def _sources_of_text(text: str, missing: frozenset[str]) -> list[Source]:
+    if not text or text in missing:
+        return []
+    if _DATA_ADDRESS.match(text):
+        return [_decoded(text.partition(",")[2])]
+    parsed = _parsed(text, "[")
+    if not isinstance(parsed, str):
+        return _sources(list(parsed), missing)
+    if _ADDRESS.match(text):
+        return [Source(names=(address.strip(),)) for address in _SEVERAL_ADDRESSES.split(text)]
+    if len(text) > 300 and _BASE64.fullmatch(text):
+        return [_decoded(text)]
+    names = [name for part in _SEVERAL.split(text) for name in _SEVERAL_FILES.split(part)]
+    return [Source(names=(name,)) for name in names if name]
+
+
+def _decoded(text: str) -> Source:
+    try:
+        return Source(data=base64.b64decode(text))
+    except (binascii.Error, ValueError) as error:
+        return Source(fault=PictureError("unreadable", f"not base64: {error}"))

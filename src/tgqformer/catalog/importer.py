@@ -1,0 +1,243 @@
+"""The import: rows of a source become checked items of a catalogue, in one stream, with a report of every problem."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tgqformer.catalog.candidates import Candidate, candidate_of, with_pictures
+from tgqformer.catalog.catalog import CatalogWriter
+from tgqformer.catalog.checks import KINDS, Problem, SeenIds
+from tgqformer.catalog.mapping import ColumnMapping, plan_mapping
+from tgqformer.catalog.readers import Reader, Row, choose_reader
+from tgqformer.catalog.report import ImportReport, Samples, write_report
+from tgqformer.errors import TgqError
+from tgqformer.progress import progress
+
+_THREADS, _WINDOW = 2, 32
+_PEEK = 50
+_RELATED = pa.schema([("id", pa.string()), ("other", pa.string()), ("kind", pa.string())])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an import is about to do: which reader, which columns, where pictures are looked for."""
+
+    source: Path
+    to: Path
+    reader: Reader
+    mapping: ColumnMapping
+    root: Path
+
+
+def plan_import(
+    source: str | Path,
+    to: str | Path,
+    *,
+    reader: str | None = None,
+    mapping: Mapping[str, str | Sequence[str]] | None = None,
+    root: str | Path | None = None,
+) -> Plan:
+    """Choose the reader and the columns of an import without doing it.
+
+    Raises TgqError where the source is absent or unknown, a column does not exist, or the target would hurt the source.
+    """
+    source, to = Path(source), Path(to)
+    chosen = choose_reader(source, reader)
+    if to.resolve() in (source.resolve(), *source.resolve().parents):
+        raise TgqError(
+            f"the catalogue cannot be written to {to}: the source lies there; choose another folder with --to"
+        )
+    if root is not None and not Path(root).is_dir():
+        raise TgqError(f"there is no picture folder {root}; check --pictures")
+    columns = list(chosen.mapping.columns()) if chosen.mapping is not None else []
+    for row in islice(chosen.rows(source), _PEEK):
+        columns += [name for name in row.fields or () if name not in columns]
+    if not columns:
+        first = next(chosen.rows(source), None)
+        raise TgqError(
+            f"nothing can be read from {source}: {first.reason if first and first.reason else 'it is empty'}"
+        )
+    places = Path(root) if root is not None else chosen.root(source)
+    return Plan(source, to, chosen, plan_mapping(columns, chosen.mapping, mapping), places)
+
+
+def import_catalog(
+    source: str | Path,
+    to: str | Path,
+    *,
+    reader: str | None = None,
+    mapping: Mapping[str, str | Sequence[str]] | None = None,
+    pack: bool = False,
+    strict: bool = False,
+    root: str | Path | None = None,
+    limit: int | None = None,
+    name: str | None = None,
+    show_progress_bar: bool = False,
+    on_plan: Callable[[Plan], None] | None = None,
+) -> ImportReport:
+    """Import a source into a new catalogue folder `to`.
+
+    `mapping` names columns by field (`{"title": "name", "category": ["group", "kind"]}`); the rest is known by the
+    reader or guessed; `on_plan` is told before the import begins. `pack` stores picture bytes; otherwise pictures stay
+    where they are, under `root`. `limit` reads only the first rows. Pictures given as bytes are always stored.
+
+    The folder gets, beside the items: `rejects.jsonl` (rows that were refused), `warnings.jsonl` (what was found in
+    items that were kept), `report.html`, `report.json`, and `related.parquet` (id, other, kind) where the source has
+    co-purchase lists.
+
+    A bad row or picture never stops the import, unless `strict`: then TgqError at the first rejected row or dropped
+    picture, and nothing is written.
+    """
+    plan = plan_import(source, to, reader=reader, mapping=mapping, root=root)
+    if on_plan is not None:
+        on_plan(plan)
+    about = {"source": str(plan.source), "reader": plan.reader.name, "mapping": dict(plan.mapping.lines())}
+    report = ImportReport(name or plan.to.name, str(plan.source), plan.reader.name, tuple(plan.mapping.lines()))
+    started = time.perf_counter()
+    with warnings.catch_warnings(), ExitStack() as stack:
+        warnings.simplefilter("ignore")  # of Pillow, about damaged files: the report tells them
+        writer = CatalogWriter(plan.to, name=report.name, pack=pack, root=plan.root, about=about, check_ids=False)
+        stack.enter_context(writer)
+        sink = stack.enter_context(_Sink(writer, report, strict))
+        bar = stack.enter_context(progress("importing items", None, shown=show_progress_bar))
+        for candidate in _checked(
+            _candidates(islice(plan.reader.rows(plan.source), limit), plan.mapping), plan.root, pack
+        ):
+            sink.take(candidate)
+            bar.advance()
+        report.seconds = time.perf_counter() - started
+        sink.close()
+        write_report(report, writer.folder, sink.samples)
+    return report
+
+
+def _candidates(rows: Iterable[Row], mapping: ColumnMapping) -> Iterator[Candidate]:
+    """Make candidates; the first row of an id keeps it."""
+    seen = SeenIds()
+    for row in rows:
+        candidate = candidate_of(row, mapping)
+        if candidate.item is not None and not seen.add(candidate.item.id):
+            candidate.reject = ("duplicate-id", f"the id {candidate.item.id!r} stands in an earlier row")
+        yield candidate
+
+
+def _checked(candidates: Iterable[Candidate], root: Path, keep: bool) -> Iterator[Candidate]:
+    """Check pictures in a few threads, a short window ahead; order is kept."""
+    window: deque[Future[Candidate]] = deque()
+    with ThreadPoolExecutor(_THREADS, "pictures") as pool:
+        for candidate in candidates:
+            window.append(pool.submit(_check, candidate, root, keep))
+            if len(window) >= _WINDOW:
+                yield window.popleft().result()
+        while window:
+            yield window.popleft().result()
+
+
+def _check(candidate: Candidate, root: Path, keep: bool) -> Candidate:
+    return candidate if candidate.reject is not None else with_pictures(candidate, root, keep=keep)
+
+
+class _Sink:
+    """Where checked candidates end: in the catalogue or among the rejects; every finding is written down."""
+
+    def __init__(self, writer: CatalogWriter, report: ImportReport, strict: bool) -> None:
+        self._writer, self._report, self._strict = writer, report, strict
+        self.samples = Samples()
+        self._related: list[tuple[str, str, str]] = []
+        self._related_file: pq.ParquetWriter | None = None
+        self._files: list[IO[str]] = []
+
+    def __enter__(self) -> _Sink:
+        names = ("rejects.jsonl", "warnings.jsonl")
+        self._files = [(self._writer.folder / name).open("w", encoding="utf-8") for name in names]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def take(self, candidate: Candidate) -> None:
+        """Write one candidate. Raises TgqError, when strict, for a rejected row or a dropped picture."""
+        row, item, report = candidate.row, candidate.item, self._report
+        report.rows += 1
+        found = [*candidate.found, *([candidate.reject] if candidate.reject is not None else [])]
+        for kind, reason in found:
+            self._tell(Problem(kind, row.file, row.line, item.id if item else None, _printable(reason)), row)
+        if candidate.reject is not None or item is None:
+            report.rejected += 1
+            return
+        self._writer.add(item)
+        report.count(item)
+        self.samples.see(item, self._writer.root)
+        if row.related:
+            self._relate([(item.id, other, kind) for kind, others in row.related.items() for other in others])
+
+    def close(self) -> None:
+        """Flush and close all files; a second call does nothing."""
+        self._flush()
+        if self._related_file is not None:
+            self._related_file.close()
+            self._related_file = None
+        for file in self._files:
+            file.close()
+
+    def _tell(self, problem: Problem, row: Row) -> None:
+        self._report.tell(problem)
+        kind = KINDS[problem.kind]
+        if self._strict and (kind.severity == "error" or kind.lossy):
+            raise TgqError(
+                f"{problem.file}, line {problem.line}: {problem.reason} ({kind.title.lower()}); nothing was written. "
+                f"{kind.advice} Or import without --strict: such rows are then set apart"
+            )
+        line: dict[str, Any] = {
+            "file": _printable(problem.file), "line": problem.line, "id": problem.id, "kind": problem.kind,
+            "reason": problem.reason,
+        }  # fmt: skip
+        if kind.severity == "error":
+            line["row"] = _shown(row)
+        print(json.dumps(line, ensure_ascii=False), file=self._files[0 if kind.severity == "error" else 1])
+
+    def _relate(self, rows: list[tuple[str, str, str]]) -> None:
+        self._report.related += len(rows)
+        self._related += rows
+        if len(self._related) >= 50_000:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._related:
+            return
+        if self._related_file is None:
+            self._related_file = pq.ParquetWriter(self._writer.folder / "related.parquet", _RELATED, compression="zstd")
+        columns = [pa.array(map(_encodable, column), pa.string()) for column in zip(*self._related, strict=True)]
+        self._related_file.write_table(pa.table(columns, schema=_RELATED))
+        self._related = []
+
+
+def _shown(row: Row, limit: int = 2000) -> str:
+    """Show a rejected row for the person who mends it: its raw text, or its fields without bytes."""
+    if row.fields is None:
+        return _printable((row.raw or "").strip()[:limit])
+    fields = {
+        name: f"<{len(value)} bytes>" if isinstance(value, bytes) else value for name, value in row.fields.items()
+    }
+    return _printable(json.dumps(fields, ensure_ascii=False, default=lambda value: str(value)[:200])[:limit])
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

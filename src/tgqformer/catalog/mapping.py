@@ -1,0 +1,137 @@
+"""Which column of a source means what: given by the user, known by the reader, or guessed from usual names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
+from typing import Any
+
+from tgqformer.errors import TgqError
+
+
+@dataclass(frozen=True)
+class ColumnMapping:
+    """The columns that make an item. Several category columns make one path, several picture columns one list.
+
+    A column of `attributes` that holds a dictionary gives one attribute for each of its keys.
+    `missing` are values that mean "not known" in this source (an empty cell always does).
+    """
+
+    id: str
+    title: str | None = None
+    brand: str | None = None
+    category: tuple[str, ...] = ()
+    price: str | None = None
+    pictures: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Give the mapping as (what, columns) for people."""
+        described = {name: _words(value) for name, value in asdict(self).items() if name != "missing"}
+        if self.missing:
+            described["missing values"] = _words(self.missing)
+        return list(described.items())
+
+    def columns(self) -> list[str]:
+        """Give every column that is used."""
+        single = [name for name in (self.id, self.title, self.brand, self.price) if name is not None]
+        return [*single, *self.category, *self.pictures, *self.attributes]
+
+
+_MANY = ("category", "pictures", "attributes", "missing")
+_FIELDS = ("id", "title", "brand", "price", *_MANY)
+_USUAL = {
+    "id": "id itemid productid sku articleid parentasin asin goodsid offerid uniqid code productcode articlecode "
+    "gtin ean handle variantid item product",
+    "title": "title name productname productdisplayname prodname itemname producttitle displayname articlename",
+    "brand": "brand brandname maker manufacturer vendor store",
+    "price": "price saleprice currentprice retailprice listprice unitprice discountedprice",
+    "category": "category categories categorypath categorytree productcategory googleproductcategory producttype",
+    "levels": "gendercategory mastercategory maincategory category1 category subcategory category2 category3",
+    "pictures": "picture pictures image images photo photos img picturepath imagepath imagefile imageurl imageurls "
+    "imagelink imglink imgurl imagebytes mainimage additionalimagelink filename file path",
+    "attributes": "attributes details specs specifications properties color colour basecolour basecolor size gender "
+    "material season year usage style pattern fit agegroup articletype",
+}
+
+
+def plan_mapping(
+    columns: Sequence[str], known: ColumnMapping | None, asked: Mapping[str, str | Sequence[str]] | None
+) -> ColumnMapping:
+    """Put together what the user asked, what the reader knows (`known`) and what usual names tell, in this order.
+
+    Raises TgqError for a column that is not there (with the nearest names) and where nothing looks like an id.
+    """
+    given = _given(asked or {})
+    for name in [column for key, value in given.items() if key != "missing" for column in _as_tuple(value)]:
+        if name not in columns:
+            raise _no_column(name, columns)
+    base = known if known is not None else _guess(columns, given)
+    return replace(base, **given)
+
+
+def _given(asked: Mapping[str, str | Sequence[str]]) -> dict[str, Any]:
+    unknown = [name for name in asked if name not in _FIELDS]
+    if unknown:
+        near = get_close_matches(unknown[0], _FIELDS, n=1)
+        raise TgqError(
+            f"a column mapping has no field {unknown[0]!r}; "
+            + (f"did you mean {near[0]!r}?" if near else f"it has {_words(_FIELDS)}")
+        )
+    used = {name: value for name, value in asked.items() if value}
+    for name, value in used.items():
+        if name not in _MANY and not isinstance(value, str):
+            raise TgqError(f"{name!r} is one column, not {len(value)}: {_words(tuple(value))}")
+    return {name: _as_tuple(value) if name in _MANY else value for name, value in used.items()}
+
+
+def _guess(columns: Sequence[str], given: Mapping[str, Any]) -> ColumnMapping:
+    free = [name for name in columns if name not in {c for v in given.values() for c in _as_tuple(v)}]
+    plain: dict[str, str] = {}
+    for name in free:
+        plain.setdefault(re.sub(r"[\W_]", "", name.lower()), name)
+    found = given.get("id") or _first(plain, "id")
+    if found is None:
+        raise TgqError(f"no column looks like an id; name it with --id. The columns are: {_words(tuple(columns))}")
+    levels = _all(plain, "levels")
+    return ColumnMapping(
+        id=found,
+        title=_first(plain, "title"),
+        brand=_first(plain, "brand"),
+        price=_first(plain, "price"),
+        category=tuple(levels) if len(levels) > 1 else tuple(_all(plain, "category")[:1] or levels),
+        pictures=tuple(_all(plain, "pictures") + _numbered(free)),
+        attributes=tuple(_all(plain, "attributes")),
+    )
+
+
+def _first(plain: Mapping[str, str], field: str) -> str | None:
+    return next(iter(_all(plain, field)), None)
+
+
+def _all(plain: Mapping[str, str], field: str) -> list[str]:
+    return [plain[name] for name in _USUAL[field].split() if name in plain]
+
+
+def _numbered(columns: Sequence[str]) -> list[str]:
+    """Give columns like image1, image_2, photo 3 in their order."""
+    return [name for name in columns if re.fullmatch(r"(?i)(image|picture|photo|img)(url|path|link)?[ _-]?\d+", name)]
+
+
+def _as_tuple(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _no_column(name: str, columns: Sequence[str]) -> TgqError:
+    near = get_close_matches(name, columns, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return TgqError(f"the source has no column {name!r}; {hint}It has: {_words(tuple(columns))}")
+
+
+def _words(value: str | Sequence[str] | None) -> str:
+    if value is None or isinstance(value, str):
+        return value or "-"
+    return ", ".join(value) or "-"

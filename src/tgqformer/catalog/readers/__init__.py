@@ -1,0 +1,49 @@
+"""The readers: one file each, one line here. The first whose `sniff` says yes reads a source."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from tgqformer.catalog.readers.amazon import Amazon2018Reader, Amazon2023Reader
+from tgqformer.catalog.readers.base import Reader, Row
+from tgqformer.catalog.readers.fashion import FashionReader, KaggleFashionReader
+from tgqformer.catalog.readers.folder import ItemFoldersReader, PicturesReader
+from tgqformer.catalog.readers.hm import HMReader
+from tgqformer.catalog.readers.jsonlines import JsonLinesReader
+from tgqformer.catalog.readers.parquet import ParquetReader
+from tgqformer.catalog.readers.table import TableReader
+from tgqformer.errors import TgqError
+
+__all__ = ["READERS", "Reader", "Row", "choose_reader"]
+
+READERS: tuple[Reader, ...] = (
+    FashionReader(),
+    KaggleFashionReader(),
+    HMReader(),
+    Amazon2023Reader(),
+    Amazon2018Reader(),
+    ParquetReader(),
+    JsonLinesReader(),
+    TableReader(),
+    PicturesReader(),
+    ItemFoldersReader(),
+)
+
+
+def choose_reader(path: Path, name: str | None = None) -> Reader:
+    """Give the reader called `name`, or the first that recognises `path`. Raises TgqError where there is none."""
+    if not path.exists():
+        raise TgqError(f"there is nothing at {path}; check the path of the source")
+    if name is not None:
+        by_name = {reader.name: reader for reader in READERS}
+        if name in by_name:
+            return by_name[name]
+        near = get_close_matches(name, by_name, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(by_name)}"
+        raise TgqError(f"there is no reader {name!r}; {hint}")
+    for reader in READERS:
+        if reader.sniff(path):
+            return reader
+    known = "\n".join(f"  {reader.name}: {reader.about}" for reader in READERS)
+    raise TgqError(f"no reader recognises {path}. These are read:\n{known}")

@@ -1,0 +1,76 @@
+"""The seam of the readers: how the files of a shop become rows, each with where it stood."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from tgqformer.catalog.mapping import ColumnMapping
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a source: its fields by column name, or the reason why it cannot be read.
+
+    `file` and `line` say where it stood (its first physical line, or the number of the row in a Parquet file, from 1).
+    `notes` are findings of the reader itself as (kind, words); `related` are other items by kind of relation;
+    `raw` is the text of a row that cannot be read.
+    """
+
+    file: str
+    line: int
+    fields: Mapping[str, Any] | None = None
+    reason: str | None = None
+    notes: tuple[tuple[str, str], ...] = ()
+    related: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    raw: str | None = None
+
+
+class Reader(Protocol):
+    """Reads one layout of files.
+
+    `mapping` says which columns mean what (None: to be guessed from the names). A picture column may hold a path, an
+    address, bytes, a list of these, or a tuple of names of which the first that exists is taken.
+    """
+
+    name: str
+    about: str
+    mapping: ColumnMapping | None
+
+    def sniff(self, path: Path) -> bool:
+        """Say whether `path` looks like this layout; reads a few lines at most."""
+        ...
+
+    def rows(self, path: Path) -> Iterator[Row]:
+        """Stream the rows of `path` in order; a damaged row is a `Row` with a reason, never an error."""
+        ...
+
+    def root(self, path: Path) -> Path:
+        """Give the folder that picture names are relative to when the user names none."""
+        ...
+
+
+def parts(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Give the files that a source consists of: `path` itself, or the files in it that end in `suffixes`, sorted."""
+    if path.is_file():
+        return [path] if path.name.lower().endswith(suffixes) else []
+    if not path.is_dir():
+        return []
+    return sorted(
+        file
+        for file in path.iterdir()
+        if file.name.lower().endswith(suffixes) and not file.name.startswith(".") and file.is_file()
+    )
+
+
+def folder_of(path: Path) -> Path:
+    """Give the folder of a source: itself, or the folder a file lies in."""
+    return path if path.is_dir() else path.parent
+
+
+def pictures_folder(path: Path) -> Path:
+    """Give `images/` beside the source where there is one, else the source's folder."""
+    folder = folder_of(path)
+    return folder / "images" if (folder / "images").is_dir() else folder

@@ -1,0 +1,89 @@
+"""*Fashion Product Images* (Param Aggarwal, Kaggle, MIT): as Parquet with its pictures, and in Kaggle's own layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from tgqformer.catalog.mapping import ColumnMapping
+from tgqformer.catalog.readers.base import Row, folder_of, parts
+from tgqformer.catalog.readers.parquet import SUFFIXES as PARQUET
+from tgqformer.catalog.readers.parquet import columns_of, parquet_rows
+from tgqformer.catalog.readers.table import table_rows
+
+_MAPPING = ColumnMapping(
+    id="id",
+    title="title",
+    category=("master_category", "sub_category"),
+    attributes=("gender", "article_type", "base_colour", "season", "year", "usage"),
+    pictures=("image",),
+    missing=("NA",),
+)
+_KAGGLE_NAMES = {
+    "masterCategory": "master_category", "subCategory": "sub_category", "articleType": "article_type",
+    "baseColour": "base_colour", "productDisplayName": "title",
+}  # fmt: skip
+
+
+class FashionReader:
+    """Reads the fashion products from Parquet files with the columns `master_category`, `article_type`, `image` …"""
+
+    name = "fashion"
+    about = "the Fashion Product Images set as Parquet files with the pictures inside"
+    mapping: ColumnMapping | None = _MAPPING
+
+    def sniff(self, path: Path) -> bool:
+        """Say whether the Parquet files have the columns of this set."""
+        return set(_MAPPING.columns()) <= columns_of(path)
+
+    def rows(self, path: Path) -> Iterator[Row]:
+        """Stream the products of all files, in order of their names."""
+        for file in parts(path, PARQUET):
+            for row in parquet_rows(file):
+                yield _whole_year(row)
+
+    def root(self, path: Path) -> Path:
+        """The pictures are inside; the folder of the files stands for a root."""
+        return folder_of(path)
+
+
+class KaggleFashionReader:
+    """Reads Kaggle's layout: `styles.csv`, whose titles hold unquoted commas, and `images/{id}.jpg`."""
+
+    name = "kaggle-fashion"
+    about = "the Fashion Product Images set as on Kaggle: styles.csv and images/{id}.jpg"
+    mapping: ColumnMapping | None = _MAPPING
+
+    def sniff(self, path: Path) -> bool:
+        """Say whether there is a `styles.csv` with the columns of this set."""
+        file = _styles(path)
+        if not file.is_file():
+            return False
+        first = next(table_rows(file, join_last=True), None)
+        return first is not None and (first.fields is None or "masterCategory" in first.fields)
+
+    def rows(self, path: Path) -> Iterator[Row]:
+        """Stream the products; surplus commas belong to the title."""
+        for row in table_rows(_styles(path), join_last=True):
+            if row.fields is None:
+                yield row
+                continue
+            fields = {_KAGGLE_NAMES.get(name, name): value for name, value in row.fields.items()}
+            fields["image"] = f"images/{str(fields.get('id', '')).strip()}.jpg"
+            yield _whole_year(replace(row, fields=fields))
+
+    def root(self, path: Path) -> Path:
+        """`images/` lies beside `styles.csv`."""
+        return folder_of(path)
+
+
+def _styles(path: Path) -> Path:
+    return path / "styles.csv" if path.is_dir() else path
+
+
+def _whole_year(row: Row) -> Row:
+    """Write a year that went through a float column ("2011.0") as a whole number."""
+    if row.fields is None or not str(row.fields.get("year", "")).endswith(".0"):
+        return row
+    return replace(row, fields={**row.fields, "year": str(row.fields["year"])[:-2]})

@@ -1,0 +1,160 @@
+"""CSV and TSV, also `.gz`, as shops really write them: stray quotes, ragged rows, mixed encodings."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tgqformer.catalog.mapping import ColumnMapping
+from tgqformer.catalog.readers.base import Row, folder_of, parts
+from tgqformer.catalog.readers.lines import MAX_LINE, NOT_UTF8, Line, read_lines
+
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+MAX_LINES = 500
+"""A quoted field that runs over more lines than this was never closed."""
+
+
+class TableReader:
+    """Reads CSV and TSV files: the first line names the columns."""
+
+    name = "csv"
+    about = "CSV or TSV with a header line (.csv, .tsv, also .gz), or a folder of such files"
+    mapping: ColumnMapping | None = None
+
+    def sniff(self, path: Path) -> bool:
+        """Say whether there are CSV or TSV files."""
+        return bool(parts(path, SUFFIXES))
+
+    def rows(self, path: Path) -> Iterator[Row]:
+        """Stream the rows of all files, in order of their names."""
+        for file in parts(path, SUFFIXES):
+            yield from table_rows(file)
+
+    def root(self, path: Path) -> Path:
+        """Picture names are relative to the folder of the file."""
+        return folder_of(path)
+
+
+def table_rows(file: Path, *, join_last: bool = False) -> Iterator[Row]:
+    """Stream the rows of one CSV or TSV file as text fields.
+
+    `join_last` puts surplus cells back into the last column (stray commas); otherwise they make a bad row.
+    """
+    records = _records(file)
+    header = next(records, None)
+    if header is None or header.cells is None:
+        reason = "the file is empty" if header is None else header.reason
+        yield Row(file.name, 1, reason=reason)
+        return
+    names = _names(header.cells)
+    for record in records:
+        yield _row(file.name, names, record, join_last)
+
+
+def header_of(file: Path) -> list[str]:
+    """Give the column names of a CSV or TSV file; none where it cannot be read."""
+    first = next(_records(file), None)
+    return _names(first.cells) if first is not None and first.cells is not None else []
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    line: int
+    cells: list[str] | None
+    utf8: bool = True
+    reason: str | None = None
+    raw: str | None = None
+
+
+def _row(file: str, names: list[str], record: _Record, join_last: bool) -> Row:
+    cells = record.cells
+    if cells is None:
+        return Row(file, record.line, reason=record.reason, raw=record.raw)
+    while len(cells) > len(names) and not cells[-1].strip():
+        cells = cells[:-1]
+    if join_last and len(cells) > len(names):
+        cells = [*cells[: len(names) - 1], ",".join(cells[len(names) - 1 :])]
+    notes = () if record.utf8 else (NOT_UTF8,)
+    if len(cells) != len(names):
+        reason = f"{len(cells)} cells where the header has {len(names)}"
+        return Row(file, record.line, reason=reason, notes=notes, raw=" | ".join(cells))
+    return Row(file, record.line, dict(zip(names, cells, strict=True)), notes=notes)
+
+
+def _names(cells: list[str]) -> list[str]:
+    """Name every column: unnamed ones by their place, a repeated name with a number behind it."""
+    names: list[str] = []
+    for place, cell in enumerate(cells, 1):
+        name = cell.strip() or f"column {place}"
+        again, copy = name, 2
+        while again in names:
+            again, copy = f"{name} {copy}", copy + 1
+        names.append(again)
+    return names
+
+
+def _records(file: Path) -> Iterator[_Record]:
+    """Cut a file into records. A quote that is never closed costs one line, not the rest of the file."""
+    source = _Source(read_lines(file))
+    delimiter = ""
+    csv.field_size_limit(MAX_LINE)
+    while (line := source.next()) is not None:
+        if line.fault is not None:
+            yield _Record(line.number, None, reason=line.fault)
+        elif line.text.strip("\r\n \t\ufeff"):
+            delimiter = delimiter or _delimiter(file, line.text)
+            yield _record(source, line, delimiter)
+
+
+def _record(source: _Source, first: Line, delimiter: str) -> _Record:
+    taken = [first]
+    try:
+        cells = next(csv.reader(_feed(source, taken), delimiter=delimiter))
+    except _NeverClosed:
+        source.give_back(taken[1:])
+        return _Record(first.number, None, reason="a quote that is never closed", raw=first.text)
+    except csv.Error as error:
+        source.give_back(taken[1:])
+        return _Record(first.number, None, reason=f"not a row of CSV: {error}", raw=first.text)
+    return _Record(first.number, cells, utf8=all(line.utf8 for line in taken))
+
+
+class _NeverClosed(Exception):  # noqa: N818 - steers the parser, is never seen outside
+    pass
+
+
+def _feed(source: _Source, taken: list[Line]) -> Iterator[str]:
+    """Give the first line, then more for as long as the CSV parser, inside a quote, asks for them."""
+    yield taken[0].text
+    while len(taken) < MAX_LINES:
+        line = source.next()
+        if line is None:
+            break
+        taken.append(line)
+        if line.fault is not None:
+            break
+        yield line.text
+    raise _NeverClosed
+
+
+class _Source:
+    """Lines that can be given back."""
+
+    def __init__(self, lines: Iterator[Line]) -> None:
+        self._lines, self._back = lines, list[Line]()
+
+    def next(self) -> Line | None:
+        """Give the next line, or None at the end."""
+        return self._back.pop() if self._back else next(self._lines, None)
+
+    def give_back(self, lines: list[Line]) -> None:
+        """Put lines back, to be given again in their order."""
+        self._back.extend(reversed(lines))
+
+
+def _delimiter(file: Path, header: str) -> str:
+    if ".tsv" in file.name.lower():
+        return "\t"
+    return max((",", ";", "\t", "|"), key=header.count)

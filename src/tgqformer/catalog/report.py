@@ -1,0 +1,153 @@
+"""The report of an import: counts, coverage, every kind of problem with examples, a few pictures; JSON and HTML."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tgqformer.catalog.checks import KINDS, Problem, Severity
+from tgqformer.catalog.item import Item
+from tgqformer.catalog.pictures import PictureError, read_picture
+from tgqformer.files import write_json, write_text
+from tgqformer.version import __version__
+
+_EXAMPLES, _ATTRIBUTES = 8, 200
+_SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+_HEADINGS = {
+    "error": ("Rows that were rejected", "They are in rejects.jsonl, with file, line and reason."),
+    "warning": ("Warnings", "The items were kept; each finding is in warnings.jsonl."),
+    "note": ("Notes", "Nothing to do; each finding is in warnings.jsonl."),
+}
+
+
+@dataclass
+class ImportReport:
+    """What an import did. `rows` = `items` + `rejected`, always."""
+
+    name: str
+    source: str
+    reader: str
+    mapping: tuple[tuple[str, str], ...]
+    rows: int = 0
+    items: int = 0
+    rejected: int = 0
+    pictures: int = 0
+    related: int = 0
+    seconds: float = 0.0
+    problems: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[Problem]] = field(default_factory=dict)
+    filled: Counter[str] = field(default_factory=Counter)
+
+    def count(self, item: Item) -> None:
+        """Count an item that was kept, and which of its fields are filled."""
+        self.items += 1
+        self.pictures += len(item.pictures)
+        for name in ("title", "brand", "category", "pictures"):
+            self.filled[name] += bool(getattr(item, name))
+        self.filled["price"] += item.price is not None
+        for name in item.attributes:
+            if f"attribute {name}" in self.filled or len(self.filled) < _ATTRIBUTES:
+                self.filled[f"attribute {name}"] += 1
+
+    def tell(self, problem: Problem) -> None:
+        """Count a problem; the first few of each kind are kept as examples."""
+        self.problems[problem.kind] += 1
+        examples = self.examples.setdefault(problem.kind, [])
+        if len(examples) < _EXAMPLES:
+            examples.append(problem)
+
+    def of(self, severity: Severity) -> int:
+        """Give the number of problems of one severity."""
+        return sum(count for kind, count in self.problems.items() if KINDS[kind].severity == severity)
+
+    def kinds(self, severity: Severity) -> list[str]:
+        """Give the kinds of problems of one severity that were met, the most frequent first."""
+        return [kind for kind, _ in self.problems.most_common() if KINDS[kind].severity == severity]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as plain data."""
+        return {
+            "name": self.name, "source": self.source, "reader": self.reader, "mapping": dict(self.mapping),
+            "rows": self.rows, "items": self.items, "rejected": self.rejected, "pictures": self.pictures,
+            "related": self.related, "seconds": round(self.seconds, 2),
+            "problems": {
+                kind: {
+                    "severity": KINDS[kind].severity, "count": count,
+                    "examples": [
+                        {"file": one.file, "line": one.line, "id": one.id, "reason": one.reason}
+                        for one in self.examples[kind]
+                    ],
+                }
+                for kind, count in self.problems.most_common()
+            },
+            "filled": dict(self.filled.most_common()),
+        }  # fmt: skip
+
+
+class Samples:
+    """A few pictures, drawn evenly from all items as they stream by (reservoir sampling, seeded)."""
+
+    def __init__(self, size: int = 24, side: int = 112) -> None:
+        self._size, self._side = size, side
+        self._rng = np.random.default_rng(0)
+        self._seen = 0
+        self._kept: dict[int, tuple[int, str, str]] = {}
+
+    def see(self, item: Item, root: Path | None) -> None:
+        """Look at an item; keep a small copy of its first picture when the draw says so."""
+        if not item.pictures:
+            return
+        self._seen += 1
+        place = self._seen - 1 if self._seen <= self._size else int(self._rng.integers(self._seen))
+        if place < self._size:
+            try:
+                image = read_picture(item.pictures[0], root)
+            except PictureError:  # it was readable a moment ago: the file is being changed meanwhile
+                return
+            image.thumbnail((self._side, self._side))
+            buffer = BytesIO()
+            image.save(buffer, "JPEG", quality=85)
+            data = base64.b64encode(buffer.getvalue()).decode()
+            self._kept[place] = (self._seen, data, f"{item.id}: {item.title or 'no title'}")
+
+    def shown(self) -> list[tuple[str, str]]:
+        """Give (base64 JPEG, caption) in the order of the items."""
+        return [(data, caption) for _, data, caption in sorted(self._kept.values())]
+
+
+def write_report(report: ImportReport, folder: Path, samples: Samples) -> None:
+    """Write `report.json` and the self-contained `report.html` into a folder."""
+    write_json(folder / "report.json", report.to_json())
+    environment = Environment(
+        loader=PackageLoader("tgqformer.catalog", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    groups = [
+        {
+            "severity": severity, "heading": _HEADINGS[severity][0], "explanation": _HEADINGS[severity][1],
+            "kinds": [
+                (kind, KINDS[kind], report.problems[kind], report.examples[kind]) for kind in report.kinds(severity)
+            ],
+        }
+        for severity in _SEVERITIES
+    ]  # fmt: skip
+    page = environment.get_template("report.html").render(
+        report=report, groups=groups, samples=samples.shown(), filled=_bars(report), version=__version__
+    )
+    write_text(folder / "report.html", page)
+
+
+def _bars(report: ImportReport) -> list[tuple[str, int, float]]:
+    """Give (field, items that have it, share in %) for the fields of an item, then its attributes."""
+    fields = ["title", "brand", "category", "price", "pictures"]
+    attributes = [name for name, _ in report.filled.most_common() if name not in fields]
+    return [
+        (name, report.filled[name], 100 * report.filled[name] / max(report.items, 1))
+        for name in [*fields, *attributes[:40]]
+    ]
