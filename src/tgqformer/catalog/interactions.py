@@ -1,4 +1,4 @@
-"""Interactions: who touched which item, and when. `tgqformer.catalog.logs` reads them from files."""
+"""Interactions: who touched which item, and when."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from tgqformer.catalog.logs import Columns, ReadReport, read_log
 from tgqformer.files import atomic_path
+from tgqformer.progress import console
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,26 @@ class Interactions:
         return self.where(known.astype(bool)[self.items] if len(self) else np.zeros(0, dtype=bool))
 
     def write(self, path: Path) -> None:
-        """Write Parquet, atomically; `logs.read_interactions` reads it."""
+        """Write Parquet, atomically; `read_interactions` reads it."""
         with atomic_path(path) as unfinished:
             pq.write_table(self.table(), unfinished)
+
+
+def read_interactions(
+    path: str | Path, columns: Columns | None = None, *, report: ReadReport | None = None
+) -> Interactions:
+    """Read a log: CSV, TSV, Parquet, JSON lines, or lines `user item item …` (.txt); each also gzipped (.gz).
+
+    columns: which column holds what; what is None is guessed by name (`logs.GUESSES`). report: is filled with what was
+    kept and what was left out; without one, a line on standard error says how many rows were left out.
+    Ids are kept as the text in the file (leading zeros stay). Times may be ISO dates or numbers in seconds, milli-,
+    micro- or nanoseconds since 1970. Raises TgqError when the file or a column is absent, or there is no row.
+    """
+    told = report if report is not None else ReadReport()
+    table = read_log(Path(path), columns or Columns(), told)
+    if report is None and told.bad_rows:
+        worst = told.bad[0]
+        console.print(
+            f"{path}: {told.bad_rows} rows left out; the first: row {worst.row}, {worst.reason}", markup=False
+        )
+    return Interactions.from_table(table)

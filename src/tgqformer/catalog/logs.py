@@ -1,4 +1,4 @@
-"""Reading logs: interactions from the files that shops and public data sets have.
+"""Reading logs: interactions as tables, from the files that shops and public data sets have.
 
 A row that cannot be read is reported with its file, place and reason, and does not stop the reading.
 """
@@ -20,7 +20,6 @@ import pyarrow.csv as pc_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tgqformer.catalog.interactions import Interactions
 from tgqformer.errors import TgqError
 
 GUESSES: dict[str, tuple[str, ...]] = {
@@ -86,30 +85,25 @@ class ReadReport:
             self.bad.append(BadRow(str(file), row, reason))
 
 
-def read_interactions(path: str | Path, columns: Columns | None = None) -> tuple[Interactions, ReadReport]:
-    """Read a log: CSV, TSV, Parquet, JSON lines, or lines `user item item …` (.txt); each also gzipped (.gz).
+def read_log(path: Path, columns: Columns, report: ReadReport) -> pa.Table:
+    """Read a log as a table (session, item: dictionaries of strings; time int64 seconds, weight float32 where given).
 
-    Ids are kept as the text in the file (leading zeros stay). Times may be ISO dates or numbers in seconds, milli-,
-    micro- or nanoseconds since 1970. Bad rows are in the report. Raises TgqError when the file or a column is absent.
+    Fills `report`. Raises TgqError when the file or a column is absent, or the file cannot be read at all.
     """
-    path = Path(path)
     if not path.is_file():
         raise TgqError(f"there is no file {path}; name a log of interactions (CSV, TSV, Parquet, JSON lines, text)")
-    report = ReadReport()
     parts: list[pa.Table] = []
     first = 1
     for batch in _reader(path)(path, report):
-        if first == 1:
-            report.columns = _mapping(path, batch.column_names, columns or Columns())
+        if not parts:
+            report.columns = _mapping(path, batch.column_names, columns)
         parts.append(_checked(batch, report, path, first))
         first += len(batch)
-    table = (
-        pa.concat_tables(parts)
-        if parts
-        else pa.table({"session": pa.array([], pa.string()), "item": pa.array([], pa.string())})
-    )
+    if not parts:
+        raise TgqError(f"{path} has no rows")
+    table = pa.concat_tables(parts)
     report.rows = len(table)
-    return Interactions.from_table(table), report
+    return table
 
 
 def _reader(path: Path) -> Callable[[Path, ReadReport], Iterator[pa.Table]]:
@@ -300,13 +294,14 @@ def _times(batch: pa.Table, name: str) -> tuple[pa.ChunkedArray, NDArray[np.bool
     dates = text.filter(pa.array(iso)).dictionary_encode().combine_chunks()
     if len(dates):
         dates = dates.chunk(0) if isinstance(dates, pa.ChunkedArray) else dates
-        known = np.array([_iso_seconds(value) for value in dates.dictionary.to_pylist()], dtype=np.float64)
+        known = np.array([iso_seconds(value) for value in dates.dictionary.to_pylist()], dtype=np.float64)
         seconds[iso] = known[dates.indices.to_numpy()]
         bad |= np.isnan(seconds)
     return pa.chunked_array([pa.array(np.nan_to_num(seconds).astype(np.int64))]), bad
 
 
-def _iso_seconds(value: str) -> float:
+def iso_seconds(value: str) -> float:
+    """Give the seconds since 1970 of an ISO date or time (UTC where it names no zone), or NaN."""
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:

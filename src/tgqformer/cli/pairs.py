@@ -2,6 +2,232 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
 import typer
 
-app = typer.Typer(no_args_is_help=True)
+from tgqformer.errors import TgqError
+from tgqformer.progress import console
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tgqformer.catalog.interactions import Interactions
+    from tgqformer.catalog.logs import Columns
+    from tgqformer.catalog.mining import Window
+    from tgqformer.catalog.pairs import Pairs
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Items that belong together: mined from click logs, or from simulated shoppers where there are no clicks.",
+)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+@app.command()
+def mine(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A log (CSV, TSV, Parquet, JSON lines, text; .gz), related.parquet, or a list of pairs"),
+    ],
+    to: Annotated[Path, typer.Option(help="File to write: Parquet with a, b, weight, count")],
+    catalog: Annotated[Path | None, typer.Option(help="Keep only the items of this catalogue")] = None,
+    session: Annotated[str | None, typer.Option(help="Column with the session, user or order")] = None,
+    item: Annotated[str | None, typer.Option(help="Column with the item")] = None,
+    time: Annotated[str | None, typer.Option(help="Column with the time")] = None,
+    window: Annotated[
+        list[str] | None,
+        typer.Option(help="How far apart two clicks may be: 5 (items), 90s, 30m, 12h, 7d; may be repeated"),
+    ] = None,
+    weighting: Annotated[Literal["count", "pmi", "swing"], typer.Option(help="Weight of a pair")] = "count",
+    min_support: Annotated[int, typer.Option(help="Sessions that must hold a pair")] = 2,
+    cap: Annotated[int, typer.Option(help="Pairs of one item, at most")] = 50,
+    alpha: Annotated[float, typer.Option(help="Swing's smoothing")] = 1.0,
+    max_session: Annotated[int, typer.Option(help="Clicks of one session that count, the latest")] = 200,
+    kind: Annotated[list[str] | None, typer.Option(help="Of related.parquet: only these kinds")] = None,
+    before: Annotated[str | None, typer.Option(help="Only interactions before this date (2020-09-16)")] = None,
+) -> None:
+    """Mine pairs from a log of interactions, from co-purchase lists, or from a list of pairs.
+
+    Columns are guessed where their names are usual, and shown. Rows that cannot be read are listed and left out.
+
+    Examples:
+
+    `tgq pairs mine transactions_train.csv --catalog shop --window 1d --weighting swing --to pairs.parquet`
+
+    `tgq pairs mine clicks.tsv.gz --session visit --item sku --time at --window 5 --window 30m --to pairs.parquet`
+
+    `tgq pairs mine shop/related.parquet --kind also_buy --catalog shop --to pairs.parquet`
+    """
+    from tgqformer.catalog.catalog import Catalog
+    from tgqformer.catalog.logs import Columns
+    from tgqformer.catalog.pairs import mine_pairs
+
+    listed = _listed(source, kind)
+    ids = Catalog.open(catalog).ids() if catalog is not None else None
+    if listed is not None:
+        pairs = listed if ids is None else listed.within(ids)
+    else:
+        interactions = _interactions(source, Columns(session, item, time), before)
+        if ids is not None:
+            interactions = interactions.within(ids)
+            console.print(f"{len(interactions):,} interactions with items of the catalogue")
+        pairs = mine_pairs(
+            interactions, window=_window(window or []), min_support=min_support, cap=cap, weighting=weighting,
+            alpha=alpha, max_session=max_session, shown=True,
+        )  # fmt: skip
+    pairs.write(to)
+    console.print(f"{len(pairs):,} pairs of {len(pairs.ids()):,} items → {to}", markup=False)
+
+
+@app.command()
+def simulate(
+    catalog: Annotated[Path, typer.Argument(help="A catalogue, with clean pictures")],
+    to: Annotated[Path, typer.Option(help="Folder to write the sessions, the split and the pairs to")],
+    shoppers: Annotated[Literal["fashion", "studio"], typer.Option(help="Who shops here")] = "fashion",
+    truth: Annotated[
+        Path | None, typer.Option(help="Parquet with id and attributes [default: truth.parquet of the catalogue]")
+    ] = None,
+    train: Annotated[float, typer.Option(help="Share of the items for training")] = 0.7,
+    val: Annotated[float, typer.Option(help="Share of the items for validation; the rest is for test")] = 0.05,
+    limit: Annotated[int | None, typer.Option(help="Only so many items, chosen by a stable hash")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the split")] = 0,
+    reference: Annotated[bool, typer.Option("--reference", help="Rank by what the shoppers know, and show it")] = False,
+) -> None:
+    """Simulate shoppers for a catalogue that has no clicks, and mine the pairs of their sessions.
+
+    Writes interactions.parquet, split.parquet, and pairs-train.parquet, pairs-val.parquet, pairs-test.parquet.
+
+    Examples:
+
+    `tgq pairs simulate fashion --to fashion-pairs --reference`
+
+    `tgq pairs simulate studio --shoppers studio --to studio-pairs`
+    """
+    import pyarrow.parquet as pq
+
+    from tgqformer.catalog.catalog import Catalog
+    from tgqformer.catalog.reference import reference_rankers
+    from tgqformer.catalog.shoppers import SHOPPERS, Affinity, simulate, subset, write_pairs
+    from tgqformer.catalog.splits import ItemSplit
+
+    opened = Catalog.open(catalog)
+    beside = catalog / "truth.parquet"
+    known = pq.read_table(truth or beside) if truth is not None or beside.is_file() else None
+    ids = opened.ids() if limit is None else subset(opened.ids(), limit)
+    split = ItemSplit.by_hash(ids, (train, val, 1 - train - val), seed)
+    affinity = Affinity.of(opened, SHOPPERS[shoppers], truth=known, ids=ids)
+    sessions = simulate(affinity, SHOPPERS[shoppers], split, shown=True)
+    sets = write_pairs(sessions, split, to)
+    counts = split.counts()
+    for name, pairs in (("train", sets.train), ("val", sets.val), ("test", sets.test)):
+        typer.echo(f"{name:5} {counts[name]:7,} items {len(pairs):9,} pairs of {len(pairs.ids()):,} items")
+    if reference:
+        _show_reference(reference_rankers(affinity, sets.test, shown=True))
+    console.print(f"→ {to}", markup=False)
+
+
+@app.command()
+def show(
+    pairs: Annotated[Path, typer.Argument(help="A file of pairs")],
+    catalog: Annotated[Path | None, typer.Option(help="Show titles from this catalogue")] = None,
+    item: Annotated[str | None, typer.Option(help="Only the pairs of this item")] = None,
+    top: Annotated[int, typer.Option(help="So many pairs, the heaviest")] = 10,
+) -> None:
+    """Show the heaviest pairs, and how many pairs items have.
+
+    Examples:
+
+    `tgq pairs show pairs.parquet --catalog shop`
+
+    `tgq pairs show pairs.parquet --item 15970`
+    """
+    import pyarrow.compute as pc
+
+    from tgqformer.catalog.pairs import Pairs
+
+    found = Pairs.read(pairs)
+    table = found.table
+    if item is not None:
+        table = table.filter(pc.or_(pc.equal(table["a"], item), pc.equal(table["b"], item)))
+        if not len(table):
+            raise TgqError(f"{pairs} has no pair with the item {item!r}")
+    rows = table.sort_by([("weight", "descending"), ("a", "ascending"), ("b", "ascending")]).slice(0, top)
+    _show_pairs(rows, _titles(catalog, rows))
+    items = len(found.ids())
+    typer.echo(f"{len(found):,} pairs of {items:,} items; {2 * len(found) / max(items, 1):.1f} an item on average")
+
+
+def _listed(source: Path, kinds: list[str] | None) -> Pairs | None:
+    """Give the pairs of a file that lists them; None for a log of interactions."""
+    import pyarrow.parquet as pq
+
+    from tgqformer.catalog.pairs import Pairs, pairs_from_related
+
+    if source.suffix != ".parquet" or not source.is_file():
+        return None
+    names = set(pq.read_schema(source).names)
+    if {"id", "other", "kind"} <= names:
+        return pairs_from_related(source, kinds)
+    return Pairs.read(source) if {"a", "b"} <= names else None
+
+
+def _interactions(source: Path, columns: Columns, before: str | None) -> Interactions:
+    """Read a log, tell what was read, and cut it at a date."""
+    from tgqformer.catalog.interactions import read_interactions
+    from tgqformer.catalog.logs import ReadReport, iso_seconds
+    from tgqformer.catalog.splits import split_by_time
+
+    report = ReadReport()
+    found = read_interactions(source, columns, report=report)
+    used = ", ".join(f"{name} = {value}" for name, value in vars(report.columns).items() if value)
+    console.print(f"columns: {used}; {report.rows:,} rows read, {report.bad_rows:,} left out", markup=False)
+    for row in report.bad[:5]:
+        console.print(f"  {row.file}, row {row.row}: {row.reason}", markup=False)
+    if before is None:
+        return found
+    seconds = iso_seconds(before)
+    if seconds != seconds:
+        raise TgqError(f"--before {before} is not a date; write it as 2020-09-16")
+    return split_by_time(found, int(seconds))[0]
+
+
+def _window(words: list[str]) -> Window | None:
+    """Turn `5`, `30m` … into a window."""
+    from tgqformer.catalog.mining import Window
+
+    items: int | None = None
+    seconds: int | None = None
+    for word in words:
+        number, unit = (word[:-1], word[-1:]) if word[-1:] in _UNITS else (word, "")
+        if not number.isdigit():
+            raise TgqError(f"--window {word} is neither a number of items (5) nor a time (90s, 30m, 12h, 7d)")
+        if unit:
+            seconds = int(number) * _UNITS[unit]
+        else:
+            items = int(number)
+    return Window(items, seconds) if words else None
+
+
+def _titles(catalog: Path | None, rows: pa.Table) -> dict[str, str]:
+    from tgqformer.catalog.catalog import Catalog
+
+    if catalog is None:
+        return {}
+    ids = list(dict.fromkeys([*rows["a"].to_pylist(), *rows["b"].to_pylist()]))
+    return {item.id: item.title or "" for item in Catalog.open(catalog).take(ids, pictures=False)}
+
+
+def _show_pairs(rows: pa.Table, titles: dict[str, str]) -> None:
+    for row in rows.to_pylist():
+        a, b = (f"{row[side]} {titles.get(row[side], '')}".strip() for side in ("a", "b"))
+        typer.echo(f"{row['weight']:9.3f} {row['count']:6}  {a}  |  {b}")
+
+
+def _show_reference(table: pa.Table) -> None:
+    names = [name for name in table.column_names if name.startswith("H@")]
+    typer.echo(f"{'ranker':16}" + "".join(f"{name:>8}" for name in names) + f"{'queries':>9}")
+    for row in table.to_pylist():
+        shares = "".join(f"{100 * (row[name] or 0):8.1f}" for name in names)
+        typer.echo(f"{row['ranker']:16}{shares}{row['queries']:>9,}")
