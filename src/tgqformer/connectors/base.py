@@ -58,8 +58,12 @@ class ConnectorWidths:
 
 
 class Connector(Protocol):
-    """Visual tokens + metadata tokens -> K tokens of width D. Implementations are `nn.Module`s."""
+    """Visual tokens + metadata tokens -> K tokens of width D. Implementations are `nn.Module`s.
 
+    `guided` says whether it uses metadata and agreement; only then a model is given an alignment.
+    """
+
+    guided: bool
     tokens: int
     width: int
 

@@ -12,6 +12,8 @@ from tgqformer.connectors.bias import grid_cells
 class NoConnector(nn.Module):
     """No visual token at all: the language model reads the metadata alone."""
 
+    guided = False
+
     def __init__(self, widths: ConnectorWidths) -> None:
         super().__init__()
         self.tokens, self.width = 0, 1
@@ -31,6 +33,8 @@ class MLPProjector(nn.Module):
         dim: D, width of hidden layer and output.
         tokens: K, cells of the pooled grid; None for all P tokens; 1 is the mean pool.
     """
+
+    guided = False
 
     def __init__(self, widths: ConnectorWidths, *, dim: int = 256, tokens: int | None = 4) -> None:
         super().__init__()

@@ -24,6 +24,8 @@ class QFormer(nn.Module):
         dropout: probability in the residual branches.
     """
 
+    guided = False
+
     def __init__(
         self,
         widths: ConnectorWidths,

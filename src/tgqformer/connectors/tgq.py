@@ -79,6 +79,8 @@ class TGQFormer(nn.Module):
         dropout: probability in the residual branches.
     """
 
+    guided = True
+
     def __init__(
         self,
         widths: ConnectorWidths,

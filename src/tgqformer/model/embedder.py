@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b, file_digest
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ class ItemEmbedder(nn.Module):
         self.projection = nn.Linear(int(width), dim or int(width), bias=False)  # type: ignore[arg-type]
         nn.init.eye_(self.projection.weight)
         self.dim = dim or int(width)  # type: ignore[arg-type]
+        self.version = "unsaved"
 
     def forward(self, batch: ItemBatch) -> Embedded:
         """Embed B items from what the frozen encoders saw in them."""
@@ -188,6 +190,7 @@ class ItemEmbedder(nn.Module):
         absent = [name for name in missing if not name.startswith("language.")]
         if absent or unexpected:
             raise TgqError(f"{folder}/model.safetensors does not fit its config: missing {absent}, unknown {unexpected}")
+        model.version = _digest(folder)
         return model.eval().to(device)
 
     def _agreement(self, visual: Tensor, batch: ItemBatch) -> tuple[Tensor | None, Tensor | None]:
@@ -212,6 +215,16 @@ class _Entry(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         normed: Tensor = self.norm(self.linear(tokens))
         return normed
+
+
+def _digest(folder: Path) -> str:
+    """Names a saved model by the content of its files: equal folders, equal versions."""
+    digest = blake2b(digest_size=8)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(str(path.relative_to(folder)).encode())
+        with path.open("rb") as file:
+            digest.update(file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def truncate(vectors: Tensor, dim: int | None) -> Tensor:

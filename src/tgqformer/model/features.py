@@ -1,0 +1,152 @@
+"""What the frozen encoders saw in a whole catalogue, kept on disk: the source of every training and evaluation batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from tgqformer.catalog.catalog import Catalog
+from tgqformer.catalog.item import Item
+from tgqformer.encoders.base import TextFeatures
+from tgqformer.encoders.cache import TextCache, VisualCache
+from tgqformer.errors import TgqError
+from tgqformer.model.batch import ItemBatch
+from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.model.encoding import Encoders, no_states
+from tgqformer.model.language import HuggingFaceLM
+from tgqformer.noise import Noised
+from tgqformer.progress import progress
+
+Positions = NDArray[np.int64]
+
+
+class View(Protocol):
+    """One look at a catalogue's pictures: clean, or with noise drawn on them."""
+
+    name: str
+
+    def key(self, item: Item) -> str | None:
+        """Name the content of the picture as this view shows it; None for an item without picture."""
+        ...
+
+    def render(self, item: Item) -> Noised | None:
+        """Show the picture, and where in it the noise is; None for an item without picture."""
+        ...
+
+
+@dataclass(frozen=True)
+class CatalogFeatures:
+    """Cached features of every item of a catalogue, in every view, for one language model.
+
+    `rows` holds, for each view, the row in the cache of each item's picture, int64 [N], -1 without picture.
+    """
+
+    visual: VisualCache
+    metadata: TextCache
+    states: TextCache | None
+    rows: dict[str, Positions]
+    metadata_rows: Positions
+    states_rows: Positions
+    empty_row: int
+    empty_states_row: int
+
+    def __len__(self) -> int:
+        return len(self.metadata_rows)
+
+    def batch(self, positions: Positions, view: str = "mixed") -> ItemBatch:
+        """Read the items at these positions as a view shows them."""
+        return self._batch(self.rows[view][positions], self.metadata_rows[positions], self.states_rows[positions])
+
+    def pictures(self, positions: Positions, view: str = "mixed") -> ItemBatch:
+        """Read the items without what the language model needs (for the alignment stage)."""
+        return self._batch(self.rows[view][positions], self.metadata_rows[positions], None)
+
+    def empty(self) -> ItemBatch:
+        """Give one item without picture and text."""
+        return self._batch(np.array([-1]), np.array([self.empty_row]), np.array([self.empty_states_row]))
+
+    def _batch(self, visual_rows: Positions, metadata_rows: Positions, states_rows: Positions | None) -> ItemBatch:
+        seen, read = self.visual.gather(visual_rows), self.metadata.gather(metadata_rows)
+        states: TextFeatures = no_states(len(visual_rows))
+        if self.states is not None and states_rows is not None:
+            states = self.states.gather(states_rows)
+        has_picture = torch.from_numpy(visual_rows >= 0)
+        return ItemBatch(
+            seen.tokens, seen.vector, has_picture, read.tokens, read.mask, read.vector, states.tokens, states.mask
+        )
+
+
+@torch.inference_mode()
+def embed_features(
+    model: ItemEmbedder, features: CatalogFeatures, positions: Positions, view: str, *, batch_size: int = 256,
+    shown: bool = True,
+) -> NDArray[np.float32]:  # fmt: skip
+    """Embed items from cached features, as a view shows them: float32 [n, d] in the order of `positions`."""
+    found = np.empty((len(positions), model.dim), np.float32)
+    with progress(f"embedding ({view})", len(positions), shown=shown) as bar:
+        for start in range(0, len(positions), batch_size):
+            chunk = positions[start : start + batch_size]
+            found[start : start + len(chunk)] = model(features.batch(chunk, view).to(model.device)).embedding.cpu()
+            bar.advance(len(chunk))
+    return found
+
+
+def cache_features(
+    catalog: Catalog,
+    encoders: Encoders,
+    language: HuggingFaceLM | None,
+    views: Sequence[View],
+    folder: Path,
+    *,
+    batch_size: int = 32,
+    workers: int = 2,
+    shown: bool = True,
+) -> CatalogFeatures:
+    """Encode what is not in the cache yet, and say where everything is.
+
+    Pictures are encoded once for each different content: an item that a view leaves as it is costs nothing more.
+    Restartable: what a killed call has encoded is not encoded again. Streams the catalogue.
+    """
+    visual = VisualCache(folder / "visual", encoders.vision)
+    metadata = TextCache(folder / "text", encoders.text)
+    states = TextCache(folder / "states", language) if language is not None else None
+    rows = {}
+    for view in views:
+        keys = [view.key(item) for item in catalog.items()]
+        visual.fill(
+            _jobs(catalog, view, keys), total=len(keys) - keys.count(None), batch_size=batch_size, workers=workers,
+            shown=shown,
+        )  # fmt: skip
+        rows[view.name] = visual.rows(keys)
+    texts = [encoders.prompt.metadata(item) for item in catalog.items(pictures=False)]
+    metadata.fill([*texts, ""], shown=shown, total=len(texts) + 1)
+    prompts = [encoders.prompt.wrap(text) for text in [*texts, ""]]
+    if states is not None:
+        states.fill(prompts, shown=shown, total=len(prompts))
+    metadata_rows = metadata.rows([*texts, ""])
+    states_rows = states.rows(prompts) if states is not None else np.full(len(prompts), -1)
+    return CatalogFeatures(
+        visual, metadata, states, rows, metadata_rows[:-1], states_rows[:-1],
+        int(metadata_rows[-1]), int(states_rows[-1]),
+    )  # fmt: skip
+
+
+def _jobs(catalog: Catalog, view: View, keys: Iterable[str | None]) -> Iterator[tuple[str, Callable[[], Image]]]:
+    for item, key in zip(catalog.items(), keys, strict=True):
+        if key is not None:
+            yield key, partial(_picture, view, item)
+
+
+def _picture(view: View, item: Item) -> Image:
+    shown = view.render(item)
+    if shown is None:
+        raise TgqError(f"item {item.id!r} has a key but no picture in the view {view.name!r}")
+    return shown.picture

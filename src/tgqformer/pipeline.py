@@ -1,0 +1,306 @@
+"""A run: one recipe, from raw files to a served table, stage by stage. A stage that is done is not done again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from tgqformer.catalog.catalog import Catalog
+from tgqformer.catalog.importer import import_catalog
+from tgqformer.catalog.interactions import read_interactions
+from tgqformer.catalog.pairs import Pairs, PairSets, mine_pairs, split_pairs
+from tgqformer.catalog.shoppers import FASHION, STUDIO, prepare_pairs
+from tgqformer.catalog.splits import ItemSplit
+from tgqformer.catalog.studio import draw_studio
+from tgqformer.encoders import make_text, make_vision
+from tgqformer.encoders.alignment import Alignment, TokenNorm
+from tgqformer.errors import TgqError
+from tgqformer.evaluation.metrics import Queries, evaluate
+from tgqformer.evaluation.results import Result, View, read_log
+from tgqformer.files import atomic_path, read_json, write_json
+from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.model.encoding import Encoders
+from tgqformer.model.features import CatalogFeatures, cache_features, embed_features
+from tgqformer.model.language import HuggingFaceLM, LoRA, make_language
+from tgqformer.noise import NoisePlan, NoiseView
+from tgqformer.progress import console
+from tgqformer.recipe import ModelSection, Recipe, write_recipe
+from tgqformer.training.alignment import fit_token_norm, train_alignment
+from tgqformer.training.loop import train
+from tgqformer.training.sampling import PairSampler
+
+Positions = NDArray[np.int64]
+
+
+class Run:
+    """The folder of a run and its stages; each stage makes what it needs and reuses what is done.
+
+    Args:
+        recipe: what to do. folder: where everything is written.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        self.recipe, self.folder = recipe, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        write_recipe(recipe, folder / "recipe.yaml")
+
+    # --- data ---------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The imported (or drawn) catalogue."""
+        section, to = self.recipe.catalog, self.folder / "catalog"
+        if self._begin("catalog", to, asdict(section)):
+            if section.source == "studio":
+                draw_studio(to, items=section.items or 2000, seed=section.seed)
+            else:
+                import_catalog(
+                    Path(section.source), to, reader=section.reader, mapping=section.mapping or None,
+                    pack=section.pack, root=Path(section.pictures) if section.pictures else None,
+                    limit=section.items or None,
+                )  # fmt: skip
+            self._end(to, asdict(section))
+        return Catalog.open(to)
+
+    @cached_property
+    def pairs(self) -> PairSets:
+        """Training, validation and test pairs, each within its part of the item split."""
+        section, to = self.recipe.pairs, self.folder / "pairs"
+        inputs = {"catalog": self.catalog.fingerprint, **asdict(section)}
+        fractions = (section.train, section.val, section.test)
+        if self._begin("pairs", to, inputs):
+            if section.shoppers is not None:
+                truth = self.folder / "catalog" / "truth.parquet"
+                prepare_pairs(
+                    self.catalog, {"fashion": FASHION, "studio": STUDIO}[section.shoppers], to, fractions, section.seed,
+                    truth=pq.read_table(truth) if truth.exists() else None,
+                )  # fmt: skip
+            else:
+                pairs = self._mine()
+                split = ItemSplit.by_hash(self.catalog.ids(), fractions, section.seed)
+                sets = split_pairs(pairs, split)
+                to.mkdir(parents=True, exist_ok=True)
+                split.save(to / "split.parquet")
+                for name in ("train", "val", "test"):
+                    getattr(sets, name).write(to / f"pairs-{name}.parquet")
+            self._end(to, inputs)
+        sets = [Pairs.read(to / f"pairs-{name}.parquet") for name in ("train", "val", "test")]
+        return PairSets(*sets, ItemSplit.load(to / "split.parquet"))
+
+    def _mine(self) -> Pairs:
+        section = self.recipe.pairs
+        if section.pairs is not None:
+            return Pairs.read(Path(section.pairs))
+        interactions = read_interactions(Path(str(section.interactions)))
+        return mine_pairs(
+            interactions, window=section.window, min_support=section.min_support, cap=section.cap,
+            weighting=section.weighting,
+        )  # fmt: skip
+
+    def views(self) -> list[NoiseView]:
+        """The views of the catalogue that are cached: those evaluated, and `noised` for the alignment stage."""
+        plan = NoisePlan(**asdict(self.recipe.noise))
+        names = dict.fromkeys(("mixed", *self.recipe.evaluation.views, "noised"))
+        return [NoiseView(self.catalog, name, plan) for name in names]
+
+    @cached_property
+    def encoders(self) -> Encoders:
+        """The frozen encoders and the prompt."""
+        section = self.recipe.encoders
+        return Encoders(
+            make_vision(section.vision, **section.vision_options), make_text(section.text), self.recipe.prompt
+        )
+
+    @cached_property
+    def features(self) -> CatalogFeatures:
+        """What the frozen encoders saw in every item, in every view."""
+        return cache_features(self.catalog, self.encoders, self._language(), self.views(), self.folder / "cache")
+
+    def positions(self, part: str) -> Positions:
+        """Positions of the items of one part of the split."""
+        return np.sort(self.catalog.positions(self.pairs.split.part(part)))
+
+    # --- training -----------------------------------------------------------------------------------------------------
+
+    def alignment(self, seed: int) -> tuple[TokenNorm, Alignment]:
+        """Standardisation and alignment of one seed, shared by all models of that seed."""
+        to = self.folder / "alignment" / f"seed-{seed}"
+        inputs = {**self._data_inputs(), "seed": seed, "settings": asdict(self.recipe.alignment)}
+        norm = TokenNorm(self.encoders.widths.visual)
+        alignment = Alignment(self.encoders.widths.visual, self.encoders.widths.metadata)
+        if self._begin(f"alignment, seed {seed}", to, inputs):
+            features, items = self.features, self.positions("train")
+            fit_token_norm(norm, features.pictures, items, seed)
+            trained = train_alignment(
+                features.pictures, lambda chosen: features.pictures(chosen, "noised"), norm, items,
+                self.recipe.alignment, seed=seed,
+            )  # fmt: skip
+            to.mkdir(parents=True, exist_ok=True)
+            save_file(norm.state_dict(), to / "norm.safetensors")
+            save_file(trained.state_dict(), to / "alignment.safetensors")
+            self._end(to, inputs)
+        norm.load_state_dict(load_file(to / "norm.safetensors"))
+        alignment.load_state_dict(load_file(to / "alignment.safetensors"))
+        return norm, alignment.requires_grad_(False).eval()
+
+    def model_folder(self, section: ModelSection, seed: int) -> Path:
+        """Where one model of one seed lives."""
+        return self.folder / "models" / section.name.lower().replace(" ", "-") / f"seed-{seed}"
+
+    def build(self, section: ModelSection, seed: int) -> ItemEmbedder:
+        """A fresh model of one seed."""
+        norm, alignment = self.alignment(seed)
+        torch.manual_seed(seed)
+        language = self._language() if section.language else None
+        model = ItemEmbedder(
+            section.connector, section.options, self.encoders.widths, language, encoders=self.encoders, dim=None
+        )
+        if model.connector.guided:
+            model.alignment = alignment
+        model.token_norm.load_state_dict(norm.state_dict())
+        return model
+
+    def train(self, section: ModelSection, seed: int) -> Path:
+        """Train one model; give the folder of the saved model."""
+        to = self.model_folder(section, seed)
+        inputs = self._model_inputs(section, seed)
+        if self._begin(f"{section.name}, seed {seed}", to, inputs, resumable=True):
+            model = self.build(section, seed)
+            pairs = self.pairs.train
+            sampler = PairSampler(
+                *pairs.positions(self.catalog), self._categories(), items=len(self.catalog),
+                batch=self.recipe.training.batch, group=self.recipe.training.group, seed=seed,
+            )  # fmt: skip
+            train(model, self.features, sampler, self.recipe.training, to, seed=seed, validate=self._validation())
+            model.save(to / "model")
+            shutil.rmtree(to / "checkpoint", ignore_errors=True)
+            self._end(to, inputs)
+        return to / "model"
+
+    def _validation(self) -> Callable[[ItemEmbedder], float] | None:
+        """H@10 of the validation queries in a pool of validation items and some of training."""
+        rng = np.random.default_rng(0)
+        held, train_items = self.positions("val"), self.positions("train")
+        others = rng.choice(train_items, min(self.recipe.evaluation.validation_pool, len(train_items)), replace=False)
+        pool = np.sort(np.r_[held, others])
+        pairs = self.pairs.val.positions(self.catalog)
+        if not len(pairs[0]):
+            return None
+        queries = Queries.from_pairs(*(np.searchsorted(pool, side) for side in pairs))
+
+        def validate(model: ItemEmbedder) -> float:
+            vectors = embed_features(model, self.features, pool, "mixed", shown=False)
+            return evaluate(vectors, queries).means()["hit@10"]
+
+        return validate
+
+    # --- evaluation ---------------------------------------------------------------------------------------------------
+
+    def evaluate(self, section: ModelSection, seed: int) -> Result:
+        """Measure one model in the full pool, on every view."""
+        saved = self.train(section, seed)
+        to = self.model_folder(section, seed) / "result"
+        inputs = {**self._model_inputs(section, seed), "views": list(self.recipe.evaluation.views)}
+        if self._begin(f"evaluation of {section.name}, seed {seed}", to, inputs):
+            model = ItemEmbedder.load(saved)
+            queries = Queries.from_pairs(*self.pairs.test.positions(self.catalog))
+            ids, views = self.catalog.ids(), {}
+            for name, vectors in self.embed_views(model).items():
+                scores = evaluate(vectors, queries)
+                views[name] = View.of(scores, ids, self._facts(name, scores.query))
+            log = read_log(self.model_folder(section, seed) / "log.jsonl")
+            Result(section.name, seed, views, log).write(to)
+            self._end(to, inputs)
+        return Result.read(to)
+
+    def embed_views(self, model: ItemEmbedder) -> dict[str, NDArray[np.float32]]:
+        """Embed the whole catalogue in every view; an item that looks alike in two views is embedded once."""
+        found: dict[str, NDArray[np.float32]] = {}
+        everything = np.arange(len(self.catalog))
+        for view in ("clean", *self.recipe.evaluation.views):
+            if view in found or view not in self.features.rows:
+                continue
+            vectors = np.empty((len(self.catalog), model.dim), np.float32)
+            left = np.ones(len(self.catalog), bool)
+            for earlier, known in found.items():
+                same = left & ((self.features.rows[earlier] == self.features.rows[view]) | (not model.connector.tokens))
+                vectors[same], left[same] = known[same], False
+            vectors[left] = embed_features(model, self.features, everything[left], view)
+            found[view] = vectors
+        return {view: found[view] for view in self.recipe.evaluation.views}
+
+    def _facts(self, view: str, queries: Positions) -> dict[str, Any]:
+        """What is known of each query: the noise it wears in this view, and its category."""
+        look = next(one for one in self.views() if one.name == view)
+        ids = np.asarray(self.catalog.ids(), dtype=object)[queries]
+        specs = [look.spec(item_id) for item_id in ids]
+        category = self.catalog.table(["category"])["category"]
+        return {
+            "kind": [spec.kind if spec else "" for spec in specs],
+            "severity": [spec.severity if spec else 0 for spec in specs],
+            "category": [(category[int(at)].as_py() or [""])[0] for at in queries],
+        }
+
+    # --- helpers ------------------------------------------------------------------------------------------------------
+
+    def _language(self) -> HuggingFaceLM:
+        section = self.recipe.language
+        return make_language(
+            section.name, layers=section.layers, frozen_layers=section.frozen_layers, pooling=section.pooling,
+            max_tokens=section.max_tokens,
+            lora=LoRA(section.lora_rank, section.lora_alpha, section.lora_dropout),
+        )  # fmt: skip
+
+    def _categories(self) -> Positions:
+        """A code for each item's whole category path."""
+        paths = [" > ".join(path or []) for path in self.catalog.table(["category"])["category"].to_pylist()]
+        return np.unique(paths, return_inverse=True)[1]
+
+    def _data_inputs(self) -> dict[str, Any]:
+        recipe = self.recipe
+        return {
+            "catalog": self.catalog.fingerprint, "pairs": asdict(recipe.pairs), "noise": asdict(recipe.noise),
+            "encoders": asdict(recipe.encoders), "prompt": recipe.prompt.to_dict(),
+        }  # fmt: skip
+
+    def _model_inputs(self, section: ModelSection, seed: int) -> dict[str, Any]:
+        recipe = self.recipe
+        return {
+            **self._data_inputs(), "seed": seed, "model": asdict(section), "alignment": asdict(recipe.alignment),
+            "training": asdict(recipe.training), "language": asdict(recipe.language),
+            "validation_pool": recipe.evaluation.validation_pool,
+        }  # fmt: skip
+
+    def _begin(self, what: str, folder: Path, inputs: dict[str, Any], *, resumable: bool = False) -> bool:
+        """Say whether a stage must run. What was made from other inputs is removed; a resumable one goes on."""
+        done, started = folder / "stage.json", folder / "started.json"
+        plain = _plain(inputs)
+        if done.exists() and read_json(done) == plain:
+            console.print(f"[dim]{what}: done already[/]")
+            return False
+        console.print(f"[bold]{what}[/]")
+        if not (resumable and started.exists() and read_json(started) == plain):
+            shutil.rmtree(folder, ignore_errors=True)
+        if resumable:
+            write_json(started, plain)
+        return True
+
+    def _end(self, folder: Path, inputs: dict[str, Any]) -> None:
+        write_json(folder / "stage.json", _plain(inputs))
+
+
+def _plain(inputs: dict[str, Any]) -> Any:
+    """As JSON gives it back: tuples as lists."""
+    import json
+
+    return json.loads(json.dumps(inputs))

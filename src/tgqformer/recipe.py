@@ -1,0 +1,232 @@
+"""Recipes: one YAML says all of a run. The dataclasses below are its schema; a key they do not know is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from tgqformer.errors import TgqError
+from tgqformer.files import write_text
+from tgqformer.model.prompt import Prompt
+from tgqformer.training.settings import AlignmentSettings, TrainingSettings
+
+ViewName = Literal["mixed", "clean", "noised", "collage"]
+
+
+@dataclass(frozen=True)
+class CatalogSection:
+    """Where the catalogue comes from.
+
+    Args:
+        source: files of a shop (see `tgq catalog import`), or `studio` for the catalogue that the project draws itself.
+        items: how many items `studio` draws; of other sources the first so many (0 for all).
+        reader, mapping, pictures, pack: as in `tgq catalog import`.
+        seed: of the drawing.
+    """
+
+    source: str = "studio"
+    items: int = 0
+    reader: str | None = None
+    mapping: dict[str, str] = field(default_factory=dict)
+    pictures: str | None = None
+    pack: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PairsSection:
+    """Where the pairs come from: simulated shoppers, a log of interactions, or a file of pairs.
+
+    Args:
+        shoppers: `fashion` or `studio`: simulate shopping sessions. interactions: a file of (session, item, time).
+        pairs: a file of pairs. Exactly one of the three.
+        train, val, test: shares of the items. seed: of the split.
+        window, min_support, cap, weighting: of the mining, see `tgq pairs mine`.
+    """
+
+    shoppers: Literal["fashion", "studio"] | None = None
+    interactions: str | None = None
+    pairs: str | None = None
+    train: float = 0.7
+    val: float = 0.05
+    test: float = 0.25
+    seed: int = 0
+    window: int = 10
+    min_support: int = 2
+    cap: int = 50
+    weighting: Literal["count", "pmi", "swing"] = "count"
+
+    def __post_init__(self) -> None:
+        if sum(source is not None for source in (self.shoppers, self.interactions, self.pairs)) != 1:
+            raise ValueError("pairs: give exactly one of shoppers, interactions, pairs")
+
+
+@dataclass(frozen=True)
+class NoiseSection:
+    """The noise that is drawn on the catalogue for training and evaluation; share 0 takes the pictures as they are."""
+
+    share: float = 0.5
+    kinds: tuple[Literal["poster", "clutter", "distractor"], ...] = ("poster", "clutter", "distractor")
+    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+    donors: Literal["other_category", "same_category", "any"] = "other_category"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class EncoderSection:
+    """The frozen encoders: `efficientnet-lite0` and `minilm` (packaged), or `hf:<folder or hub id>`."""
+
+    vision: str = "efficientnet-lite0"
+    text: str = "minilm"
+    vision_options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LanguageSection:
+    """The language model: `minilm`, `smollm2` (packaged), or `hf:<folder or hub id>`; and its adapters."""
+
+    name: str = "minilm"
+    layers: int | None = None
+    frozen_layers: int | None = None
+    pooling: Literal["mean", "last"] | None = None
+    max_tokens: int = 64
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.05
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """One model of the comparison: a connector with its options; `language: false` gives a picture-only model."""
+
+    name: str
+    connector: Literal["none", "mlp", "qformer", "tgq"]
+    options: dict[str, Any] = field(default_factory=dict)
+    language: bool = True
+
+
+@dataclass(frozen=True)
+class EvaluationSection:
+    """What is measured: views of the catalogue, and how many example queries the report shows."""
+
+    views: tuple[ViewName, ...] = ("mixed", "clean", "noised")
+    examples: int = 8
+    validation_pool: int = 2500
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All of a run, from raw files to a served table. The first model is the one that is embedded and indexed."""
+
+    name: str
+    catalog: CatalogSection
+    pairs: PairsSection
+    models: tuple[ModelSection, ...]
+    noise: NoiseSection = NoiseSection()
+    encoders: EncoderSection = EncoderSection()
+    prompt: Prompt = Prompt()
+    language: LanguageSection = LanguageSection()
+    alignment: AlignmentSettings = AlignmentSettings()
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSection = EvaluationSection()
+    seeds: tuple[int, ...] = (0,)
+    neighbours: int = 100
+
+    def __post_init__(self) -> None:
+        names = [model.name for model in self.models]
+        if not names or len(set(names)) < len(names):
+            raise ValueError("models: give at least one, each with a name of its own")
+        if "mixed" not in self.evaluation.views:
+            raise ValueError("evaluation.views must hold mixed: it is the catalogue that the model is trained on")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the recipe as plain data, every default written out."""
+        plain: dict[str, Any] = TypeAdapter(Recipe).dump_python(self, mode="json")
+        return plain
+
+
+def load_recipe(source: str, changes: tuple[str, ...] = ()) -> Recipe:
+    """Load a recipe: a file, or the name of one that is shipped.
+
+    Args:
+        source: path of a YAML file, or one of `shipped_recipes()`.
+        changes: `section.key=value`, read as YAML, set on top.
+
+    Raises:
+        TgqError: for a file that is not there, a key that is not known (with the nearest one), or a wrong value.
+    """
+    path = Path(source)
+    if not path.is_file():
+        shipped = shipped_recipes()
+        if source not in shipped:
+            raise TgqError(f"there is no recipe file {source!r}; shipped recipes are {', '.join(shipped)}")
+        path = shipped[source]
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise TgqError(f"{path} is not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise TgqError(f"{path} must hold sections such as catalog, pairs, models; found {type(data).__name__}")
+    for change in changes:
+        _change(data, change)
+    return parse_recipe(data, str(path))
+
+
+def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
+    """Check plain data key by key."""
+    _check_keys(data, Recipe, where, "")
+    try:
+        return TypeAdapter(Recipe).validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "recipe"
+        raise TgqError(f"{where}: {place}: {first['msg']} (found {first['input']!r:.80})") from error
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    folder = Path(str(files("tgqformer") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write a recipe, every default written out."""
+    write_text(path, yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True))
+
+
+def _change(data: dict[str, Any], change: str) -> None:
+    place, equals, value = change.partition("=")
+    if not equals:
+        raise TgqError(f"--set {change!r} must be section.key=value, for example training.steps=200")
+    *sections, key = place.split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise TgqError(f"--set {change!r}: {section!r} is not a section")
+    data[key] = yaml.safe_load(value)
+
+
+def _check_keys(data: Any, schema: type, where: str, place: str) -> None:
+    """Refuse keys that a section does not have, naming the nearest that it has."""
+    if not isinstance(data, dict):
+        raise TgqError(f"{where}: {place or 'the recipe'} must be a section of keys, found {data!r:.60}")
+    known = get_type_hints(schema)
+    for key, value in data.items():
+        full = f"{place}.{key}" if place else str(key)
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise TgqError(f"{where}: {full!r} is not a key of a recipe; {hint}")
+        several = get_args(known[key])[:1]
+        if dataclasses.is_dataclass(known[key]):
+            _check_keys(value, known[key], where, full)
+        elif several and dataclasses.is_dataclass(several[0]) and isinstance(value, list):
+            for index, part in enumerate(value):
+                _check_keys(part, several[0], where, f"{full}.{index}")
