@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from torch.nn.functional import normalize
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
 from tgqformer.progress import progress
+from tgqformer.store.base import unknown_item
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column
 from tgqformer.store.topk import QUERIES, TopK
@@ -131,6 +131,8 @@ def build_neighbours(
     """
     if k < 1:
         raise TgqError(f"k is the number of neighbours to keep, at least 1; got {k}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise TgqError(f"device {device!r}: PyTorch finds no CUDA device here; use cpu")
     ids, source = embeddings.ids(), embeddings.manifest
     manifest = Manifest(k, source.model_version, source.ids_fingerprint, source.count, source.partition_size)
     folder = PartitionFolder.create(to, asdict(manifest), kind=KIND, command=COMMAND)
@@ -154,13 +156,6 @@ def normalised_pool(embeddings: Embeddings, file: Path) -> Tensor:
         rows = torch.from_numpy(part.vectors.copy())
         mapped[part.start : part.start + len(rows)] = normalize(rows, dim=1).numpy()
     return torch.from_numpy(mapped)
-
-
-def unknown_item(item_id: str, known: list[str], where: Path | str) -> TgqError:
-    """Make the error for an id that is not there; it names the known ids nearest in spelling."""
-    near = ", ".join(repr(name) for name in get_close_matches(item_id, known[:200_000], n=3, cutoff=0.5))
-    hint = f"nearest known ids: {near}" if near else "check the id"
-    return TgqError(f"{where} has no item {item_id!r}; {hint}")
 
 
 def _search_all(search: TopK, folder: PartitionFolder, missing: list[int], shown: bool) -> None:

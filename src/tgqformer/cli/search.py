@@ -1,0 +1,116 @@
+"""`tgq index`, `tgq similar`, `tgq neighbours`: from embeddings to a store, and looking things up in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tgqformer.errors import TgqError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tgqformer.store.base import Filter, Hit, Row
+
+EmbeddingsPath = Annotated[Path, typer.Argument(metavar="EMBEDDINGS", help="Folder written by `tgq embed`.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Put the commands of this file on the top level of `app`."""
+    for command in (index, similar, neighbours):
+        app.command()(command)
+
+
+def index(
+    embeddings: EmbeddingsPath,
+    catalog: Annotated[Path, typer.Option(help="The catalogue that was embedded.")],
+    to: Annotated[Path, typer.Option(help="Folder of the store; one that is there is replaced when the new is ready.")],
+) -> None:
+    """Put embeddings and metadata into a store that answers searches."""
+    from tgqformer.catalog.catalog import Catalog
+    from tgqformer.store.build import build_store
+    from tgqformer.store.embeddings import Embeddings
+
+    stats = build_store(Embeddings.open(embeddings), Catalog.open(catalog), to).stats()
+    how = "indexed" if stats.indexed else "searched exactly: too few to need an index"
+    typer.echo(f"{stats.rows:,} items of {stats.dim} dimensions in {to} ({how}), model {stats.model_version}")
+
+
+def similar(
+    item_id: Annotated[str, typer.Argument(help="Id of an item in the store.")],
+    store: Annotated[Path, typer.Option(help="Folder made by `tgq index`.")],
+    k: Annotated[int, typer.Option("-k", help="How many items to find.")] = 10,
+    category: Annotated[
+        list[str] | None, typer.Option(help="Only items in this category, at any level; repeat for or.")
+    ] = None,
+    brand: Annotated[list[str] | None, typer.Option(help="Only items of this brand; repeat for or.")] = None,
+    min_price: Annotated[float | None, typer.Option(help="Only items that cost at least this.")] = None,
+    max_price: Annotated[float | None, typer.Option(help="Only items that cost at most this.")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare with every item instead of using the index.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with the pictures.")] = None,
+    catalog: Annotated[Path | None, typer.Option(help="Where the pictures are, if the catalogue was moved.")] = None,
+) -> None:
+    """Find the items most similar to one item, and print them as a table."""
+    from rich.console import Console
+
+    from tgqformer.store import open_store
+    from tgqformer.store.base import Filter
+    from tgqformer.store.base import similar as find
+
+    opened = open_store(store)
+    where = Filter(tuple(category or ()), tuple(brand or ()), min_price, max_price)
+    hits = find(opened, item_id, k, where, exact=exact)
+    [query] = opened.get([item_id])
+    Console().print(_table(query, hits))
+    if html is not None:
+        _write_html(html, catalog or opened.catalog, query, hits, where, opened.model_version)
+
+
+def neighbours(
+    embeddings: EmbeddingsPath,
+    to: Annotated[Path, typer.Option(help="Folder for the table; a job that was killed goes on where it was.")],
+    k: Annotated[int, typer.Option("-k", help="How many neighbours to keep of every item.")] = 100,
+    parquet: Annotated[Path | None, typer.Option(help="Also write one Parquet file: id, neighbours, scores.")] = None,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ...")] = "cpu",
+) -> None:
+    """Compute the exact nearest neighbours of every item among all others: the table that shops serve from."""
+    from tgqformer.store.embeddings import Embeddings
+    from tgqformer.store.neighbours import build_neighbours
+
+    built = build_neighbours(Embeddings.open(embeddings), to, k, device=device)
+    typer.echo(f"{built.manifest.width} neighbours of each of {len(built):,} items in {to}")
+    if parquet is not None:
+        built.to_parquet(parquet)
+        typer.echo(f"the same with ids in {parquet}")
+
+
+def _table(query: Row, hits: Sequence[Hit]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    from tgqformer.store.page import price_of
+
+    table = Table(title=Text(f"Similar to {query.id}: {query.title or '(no title)'}"), title_justify="left")
+    for name, side in (("", "right"), ("id", "left"), ("title", "left"), ("brand", "left"), ("category", "left")):
+        table.add_column(name, justify=side)  # type: ignore[arg-type]
+    table.add_column("price", justify="right")
+    table.add_column("score", justify="right")
+    for rank, hit in enumerate(hits, 1):
+        words = (str(rank), hit.id, hit.title or "", hit.brand or "", " › ".join(hit.category), price_of(hit.price))
+        table.add_row(*(Text(word) for word in words), f"{hit.score:.3f}")
+    return table
+
+
+def _write_html(
+    html: Path, catalog: Path | None, query: Row, hits: Sequence[Hit], where: Filter, model_version: str
+) -> None:
+    from tgqformer.catalog.catalog import Catalog
+    from tgqformer.store.page import write_page
+
+    if catalog is None:
+        raise TgqError("the store does not know its catalogue; give it with --catalog to get pictures")
+    write_page(html, query.id, hits, Catalog.open(catalog), model_version=model_version, where=where)
+    typer.echo(f"pictures in {html}")

@@ -1,0 +1,87 @@
+"""One self-contained page: an item and its neighbours, as pictures."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tgqformer.catalog.catalog import Catalog
+from tgqformer.catalog.item import Item
+from tgqformer.catalog.pictures import PictureError, read_picture
+from tgqformer.files import write_text
+from tgqformer.store.base import Filter, Hit
+
+SIDE = 400  # pixels of the longer side of a picture on the page
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the page shows of one item; `share` is the score's bar in percent, `picture` a data URI."""
+
+    id: str
+    name: str
+    facts: str
+    picture: str | None
+    score: str = ""
+    share: int = 0
+
+
+def write_page(
+    path: Path, query_id: str, hits: Sequence[Hit], catalog: Catalog, *, model_version: str, where: Filter | None = None
+) -> None:
+    """Write the page of an item of `catalog` and its `hits`, pictures within; no script, nothing from outside.
+
+    Raises: TgqError for an item that the catalogue has not. A picture that cannot be read is left out.
+    """
+    query, *found = catalog.take([query_id, *(hit.id for hit in hits)])
+    environment = Environment(
+        loader=PackageLoader("tgqformer.store", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    cards = [_card(item, catalog.root, hit.score) for item, hit in zip(found, hits, strict=True)]
+    content = environment.get_template("similar.html").render(
+        query=_card(query, catalog.root), cards=cards, condition=words_of(where), model_version=model_version
+    )
+    write_text(path, content)
+
+
+def price_of(price: float | None) -> str:
+    """Write a price as shops do: two decimals, none where it is whole; empty for None."""
+    return "" if price is None else f"{price:,.2f}".removesuffix(".00")
+
+
+def words_of(where: Filter | None) -> str:
+    """Say a filter in words; empty for none."""
+    if not where:
+        return ""
+    parts = ["in " + " or ".join(where.category)] if where.category else []
+    parts += ["by " + " or ".join(where.brand)] if where.brand else []
+    parts += [f"from {price_of(where.min_price)}"] if where.min_price is not None else []
+    parts += [f"up to {price_of(where.max_price)}"] if where.max_price is not None else []
+    return ", ".join(parts)
+
+
+def _card(item: Item, root: Path | None, score: float | None = None) -> Card:
+    facts = " · ".join(filter(None, [item.brand, " › ".join(item.category), price_of(item.price)]))
+    card = Card(item.id, item.title or "(no title)", facts, _data_uri(item, root))
+    if score is None:
+        return card
+    share = round(100 * min(max(score, 0.0), 1.0))
+    return Card(card.id, card.name, card.facts, card.picture, f"{score:.3f}", share)
+
+
+def _data_uri(item: Item, root: Path | None) -> str | None:
+    for picture in item.pictures:
+        try:
+            image = read_picture(picture, root)
+        except PictureError:
+            continue  # the next picture of the item will do; the page shows "no picture" if none does
+        image.thumbnail((SIDE, SIDE))
+        buffer = BytesIO()
+        image.save(buffer, "JPEG", quality=85)
+        return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode()
+    return None
