@@ -106,7 +106,7 @@ def test_wrong_levels_names_and_options_are_named():
     with pytest.raises(TgqError, match="did you mean 'efficientnet-lite0'"):
         make_vision("efficientnet-lite")
     with pytest.raises(TgqError, match="did you mean 'precision'"):
-        make_vision("efficientnet-lite0", precison="float32")
+        make_vision("efficientnet-lite0", precisions="float32")
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):

@@ -1,6 +1,8 @@
 """Frozen encoders: pictures and texts to tokens and global vectors, cached on disk.
 
-To add an encoder: one file, one line in `VISION` or `TEXT` (and in the loaders below, if it has its own saved form).
+Joint image-text encoders (CLIP, Chinese-CLIP, SigLIP) are made by `joint.make_joint`, caches by `cache.VisualCache` and
+`cache.TextCache`. To add an encoder: one file, one line in `VISION` or `TEXT`, and one in `load_vision`
+or `load_text` if it has its own saved form.
 """
 
 from __future__ import annotations

@@ -312,11 +312,13 @@ def _quiet() -> Iterator[None]:
 
 def unreadable(source: str, error: Exception) -> TgqError:
     """Give the error for a model that cannot be reached or read."""
-    reason = str(error).strip().split("\n")[0]
-    return TgqError(
-        f"The Hugging Face model {source!r} cannot be read: {reason} Give a folder with config.json, *.safetensors and "
-        f"the preprocessing; or, with a connection to the hub, fetch it first: hf download {source}"
-    )
+    reason = str(error).strip().split("\n")[0].rstrip(".")
+    needed = "config.json, *.safetensors and the preprocessing or tokenizer files"
+    if Path(source).exists():
+        what_to_do = f"The folder needs {needed}."
+    else:
+        what_to_do = f"Give a folder with {needed}; or, with a connection to the hub, fetch it: hf download {source}"
+    return TgqError(f"The Hugging Face model {source!r} cannot be read: {reason}. {what_to_do}")
 
 
 def _freeze(tower: Any, device: torch.device, dtype: torch.dtype) -> Any:
