@@ -117,6 +117,8 @@ def test_get_keeps_the_order_asked(store: LanceStore, vectors: Vectors) -> None:
     rows = store.get(["i9", "i2", "i9"])
     assert [row.id for row in rows] == ["i9", "i2", "i9"] and rows[1].category == ("top2", "leaf2")
     np.testing.assert_allclose(rows[0].vector, vectors[9] / np.linalg.norm(vectors[9]), atol=1e-6)
+    many = [f"i{i}" for i in range(599, -1, -1)]
+    assert [row.id for row in store.get(many)] == many
 
 
 def test_upsert_replaces_and_adds_and_delete_removes(tmp_path: Path, vectors: Vectors) -> None:

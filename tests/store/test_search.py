@@ -16,9 +16,10 @@ from tgqformer.catalog.item import Item, Picture
 from tgqformer.cli import search
 from tgqformer.errors import TgqError
 from tgqformer.store import open_store
-from tgqformer.store.base import Filter
+from tgqformer.store.base import Filter, Row
 from tgqformer.store.build import build_store
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
+from tgqformer.store.lance import LanceStore
 from tgqformer.store.page import price_of, words_of
 
 COLORS = ["red", "orange", "gold", "green", "teal", "blue", "purple", "black"]
@@ -117,6 +118,20 @@ def test_a_catalogue_that_was_moved(made: Path) -> None:
         run(*ask)
     run(*ask, "--catalog", made / "moved")
     assert "(no title)" in (made / "page.html").read_text()
+
+
+def test_pictures_that_cannot_be_shown(made: Path) -> None:
+    store = LanceStore.create(
+        made / "bare", [Row("sku-0", np.float32([1, 0]))], dim=2, model_version="tgq-1", catalog=None
+    )
+    assert store.catalog is None
+    with pytest.raises(TgqError, match="does not know its catalogue"):
+        run("similar", "sku-0", "--store", made / "bare", "--html", made / "page.html")
+    broken = Picture(Picture.digest_of(b"x"), data=b"no picture at all")
+    with CatalogWriter(made / "broken", name="test", pack=True) as writer:
+        writer.add(Item("sku-0", "first broken, second fine", pictures=(broken, drawn("red"))))
+    run("similar", "sku-0", "--store", made / "bare", "--html", made / "page.html", "--catalog", made / "broken")
+    assert (made / "page.html").read_text().count("data:image/jpeg;base64,") == 1
 
 
 def test_neighbours_writes_the_table(made: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL.Image import Image
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
@@ -21,12 +23,16 @@ SIDE = 400  # pixels of the longer side of a picture on the page
 
 @dataclass(frozen=True)
 class Card:
-    """What the page shows of one item; `share` is the score's bar in percent, `picture` a data URI."""
+    """What the page shows of one item; `share` is the score's bar in percent.
+
+    `picture` is a data URI, `backdrop` the colour around it where it does not fill its square.
+    """
 
     id: str
     name: str
     facts: str
     picture: str | None
+    backdrop: str
     score: str = ""
     share: int = 0
 
@@ -67,21 +73,34 @@ def words_of(where: Filter | None) -> str:
 
 def _card(item: Item, root: Path | None, score: float | None = None) -> Card:
     facts = " · ".join(filter(None, [item.brand, " › ".join(item.category), price_of(item.price)]))
-    card = Card(item.id, item.title or "(no title)", facts, _data_uri(item, root))
+    image = _first_picture(item, root)
+    picture, backdrop = (None, "") if image is None else (_data_uri(image), _edge_colour(image))
+    card = Card(item.id, item.title or "(no title)", facts, picture, backdrop)
     if score is None:
         return card
-    share = round(100 * min(max(score, 0.0), 1.0))
-    return Card(card.id, card.name, card.facts, card.picture, f"{score:.3f}", share)
+    return replace(card, score=f"{score:.3f}", share=round(100 * min(max(score, 0.0), 1.0)))
 
 
-def _data_uri(item: Item, root: Path | None) -> str | None:
+def _first_picture(item: Item, root: Path | None) -> Image | None:
     for picture in item.pictures:
         try:
             image = read_picture(picture, root)
         except PictureError:
             continue  # the next picture of the item will do; the page shows "no picture" if none does
         image.thumbnail((SIDE, SIDE))
-        buffer = BytesIO()
-        image.save(buffer, "JPEG", quality=85)
-        return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode()
+        return image
     return None
+
+
+def _data_uri(image: Image) -> str:
+    buffer = BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode()
+
+
+def _edge_colour(image: Image) -> str:
+    """Give the median colour of the picture's two longer edges, which its backdrop continues."""
+    pixels = np.asarray(image)
+    edges = pixels[:, [0, -1]] if image.height >= image.width else pixels[[0, -1]]
+    red, green, blue = np.median(edges.reshape(-1, 3), axis=0).astype(int)
+    return f"rgb({red} {green} {blue})"
