@@ -183,10 +183,18 @@ def _show_catalog(catalog: Catalog, first: int) -> None:
         f"[bold]{escape(catalog.name)}[/]: {len(catalog):,} items, {about['pictures']:,} pictures ({escape(where)})"
     )
     console.print(f"fingerprint {catalog.fingerprint}", style="dim")
-    table = _table("id", "title", "brand", "category", "price", "pictures")
-    for item in catalog.items(0, first, pictures=False):
-        price = "" if item.price is None else f"{item.price:,.2f}"
-        cells = (item.id, item.title or "", item.brand or "", " > ".join(item.category), price, str(len(item.pictures)))
+    items = list(catalog.items(0, first, pictures=False))
+    columns = {
+        "id": [item.id for item in items],
+        "title": [item.title or "" for item in items],
+        "brand": [item.brand or "" for item in items],
+        "category": [" > ".join(item.category) for item in items],
+        "price": ["" if item.price is None else f"{item.price:,.2f}" for item in items],
+        "pictures": [str(len(item.pictures)) for item in items],
+    }
+    filled = {name: cells for name, cells in columns.items() if any(cells)}
+    table = _table(*filled)
+    for cells in zip(*filled.values(), strict=True):
         table.add_row(*map(escape, cells))
     console.print(table)
     if len(catalog) > first:

@@ -10,7 +10,7 @@ from tgqformer.catalog.mapping import ColumnMapping
 from tgqformer.catalog.readers.base import Row, folder_of, parts
 from tgqformer.catalog.readers.parquet import SUFFIXES as PARQUET
 from tgqformer.catalog.readers.parquet import columns_of, parquet_rows
-from tgqformer.catalog.readers.table import table_rows
+from tgqformer.catalog.readers.table import header_of, table_rows
 
 _MAPPING = ColumnMapping(
     id="id",
@@ -58,10 +58,7 @@ class KaggleFashionReader:
     def sniff(self, path: Path) -> bool:
         """Say whether there is a `styles.csv` with the columns of this set."""
         file = _styles(path)
-        if not file.is_file():
-            return False
-        first = next(table_rows(file, join_last=True), None)
-        return first is not None and (first.fields is None or "masterCategory" in first.fields)
+        return file.is_file() and ".csv" in file.name.lower() and {"id", *_KAGGLE_NAMES} <= set(header_of(file))
 
     def rows(self, path: Path) -> Iterator[Row]:
         """Stream the products; surplus commas belong to the title."""

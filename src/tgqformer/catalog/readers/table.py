@@ -42,7 +42,7 @@ def table_rows(file: Path, *, join_last: bool = False) -> Iterator[Row]:
 
     `join_last` puts surplus cells back into the last column (stray commas); otherwise they make a bad row.
     """
-    records = _records(file)
+    records = _records(file, join_last)
     header = next(records, None)
     if header is None or header.cells is None:
         reason = "the file is empty" if header is None else header.reason
@@ -69,18 +69,23 @@ class _Record:
 
 
 def _row(file: str, names: list[str], record: _Record, join_last: bool) -> Row:
-    cells = record.cells
-    if cells is None:
+    if record.cells is None:
         return Row(file, record.line, reason=record.reason, raw=record.raw)
-    while len(cells) > len(names) and not cells[-1].strip():
-        cells = cells[:-1]
-    if join_last and len(cells) > len(names):
-        cells = [*cells[: len(names) - 1], ",".join(cells[len(names) - 1 :])]
+    cells = _fitted(record.cells, len(names), join_last)
     notes = () if record.utf8 else (NOT_UTF8,)
     if len(cells) != len(names):
         reason = f"{len(cells)} cells where the header has {len(names)}"
         return Row(file, record.line, reason=reason, notes=notes, raw=" | ".join(cells))
     return Row(file, record.line, dict(zip(names, cells, strict=True)), notes=notes)
+
+
+def _fitted(cells: list[str], width: int, join_last: bool) -> list[str]:
+    """Cut empty surplus cells; put other surplus cells back into the last one where that is wanted."""
+    while len(cells) > width and not cells[-1].strip():
+        cells = cells[:-1]
+    if join_last and len(cells) > width:
+        return [*cells[: width - 1], ",".join(cells[width - 1 :])]
+    return cells
 
 
 def _names(cells: list[str]) -> list[str]:
@@ -95,20 +100,22 @@ def _names(cells: list[str]) -> list[str]:
     return names
 
 
-def _records(file: Path) -> Iterator[_Record]:
+def _records(file: Path, join_last: bool = False) -> Iterator[_Record]:
     """Cut a file into records. A quote that is never closed costs one line, not the rest of the file."""
     source = _Source(read_lines(file))
-    delimiter = ""
+    delimiter, width = "", 0
     csv.field_size_limit(MAX_LINE)
     while (line := source.next()) is not None:
         if line.fault is not None:
             yield _Record(line.number, None, reason=line.fault)
         elif line.text.strip("\r\n \t\ufeff"):
             delimiter = delimiter or _delimiter(file, line.text)
-            yield _record(source, line, delimiter)
+            record = _record(source, line, delimiter, width, join_last)
+            width = width or len(record.cells or ())
+            yield record
 
 
-def _record(source: _Source, first: Line, delimiter: str) -> _Record:
+def _record(source: _Source, first: Line, delimiter: str, width: int, join_last: bool) -> _Record:
     taken = [first]
     try:
         cells = next(csv.reader(_feed(source, taken), delimiter=delimiter))
@@ -118,6 +125,9 @@ def _record(source: _Source, first: Line, delimiter: str) -> _Record:
     except csv.Error as error:
         source.give_back(taken[1:])
         return _Record(first.number, None, reason=f"not a row of CSV: {error}", raw=first.text)
+    if len(taken) > 1 and width and len(_fitted(cells, width, join_last)) != width:
+        source.give_back(taken[1:])  # the quote was a slip: the lines behind it are rows of their own
+        return _Record(first.number, None, reason="a quote that is not closed in its row", raw=first.text)
     return _Record(first.number, cells, utf8=all(line.utf8 for line in taken))
 
 
