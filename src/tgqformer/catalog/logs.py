@@ -122,14 +122,13 @@ def _read_csv(path: Path, report: ReadReport) -> Iterator[pa.Table]:
     """Read with every column as text, so that no id loses its zeros; rows of a wrong width go to the report."""
 
     def skip(row: pc_csv.InvalidRow) -> str:
-        report.add(
-            path, (row.number or 1) - 1, f"{row.actual_columns} fields where {row.expected_columns} are expected"
+        report.skip(
+            path, (row.number or 2) - 1, f"{row.actual_columns} fields where {row.expected_columns} are expected"
         )
         return "skip"
 
     delimiter = "\t" if ".tsv" in [suffix.lower() for suffix in path.suffixes] else ","
-    with _open(path) as stream:
-        header = stream.readline().decode("utf-8-sig", "replace").rstrip("\r\n")
+    header = next(_lines(path), b"").decode("utf-8-sig", "replace").rstrip("\r\n")
     names = [name.strip().strip('"') for name in header.split(delimiter)]
     try:
         with _open(path) as stream:
@@ -232,6 +231,8 @@ def _mapping(path: Path, names: Sequence[str], asked: Columns) -> Columns:
             raise TgqError(f"{path} has no column {given!r}{hint} It has: {', '.join(names)}")
         guess = next((lower[name] for name in GUESSES[wanted.name] if name in lower), None)
         found[wanted.name] = given or guess
+        if list(names).count(str(found[wanted.name])) > 1:
+            raise TgqError(f"{path} has more than one column {found[wanted.name]!r}; give them different names")
     for need in ("session", "item"):
         if found[need] is None:
             raise TgqError(

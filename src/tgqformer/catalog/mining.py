@@ -120,8 +120,8 @@ class _Clicks:
         """Give ranges of items whose co-clicks fit `_EXPANSION` (at least one item a range)."""
         width = np.diff(self.starts)[self.session].astype(np.float64)
         if window is not None and window.items is not None:
-            width = np.minimum(width, 2.0 * window.items)
-        work = np.bincount(self.item, weights=width, minlength=len(self.names))
+            width = np.minimum(width, float(2 * window.items))
+        work = np.bincount(self.item, weights=width, minlength=len(self.names)).astype(np.float64)
         yield from _fitting(work, _EXPANSION)
 
     def together(self, first: int, last: int) -> tuple[Ints, Ints, Ints]:

@@ -102,7 +102,7 @@ class Affinity:
         keys = ["\x1f".join(key) for key in zip(*(attributes[name] for name in shoppers.wants), strict=True)]
         names, codes = np.unique(np.array(keys, dtype=str), return_inverse=True)
         order = np.argsort(codes, kind="stable")
-        groups = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+        groups = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1) if chosen else []
         tastes = tuple((weight, _codes(attributes[name])) for name, weight in shoppers.tastes.items())
         look = looks(catalog, chosen) if shoppers.look else None
         return cls(tuple(chosen), tuple(names.tolist()), tuple(groups), tastes, look, shoppers.look)
