@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from tgqformer.catalog.catalog import Catalog
@@ -24,22 +26,36 @@ from tgqformer.catalog.splits import ItemSplit
 from tgqformer.catalog.studio import draw_studio
 from tgqformer.encoders import make_text, make_vision
 from tgqformer.encoders.alignment import Alignment, TokenNorm
-from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Queries, evaluate
-from tgqformer.evaluation.results import Result, View, read_log
-from tgqformer.files import atomic_path, read_json, write_json
+from tgqformer.evaluation.report import Report, write_report
+from tgqformer.evaluation.results import Result, View, read_log, summarize
+from tgqformer.evaluation.tables import csv_text, markdown, rich_table
+from tgqformer.files import read_json, write_json, write_text
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import Encoders
 from tgqformer.model.features import CatalogFeatures, cache_features, embed_features
 from tgqformer.model.language import HuggingFaceLM, LoRA, make_language
-from tgqformer.noise import NoisePlan, NoiseView
+from tgqformer.noise import NoisePlan, NoiseView, write_view
 from tgqformer.progress import console
 from tgqformer.recipe import ModelSection, Recipe, write_recipe
+from tgqformer.reporting import Looks, cost_of, neighbour_examples
+from tgqformer.store.build import build_store
+from tgqformer.store.embeddings import Embeddings, fingerprint_of
+from tgqformer.store.neighbours import build_neighbours
 from tgqformer.training.alignment import fit_token_norm, train_alignment
 from tgqformer.training.loop import train
 from tgqformer.training.sampling import PairSampler
 
 Positions = NDArray[np.int64]
+
+
+NOTES = (
+    "Every item but the query is in the pool. Test queries and their positives are items that training never saw. Ties "
+    "are averaged, never broken by order.",
+    "All models have the same pairs, steps, batch, learning rate, language model and visual tokens. The example queries "
+    "are those where the first two models differ most, three quarters in favour of the first, one quarter against it.",
+)
+STAGES = ("catalog", "pairs", "features", "train", "evaluate", "embed", "index", "neighbours", "report")
 
 
 class Run:
@@ -241,7 +257,7 @@ class Run:
 
     def _facts(self, view: str, queries: Positions) -> dict[str, Any]:
         """What is known of each query: the noise it wears in this view, and its category."""
-        look = next(one for one in self.views() if one.name == view)
+        look = self._view(view)
         ids = np.asarray(self.catalog.ids(), dtype=object)[queries]
         specs = [look.spec(item_id) for item_id in ids]
         category = self.catalog.table(["category"])["category"]
@@ -251,7 +267,104 @@ class Run:
             "category": [(category[int(at)].as_py() or [""])[0] for at in queries],
         }
 
+    # --- serving ------------------------------------------------------------------------------------------------------
+
+    @property
+    def shown_catalog(self) -> Catalog:
+        """The catalogue as shoppers see it: with the noise of the mixed view, where the recipe draws some."""
+        if not self.recipe.noise.share:
+            return self.catalog
+        to = self.folder / "shown"
+        inputs = {"catalog": self.catalog.fingerprint, "noise": asdict(self.recipe.noise)}
+        if self._begin("catalogue with its noise", to, inputs):
+            write_view(self._view("mixed"), to)
+            self._end(to, inputs)
+        return Catalog.open(to)
+
+    def embed(self) -> Embeddings:
+        """Embed the catalogue with the first model of the recipe, from the cached features."""
+        saved = self.train(self.recipe.models[0], self.recipe.seeds[0])
+        catalog, to = self.shown_catalog, self.folder / "embeddings"
+        model = ItemEmbedder.load(saved)
+        inputs = {"model": model.version, "catalog": catalog.fingerprint}
+        if self._begin("embeddings", to, inputs, resumable=True):
+            ids = catalog.ids()
+            table = Embeddings.create(
+                to, dim=model.dim, model_version=model.version, ids_fingerprint=fingerprint_of(ids), count=len(ids)
+            )
+            for partition in table.missing():
+                start, stop = table.bounds(partition)
+                table.write(partition, ids[start:stop], embed_features(model, self.features, np.arange(start, stop), "mixed"))
+            self._end(to, inputs)
+        return Embeddings.open(to)
+
+    def index(self) -> Path:
+        """Build the store."""
+        embeddings, to = self.embed(), self.folder / "store"
+        inputs = {"model": embeddings.model_version, "catalog": self.shown_catalog.fingerprint}
+        if self._begin("store", to, inputs):
+            build_store(embeddings, self.shown_catalog, to)
+            self._end(to, inputs)
+        return to
+
+    def neighbours(self) -> Path:
+        """Work out the exact top-K of every item."""
+        embeddings, to = self.embed(), self.folder / "neighbours"
+        inputs = {"model": embeddings.model_version, "catalog": self.shown_catalog.fingerprint, "k": self.recipe.neighbours}
+        if self._begin("neighbours", to, inputs, resumable=True):
+            build_neighbours(embeddings, to, self.recipe.neighbours)
+            self._end(to, inputs)
+        return to
+
+    # --- report -------------------------------------------------------------------------------------------------------
+
+    def report(self) -> Path:
+        """Write report.html, table.md and table.csv."""
+        results = [self.evaluate(section, seed) for section in self.recipe.models for seed in self.recipe.seeds]
+        rows = summarize(results)
+        write_text(self.folder / "table.md", markdown(rows))
+        write_text(self.folder / "table.csv", csv_text(rows))
+        seed, view = self.recipe.seeds[0], self._view("mixed")
+        models = {s.name: ItemEmbedder.load(self.model_folder(s, seed) / "model") for s in self.recipe.models}
+        queries = Queries.from_pairs(*self.pairs.test.positions(self.catalog))
+        everything = np.arange(len(self.catalog))
+        shown = dict(list(models.items())[:2])
+        vectors = {name: embed_features(model, self.features, everything, "mixed") for name, model in shown.items()}
+        sample = np.random.default_rng(0).permutation(queries.query)[:1000]
+        looks = {
+            name: Looks(model, self.features, view, sample) for name, model in models.items() if self._attends(model)
+        }
+        guided = next((look for look in looks.values() if len(look.seen.connector.attention) > 1), None)
+        return write_report(self.folder / "report.html", Report(
+            title=f"{self.recipe.name}: {len(self.catalog):,} items, {len(queries):,} queries",
+            settings=self._settings(), results=results,
+            examples=neighbour_examples(vectors, queries, view, self.recipe.evaluation.examples),
+            attention=guided.examples(self.recipe.evaluation.examples) if guided else (),
+            shares={name: look.shares() for name, look in looks.items()},
+            gates={name: look.gates() for name, look in looks.items() if look.seen.connector.gates},
+            cost=[cost_of(name, model, self.features) for name, model in models.items()],
+            commands=[f"tgq run {self.folder / 'recipe.yaml'} --to {self.folder}"],
+            notes=NOTES,
+        ))  # fmt: skip
+
+    def _attends(self, model: ItemEmbedder) -> bool:
+        return model.recipe["connector"] in ("qformer", "tgq")
+
+    def _settings(self) -> dict[str, object]:
+        recipe, sets = self.recipe, self.pairs
+        return {
+            "catalogue": f"{recipe.catalog.source}, {len(self.catalog):,} items",
+            "pairs": f"{len(sets.train):,} train, {len(sets.val):,} validation, {len(sets.test):,} test",
+            "noise": f"{100 * recipe.noise.share:.0f} % of the items: {', '.join(recipe.noise.kinds)}",
+            "vision encoder": recipe.encoders.vision, "text encoder": recipe.encoders.text,
+            "language model": recipe.language.name, "steps": recipe.training.steps,
+            "pairs a step": recipe.training.batch, "learning rate": recipe.training.lr, "seeds": len(recipe.seeds),
+        }  # fmt: skip
+
     # --- helpers ------------------------------------------------------------------------------------------------------
+
+    def _view(self, name: str) -> NoiseView:
+        return next(view for view in self.views() if view.name == name)
 
     def _language(self) -> HuggingFaceLM:
         section = self.recipe.language
@@ -301,6 +414,21 @@ class Run:
 
 def _plain(inputs: dict[str, Any]) -> Any:
     """As JSON gives it back: tuples as lists."""
-    import json
-
     return json.loads(json.dumps(inputs))
+
+
+def execute(recipe: Recipe, folder: Path, until: str = "report") -> Run:
+    """Run a recipe up to a stage of `STAGES`, and print the table when there is one."""
+    run = Run(recipe, folder)
+    every = [(section, seed) for seed in recipe.seeds for section in recipe.models]
+    work: dict[str, Callable[[], object]] = {
+        "catalog": lambda: run.catalog, "pairs": lambda: run.pairs, "features": lambda: run.features,
+        "train": lambda: [run.train(*one) for one in every], "evaluate": lambda: [run.evaluate(*one) for one in every],
+        "embed": run.embed, "index": run.index, "neighbours": run.neighbours, "report": run.report,
+    }  # fmt: skip
+    for stage in STAGES[: STAGES.index(until) + 1]:
+        work[stage]()
+    if STAGES.index(until) >= STAGES.index("evaluate"):
+        rows = summarize([run.evaluate(*one) for one in every])
+        Console().print(rich_table(rows, title=recipe.name))
+    return run

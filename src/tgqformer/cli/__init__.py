@@ -7,7 +7,7 @@ from importlib.metadata import version as installed_version
 
 import typer
 
-from tgqformer.cli import catalog, pairs
+from tgqformer.cli import catalog, noise, pairs, run, search
 from tgqformer.errors import TgqError
 from tgqformer.progress import console
 
@@ -20,6 +20,9 @@ app = typer.Typer(
 )
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(pairs.app, name="pairs")
+app.add_typer(noise.app, name="noise")
+run.register(app)
+search.register(app)
 
 
 def _version(asked: bool) -> None:

@@ -1,0 +1,55 @@
+"""`tgq noise`: draw banners, clutter and second products on pictures, and look at them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Draw promo noise on pictures, and look at it.")
+
+
+@app.command()
+def sheet(
+    catalog: Annotated[Path, typer.Argument(help="a catalogue made by `tgq catalog import` or `tgq studio`")],
+    to: Annotated[Path, typer.Option(help="PNG file to write")] = Path("noise.png"),
+    items: Annotated[int, typer.Option(min=1, help="how many products")] = 2,
+    seed: Annotated[int, typer.Option(help="of the choice and the drawing")] = 0,
+    outlines: Annotated[bool, typer.Option(help="show the edge of the noise mask")] = False,
+) -> None:
+    """Draw a contact sheet: a row for each kind of noise, columns clean and severities 1 to 5.
+
+    Example:
+
+        tgq noise sheet demo/catalog --to noise.png --items 3
+    """
+    from tgqformer.catalog.catalog import Catalog
+    from tgqformer.files import atomic_path
+    from tgqformer.noise.sheet import contact_sheet
+
+    drawn = contact_sheet(Catalog.open(catalog), items=items, seed=seed, outlines=outlines)
+    with atomic_path(to) as unfinished:
+        drawn.save(unfinished, "PNG")
+    typer.echo(f"wrote {to} ({drawn.width} x {drawn.height})")
+
+
+@app.command()
+def apply(
+    catalog: Annotated[Path, typer.Argument(help="a catalogue")],
+    to: Annotated[Path, typer.Option(help="folder for the noised catalogue")],
+    view: Annotated[Literal["mixed", "noised", "collage"], typer.Option(help="which items wear noise")] = "mixed",
+    share: Annotated[float, typer.Option(min=0, max=1, help="share of the items that wear noise in `mixed`")] = 0.5,
+    seed: Annotated[int, typer.Option(help="of the noise")] = 0,
+) -> None:
+    """Write a catalogue whose first pictures wear noise; everything else stays.
+
+    Example:
+
+        tgq noise apply demo/catalog --view noised --to noised-catalog
+    """
+    from tgqformer.catalog.catalog import Catalog
+    from tgqformer.noise import NoisePlan, NoiseView, write_view
+
+    written = write_view(NoiseView(Catalog.open(catalog), view, NoisePlan(share=share, seed=seed)), to)
+    typer.echo(f"wrote {len(written):,} items to {to}")

@@ -1,0 +1,104 @@
+"""`tgq run`, `tgq demo`, `tgq recipes`: a whole run from one recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Until = Literal["catalog", "pairs", "features", "train", "evaluate", "embed", "index", "neighbours", "report"]
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="a YAML file, or the name of a shipped recipe (see `tgq recipes`)")],
+    to: Annotated[Path | None, typer.Option(help="folder of the run  [default: runs/NAME]")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="change a key: `--set training.steps=200`; repeatable")
+    ] = None,
+    until: Annotated[Until, typer.Option(help="stop after this stage")] = "report",
+) -> None:
+    """Run a recipe from raw files to a served table: import, pairs, features, training, evaluation, embedding, index,
+    neighbours, report.
+
+    Every stage is kept in the run's folder. A second call reuses what is done and makes again only what the recipe
+    changed; a killed call goes on where it was.
+
+    Examples:
+
+        tgq run demo
+
+        tgq run fashion --set catalog.source=data/fashion --set seeds=[0]
+
+        tgq run my-shop.yaml --to runs/my-shop --until evaluate
+    """
+    from tgqformer.recipe import load_recipe
+    from tgqformer.pipeline import execute
+
+    loaded = load_recipe(recipe, tuple(change or ()))
+    execute(loaded, to or Path("runs") / loaded.name, until)
+
+
+def demo(
+    to: Annotated[Path, typer.Option(help="folder of the run")] = Path("demo"),
+    change: Annotated[list[str] | None, typer.Option("--set", help="change a key of the recipe; repeatable")] = None,
+) -> None:
+    """Draw a catalogue, train TGQ-Former and a plain Q-Former on it, compare them, build the index, write a report.
+
+    Needs no download and no GPU; a second call reuses what is done.
+    """
+    from tgqformer.recipe import load_recipe
+    from tgqformer.pipeline import execute
+
+    execute(load_recipe("demo", tuple(change or ())), to, "report")
+    typer.echo(
+        "\nWhat to try next:\n"
+        f"  open {to / 'report.html'} in a browser\n"
+        f"  tgq similar studio-00042 --store {to / 'store'}\n"
+        f"  tgq similar studio-00042 --store {to / 'store'} --html similar.html\n"
+        f"  tgq noise sheet {to / 'catalog'} --to noise.png"
+    )
+
+
+def recipes() -> None:
+    """List the recipes that come with the package, and where they are."""
+    from tgqformer.recipe import shipped_recipes
+
+    for name, path in shipped_recipes().items():
+        first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        typer.echo(f"{name:<10} {first}\n{'':<10} {path}")
+
+
+def embed(
+    model: Annotated[Path, typer.Argument(help="a saved model: the folder `model` of a training")],
+    catalog: Annotated[Path, typer.Argument(help="a catalogue made by `tgq catalog import`")],
+    to: Annotated[Path, typer.Option(help="folder for the embeddings")],
+    batch_size: Annotated[int, typer.Option(help="items at once")] = 64,
+    workers: Annotated[int, typer.Option(help="threads that read and prepare pictures")] = 2,
+    truncate_dim: Annotated[int | None, typer.Option(help="keep the first so many dimensions")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+) -> None:
+    """Embed every item of a catalogue, in partitions: a killed job goes on where it was.
+
+    Example:
+
+        tgq embed runs/fashion/models/tgq-former/seed-0/model runs/fashion/catalog --to embeddings
+    """
+    from tgqformer.catalog.catalog import Catalog
+    from tgqformer.model.embedder import ItemEmbedder
+    from tgqformer.store.embed import embed_catalog
+
+    report = embed_catalog(
+        ItemEmbedder.load(model, device), Catalog.open(catalog), to, batch_size=batch_size, workers=workers,
+        truncate_dim=truncate_dim,
+    )  # fmt: skip
+    typer.echo(f"embedded {report.embedded:,} items into {to}")
+    if report.unreadable:
+        typer.echo(f"{len(report.unreadable):,} pictures could not be read; those items are embedded by their text, "
+                   f"see {to / 'unreadable.json'}")  # fmt: skip
+
+
+def register(app: typer.Typer) -> None:
+    """Put the commands on the root."""
+    for command in (demo, run, recipes, embed):
+        app.command()(command)

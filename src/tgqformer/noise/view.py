@@ -1,0 +1,138 @@
+"""Views of a catalogue: clean, mixed, noised, collage."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from hashlib import blake2b
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.item import Item, Picture
+from tgqformer.catalog.pictures import read_picture
+from tgqformer.errors import TgqError
+from tgqformer.noise.plan import NoisePlan, NoiseSpec
+from tgqformer.noise.render import NOISE_VERSION, Noised, add_noise
+from tgqformer.progress import track
+
+ViewName = Literal["clean", "mixed", "noised", "collage"]
+DONORS = 512
+"""How many items may stand as the second product of a picture: few enough to be kept in memory."""
+
+
+class NoiseView:
+    """One look at a catalogue's pictures. What an item wears depends on the plan and its id alone, save for the donor.
+
+    `clean`: nothing. `mixed`: `plan.share` of the items are noised. `noised`: all are, those of the mixed view alike.
+    `collage`: every picture holds a second product.
+
+    Args:
+        catalog: whose pictures are shown. name: of the view. plan: who wears what.
+    """
+
+    def __init__(self, catalog: Catalog, name: ViewName, plan: NoisePlan) -> None:
+        if name not in ("clean", "mixed", "noised", "collage"):
+            raise TgqError(f"there is no view {name!r}; choose clean, mixed, noised or collage")
+        self.catalog, self.name, self.plan = catalog, name, plan
+
+    def spec(self, item_id: str) -> NoiseSpec | None:
+        """The noise that an item wears in this view; None if it wears none. The donor is added by `full_spec`."""
+        if self.name == "clean" or (self.name == "mixed" and not self.plan.wears(item_id)):
+            return None
+        return self.plan.spec(item_id, "distractor" if self.name == "collage" else None)
+
+    def full_spec(self, item: Item) -> NoiseSpec | None:
+        """The noise that an item wears, donor included; None for an item without picture."""
+        spec = self.spec(item.id) if item.pictures else None
+        if spec is None or spec.kind != "distractor":
+            return spec
+        return NoiseSpec(spec.kind, spec.severity, spec.seed, self._donors.choose(item, spec, self.plan.donors))
+
+    def key(self, item: Item) -> str | None:
+        """Name the content of the item's first picture as this view shows it; None without picture."""
+        if not item.pictures:
+            return None
+        digest, spec = item.pictures[0].digest, self.full_spec(item)
+        if spec is None:
+            return digest
+        donor = self._donors.digest(spec.donor) if spec.donor else ""
+        words = f"{NOISE_VERSION}\x1f{digest}\x1f{spec.kind}\x1f{spec.severity}\x1f{spec.seed}\x1f{donor}"
+        return blake2b(words.encode(), digest_size=16).hexdigest()
+
+    def render(self, item: Item) -> Noised | None:
+        """Show the item's first picture as this view has it; None without picture.
+
+        Raises:
+            PictureError: if the picture cannot be read.
+        """
+        if not item.pictures:
+            return None
+        picture, spec = read_picture(item.pictures[0], self.catalog.root), self.full_spec(item)
+        if spec is None:
+            return Noised(picture, np.zeros((picture.height, picture.width), bool))
+        return add_noise(picture, spec, self._donors.picture(spec.donor) if spec.donor else None)
+
+    @cached_property
+    def _donors(self) -> _Donors:
+        return _Donors(self.catalog, self.plan.seed)
+
+
+class _Donors:
+    """A fixed, seeded choice of items whose pictures can stand as the second product."""
+
+    def __init__(self, catalog: Catalog, seed: int) -> None:
+        table = catalog.table(["id", "category"])
+        order = np.random.default_rng(seed).permutation(len(table))[: 2 * DONORS]
+        items = [item for item in catalog.take([table["id"][int(at)].as_py() for at in order]) if item.pictures]
+        self._items = {item.id: item for item in items[:DONORS]}
+        if len(self._items) < 2:
+            raise TgqError("distractor noise needs at least two items with a picture; choose other noise.kinds")
+        self._root = catalog.root
+        self._pictures: dict[str, Image.Image] = {}
+
+    def choose(self, item: Item, spec: NoiseSpec, among: str) -> str:
+        """Pick the donor of an item; any but the item itself where no category fits."""
+        own = item.category[:1]
+        others = [donor for donor in self._items if donor != item.id]
+        fits = {
+            "other_category": [donor for donor in others if self._items[donor].category[:1] != own],
+            "same_category": [donor for donor in others if self._items[donor].category == item.category],
+            "any": others,
+        }[among]
+        pool = fits or others
+        return pool[int(np.random.default_rng([spec.seed, 1]).integers(len(pool)))]
+
+    def digest(self, donor: str) -> str:
+        """Digest of the donor's picture."""
+        return self._items[donor].pictures[0].digest
+
+    def picture(self, donor: str) -> Image.Image:
+        """The donor's picture; read once."""
+        if donor not in self._pictures:
+            self._pictures[donor] = read_picture(self._items[donor].pictures[0], self._root)
+        return self._pictures[donor]
+
+
+def write_view(view: NoiseView, to: Path, *, shown: bool = True) -> Catalog:
+    """Write a catalogue whose pictures are as a view shows them, packed as PNG; items and their order stay."""
+    with CatalogWriter(to, name=f"{view.catalog.name} ({view.name})", pack=True) as writer:
+        for item in track(view.catalog.items(), f"drawing ({view.name})", len(view.catalog), shown=shown):
+            writer.add(_repainted(view, item))
+    return Catalog.open(to)
+
+
+def _repainted(view: NoiseView, item: Item) -> Item:
+    rendered = view.render(item)
+    if rendered is None:
+        return item
+    file = BytesIO()
+    rendered.picture.save(file, "PNG")
+    data = file.getvalue()
+    first = Picture(Picture.digest_of(data), None, data)
+    return Item(
+        item.id, item.title, item.brand, item.category, item.attributes, item.price, (first, *item.pictures[1:])
+    )

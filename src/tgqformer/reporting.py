@@ -1,0 +1,135 @@
+"""What a run's report shows beyond its figures: example neighbours, attention over noised pictures, gates, cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tgqformer.catalog.item import Item
+from tgqformer.connectors import ConnectorInput
+from tgqformer.evaluation.attention import GateStatistics, NoiseShare, gate_statistics, noise_shares, pool_mask
+from tgqformer.evaluation.cost import Cost, count_flops, flops_per_item, parameters, throughput
+from tgqformer.evaluation.metrics import Queries, nearest
+from tgqformer.evaluation.report import AttentionExample, Card, NeighbourExample
+from tgqformer.model.embedder import Embedded, ItemEmbedder
+from tgqformer.model.encoding import half
+from tgqformer.model.features import CatalogFeatures, Positions
+from tgqformer.noise import Noised, NoiseView
+
+Vectors = NDArray[np.float32]
+
+
+def neighbour_examples(
+    vectors: dict[str, Vectors], queries: Queries, view: NoiseView, count: int, k: int = 6
+) -> list[NeighbourExample]:
+    """Show queries whose picture is noised, where the first two models differ most, with their nearest items.
+
+    vectors: model -> [N, d] of the mixed view.
+    """
+    catalog = view.catalog
+    ids = catalog.ids()
+    noised = np.array([at for at, position in enumerate(queries.query) if view.spec(ids[int(position)]) is not None])
+    candidates = noised[:: max(1, len(noised) // 400)]
+    found = {name: nearest(table, queries.query[candidates], k) for name, table in vectors.items()}
+    hits = {
+        name: np.array([np.isin(row, queries.positives.row(int(at))).sum() for row, at in zip(near, candidates, strict=True)])
+        for name, (near, _) in found.items()
+    }  # fmt: skip
+    counts = list(hits.values())
+    gain = counts[0] - counts[1] if len(counts) > 1 else counts[0]
+    # From both ends: where the first model gains most, and where it loses most, so that the page does not flatter it.
+    order = np.argsort(-gain, kind="stable")
+    chosen = [*order[: count - count // 4], *order[::-1][: count // 4]]
+    return [_neighbour_example(int(at), candidates, queries, found, view, ids) for at in chosen]
+
+
+def _neighbour_example(
+    at: int, candidates: Positions, queries: Queries, found: dict[str, tuple[Positions, Vectors]], view: NoiseView,
+    ids: list[str],
+) -> NeighbourExample:  # fmt: skip
+    positives = set(queries.positives.row(int(candidates[at])).tolist())
+    rows = {
+        name: [_card(view, ids[int(i)], int(i) in positives, float(score)) for i, score in zip(near[at], scores[at], strict=True)]
+        for name, (near, scores) in found.items()
+    }  # fmt: skip
+    return NeighbourExample(_card(view, ids[int(queries.query[candidates[at]])], False, None), rows)
+
+
+def _card(view: NoiseView, item_id: str, hit: bool, score: float | None) -> Card:
+    item = view.catalog.take([item_id])[0]
+    shown = view.render(item)
+    return Card(item.id, item.title or "", shown.picture if shown else None, hit, score)
+
+
+class Looks:
+    """What a model attends to in a sample of noised items."""
+
+    def __init__(self, model: ItemEmbedder, features: CatalogFeatures, view: NoiseView, positions: Positions) -> None:
+        ids = view.catalog.ids()
+        items = view.catalog.take([ids[int(at)] for at in positions])
+        rendered = [(at, item, view.render(item)) for at, item in zip(positions, items, strict=True)]
+        kept = [(at, item, shown) for at, item, shown in rendered if shown is not None and shown.mask.any()]
+        self.grid = model.widths.grid
+        self.items: list[tuple[Item, Noised]] = [(item, shown) for _, item, shown in kept]
+        with torch.inference_mode():
+            batch = features.batch(np.array([at for at, _, _ in kept]), view.name)
+            self.seen: Embedded = model(batch.to(model.device))
+        self.masks = np.stack([pool_mask(shown.mask, self.grid) for _, shown in self.items])
+
+    def shares(self) -> dict[str, NoiseShare]:
+        """Share of each stream's attention inside the noise."""
+        found: dict[str, NoiseShare] = {}
+        for stream, weights in self.seen.connector.attention.items():
+            found |= noise_shares(weights, self.masks, {stream: slice(None)})
+        if self.seen.agreement_map is not None:
+            alone = self.seen.agreement_map.softmax(-1)[:, None, None]
+            found |= noise_shares(alone, self.masks, {"agreement map alone": slice(None)})
+        return found
+
+    def gates(self) -> list[GateStatistics]:
+        """Statistics of the gates."""
+        return gate_statistics(self.seen.connector.gates)
+
+    def examples(self, count: int) -> list[AttentionExample]:
+        """Attention maps over the first noised pictures."""
+        shares, made = self.shares(), []
+        for at, (item, shown) in enumerate(self.items[:count]):
+            maps = {name: self._map(weights[at]) for name, weights in self.seen.connector.attention.items()}
+            inside = {name: float(shares[name].per_item[at]) for name in maps}
+            made.append(AttentionExample(item.title or item.id, shown.picture, maps, shown.mask, inside))
+        return made
+
+    def _map(self, weights: Tensor) -> NDArray[np.float64]:
+        return np.asarray(weights.mean((0, 1)).reshape(self.grid).double().cpu().numpy())
+
+
+def cost_of(name: str, model: ItemEmbedder, features: CatalogFeatures, items: int = 64) -> Cost:
+    """Parameters, FLOPs per item by part, and items per second of connector and LM on ready features."""
+    batch = features.batch(np.arange(min(items, len(features))), "mixed").to(model.device)
+    visual = model.token_norm(batch.visual)
+    inputs = ConnectorInput(
+        visual, batch.vector.float(), batch.has_picture, batch.metadata.float(), batch.metadata_mask,
+        *model._agreement(visual, batch),
+    )  # fmt: skip
+    connector = count_flops(lambda: (model._agreement(visual, batch), model.connector(inputs))) / len(batch)
+    whole = flops_per_item({"all": lambda: model(batch)}, len(batch))["all"]
+    flops = {"vision": _vision_flops(model), "connector": connector, "language model": whole - connector}
+    if not model.connector.tokens:
+        flops["vision"] = 0.0
+    with torch.inference_mode():
+        rate = throughput(lambda: model(batch), len(batch))
+    encoder = [part for part in vars(model.encoders.vision).values() if isinstance(part, nn.Module)] if model.encoders else []
+    total = parameters(model)[0] + sum(parameters(part)[0] for part in encoder)
+    return Cost(name, total, sum(weight.numel() for weight in model.trainable().values()), flops, rate)
+
+
+def _vision_flops(model: ItemEmbedder) -> float:
+    from PIL import Image
+
+    assert model.encoders is not None
+    vision = model.encoders.vision
+    pixels = vision.preprocess(Image.new("RGB", (224, 224), "white"))[None]
+    return float(count_flops(lambda: half(vision.encode(pixels).tokens)))
+
