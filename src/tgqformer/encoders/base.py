@@ -51,7 +51,7 @@ class VisionEncoder(Protocol):
     vector_width: int
 
     def preprocess(self, picture: Image) -> Tensor:
-        """Turn one RGB picture into a pixel tensor [3, h, w]; called from several threads."""
+        """Turn one picture into pixels [3, h, w] of the dtype that `encode` takes; called from several threads."""
         ...
 
     def encode(self, pixels: Tensor) -> VisualFeatures:

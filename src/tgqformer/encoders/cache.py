@@ -74,7 +74,6 @@ class VisualCache:
         """
         self._parts.sweep()
         self._parts.refresh()
-        before = len(self)
         with (
             progress("Encoding pictures", total, shown=shown) as bar,
             ThreadPoolExecutor(workers) as pool,
@@ -86,7 +85,7 @@ class VisualCache:
                 features = self._encoder.encode(torch.stack([pixels for _, pixels in batch]))
                 writer.add(keys, tokens=_half(features.tokens), vector=_half(features.vector))
                 bar.advance(len(batch))
-        return len(self) - before
+        return writer.count
 
     def rows(self, keys: Sequence[str | None]) -> Rows:
         """Give the row of each key [B], -1 for None (no picture); raises TgqError for a key that was never filled."""
@@ -132,7 +131,6 @@ class TextCache:
         """
         self._parts.sweep()
         self._parts.refresh()
-        before = len(self)
         with progress("Encoding texts", total, shown=shown) as bar, PartWriter(self._parts, partition) as writer:
             missing = _missing(((text, text) for text in texts), writer, bar)
             for chunk in _batches(missing, 16 * batch_size):
@@ -140,7 +138,7 @@ class TextCache:
                 for batch in _batches(iter(chunk), batch_size):
                     self._encode(batch, writer)
                     bar.advance(len(batch))
-        return len(self) - before
+        return writer.count
 
     def _encode(self, batch: list[tuple[Digests, tuple[str, str]]], writer: PartWriter) -> None:
         features = self._encoder.encode([text for _, (text, _) in batch])

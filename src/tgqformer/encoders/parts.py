@@ -1,7 +1,8 @@
 """The disk side of the token cache: partitions (memory-mapped safetensors files) and the index of their keys.
 
 A partition is written whole or not at all, under a name that no other writer uses, so a killed job leaves only whole
-partitions, and several processes may read while one writes.
+partitions, and several processes may read and write at once (two that encode the same key both keep it: room is wasted,
+nothing is wrong).
 """
 
 from __future__ import annotations
@@ -210,6 +211,7 @@ class PartWriter:
         self._folder, self._rows = folder, rows
         self._pending: list[tuple[Digests, dict[str, NDArray[Any]]]] = []
         self.in_flight: set[bytes] = set()
+        self.count = 0
 
     def __enter__(self) -> PartWriter:
         return self
@@ -232,6 +234,7 @@ class PartWriter:
     def add(self, keys: Digests, **arrays: NDArray[Any]) -> None:
         """Add the rows of keys [n, 2]."""
         self._pending.append((keys, arrays))
+        self.count += len(keys)
         size = sum(array.nbytes for _, held in self._pending for array in held.values())
         if sum(len(held) for held, _ in self._pending) >= self._rows or size >= MOST_BUFFERED:
             self.flush()
