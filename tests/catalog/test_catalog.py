@@ -1,4 +1,4 @@
-"""The catalogue on disk: what is written comes back, in order, by position and by id; half-written ones never appear."""
+"""The catalogue on disk: what is written comes back, in order, by position and by id; half-written ones never show."""
 
 from __future__ import annotations
 
@@ -30,12 +30,16 @@ def some_items(count: int) -> list[Item]:
     data = [jpeg((value * 16, 0, 0)) for value in range(16)]
     return [
         Item(
-            f"id{number}", f"title {number}" if number % 3 else None, "Brand" if number % 2 else None, ("a", f"b{number % 5}"),
-            {"color": "red", "größe": str(number)}, number / 4 if number % 7 else None,
+            f"id{number}",
+            f"title {number}" if number % 3 else None,
+            "Brand" if number % 2 else None,
+            ("a", f"b{number % 5}"),
+            {"color": "red", "größe": str(number)},
+            number / 4 if number % 7 else None,
             tuple(packed(data[(number + more) % 16]) for more in range(number % 3)),
         )
         for number in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def write(path: Path, items: list[Item], **options: object) -> Catalog:
@@ -64,7 +68,9 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize(("start", "stop"), [(0, 0), (0, 1), (15, 17), (95, 97), (299, 300), (250, 999), (300, None), (7, 7)])
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 0), (0, 1), (15, 17), (95, 97), (299, 300), (250, 999), (300, None), (7, 7)]
+)
 def test_slices(tmp_path: Path, start: int, stop: int | None) -> None:
     items = some_items(300)
     assert list(write(tmp_path / "shop", items).items(start, stop)) == items[start:stop]
@@ -94,7 +100,9 @@ def test_light_reading_leaves_the_bytes_out(tmp_path: Path) -> None:
     items = some_items(10)
     catalog = write(tmp_path / "shop", items)
     light = list(catalog.items(pictures=False))
-    assert [[p.digest for p in item.pictures] for item in light] == [[p.digest for p in item.pictures] for item in items]
+    assert [[p.digest for p in item.pictures] for item in light] == [
+        [p.digest for p in item.pictures] for item in items
+    ]
     assert all(picture.data is None for item in light for picture in item.pictures)
     assert catalog.take(["id2"], pictures=False)[0].pictures[0].data is None
     table = catalog.table(["price", "id", "pictures"])

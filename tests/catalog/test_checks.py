@@ -39,7 +39,16 @@ def test_texts(value: object, text: str | None, kinds: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("value", "name"),
-    [(7, "7"), (7.0, "7"), ("0012", "0012"), (" a b ", "a b"), ("a  b", "a  b"), (None, None), ("\x00", None), ("", None)],
+    [
+        (7, "7"),
+        (7.0, "7"),
+        ("0012", "0012"),
+        (" a b ", "a b"),
+        ("a  b", "a  b"),
+        (None, None),
+        ("\x00", None),
+        ("", None),
+    ],
 )
 def test_ids(value: object, name: str | None) -> None:
     assert identify(value)[0] == name
@@ -48,16 +57,30 @@ def test_ids(value: object, name: str | None) -> None:
 @pytest.mark.parametrize(
     ("value", "price"),
     [
-        (None, None), ("", None), (3, 3.0), (2.5, 2.5), (Decimal("9.99"), 9.99), ("$1,299.00", 1299.0), ("12,50 €", 12.5),
-        ("1.299,00", 1299.0), ("1 299,5", 1299.5), ("1,299", 1299.0), ("1.299.000", 1299000.0), ("$10.99 - $25.00", 10.99),
-        ("12.", 12.0), ("0.999", 0.999), (0, 0.0),
+        (None, None),
+        ("", None),
+        (3, 3.0),
+        (2.5, 2.5),
+        (Decimal("9.99"), 9.99),
+        ("$1,299.00", 1299.0),
+        ("12,50 €", 12.5),
+        ("1.299,00", 1299.0),
+        ("1 299,5", 1299.5),
+        ("1,299", 1299.0),
+        ("1.299.000", 1299000.0),
+        ("$10.99 - $25.00", 10.99),
+        ("12.", 12.0),
+        ("0.999", 0.999),
+        (0, 0.0),
     ],
-)  # fmt: skip
+)
 def test_prices(value: object, price: float | None) -> None:
     assert price_of(value) == (price, [])
 
 
-@pytest.mark.parametrize("value", ["cheap", -3, "-3.50", float("inf"), True, ".a-section .a-row { }" * 9, "9" * 60, 10**400])
+@pytest.mark.parametrize(
+    "value", ["cheap", -3, "-3.50", float("inf"), True, ".a-section .a-row { }" * 9, "9" * 60, 10**400]
+)
 def test_what_is_no_price_is_told(value: object) -> None:
     number, found = price_of(value)
     assert number is None
@@ -70,11 +93,27 @@ def test_every_kind_explains_itself() -> None:
 
 
 def test_usual_names_are_guessed() -> None:
-    columns = ["SKU", "Product Name", "maker", "Category", "sub_category", "Price", "image_1", "image_2", "Colour", "stock"]
+    columns = [
+        "SKU",
+        "Product Name",
+        "maker",
+        "Category",
+        "sub_category",
+        "Price",
+        "image_1",
+        "image_2",
+        "Colour",
+        "stock",
+    ]
     assert plan_mapping(columns, None, None) == ColumnMapping(
-        id="SKU", title="Product Name", brand="maker", category=("Category", "sub_category"), price="Price",
-        pictures=("image_1", "image_2"), attributes=("Colour",),
-    )  # fmt: skip
+        id="SKU",
+        title="Product Name",
+        brand="maker",
+        category=("Category", "sub_category"),
+        price="Price",
+        pictures=("image_1", "image_2"),
+        attributes=("Colour",),
+    )
 
 
 def test_what_is_asked_goes_before_what_is_guessed() -> None:

@@ -22,6 +22,7 @@ from tgqformer.catalog.pictures import MAX_PIXELS, check
 from tgqformer.catalog.report import ImportReport
 
 Rng = np.random.Generator
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 Damage = Callable[[bytes, Rng], bytes]
 
 
@@ -32,13 +33,23 @@ def pictures() -> dict[str, bytes]:
     exif = Image.Exif()
     exif[0x0112] = 6
     forms: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
-        "jpeg": (image, "JPEG", {}), "progressive": (image, "JPEG", {"progressive": True}), "exif": (image, "JPEG", {"exif": exif}),
-        "cmyk": (image.convert("CMYK"), "JPEG", {}), "png": (image, "PNG", {}), "palette": (image.convert("P"), "PNG", {"transparency": 0}),
-        "alpha": (image.convert("RGBA"), "PNG", {}), "deep": (Image.fromarray(smooth[..., 0].astype(np.uint16) * 200), "PNG", {}),
-        "gif": (image, "GIF", {"save_all": True, "append_images": [image.rotate(180)]}), "webp": (image, "WEBP", {}),
-        "bmp": (image, "BMP", {}), "tiff": (image, "TIFF", {}), "lzw": (image, "TIFF", {"compression": "tiff_lzw"}),
-        "avif": (image, "AVIF", {}), "jp2": (image, "JPEG2000", {}), "ppm": (image, "PPM", {}),
-    }  # fmt: skip
+        "jpeg": (image, "JPEG", {}),
+        "progressive": (image, "JPEG", {"progressive": True}),
+        "exif": (image, "JPEG", {"exif": exif}),
+        "cmyk": (image.convert("CMYK"), "JPEG", {}),
+        "png": (image, "PNG", {}),
+        "palette": (image.convert("P"), "PNG", {"transparency": 0}),
+        "alpha": (image.convert("RGBA"), "PNG", {}),
+        "deep": (Image.fromarray(smooth[..., 0].astype(np.uint16) * 200), "PNG", {}),
+        "gif": (image, "GIF", {"save_all": True, "append_images": [image.rotate(180)]}),
+        "webp": (image, "WEBP", {}),
+        "bmp": (image, "BMP", {}),
+        "tiff": (image, "TIFF", {}),
+        "lzw": (image, "TIFF", {"compression": "tiff_lzw"}),
+        "avif": (image, "AVIF", {}),
+        "jp2": (image, "JPEG2000", {}),
+        "ppm": (image, "PPM", {}),
+    }
     found = {}
     for name, (one, kind, options) in forms.items():
         buffer = BytesIO()
@@ -157,7 +168,10 @@ def test_what_the_check_accepts_can_be_read_and_the_rest_cannot() -> None:
         assert accepted == (picture is not None), name
 
 
-GOOD = [{"id": f"good{number}", "title": f"Good title {number}, \"really\"", "brand": "Bränd", "price": "3.50"} for number in range(700)]
+GOOD = [
+    {"id": f"good{number}", "title": f'Good title {number}, "really"', "brand": "Bränd", "price": "3.50"}
+    for number in range(700)
+]
 
 
 def insert_quote(data: bytes, rng: Rng) -> bytes:
@@ -188,8 +202,17 @@ def very_long(data: bytes, rng: Rng) -> bytes:
 
 
 ROW_DAMAGES: list[Damage] = [
-    flip_bits, cut, splice, insert_quote, insert_commas, insert_bytes, nest, other_encoding, very_long, noise
-]  # fmt: skip
+    flip_bits,
+    cut,
+    splice,
+    insert_quote,
+    insert_commas,
+    insert_bytes,
+    nest,
+    other_encoding,
+    very_long,
+    noise,
+]
 
 
 def damaged_rows(rows: list[bytes], seed: int) -> Iterator[bytes]:
@@ -243,11 +266,16 @@ def test_damaged_files(tmp_path: Path) -> None:
     objects = b"\n".join(json.dumps(row).encode() for row in rows) + b"\n"
     buffer = BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), buffer, row_group_size=20)
-    sources = {"a.csv": (text, 100), "a.jsonl": (objects, 200), "a.csv.gz": (gzip.compress(text), 150), "a.parquet": (buffer.getvalue(), 4)}
+    sources = {
+        "a.csv": (text, 100),
+        "a.jsonl": (objects, 200),
+        "a.csv.gz": (gzip.compress(text), 150),
+        "a.parquet": (buffer.getvalue(), 4),
+    }
     tried = 0
     for name, (data, start) in sources.items():
         for damage in (flip_bits, cut, splice, random_tail, insert_bytes):
-            for time in range(5):
+            for time in range(3):
                 changed = data[:start] + damage(data[start:], rng)
                 if name.endswith("parquet") and changed[-4:] != b"PAR1":
                     changed = changed[:-8] + data[-8:]
@@ -259,4 +287,4 @@ def test_damaged_files(tmp_path: Path) -> None:
                 catalog = assert_adds_up(report, tmp_path / "out" / folder.name)
                 assert catalog.ids()[:60] == [row["id"] for row in rows]
                 tried += 1
-    assert tried == 100
+    assert tried == 60

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
+import tracemalloc
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,9 @@ from tgqformer.errors import TgqError
 from tgqformer.files import read_json
 
 
-def picture(shade: int = 0, kind: str = "JPEG", mode: str = "RGB", size: tuple[int, int] = (12, 16), **options: Any) -> bytes:
+def picture(
+    shade: int = 0, kind: str = "JPEG", mode: str = "RGB", size: tuple[int, int] = (12, 16), **options: Any
+) -> bytes:
     buffer = BytesIO()
     Image.new(mode, size, (200, shade * 40 % 256, 30, 40)[: len(mode)]).save(buffer, kind, **options)
     return buffer.getvalue()
@@ -67,8 +71,13 @@ def messy(tmp_path: Path) -> Path:
 
 
 COLUMNS = {
-    "id": "sku", "title": "name", "brand": "maker", "category": ["group", "kind"], "price": "cost", "pictures": ["photo"]
-}  # fmt: skip
+    "id": "sku",
+    "title": "name",
+    "brand": "maker",
+    "category": ["group", "kind"],
+    "price": "cost",
+    "pictures": ["photo"],
+}
 
 
 def test_a_messy_shop(messy: Path, tmp_path: Path) -> None:
@@ -76,18 +85,39 @@ def test_a_messy_shop(messy: Path, tmp_path: Path) -> None:
     items = {item.id: item for item in Catalog.open(tmp_path / "out").items()}
     assert (report.rows, report.items, report.rejected) == (12, 8, 4)
     assert list(items) == ["1", "2", "3", "4", "6", "7", "8", "10"]
-    assert (items["1"].title, items["1"].brand, items["1"].category, items["1"].price) == ("Red shirt", "Acme", ("Clothes", "Shirts"), 12.5)
+    assert (items["1"].title, items["1"].brand, items["1"].category, items["1"].price) == (
+        "Red shirt",
+        "Acme",
+        ("Clothes", "Shirts"),
+        12.5,
+    )
     assert [one.path for one in items["2"].pictures] == ["a.jpg", "b.png"]
     assert (items["3"].title, items["3"].pictures) == ("Only text", ())
     assert (items["4"].title, len(items["4"].pictures)) == (None, 1)
     assert [one.path for one in items["7"].pictures] == ["b.png"]
     assert items["10"].title == "Café"
-    assert problems(tmp_path / "out", "rejects") == [("1", "duplicate-id"), (None, "no-id"), ("5", "empty"), (None, "bad-row")]
-    assert sorted(problems(tmp_path / "out")) == sorted([
-        ("2", "no-title"), ("2", "price"), ("3", "control"), ("4", "no-title"), ("5", "no-title"), ("5", "picture-missing"),
-        ("6", "picture-escapes"), ("8", "picture-remote"), ("10", "encoding"),
-    ])  # fmt: skip
-    (bad,) = [json.loads(line) for line in (tmp_path / "out/rejects.jsonl").read_text().splitlines() if "bad-row" in line]
+    assert problems(tmp_path / "out", "rejects") == [
+        ("1", "duplicate-id"),
+        (None, "no-id"),
+        ("5", "empty"),
+        (None, "bad-row"),
+    ]
+    assert sorted(problems(tmp_path / "out")) == sorted(
+        [
+            ("2", "no-title"),
+            ("2", "price"),
+            ("3", "control"),
+            ("4", "no-title"),
+            ("5", "no-title"),
+            ("5", "picture-missing"),
+            ("6", "picture-escapes"),
+            ("8", "picture-remote"),
+            ("10", "encoding"),
+        ]
+    )
+    (bad,) = [
+        json.loads(line) for line in (tmp_path / "out/rejects.jsonl").read_text().splitlines() if "bad-row" in line
+    ]
     assert (bad["file"], bad["line"], bad["row"]) == ("items.csv", 12, "9 | Short row")
     assert "2 cells where the header has 7" in bad["reason"]
 
@@ -101,7 +131,7 @@ def test_the_report_is_whole_and_self_contained(messy: Path, tmp_path: Path) -> 
     page = (tmp_path / "out/report.html").read_text()
     assert "Duplicate ids" in page
     assert "data:image/jpeg;base64," in page
-    assert "src=\"http" not in page
+    assert 'src="http' not in page
     assert "<script" not in page
     assert "<link" not in page
 
@@ -134,10 +164,14 @@ def test_odd_pictures_are_told(tmp_path: Path) -> None:
     deep = BytesIO()
     Image.fromarray(np.full((4, 4), 9000, dtype=np.uint16)).save(deep, "PNG")
     pictures = {
-        "cmyk": picture(1, "JPEG", "CMYK"), "rotated": picture(2, exif=exif), "animation": animation.getvalue(),
-        "16-bit": deep.getvalue(), "picture-tiny": picture(3, "PNG", size=(1, 1)),
-        "picture-truncated": picture(4, "PNG", size=(64, 64))[:-60], "picture-unreadable": b"no",
-    }  # fmt: skip
+        "cmyk": picture(1, "JPEG", "CMYK"),
+        "rotated": picture(2, exif=exif),
+        "animation": animation.getvalue(),
+        "16-bit": deep.getvalue(),
+        "picture-tiny": picture(3, "PNG", size=(1, 1)),
+        "picture-truncated": picture(4, "PNG", size=(64, 64))[:-60],
+        "picture-unreadable": b"no",
+    }
     for name, data in pictures.items():
         put(tmp_path / f"{name}.img", data)
     source = jsonl(tmp_path / "in.jsonl", [{"id": name, "title": "t", "image": f"{name}.img"} for name in pictures])
@@ -148,18 +182,36 @@ def test_odd_pictures_are_told(tmp_path: Path) -> None:
 
 
 def test_pictures_of_every_form(tmp_path: Path) -> None:
-    import base64
-
     for shade in range(1, 5):
         put(tmp_path / f"p/{shade}.jpg", picture(shade))
     encoded = base64.b64encode(picture(5, size=(40, 40))).decode()
     cells: list[tuple[Any, int]] = [
-        ("1.jpg", 1), ("1.jpg|2.jpg", 2), ("1.jpg;2.jpg; 3.jpg", 3), ("1.jpg, 2.jpg", 2), (["1.jpg", "2.jpg"], 2),
-        ('["1.jpg", "3.jpg"]', 2), ("['1.jpg', '3.jpg']", 2), ({"path": "4.jpg"}, 1), ([{"url": "https://x/1.jpg"}, "2.jpg"], 2),
-        (f"data:image/jpeg;base64,{encoded}", 1), (encoded, 1), ("sub\\..\\1.jpg", 1), ("1.jpg|1.jpg", 1), (None, 0), ("", 0),
-        (7, 0), ({"x": 1}, 0), ("data:image/png;base64,AAA", 0), ("https://a/1.jpg,https://a/2.jpg", 2), ([["1.jpg"], None], 1),
-        ("https://[bad", 0), (["1.jpg"] * 70, 1), (str(tmp_path / "p/1.jpg"), 1), ("a\0b.jpg", 0), ("\ud800.jpg", 0),
-    ]  # fmt: skip
+        ("1.jpg", 1),
+        ("1.jpg|2.jpg", 2),
+        ("1.jpg;2.jpg; 3.jpg", 3),
+        ("1.jpg, 2.jpg", 2),
+        (["1.jpg", "2.jpg"], 2),
+        ('["1.jpg", "3.jpg"]', 2),
+        ("['1.jpg', '3.jpg']", 2),
+        ({"path": "4.jpg"}, 1),
+        ([{"url": "https://x/1.jpg"}, "2.jpg"], 2),
+        (f"data:image/jpeg;base64,{encoded}", 1),
+        (encoded, 1),
+        ("sub\\..\\1.jpg", 1),
+        ("1.jpg|1.jpg", 1),
+        (None, 0),
+        ("", 0),
+        (7, 0),
+        ({"x": 1}, 0),
+        ("data:image/png;base64,AAA", 0),
+        ("https://a/1.jpg,https://a/2.jpg", 2),
+        ([["1.jpg"], None], 1),
+        ("https://[bad", 0),
+        (["1.jpg"] * 70, 1),
+        (str(tmp_path / "p/1.jpg"), 1),
+        ("a\0b.jpg", 0),
+        ("\ud800.jpg", 0),
+    ]
     source = jsonl(tmp_path / "in.jsonl", [{"id": n, "title": "t", "image": cell} for n, (cell, _) in enumerate(cells)])
     report = import_catalog(source, tmp_path / "out", root=tmp_path / "p")
     catalog = Catalog.open(tmp_path / "out")
@@ -190,8 +242,17 @@ def test_categories_and_attributes_of_every_form(tmp_path: Path) -> None:
     ]
     report = import_catalog(jsonl(tmp_path / "in.jsonl", rows), tmp_path / "out")
     items = list(Catalog.open(tmp_path / "out").items())
-    assert [item.category for item in items[:4]] == [("Clothes", "Shirts", "Polo"), ("Clothes", "Shirts"), ("a", "b"), ("Coats/Jackets", "Rain")]
-    assert [dict(item.attributes) for item in items[:3]] == [{"color": "red"}, {"color": "red"}, {"attributes": "not; pairs"}]
+    assert [item.category for item in items[:4]] == [
+        ("Clothes", "Shirts", "Polo"),
+        ("Clothes", "Shirts"),
+        ("a", "b"),
+        ("Coats/Jackets", "Rain"),
+    ]
+    assert [dict(item.attributes) for item in items[:3]] == [
+        {"color": "red"},
+        {"color": "red"},
+        {"attributes": "not; pairs"},
+    ]
     assert (len(items[3].attributes), report.problems["attributes"]) == (200, 1)
     assert len(items[4].category) == 20
     assert dict(items[5].attributes) == {"attributes": "{not a dict"}
@@ -219,7 +280,7 @@ def test_targets_and_roots_that_make_no_sense(messy: Path, tmp_path: Path) -> No
             import_catalog(messy, target, mapping=COLUMNS)
     with pytest.raises(TgqError, match="no picture folder"):
         plan_import(messy, tmp_path / "out", mapping=COLUMNS, root=tmp_path / "nowhere")
-    with pytest.raises(TgqError, match="nothing can be read.*empty"):
+    with pytest.raises(TgqError, match=r"nothing can be read.*empty"):
         plan_import(put(tmp_path / "e.csv", ""), tmp_path / "out")
     with pytest.raises(TgqError, match="nothing can be read"):
         plan_import(put(tmp_path / "p.parquet", "junk"), tmp_path / "out")
@@ -232,21 +293,18 @@ def test_every_row_bad_gives_an_empty_catalogue_and_a_report(tmp_path: Path) -> 
 
 
 def test_over_long_ids_are_rejected(tmp_path: Path) -> None:
-    import_catalog(jsonl(tmp_path / "in.jsonl", [{"id": "x" * 300, "title": "a"}, {"id": 1, "title": "b" * 2000}]), tmp_path / "out")
+    import_catalog(
+        jsonl(tmp_path / "in.jsonl", [{"id": "x" * 300, "title": "a"}, {"id": 1, "title": "b" * 2000}]),
+        tmp_path / "out",
+    )
     assert problems(tmp_path / "out", "rejects") == [(None, "bad-id")]
     assert problems(tmp_path / "out") == [("1", "long-text")]
 
 
-def test_memory_is_bounded_by_a_window_not_by_the_source(tmp_path: Path) -> None:
-    import tracemalloc
-
+def test_memory_is_bounded_by_a_window_not_by_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tgqformer.catalog.catalog.GROUP_BYTES", 2 << 20)
     (tmp_path / "in").mkdir()
-    data = [np.random.default_rng(n).integers(0, 255, (200, 200, 3), dtype=np.uint8) for n in range(4)]
-    encoded = []
-    for pixels in data:
-        buffer = BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG")
-        encoded.append(buffer.getvalue())
+    encoded = [picture(shade, "BMP", size=(200, 200)) for shade in range(4)]
     table = pa.table({"id": [str(n) for n in range(400)], "image": [encoded[n % 4] for n in range(400)]})
     pq.write_table(table, tmp_path / "in/a.parquet", row_group_size=50, use_dictionary=False)
     size = table.nbytes
@@ -255,9 +313,8 @@ def test_memory_is_bounded_by_a_window_not_by_the_source(tmp_path: Path) -> None
     import_catalog(tmp_path / "in", tmp_path / "out")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert size > 40e6
-    assert peak < 0.9 * size + 30e6
-    assert len(list((tmp_path / "out").glob("*.parquet"))) == 1
+    assert size > 45e6
+    assert peak < size / 2
 
 
 # ---- properties
@@ -276,7 +333,11 @@ def expected(rows: list[dict[str, str]]) -> list[Item]:
         if not name or name in taken:
             continue
         taken.add(name)
-        title, brand, color = clean(row["title"], "title")[0], clean(row["brand"], "brand")[0], clean(row["color"], "attribute")[0]
+        title, brand, color = (
+            clean(row["title"], "title")[0],
+            clean(row["brand"], "brand")[0],
+            clean(row["color"], "attribute")[0],
+        )
         if title or brand or color:
             found[name] = Item(name, title, brand, (), {"color": color} if color else {})
     return list(found.values())
@@ -284,13 +345,17 @@ def expected(rows: list[dict[str, str]]) -> list[Item]:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(entries, min_size=1, max_size=12), form=st.sampled_from(["csv", "jsonl", "tsv"]))
-def test_no_item_is_lost_or_doubled_and_order_is_kept(rows: list[dict[str, str]], form: str, tmp_path_factory: Any) -> None:
+def test_no_item_is_lost_or_doubled_and_order_is_kept(
+    rows: list[dict[str, str]], form: str, tmp_path_factory: Any
+) -> None:
     folder = tmp_path_factory.mktemp("property")
     if form == "jsonl":
         source = jsonl(folder / "in.jsonl", rows)
     else:
         text = StringIO()
-        writer = csv.DictWriter(text, ["id", "title", "brand", "color"], delimiter="," if form == "csv" else "\t", quoting=csv.QUOTE_ALL)
+        writer = csv.DictWriter(
+            text, ["id", "title", "brand", "color"], delimiter="," if form == "csv" else "\t", quoting=csv.QUOTE_ALL
+        )
         writer.writeheader()
         writer.writerows(rows)
         source = put(folder / f"in.{form}", text.getvalue())
@@ -308,7 +373,10 @@ def test_pictures_stay_with_their_items(count: int, seed: int, pack: bool, tmp_p
     wanted = [rng.choice(6, size=int(rng.integers(4)), replace=False).tolist() for _ in range(count)]
     for shade in range(6):
         put(folder / f"{shade}.png", picture(shade, "PNG"))
-    source = jsonl(folder / "in.jsonl", [{"id": n, "title": "t", "images": [f"{s}.png" for s in some]} for n, some in enumerate(wanted)])
+    source = jsonl(
+        folder / "in.jsonl",
+        [{"id": n, "title": "t", "images": [f"{s}.png" for s in some]} for n, some in enumerate(wanted)],
+    )
     import_catalog(source, folder / "out", pack=pack)
     found = [[one.path for one in item.pictures] for item in Catalog.open(folder / "out").items()]
     assert found == [[f"{shade}.png" for shade in some] for some in wanted]

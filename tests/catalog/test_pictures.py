@@ -181,6 +181,7 @@ def test_a_picture_of_nothing() -> None:
         read_picture(Picture("0"), None)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_broken_exif_does_not_spoil_a_good_picture() -> None:
     data = encoded(Image.new("RGB", (8, 8), RED), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff garbage")
     assert decode(data).size == (8, 8)

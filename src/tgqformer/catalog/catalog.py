@@ -84,7 +84,9 @@ class Catalog:
         path = Path(path)
         about = _about(path)
         stored = about.get("root")
-        return cls(path, about, root if root is not None else (path / stored if stored is not None else None))
+        if root is None and stored is not None:
+            root = Path(os.path.normpath(path / stored))
+        return cls(path, about, root)
 
     def __len__(self) -> int:
         return int(self._starts[-1])

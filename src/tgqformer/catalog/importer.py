@@ -33,13 +33,14 @@ _RELATED = pa.schema([("id", pa.string()), ("other", pa.string()), ("kind", pa.s
 
 @dataclass(frozen=True)
 class Plan:
-    """What an import is about to do: which reader, which columns, where pictures are looked for."""
+    """What an import is about to do: which reader, which columns (and which not), where pictures are looked for."""
 
     source: Path
     to: Path
     reader: Reader
     mapping: ColumnMapping
     root: Path
+    unused: tuple[str, ...] = ()
 
 
 def plan_import(
@@ -62,16 +63,22 @@ def plan_import(
         )
     if root is not None and not Path(root).is_dir():
         raise TgqError(f"there is no picture folder {root}; check --pictures")
-    columns = list(chosen.mapping.columns()) if chosen.mapping is not None else []
-    for row in islice(chosen.rows(source), _PEEK):
+    columns = _columns(source, chosen)
+    planned = plan_mapping(columns, chosen.mapping, mapping)
+    unused = () if chosen.mapping is not None else tuple(name for name in columns if name not in planned.columns())
+    return Plan(source, to, chosen, planned, Path(root) if root is not None else chosen.root(source), unused)
+
+
+def _columns(source: Path, reader: Reader) -> list[str]:
+    """Give the columns of a source: those the reader knows of, and those of its first rows."""
+    columns = list(reader.mapping.columns()) if reader.mapping is not None else []
+    for row in islice(reader.rows(source), _PEEK):
         columns += [name for name in row.fields or () if name not in columns]
     if not columns:
-        first = next(chosen.rows(source), None)
-        raise TgqError(
-            f"nothing can be read from {source}: {first.reason if first and first.reason else 'it is empty'}"
-        )
-    places = Path(root) if root is not None else chosen.root(source)
-    return Plan(source, to, chosen, plan_mapping(columns, chosen.mapping, mapping), places)
+        first = next(reader.rows(source), None)
+        why = first.reason if first is not None and first.reason is not None else "it is empty"
+        raise TgqError(f"nothing can be read from {source}: {why}")
+    return columns
 
 
 def import_catalog(

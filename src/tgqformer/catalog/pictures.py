@@ -126,7 +126,7 @@ def _guarded(data: bytes, work: Callable[[Image.Image], T]) -> T:
     except UnidentifiedImageError as error:
         raise PictureError("unreadable", _what_else(data)) from error
     except Image.DecompressionBombError as error:
-        raise PictureError("bomb", str(error)) from error
+        raise PictureError("bomb", "far more pixels than any real picture has") from error
     except _DECODER_ERRORS as error:
         raise _why(error) from error
 

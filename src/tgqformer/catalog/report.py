@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from tgqformer.catalog.checks import KINDS, Problem, Severity
 from tgqformer.catalog.item import Item
@@ -125,9 +126,6 @@ class Samples:
 def write_report(report: ImportReport, folder: Path, samples: Samples) -> None:
     """Write `report.json` and the self-contained `report.html` into a folder."""
     write_json(folder / "report.json", report.to_json())
-    environment = Environment(
-        loader=PackageLoader("tgqformer.catalog", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     groups = [
         {
             "severity": severity, "heading": _HEADINGS[severity][0], "explanation": _HEADINGS[severity][1],
@@ -137,10 +135,17 @@ def write_report(report: ImportReport, folder: Path, samples: Samples) -> None:
         }
         for severity in _SEVERITIES
     ]  # fmt: skip
-    page = environment.get_template("report.html").render(
+    page = _template().render(
         report=report, groups=groups, samples=samples.shown(), filled=_bars(report), version=__version__
     )
     write_text(folder / "report.html", page)
+
+
+@cache
+def _template() -> Template:
+    loader = PackageLoader("tgqformer.catalog", ".")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.get_template("report.html")
 
 
 def _bars(report: ImportReport) -> list[tuple[str, int, float]]:

@@ -98,7 +98,7 @@ def readers() -> None:
     table = _table("reader", "reads")
     for one in READERS:
         table.add_row(f"[bold]{one.name}[/]", one.about)
-    Console().print(table)
+    Console(emoji=False).print(table)
 
 
 @app.command()
@@ -143,7 +143,9 @@ def _show_plan(plan: Plan) -> None:
     table = _table("field", "column")
     for field, columns in plan.mapping.lines():
         table.add_row(field, f"[dim]{columns}[/]" if columns == "-" else escape(columns))
-    console.print(table)
+    console.print(table, emoji=False)
+    if plan.unused:
+        console.print(f"not used: {escape(', '.join(plan.unused))}", emoji=False)
 
 
 def _show_report(report: ImportReport, to: Path) -> None:
@@ -152,7 +154,7 @@ def _show_report(report: ImportReport, to: Path) -> None:
 
     from tgqformer.catalog.checks import KINDS
 
-    console = Console()
+    console = Console(emoji=False)
     console.print(
         f"[bold]{report.items:,}[/] items with {report.pictures:,} pictures from {report.rows:,} rows "
         f"in {report.seconds:.1f} s; {report.rejected:,} rows rejected, {report.of('warning'):,} warnings"
@@ -177,7 +179,7 @@ def _show_catalog(catalog: Catalog, first: int) -> None:
     from rich.markup import escape
 
     about = catalog.about
-    console = Console()
+    console = Console(emoji=False)
     where = "packed" if about["packed"] else f"in {catalog.root}"
     console.print(
         f"[bold]{escape(catalog.name)}[/]: {len(catalog):,} items, {about['pictures']:,} pictures ({escape(where)})"
@@ -212,7 +214,7 @@ def _show_item(item: Item, catalog: Catalog) -> None:
         table.add_row(escape(field), escape(value) if value else "[dim]-[/]")
     for number, picture in enumerate(item.pictures, 1):
         table.add_row(f"picture {number}", escape(_describe(picture, catalog)))
-    Console().print(table)
+    Console(emoji=False).print(table)
 
 
 def _describe(picture: Picture, catalog: Catalog) -> str:

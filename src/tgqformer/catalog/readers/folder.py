@@ -30,17 +30,17 @@ class PicturesReader:
     def rows(self, path: Path) -> Iterator[Row]:
         """Stream one row a file, sorted by path."""
         for folder, names in _folders(path):
-            for line, name in enumerate(names, 1):
+            for name in names:
                 inside = (folder / name).relative_to(path)
                 if not _is_picture(name):
-                    yield Row(str(inside), line, reason="not a picture by the ending of its name")
+                    yield Row(str(inside), 1, reason="not a picture by the ending of its name")
                     continue
                 found = {
                     "id": str(inside.with_suffix("")),
                     "category": list(inside.parts[:-1]),
                     "pictures": [str(inside)],
                 }
-                yield Row(str(inside), line, found)
+                yield Row(str(inside), 1, found)
 
     def root(self, path: Path) -> Path:
         """Picture names are relative to the folder."""
@@ -82,7 +82,11 @@ class ItemFoldersReader:
 
 
 def _folders(path: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Walk through the folders in order; hidden files and folders, and catalogues, are no part of the source."""
     for folder, below, names in os.walk(path):
+        if "catalog.json" in names:
+            below.clear()
+            continue
         below[:] = sorted(name for name in below if not name.startswith("."))
         yield Path(folder), sorted(name for name in names if not name.startswith(".") and name.lower() not in _CLUTTER)
 
