@@ -57,6 +57,16 @@ def test_resampling_is_the_same_for_all_rows_and_chunks(monkeypatch: pytest.Monk
     np.testing.assert_allclose(resample(values[:1], resamples=40)[0], whole[0])
 
 
+def test_drawing_equal_queries_together_gives_the_same_spread() -> None:
+    """Hits of two models with four distinct columns, against the formula for the variance of a mean."""
+    rng = np.random.default_rng(5)
+    a = (rng.random(400) < 0.6).astype(float)
+    b = np.where(rng.random(400) < 0.8, a, 1 - a)
+    means = resample(np.stack([a, b]), resamples=20_000)
+    assert means.mean(axis=1) == pytest.approx([a.mean(), b.mean()], abs=0.002)
+    assert (means[0] - means[1]).std() == pytest.approx((a - b).std() / 20, rel=0.03)
+
+
 def test_paired_difference_is_narrower_than_unpaired() -> None:
     rng = np.random.default_rng(3)
     b = rng.random(1000)

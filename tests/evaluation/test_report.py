@@ -28,9 +28,8 @@ def drawn(i: int) -> Image.Image:
     picture = Image.new("RGB", (60, 80), "white")
     draw, color = ImageDraw.Draw(picture), COLORS[i % 6]
     if (kind := KINDS[i // 6 % 4]) == "shirt":
-        draw.polygon(
-            [(6, 26), (20, 14), (40, 14), (54, 26), (47, 36), (42, 31), (42, 68), (18, 68), (18, 31), (13, 36)], color
-        )
+        left = [(6, 26), (20, 14), (40, 14), (54, 26), (47, 36)]
+        draw.polygon([*left, (42, 31), (42, 68), (18, 68), (18, 31), (13, 36)], color)
     elif kind == "mug":
         draw.rectangle([14, 26, 42, 62], color)
         draw.arc([36, 32, 54, 54], -90, 90, color, 4)
@@ -66,7 +65,7 @@ def made_report() -> Report:
     rng = np.random.default_rng(0)
     left = rng.integers(0, 120, 300)
     queries = Queries.from_pairs(left, (left + 24 * rng.integers(1, 5, 300)) % 120)
-    settings = {"TGQ-Former": (1.2, 0.5), "Q-Former": (1.0, 0.6), "MLP": (0.8, 0.6), "text only": (0.0, 0.5)}
+    settings = {"TGQ-Former": (1.2, 1.1), "Q-Former": (1.0, 1.1), "MLP": (0.8, 1.1), "text only": (0.0, 0.8)}
     size = len(queries)
     facts = {
         "kind": rng.choice(["", "poster", "clutter", "distractor"], size),
@@ -76,7 +75,7 @@ def made_report() -> Report:
     facts["severity"] = np.where(facts["kind"] == "", 0, rng.integers(1, 6, size))
     results = []
     for name, (strength, noise) in settings.items():
-        for seed in range(2):
+        for seed in range(3):
             views = {
                 view: View.of(
                     evaluate(vectors(strength, noise * more, seed), queries),
@@ -85,28 +84,21 @@ def made_report() -> Report:
                 )
                 for view, more in (("mixed", 1.0), ("clean", 0.8), ("noised", 1.3))
             }
-            log = [
-                {"step": s, "loss": 4 * np.exp(-s / 150) + 1 + rng.random() / 9, "lr": 1e-3} for s in range(0, 500, 10)
-            ]
+            losses = 4 * np.exp(-np.arange(50) / 15) + 2 - strength + rng.random(50) / 9
+            log = [{"step": 10.0 * i, "loss": loss, "lr": 1e-3} for i, loss in enumerate(losses.tolist())]
             log += [{"step": s, "val_hit@10": strength * (1 - np.exp(-s / 200)) / 2} for s in range(0, 500, 100)]
             results.append(Result(name, seed, views, log))
     return Report(
         title="Studio demo",
-        settings={"items": f"{ITEMS}", "queries": size, "seeds": 2, "vision encoder": "EfficientNet-Lite0"},
+        settings={"items": f"{ITEMS}", "queries": size, "seeds": 3, "vision encoder": "EfficientNet-Lite0"},
         results=results,
         examples=made_examples(queries, settings),
         attention=(looks := made_attention())[0],
         shares={"TGQ-Former": looks[1]},
         gates={"TGQ-Former": gate_statistics({s: np.tanh(rng.normal(size=(40, 16)) / 3) for s in looks[1]})},
         cost=[
-            Cost(
-                "TGQ-Former",
-                27_400_000,
-                1_210_000,
-                {"vision": 0.77e9, "connector": 0.05e9, "language model": 1.2e9},
-                61.3,
-            ),
-            Cost("text only", 22_700_000, 640_000, {"language model": 1.1e9}),
+            Cost("TGQ-Former", 27_400_000, 1_210_000, {"vision": 770e6, "connector": 50e6, "language": 1.2e9}, 61.3),
+            Cost("text only", 22_700_000, 640_000, {"language": 1.1e9}),
         ],
         commands=["make demo", "tgq report --run demo"],
         notes=["The catalogue is drawn by the project."],
@@ -203,9 +195,8 @@ def test_it_is_one_file_that_loads_nothing(html: str, page: Page) -> None:
 
 def test_hostile_titles_are_text(page: Page) -> None:
     assert HOSTILE.split('"')[0] in page.text
-    assert any(attributes.get("alt") == HOSTILE for _, attributes in page.tags if "alt" in attributes) or any(
-        (attributes.get("alt") or "").startswith(HOSTILE) for _, attributes in page.tags
-    )
+    assert any((attributes.get("alt") or "").startswith(HOSTILE) for _, attributes in page.tags)
+    assert any((attributes.get("title") or "") == f"{HOSTILE} (p<0>)" for _, attributes in page.tags)
 
 
 def test_sections_stand_in_order(page: Page) -> None:
@@ -218,9 +209,9 @@ def test_the_figures_are_those_of_the_results(page: Page, report: Report) -> Non
     for row in rows:
         if row.metric in ("hit@10", "hit@100", "mrr", "ndcg@10"):
             assert percent(row.interval) in page.text.replace("  ", " ")
-    assert "2 seeds" in page.text
+    assert "3 seeds" in page.text
     assert "mixed: TGQ-Former has a match among the first ten" in page.text
-    assert "TGQ-Former to Q-Former" in page.text
+    assert "TGQ-Former over Q-Former" in page.text
     assert "TGQ-Former against every other model" in page.text
 
 
@@ -270,9 +261,8 @@ def test_sections_without_data_are_left_out(tmp_path: Path) -> None:
 def test_one_model_alone_is_compared_with_nobody(tmp_path: Path) -> None:
     queries = Queries.from_pairs(np.arange(20), np.arange(20) + 24)
     view = View.of(evaluate(vectors(1, 0.5, 0), queries), [f"p{i}" for i in range(ITEMS)])
-    page = Page(
-        write_report(tmp_path / "one.html", Report("One", results=[Result("MLP", 0, {"mixed": view})])).read_text()
-    )
+    report = Report("One", results=[Result("MLP", 0, {"mixed": view})])
+    page = Page(write_report(tmp_path / "one.html", report).read_text())
     assert page.ids() == ["results", "how"]
     assert "best to next" not in page.text
     assert "over queries" in page.text

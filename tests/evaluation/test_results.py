@@ -139,4 +139,4 @@ def test_figures_are_written_as_people_read_them() -> None:
     assert percent(Interval(0.6, 0.585, 0.615)) == "60.0 ± 1.5"
     assert percent(Interval(0.6, float("nan"), float("nan"))) == "60.0"
     assert points(Interval(0.029, 0.017, 0.04)) == "+2.9 [1.7, 4.0]"
-    assert points(Interval(-0.029, float("nan"), float("nan"))) == "-2.9"
+    assert points(Interval(-0.029, float("nan"), float("nan"))) == "−2.9"

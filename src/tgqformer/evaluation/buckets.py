@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from tgqformer.evaluation.intervals import RESAMPLES, Interval, over_queries
 
-CLEAN = "clean"
-"""The kind of a query whose picture wears no noise; an empty kind means the same."""
+CLEAN = ("", "none", "clean")
+"""What the kind of a query is called whose picture wears no noise."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ def by_noise(
 ) -> dict[str, list[tuple[int, Bucket]]]:
     """Split by noise kind and severity (1-5) of the query; per kind (severity, bucket), severities ascending.
 
-    Clean queries (kind empty or "clean") are severity 0 of every kind, so that a curve starts at the clean picture.
+    Clean queries (see `CLEAN`) are severity 0 of every kind, so that a curve starts at the clean picture.
     """
     names, steps = np.asarray(kinds, dtype=np.str_), np.asarray(severities, dtype=np.int64)
-    clean = (names == "") | (names == CLEAN)
-    start = [(0, _bucket(CLEAN, values, clean, resamples))] if clean.any() else []
+    clean = np.isin(names, CLEAN)
+    start = [(0, _bucket("clean", values, clean, resamples))] if clean.any() else []
     curves = {}
     for kind in np.unique(names[~clean]).tolist():
         of_kind = names == kind

@@ -17,7 +17,7 @@ from tgqformer.errors import TgqError
 RESAMPLES = 2000
 LEVEL = 0.95
 
-_CHUNK = 1 << 22  # drawn query positions held at a time: 32 MiB
+_CHUNK = 1 << 15  # drawn query positions held at a time: few, so that they stay in the cache of a core
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,21 @@ def resample(values: npt.ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
     """Draw Q queries with replacement R times; give the mean of each row in each draw.
 
     values: [n, Q], rows that share their queries (so that differences of rows are paired). Returns [n, R].
+    Queries with the same column are drawn together, by a multinomial draw of how many of each come: the same
+    distribution, and much faster for hits, which take few values.
     """
     rows = _matrix(values)
     size = rows.shape[1]
     rng = np.random.default_rng(seed)
+    columns, counts = np.unique(rows, axis=1, return_counts=True)
+    if len(counts) <= size // 8:
+        together: npt.NDArray[np.float64] = columns @ rng.multinomial(size, counts / size, size=resamples).T / size
+        return together
+    return _draw_each(rows, resamples, rng)
+
+
+def _draw_each(rows: npt.NDArray[np.float64], resamples: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    size = rows.shape[1]
     means = np.empty((len(rows), resamples))
     step = max(1, _CHUNK // size)
     for start in range(0, resamples, step):

@@ -46,9 +46,19 @@ class Series:
 
 
 def lines(
-    alt: str, series: Sequence[Series], *, x: str, y: str, ticks: Sequence[str] | None = None, markers: bool = True
+    alt: str,
+    series: Sequence[Series],
+    *,
+    x: str,
+    y: str,
+    ticks: Sequence[str] | None = None,
+    markers: bool = True,
+    top: float | None = None,
 ) -> Markup:
-    """Draw lines over x; `ticks` names the whole numbers 0, 1, 2 … of the x axis. `alt` is the text for no picture."""
+    """Draw lines over x; `ticks` names the whole numbers 0, 1, 2 … of the x axis.
+
+    `alt` is the text for no picture. `top` makes the y axis go from 0 to it, so that several plots share a scale.
+    """
     with matplotlib.rc_context(_SETTINGS):
         figure, axes = _panel(x, y)
         for one in series:
@@ -56,25 +66,26 @@ def lines(
         if ticks is not None:
             axes.set_xticks(range(len(ticks)), ticks)
             axes.set_xlim(-0.25, len(ticks) - 0.75)
+        if top is not None:
+            axes.set_ylim(0, top * 1.05)
         axes.grid(visible=False, axis="x")
         return _embed(figure, alt)
 
 
-def bars(alt: str, series: Sequence[Series], *, y: str) -> Markup:
-    """Draw one bar per series, its first y value with its interval; the scale starts at 0, names stand below."""
+def bars(alt: str, series: Sequence[Series], *, y: str, top: float) -> Markup:
+    """Draw one bar per series, its first y value with its interval; the scale goes from 0 to `top`, names below."""
     with matplotlib.rc_context(_SETTINGS):
         figure, axes = _panel("", y)
         for place, one in enumerate(series):
             axes.bar(place, one.y[0], width=0.62, color=_SERIES[one.color % COLORS])
-            top = one.y[0]
+            end = one.y[0]
             if one.low and one.low[0] == one.low[0]:
                 error = [[max(0.0, one.y[0] - one.low[0])], [max(0.0, one.high[0] - one.y[0])]]
                 axes.errorbar(place, one.y[0], yerr=error, color=_INK, capsize=4, linewidth=1.3)
-                top = one.high[0]
-            axes.annotate(f"{one.y[0]:.1f}", (place, top), (0, 4), textcoords="offset points", ha="center", va="bottom")
+                end = max(end, one.high[0])
+            axes.annotate(f"{one.y[0]:.1f}", (place, end), (0, 4), textcoords="offset points", ha="center", va="bottom")
         axes.set_xticks(range(len(series)), [_wrap(one.name) for one in series])
-        axes.set_ylim(bottom=0)
-        axes.margins(y=0.12)
+        axes.set_ylim(0, top * 1.12)
         axes.grid(visible=False, axis="x")
         return _embed(figure, alt)
 
@@ -118,5 +129,5 @@ def _embed(figure: Figure, alt: str) -> Markup:
 
 def _own_ids(svg: str) -> str:
     """Drop ids that nothing points to and keep the others, which matplotlib derives from the content and the salt."""
-    used = set(re.findall(r'(?:url\(#|href="#)([\w-]+)', svg))
-    return re.sub(r'\sid="([\w-]+)"', lambda found: found[0] if found[1] in used else "", svg)
+    used = set(re.findall(r'(?:url\(#|href="#)([\w.-]+)', svg))
+    return re.sub(r'\sid="([\w.-]+)"', lambda found: found[0] if found[1] in used else "", svg)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -23,6 +23,7 @@ from tgqformer.evaluation.pictures import data_uri, overlay, thumbnail
 from tgqformer.evaluation.results import Result, summarize
 from tgqformer.evaluation.tables import caption
 from tgqformer.files import write_text
+from tgqformer.progress import track
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ class Report:
     notes: Sequence[str] = ()
 
 
-def write_report(to: Path, report: Report) -> Path:
-    """Write the report to one HTML file, atomically; gives the path."""
+def write_report(to: Path, report: Report, *, shown: bool = False) -> Path:
+    """Write the report to one HTML file, atomically; gives the path. `shown`: whether to show a progress bar."""
     environment = Environment(
         loader=PackageLoader("tgqformer.evaluation", "templates"),
         autoescape=True,
@@ -90,7 +91,7 @@ def write_report(to: Path, report: Report) -> Path:
     )
     environment.filters |= {"amount": amount, "share": _share}
     css = files("tgqformer.evaluation").joinpath("templates/report.css").read_text(encoding="utf-8")
-    write_text(to, environment.get_template("report.html").render(css=css, **_context(report)))
+    write_text(to, environment.get_template("report.html").render(css=css, **_context(report, shown)))
     return to
 
 
@@ -119,24 +120,26 @@ def _share(number: float) -> str:
     return "" if np.isnan(number) else f"{100 * number:.1f} %"
 
 
-def _context(report: Report) -> dict[str, Any]:
+def _context(report: Report, shown: bool) -> dict[str, Any]:
     rows = summarize(report.results)
     leads = sections.Leads(report.results, rows)
-    names = list(dict.fromkeys(row.model for row in rows))
-    return {
+    parts: dict[str, Callable[[], object]] = {
+        "headlines": lambda: sections.headlines(rows, leads),
+        "tables": lambda: sections.tables(rows, leads),
+        "differences": lambda: sections.differences(rows, leads),
+        "bars": lambda: sections.view_bars(rows),
+        "curves": lambda: sections.training_curves(report.results),
+        "severity": lambda: sections.severity_curves(report.results),
+        "agreement": lambda: sections.agreement_curves(report.results),
+        "categories": lambda: sections.category_tables(report.results),
+        "examples": lambda: [_example(example) for example in report.examples],
+        "attention": lambda: [_attention(example) for example in report.attention],
+    }
+    made = {name: make() for name, make in track(parts.items(), "writing the report", len(parts), shown=shown)}
+    return made | {
         "report": report,
-        "models": names,
+        "models": list(dict.fromkeys(row.model for row in rows)),
         "caption": caption(rows),
-        "headlines": sections.headlines(rows, leads),
-        "tables": sections.tables(rows, leads),
-        "differences": sections.differences(rows, leads),
-        "bars": sections.view_bars(rows),
-        "curves": sections.training_curves(report.results),
-        "severity": sections.severity_curves(report.results),
-        "agreement": sections.agreement_curves(report.results),
-        "categories": sections.category_tables(report.results),
-        "examples": [_example(example) for example in report.examples],
-        "attention": [_attention(example) for example in report.attention],
         "parts": list(dict.fromkeys(part for cost in report.cost for part in cost.flops)),
         "versions": versions(),
     }

@@ -41,7 +41,7 @@ class MetricTable:
     metric: str
     views: list[str]
     lines: list[tuple[str, int, list[Cell | None]]]
-    leads: list[str]
+    leads: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,10 @@ def headlines(rows: Sequence[Row], leads: Leads) -> list[str]:
         top = max(ranked, key=lambda r: r.interval.mean)
         text = f"{view}: {top.model} has a match among the first ten for {100 * top.interval.mean:.1f} % of queries"
         lead = leads.of(view, MAIN)
-        if lead is not None and lead.difference.apart_from_zero:
-            text += f", {points(lead.difference)} points over {lead.b}"
-        elif lead is not None:
-            text += f"; {lead.b} is not told apart from it ({points(lead.difference)} points)"
+        if lead is not None:
+            margin = points(lead.difference).replace(" ", "\u00a0")
+            sure = lead.difference.apart_from_zero
+            text += f", {margin} points over {lead.b}" if sure else f"; its lead over {lead.b} may be chance ({margin})"
         sentences.append(text + ".")
     return sentences
 
@@ -120,9 +120,10 @@ def _cell(interval: Interval | None, top: float | None) -> Cell | None:
     return Cell(f"{100 * interval.mean:.1f}", half, interval.mean == top)
 
 
-def _leads(leads: Leads, columns: Iterable[str], metric: str) -> list[str]:
+def _leads(leads: Leads, columns: Iterable[str], metric: str) -> list[tuple[str, str]]:
     found = [leads.of(view, metric) for view in columns]
-    return [f"{points(lead.difference)} {lead.a} to {lead.b}" if lead else "" for lead in found] if any(found) else []
+    texts = [(points(lead.difference), f"{lead.a} over {lead.b}") if lead else ("", "") for lead in found]
+    return texts if any(found) else []
 
 
 def differences(rows: Sequence[Row], leads: Leads) -> MetricTable | None:
@@ -144,6 +145,7 @@ def differences(rows: Sequence[Row], leads: Leads) -> MetricTable | None:
 def view_bars(rows: Sequence[Row]) -> list[Plot]:
     """Draw the main metric with its intervals, a plot per view."""
     names = list(dict.fromkeys(r.model for r in rows))
+    top = max((_top(r.interval) for r in rows if r.metric == MAIN), default=1.0)
     made = []
     for view in dict.fromkeys(r.view for r in rows):
         series = [
@@ -152,8 +154,12 @@ def view_bars(rows: Sequence[Row]) -> list[Plot]:
         ]  # fmt: skip
         if series:
             alt = f"{NAMES[MAIN]} on the {view} view: " + ", ".join(f"{s.name} {s.y[0]:.1f}" for s in series)
-            made.append(Plot(view, plots.bars(alt, series, y=f"{NAMES[MAIN]}, %")))
+            made.append(Plot(view, plots.bars(alt, series, y=f"{NAMES[MAIN]}, %", top=top)))
     return made
+
+
+def _top(interval: Interval) -> float:
+    return 100 * (interval.mean if math.isnan(interval.high) else max(interval.mean, interval.high))
 
 
 def _series(name: str, color: int, x: Sequence[float], intervals: Sequence[Interval]) -> plots.Series:
@@ -188,12 +194,12 @@ def severity_curves(results: Sequence[Result]) -> list[Plot]:
             for kind, steps in _noise_buckets(results, name, view).items():
                 series = _series(name, color, [s for s, _ in steps], [b.interval for _, b in steps])
                 curves.setdefault(kind, []).append(series)
+        top = max((max(line.high) for lines in curves.values() for line in lines), default=100)
         for kind, lines in curves.items():
             alt = f"{NAMES[MAIN]} over the severity of {kind} noise on the {view} view"
             ticks = ["none", *map(str, range(1, 1 + int(max(x for line in lines for x in line.x))))]
-            made.append(
-                Plot(f"{kind} ({view})", plots.lines(alt, lines, x="severity", y=f"{NAMES[MAIN]}, %", ticks=ticks))
-            )
+            drawn = plots.lines(alt, lines, x="severity", y=f"{NAMES[MAIN]}, %", ticks=ticks, top=top)
+            made.append(Plot(f"{kind} ({view})", drawn))
     return made
 
 

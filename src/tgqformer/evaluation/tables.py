@@ -31,8 +31,8 @@ def percent(interval: Interval) -> str:
 
 def points(interval: Interval) -> str:
     """Write a difference in points, with its bounds: `+2.9 [1.7, 4.0]`."""
-    mean = f"{100 * interval.mean:+.1f}"
-    return mean if math.isnan(interval.low) else f"{mean} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    bounds = "" if math.isnan(interval.low) else f" [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    return f"{100 * interval.mean:+.1f}{bounds}".replace("-", "−")
 
 
 def best(rows: Sequence[Row], view: str, metric: str) -> float | None:
