@@ -188,3 +188,19 @@ def test_a_killed_job_goes_on_and_ends_the_same(tmp_path: Path, write) -> None: 
     for i in range(0, 6000, 7):
         assert resumed.of(f"i{i}") == whole.of(f"i{i}")
     assert not list(target.glob(".*")), "what the killed jobs left is gone"
+
+
+def test_spans_are_answered_in_order_and_torch_keeps_its_threads() -> None:
+    pool = normal(clusters(200, 8))
+    spans = [(start, start + 20) for start in range(0, 200, 20)]
+    whole, before = TopK(pool, 5).of(0, 200), torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        positions = torch.cat([positions for positions, _ in topk.top_k(pool, 5, spans)])
+        assert torch.equal(positions, whole[0]) and torch.get_num_threads() == 3
+        answers = topk.top_k(pool, 5, spans)
+        next(answers)
+        answers.close()
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from tgqformer.progress import progress
 from tgqformer.store.base import unknown_item
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column
-from tgqformer.store.topk import QUERIES, TopK
+from tgqformer.store.topk import QUERIES, top_k
 
 KIND, COMMAND = "neighbours", "neighbours"
 
@@ -125,7 +126,7 @@ def build_neighbours(
     """Compute the exact top `k` by cosine of every item among all others and write them to the folder `to`.
 
     A killed job goes on where it was. Needs the pool once more on the disk of `to` while it runs (normalised, mapped),
-    and about 100 MB of memory besides what the system keeps of the mapped pool.
+    and about 50 MB of memory a thread besides what the system keeps of the mapped pool.
 
     Raises: TgqError where the embeddings are not complete, or `to` holds neighbours of other embeddings or another k.
     """
@@ -140,8 +141,8 @@ def build_neighbours(
     if missing := folder.missing():
         scratch = to / ".pool.f32"
         try:
-            search = TopK(normalised_pool(embeddings, scratch), manifest.width, device=device)
-            _search_all(search, folder, missing, show_progress_bar)
+            pool = normalised_pool(embeddings, scratch)
+            _search_all(pool, manifest.width, folder, missing, device, show_progress_bar)
         finally:
             scratch.unlink(missing_ok=True)
     return Neighbours.open(to)
@@ -158,15 +159,25 @@ def normalised_pool(embeddings: Embeddings, file: Path) -> Tensor:
     return torch.from_numpy(mapped)
 
 
-def _search_all(search: TopK, folder: PartitionFolder, missing: list[int], shown: bool) -> None:
-    spans = [folder.bounds(number) for number in missing]
-    with progress("neighbours", sum(stop - start for start, stop in spans), shown=shown) as bar:
-        for number, (start, stop) in zip(missing, spans, strict=True):
+def _search_all(
+    pool: Tensor, width: int, folder: PartitionFolder, missing: list[int], device: str, shown: bool
+) -> None:
+    spans = {number: list(_spans(*folder.bounds(number))) for number in missing}
+    answers = top_k(pool, width, chain.from_iterable(spans.values()), device=device)
+    with progress(
+        "neighbours", sum(stop - start for part in spans.values() for start, stop in part), shown=shown
+    ) as bar:
+        for number, part in spans.items():
             blocks = []
-            for first in range(start, stop, QUERIES):
-                blocks.append(search.of(first, min(first + QUERIES, stop)))
-                bar.advance(len(blocks[-1][0]))
+            for start, stop in part:
+                blocks.append(next(answers))
+                bar.advance(stop - start)
             folder.write(number, _table(blocks))
+
+
+def _spans(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    for first in range(start, stop, QUERIES):
+        yield first, min(first + QUERIES, stop)
 
 
 def _table(blocks: list[tuple[Tensor, Tensor]]) -> Any:

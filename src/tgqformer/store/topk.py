@@ -6,7 +6,12 @@ to each other than that error are scored once more in float64, so the order does
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from math import sqrt
+from threading import local
 
 import torch
 from torch import Tensor
@@ -14,6 +19,32 @@ from torch import Tensor
 QUERIES = 512  # rows of one product, and
 COLUMNS = 16_384  # its columns: 32 MB of scores, which measured best on two cores; the whole pool need not fit
 SPARE = 16  # candidates kept beyond K, so that ties at the K-th place are seen
+
+
+def top_k(
+    pool: Tensor, k: int, spans: Iterable[tuple[int, int]], *, device: str = "cpu"
+) -> Generator[tuple[Tensor, Tensor], None, None]:
+    """Answer spans (start, stop) of the rows of `pool` as `TopK.of` does, in order.
+
+    On a CPU every thread that torch may use works on a span of its own, by itself: nobody waits for the others within
+    a product, which on a busy machine costs more than the product. Each needs 4 * QUERIES * COLUMNS bytes.
+    """
+    workers = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
+    own = local()
+
+    def answer(span: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        if not hasattr(own, "search"):
+            own.search = TopK(pool, k, device=device)
+        return own.search.of(*span)  # type: ignore[no-any-return]
+
+    with _one_thread_each(), ThreadPoolExecutor(workers) as threads:
+        ahead: deque[Future[tuple[Tensor, Tensor]]] = deque()
+        for span in spans:
+            ahead.append(threads.submit(answer, span))
+            if len(ahead) > 2 * workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 class TopK:
@@ -100,3 +131,13 @@ def _ordered(scores: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
 
 def _split(rows: Tensor) -> tuple[Tensor, ...]:
     return torch.split(rows, COLUMNS)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
