@@ -343,7 +343,7 @@ def expected(rows: list[dict[str, str]]) -> list[Item]:
     return list(found.values())
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(entries, min_size=1, max_size=12), form=st.sampled_from(["csv", "jsonl", "tsv"]))
 def test_no_item_is_lost_or_doubled_and_order_is_kept(
     rows: list[dict[str, str]], form: str, tmp_path_factory: Any
@@ -365,7 +365,7 @@ def test_no_item_is_lost_or_doubled_and_order_is_kept(
     assert len(problems(folder / "out", "rejects")) == report.rejected
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(count=st.integers(1, 40), seed=st.integers(0, 9), pack=st.booleans())
 def test_pictures_stay_with_their_items(count: int, seed: int, pack: bool, tmp_path_factory: Any) -> None:
     folder = tmp_path_factory.mktemp("pictures")

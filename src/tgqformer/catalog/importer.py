@@ -146,15 +146,20 @@ def _checked(candidates: Iterable[Candidate], root: Path, keep: bool) -> Iterato
     window: deque[Future[Candidate]] = deque()
     with ThreadPoolExecutor(_THREADS, "pictures") as pool:
         for candidate in candidates:
-            window.append(pool.submit(_check, candidate, root, keep))
+            window.append(_submitted(pool, candidate, root, keep))
             if len(window) >= _WINDOW:
                 yield window.popleft().result()
         while window:
             yield window.popleft().result()
 
 
-def _check(candidate: Candidate, root: Path, keep: bool) -> Candidate:
-    return candidate if candidate.reject is not None else with_pictures(candidate, root, keep=keep)
+def _submitted(pool: ThreadPoolExecutor, candidate: Candidate, root: Path, keep: bool) -> Future[Candidate]:
+    """Hand a candidate to the pool; one without pictures is finished at once, which costs a tenth of that."""
+    if candidate.sources and candidate.reject is None:
+        return pool.submit(with_pictures, candidate, root, keep=keep)
+    done: Future[Candidate] = Future()
+    done.set_result(candidate if candidate.reject is not None else with_pictures(candidate, root, keep=keep))
+    return done
 
 
 class _Sink:
