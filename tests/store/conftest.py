@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -32,10 +31,3 @@ def write(tmp_path: Path) -> Write:
         return made
 
     return written
-
-
-def clusters(count: int, dim: int, seed: int = 0, centres: int = 20) -> Vectors:
-    """Draw vectors [count, dim] around a few centres."""
-    luck = np.random.default_rng(seed)
-    middle = luck.normal(size=(centres, dim))[luck.integers(0, centres, count)]
-    return (middle + 0.7 * luck.normal(size=(count, dim))).astype(np.float32)
