@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from tgqformer.catalog import Catalog
 from tgqformer.catalog.readers import READERS
+from tgqformer.cli import main
 from tgqformer.cli.catalog import app
 from tgqformer.errors import TgqError
 
@@ -91,6 +92,16 @@ def test_errors_for_the_user_come_through(shop: Path) -> None:
     result = CliRunner().invoke(app, ["import", str(shop / "shop.csv"), "--to", str(shop / "out"), "--strict"])
     assert isinstance(result.exception, TgqError)
     assert not (shop / "out").exists()
+
+
+def test_brackets_in_an_error_are_shown_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["tgq", "catalog", "show", "/nowhere/[/x]:100:"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    assert "/nowhere/[/x]:100:" in capsys.readouterr().err
 
 
 def test_help_teaches() -> None:

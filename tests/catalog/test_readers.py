@@ -128,6 +128,13 @@ def test_gzip_and_gzip_cut_off(tmp_path: Path) -> None:
     assert rows("csv", put(tmp_path / "c.csv.gz", b"no gzip at all"))[0].fields is None
 
 
+def test_a_reader_that_is_asked_for_reads_a_file_of_any_name(tmp_path: Path) -> None:
+    file = put(tmp_path / "export.txt", "id\ttitle\n1\ta\n")
+    with pytest.raises(TgqError, match="no reader recognises"):
+        choose_reader(file)
+    assert fields("csv", file) == [{"id": "1", "title": "a"}]
+
+
 def test_empty_files_and_endless_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows("csv", put(tmp_path / "a.csv", ""))[0].reason == "the file is empty"
     monkeypatch.setattr(lines_module, "MAX_LINE", 50)

@@ -6,6 +6,7 @@ import sys
 from importlib.metadata import version as installed_version
 
 import typer
+from rich.markup import escape
 
 from tgqformer.cli import catalog, noise, pairs, run, search
 from tgqformer.errors import TgqError
@@ -32,7 +33,11 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def _root(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version and leave.")) -> None:
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Show the version and leave."
+    ),
+) -> None:
     pass
 
 
@@ -41,5 +46,5 @@ def main() -> None:
     try:
         app()
     except TgqError as error:
-        console.print(f"[bold red]error:[/] {error}", highlight=False)
+        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, emoji=False)
         sys.exit(2)

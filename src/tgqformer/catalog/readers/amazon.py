@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tgqformer.catalog.mapping import ColumnMapping
-from tgqformer.catalog.readers.base import Row, parts, pictures_folder
+from tgqformer.catalog.readers.base import Row, files_of, pictures_folder
 from tgqformer.catalog.readers.jsonlines import SUFFIXES as JSON_LINES
 from tgqformer.catalog.readers.jsonlines import first_object, json_rows
 from tgqformer.catalog.readers.parquet import SUFFIXES as PARQUET
@@ -53,7 +53,7 @@ class Amazon2018Reader:
 
     def rows(self, path: Path) -> Iterator[Row]:
         """Stream the items with their co-purchase lists."""
-        for file in parts(path, JSON_LINES):
+        for file in files_of(path, JSON_LINES):
             for row in json_rows(file):
                 yield row if row.fields is None else _row_2018(row, row.fields)
 
@@ -75,7 +75,7 @@ class Amazon2023Reader:
 
     def rows(self, path: Path) -> Iterator[Row]:
         """Stream the items with what was bought together with them."""
-        for file in parts(path, (*JSON_LINES, *PARQUET)):
+        for file in files_of(path, (*JSON_LINES, *PARQUET)):
             for row in parquet_rows(file) if file.name.lower().endswith(PARQUET) else json_rows(file):
                 yield row if row.fields is None else _row_2023(row, row.fields)
 

@@ -65,6 +65,11 @@ def parts(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
     )
 
 
+def files_of(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Give the files to read once a reader is chosen: a single file is read whatever its name ends in."""
+    return [path] if path.is_file() else parts(path, suffixes)
+
+
 def folder_of(path: Path) -> Path:
     """Give the folder of a source: itself, or the folder a file lies in."""
     return path if path.is_dir() else path.parent

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tgqformer.catalog.mapping import ColumnMapping
-from tgqformer.catalog.readers.base import Row, folder_of, parts
+from tgqformer.catalog.readers.base import Row, files_of, folder_of
 from tgqformer.catalog.readers.parquet import SUFFIXES as PARQUET
 from tgqformer.catalog.readers.parquet import columns_of, parquet_rows
 from tgqformer.catalog.readers.table import header_of, table_rows
@@ -39,7 +39,7 @@ class FashionReader:
 
     def rows(self, path: Path) -> Iterator[Row]:
         """Stream the products of all files, in order of their names."""
-        for file in parts(path, PARQUET):
+        for file in files_of(path, PARQUET):
             for row in parquet_rows(file):
                 yield _whole_year(row)
 

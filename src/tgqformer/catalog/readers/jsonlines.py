@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tgqformer.catalog.mapping import ColumnMapping
-from tgqformer.catalog.readers.base import Row, folder_of, parts
+from tgqformer.catalog.readers.base import Row, files_of, folder_of, parts
 from tgqformer.catalog.readers.lines import NOT_UTF8, Line, read_lines
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
@@ -29,7 +29,7 @@ class JsonLinesReader:
 
     def rows(self, path: Path) -> Iterator[Row]:
         """Stream the objects of all files, in order of their names."""
-        for file in parts(path, SUFFIXES):
+        for file in files_of(path, SUFFIXES):
             yield from json_rows(file)
 
     def root(self, path: Path) -> Path:

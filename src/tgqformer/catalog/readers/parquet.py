@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tgqformer.catalog.mapping import ColumnMapping
-from tgqformer.catalog.readers.base import Row, folder_of, parts
+from tgqformer.catalog.readers.base import Row, files_of, folder_of, parts
 
 SUFFIXES = (".parquet", ".pq")
 _BATCH = 64
@@ -28,7 +28,7 @@ class ParquetReader:
 
     def rows(self, path: Path) -> Iterator[Row]:
         """Stream the rows of all files, in order of their names."""
-        for file in parts(path, SUFFIXES):
+        for file in files_of(path, SUFFIXES):
             yield from parquet_rows(file)
 
     def root(self, path: Path) -> Path:

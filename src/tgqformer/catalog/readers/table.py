@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tgqformer.catalog.mapping import ColumnMapping
-from tgqformer.catalog.readers.base import Row, folder_of, parts
+from tgqformer.catalog.readers.base import Row, files_of, folder_of, parts
 from tgqformer.catalog.readers.lines import MAX_LINE, NOT_UTF8, Line, read_lines
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -29,7 +29,7 @@ class TableReader:
 
     def rows(self, path: Path) -> Iterator[Row]:
         """Stream the rows of all files, in order of their names."""
-        for file in parts(path, SUFFIXES):
+        for file in files_of(path, SUFFIXES):
             yield from table_rows(file)
 
     def root(self, path: Path) -> Path:
