@@ -22,7 +22,7 @@ from tgqformer.cli import app
 from tgqformer.errors import TgqError
 
 Row = tuple[str, str, int]
-SESSIONS = {"u1": "abc", "u2": "abd", "u3": "ab", "u4": "cd", "u5": "ca"}
+SESSIONS = {"u1": "abc", "u2": "ab" + "d", "u3": "ab", "u4": "cd", "u5": "ca"}
 LOG = Interactions.of(
     [user for user, items in SESSIONS.items() for _ in items],
     [item for items in SESSIONS.values() for item in items],
@@ -53,7 +53,7 @@ def test_pmi_by_hand() -> None:
 
 
 def test_swing_by_hand() -> None:
-    # a-b is in u1 {abc}, u2 {abd}, u3 {ab}; all overlaps are 2, α = 1:
+    # a-b is in u1 {a, b, c}, u2 {a, b, d}, u3 {a, b}; all overlaps are 2, α = 1:
     # u1u2 1/(3·√(3·3)), u1u3 1/(3·√(3·2)), u2u3 the same. a-c is in u1 and u5 {ca}: overlap 2, sizes 3 and 2.
     pairs = found(mine_pairs(LOG, weighting="swing"))
     assert pairs == {
