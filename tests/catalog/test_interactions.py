@@ -151,7 +151,7 @@ def test_named_columns_and_what_is_wrong_with_them(tmp_path: Path) -> None:
     with pytest.raises(TgqError, match=r"no column looks like the session; name it with --session\. It has: who, what"):
         read_interactions(file)
     with pytest.raises(TgqError, match="did you mean 'what'"):
-        read_interactions(file, Columns(session="who", item="whats"))
+        read_interactions(file, Columns(session="who", item="wha"))
     file.write_text("user,item,item\nu,a,b\n")
     with pytest.raises(TgqError, match="more than one column 'item'"):
         read_interactions(file)
