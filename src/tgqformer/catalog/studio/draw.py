@@ -1,0 +1,136 @@
+"""A product in front of the camera: pose, backdrop, light and shadow."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from tgqformer.catalog.studio.kinds import KINDS
+from tgqformer.catalog.studio.palette import COLOURS, partner, vary
+from tgqformer.catalog.studio.product import Product
+from tgqformer.catalog.studio.sketch import BOARD, Look, Sketch
+from tgqformer.errors import TgqError
+
+SIZE = 224
+"""Pictures are 224 x 224 pixels."""
+FRONT, TURNED, CLOSE = 0, 1, 2
+"""Views: from the front; mirrored, turned and a little from the side; close up."""
+
+Mask = NDArray[np.bool_]
+Pixels = NDArray[np.float32]
+
+_BACKDROPS = (
+    (250, 250, 250), (246, 246, 247), (238, 239, 241), (244, 240, 234), (233, 238, 243), (236, 241, 236), (245, 236, 234),
+    (226, 228, 232),
+)  # fmt: skip
+
+
+def draw_product(product: Product, view: int = FRONT) -> tuple[Image.Image, Mask]:
+    """Photograph a product before a studio backdrop.
+
+    Args:
+        product: what to draw. view: 0 front, 1 turned, 2 close-up.
+
+    Returns:
+        The picture, RGB of SIZE x SIZE, and its mask, bool [SIZE, SIZE], True where the product covers at least half of a pixel.
+
+    Raises:
+        TgqError: if the package that draws SVG is not installed.
+    """
+    layer = np.asarray(_rasterise(_svg(product, view)), np.float32)
+    alpha = layer[..., 3:] / 255
+    rng = np.random.default_rng([product.seed, 10 + view])
+    ground = _backdrop(rng)
+    if view != CLOSE:
+        ground *= 1 - _shadow(layer[..., 3], KINDS[product.kind].stands)[..., None]
+    pixels = layer[..., :3] * alpha + ground * (1 - alpha)
+    return Image.fromarray(np.rint(pixels).astype(np.uint8)), layer[..., 3] >= 128
+
+
+def look_of(product: Product) -> Look:
+    """Choose the exact shades, the pattern's scale and turn, from the product's seed."""
+    rng = np.random.default_rng([product.seed, 1])
+    turn = float(rng.choice([0, 90])) if product.pattern == "stripes" else float(rng.uniform(-8, 8))
+    return Look(
+        base=vary(COLOURS[product.colour], rng),
+        second=partner(product.colour, rng),
+        pattern=product.pattern,
+        material=product.material,
+        logo=product.brand,
+        scale=float(rng.uniform(0.85, 1.3)),
+        turn=turn + float(rng.uniform(-3, 3)),
+    )
+
+
+def _svg(product: Product, view: int) -> str:
+    sketch = Sketch(look_of(product))
+    KINDS[product.kind].variants[product.variant](sketch)
+    rng = np.random.default_rng([product.seed, 20 + view])
+    middle = BOARD / 2
+    lean, zoom = rng.uniform(-3, 3), rng.uniform(0.84, 0.98)
+    across = -zoom if rng.random() < 0.25 else zoom
+    box = (0.0, 0.0, float(BOARD), float(BOARD))
+    if view == TURNED:
+        lean, across = rng.uniform(4, 9) * rng.choice([-1, 1]), -zoom * rng.uniform(0.74, 0.86)
+    elif view == CLOSE:
+        side = rng.uniform(170, 220)
+        box = (middle - side / 2 + rng.uniform(-40, 40), middle - side / 2 + rng.uniform(-30, 50), side, side)
+    shift_x, shift_y = rng.uniform(-9, 9), rng.uniform(-6, 6)
+    place = (
+        f"translate({middle + shift_x:.2f} {middle + shift_y:.2f}) rotate({lean:.2f}) "
+        f"scale({across:.4f} {zoom:.4f}) translate({-middle} {-middle})"
+    )
+    return sketch.svg(SIZE, place, box)
+
+
+def _rasterise(svg: str) -> Image.Image:
+    data = _resvg().svg_to_bytes(svg_string=svg, skip_system_fonts=True)
+    return Image.open(BytesIO(bytes(data))).convert("RGBA")
+
+
+@lru_cache(maxsize=1)
+def _resvg() -> Any:
+    try:
+        import resvg_py
+    except ImportError as error:
+        raise TgqError(
+            "drawing the studio catalogue needs resvg-py; install it with pip install 'tgqformer[studio]'"
+        ) from error
+    return resvg_py
+
+
+def _backdrop(rng: np.random.Generator) -> Pixels:
+    """A sheet of paper, lit from one side, a little darker at the rim: float32 [SIZE, SIZE, 3]."""
+    tone = np.array(_BACKDROPS[int(rng.integers(len(_BACKDROPS)))], np.float32)
+    away, height = _rim_and_height()
+    fall = 1 - rng.uniform(0.02, 0.07) * away - rng.uniform(0.0, 0.06) * height
+    return np.asarray(np.clip(tone * fall[..., None] + 3, 0, 255), np.float32)
+
+
+@lru_cache(maxsize=1)
+def _rim_and_height() -> tuple[Pixels, Pixels]:
+    rows, columns = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j].astype(np.float32)
+    return rows**2 * 0.6 + columns**2 * 0.6, (rows + 1) / 2
+
+
+def _shadow(alpha: Pixels, stands: bool) -> Pixels:
+    """How much light is missing, float32 [SIZE, SIZE] in [0, 0.5]: a pool below what stands, a soft double behind what lies."""
+    cover = Image.fromarray(alpha.astype(np.uint8))
+    cast = Image.new("L", cover.size)
+    cast.paste(cover, (5, 7))
+    soft = np.asarray(cast.filter(ImageFilter.GaussianBlur(7)), np.float32) / 255
+    if not stands:
+        return soft * 0.3
+    rows, columns = np.flatnonzero((alpha > 127).any(1)), np.flatnonzero((alpha > 127).any(0))
+    if not len(rows):
+        return soft
+    left, right, foot = int(columns[0]), int(columns[-1]), int(rows[-1])
+    pool = Image.new("L", cover.size)
+    pool.paste(255, (left + 8, foot - 5, max(left + 9, right - 4), foot + 5))
+    below = np.asarray(pool.filter(ImageFilter.GaussianBlur(6)), np.float32) / 255
+    return np.asarray(np.clip(soft * 0.12 + below * 0.5, 0, 0.5), np.float32)

@@ -1,0 +1,54 @@
+"""Colours of the studio catalogue: names, shades, and what goes with what."""
+
+from __future__ import annotations
+
+from colorsys import hls_to_rgb, rgb_to_hls
+
+import numpy as np
+
+COLOURS = {
+    "red": "#c4283a", "orange": "#ee7a24", "yellow": "#f2c230", "green": "#43964a", "teal": "#1d8c8c",
+    "blue": "#3f80d8", "navy": "#24355f", "purple": "#7c4db2", "pink": "#ee86b2", "brown": "#7d4d2e",
+    "beige": "#d9c4a2", "grey": "#8b9198", "black": "#2a2a2e", "white": "#f2f1ed",
+}  # fmt: skip
+"""Name of every colour → its middle shade."""
+
+
+def shade(color: str, by: float) -> str:
+    """Lighten (`by` > 0, towards white at 1) or darken (`by` < 0, towards black at -1) a colour `#rrggbb`."""
+    target = 255.0 if by > 0 else 0.0
+    return _hex([value + (target - value) * abs(by) for value in _rgb(color)])
+
+
+def vary(color: str, rng: np.random.Generator) -> str:
+    """Give a neighbour of a colour that keeps its name: hue ±0.012 turns, lightness ±0.04, saturation ±12 %."""
+    hue, light, saturation = rgb_to_hls(*(value / 255 for value in _rgb(color)))
+    hue += rng.uniform(-0.012, 0.012)
+    light = float(np.clip(light + rng.uniform(-0.04, 0.04), 0.08, 0.97))
+    return _hex([255 * value for value in hls_to_rgb(hue % 1, light, min(1.0, saturation * rng.uniform(0.88, 1.12)))])
+
+
+def partner(colour: str, rng: np.random.Generator) -> str:
+    """Choose the second colour of a pattern on a named colour: clearly lighter or darker, sometimes an accent."""
+    base = COLOURS[colour]
+    accents = {
+        "navy": "#e8b23c", "black": "#e9e4d8", "white": "#2f5fa8", "beige": "#8a3b2e", "grey": "#f6d34a",
+        "pink": "#fff4f7", "yellow": "#3c4a63", "teal": "#f6e7c8", "brown": "#ecd7ac",
+    }  # fmt: skip
+    if rng.random() < 0.35:
+        return accents.get(colour, "#fbf3df")
+    return shade(base, -0.62) if lightness(base) > 0.62 else shade(base, 0.78)
+
+
+def lightness(color: str) -> float:
+    """Perceived lightness of `#rrggbb`, 0 (black) to 1 (white)."""
+    red, green, blue = _rgb(color)
+    return (0.299 * red + 0.587 * green + 0.114 * blue) / 255
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+
+
+def _hex(values: list[float]) -> str:
+    return "#" + "".join(f"{round(min(255.0, max(0.0, value))):02x}" for value in values)

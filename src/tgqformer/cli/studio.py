@@ -1,0 +1,35 @@
+"""`tgq studio`: draw the catalogue that needs no download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def studio(
+    to: Annotated[Path, typer.Option(help="folder for the catalogue")],
+    items: Annotated[int, typer.Option(min=1, help="how many products to draw")] = 2000,
+    seed: Annotated[int, typer.Option(help="same seed, same catalogue, byte for byte")] = 0,
+    sheet: Annotated[
+        Path | None, typer.Option(help="also write a contact sheet of all silhouettes to this PNG")
+    ] = None,
+) -> None:
+    """Draw the studio catalogue: products of a small shop, with pictures whose truth is known to the pixel.
+
+    Colour, pattern and silhouette stand in no text, only in the pictures, and in `truth.parquet` beside the catalogue.
+
+    Example:
+
+        tgq studio --to studio --items 2000
+    """
+    from tgqformer.catalog.studio import draw_studio, studio_sheet
+    from tgqformer.files import atomic_path
+
+    drawn = draw_studio(to, items=items, seed=seed)
+    typer.echo(f"wrote {len(drawn):,} items with {drawn.about['pictures']:,} pictures to {to}")
+    if sheet is not None:
+        with atomic_path(sheet) as unfinished:
+            studio_sheet(seed=seed).save(unfinished, "PNG")
+        typer.echo(f"wrote {sheet}")
