@@ -49,7 +49,6 @@ class MLPProjector(nn.Module):
         """Give [B, K, D]."""
         visual = inputs.visual
         if self.cells is not None:
-            maps = visual.transpose(1, 2).unflatten(-1, self.grid)
+            maps = visual.transpose(1, 2).unflatten(-1, self.grid)  # type: ignore[no-untyped-call]
             visual = F.adaptive_avg_pool2d(maps, self.cells).flatten(2).transpose(1, 2)
         return ConnectorOutput(self.linear_2(F.gelu(self.linear_1(visual))))
-

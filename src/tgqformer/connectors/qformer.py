@@ -45,9 +45,7 @@ class QFormer(nn.Module):
         self.queries = nn.Parameter(torch.randn(1, queries, dim) * 0.5)
         self.norm = nn.LayerNorm(dim, eps=1e-12)
         self.blocks = nn.ModuleList(
-            Block(
-                dim, widths.visual, heads, hidden=hidden or 4 * dim, cross=index % cross_every == 0, dropout=dropout
-            )
+            Block(dim, widths.visual, heads, hidden=hidden or 4 * dim, cross=index % cross_every == 0, dropout=dropout)
             for index in range(blocks)
         )
         self.value_path = ValuePath(dim, widths.visual, heads) if value_path else None

@@ -29,7 +29,8 @@ class Anchors(nn.Module):
         """metadata (Tensor): [B, T, Dt]; mask (Tensor): bool [B, T]. Returns [B, A, D]."""
         pooled, _ = self.attention(self.latents, metadata, mask)
         has_text = mask.any(1)[:, None, None]
-        return self.norm(self.latents + self.out(pooled) * has_text)
+        anchors: Tensor = self.norm(self.latents + self.out(pooled) * has_text)
+        return anchors
 
 
 class Gate(nn.Module):
@@ -47,7 +48,8 @@ class Gate(nn.Module):
     def forward(self, *parts: Tensor) -> Tensor:
         """parts: Tensors [B, width]. Returns [B, D], between -1 and 1."""
         x = torch.cat([norm(part) for norm, part in zip(self.norms, parts, strict=True)], -1)
-        return 2 * torch.sigmoid(self.mlp(x)) - 1
+        raw: Tensor = self.mlp(x)
+        return 2 * torch.sigmoid(raw) - 1
 
 
 def redundancy(anchored: Tensor, exploratory: Tensor) -> Tensor:
@@ -58,7 +60,7 @@ def redundancy(anchored: Tensor, exploratory: Tensor) -> Tensor:
     if len(anchored) < 2:
         return anchored.new_zeros(())
     a, e = (x - x.mean(0) for x in (anchored, exploratory))
-    correlation = (a * e).sum(0) / (a.norm(dim=0) * e.norm(dim=0)).clamp_min(1e-6)
+    correlation: Tensor = (a * e).sum(0) / (a.norm(dim=0) * e.norm(dim=0)).clamp_min(1e-6)
     return correlation.square().mean()
 
 
@@ -122,7 +124,7 @@ class TGQFormer(nn.Module):
         """Give [B, A + E, D], anchored first, and the attention of the streams `anchored` and `exploratory`."""
         queries, bias = self._queries(inputs), self._bias(inputs)
         z, weights = self._attend(queries, inputs.visual, bias)
-        za, ze = z.split([self.anchored, self.exploratory], 1)
+        za, ze = z.split([self.anchored, self.exploratory], 1)  # type: ignore[no-untyped-call]
         gates = self._gates(inputs, za, ze)
         za, ze = (stream * (1 + gates[name][:, None]) if name in gates else stream
                   for name, stream in (("anchored", za), ("exploratory", ze)))  # fmt: skip
@@ -183,7 +185,7 @@ class TGQFormer(nn.Module):
     def _by_stream(self, weights: Tensor | None) -> dict[str, Tensor]:
         if weights is None:
             return {}
-        anchored, exploratory = weights.split([self.anchored, self.exploratory], 2)
+        anchored, exploratory = weights.split([self.anchored, self.exploratory], 2)  # type: ignore[no-untyped-call]
         streams = {"anchored": anchored, "exploratory": exploratory}
         return {name: stream for name, stream in streams.items() if stream.shape[2]}
 
