@@ -17,22 +17,20 @@ from numpy.typing import NDArray
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from tgqformer.catalog.catalog import Catalog
+from tgqformer.catalog.catalog import Catalog, CatalogWriter
 from tgqformer.catalog.importer import import_catalog
 from tgqformer.catalog.interactions import read_interactions
 from tgqformer.catalog.pairs import Pairs, PairSets, mine_pairs, split_pairs
-from tgqformer.catalog.shoppers import FASHION, STUDIO, prepare_pairs
+from tgqformer.catalog.shoppers import FASHION, STUDIO, prepare_pairs, subset
 from tgqformer.catalog.splits import ItemSplit
-from tgqformer.catalog.studio import draw_studio
-from tgqformer.encoders import make_text, make_vision
-from tgqformer.encoders.alignment import Alignment, TokenNorm
+from tgqformer.encoders.alignment import Alignment, JointAlignment, TokenNorm
 from tgqformer.evaluation.metrics import Queries, evaluate
 from tgqformer.evaluation.report import Report, write_report
 from tgqformer.evaluation.results import Result, View, read_log, summarize
 from tgqformer.evaluation.tables import csv_text, markdown, rich_table
 from tgqformer.files import read_json, write_json, write_text
 from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.model.encoding import Encoders
+from tgqformer.model.encoding import Encoders, make_encoders
 from tgqformer.model.features import CatalogFeatures, cache_features, embed_features
 from tgqformer.model.language import HuggingFaceLM, LoRA, make_language
 from tgqformer.noise import NoisePlan, NoiseView, write_view
@@ -78,13 +76,17 @@ class Run:
         section, to = self.recipe.catalog, self.folder / "catalog"
         if self._begin("catalog", to, asdict(section)):
             if section.source == "studio":
+                from tgqformer.catalog.studio import draw_studio
+
                 draw_studio(to, items=section.items or 2000, seed=section.seed)
             else:
+                whole = self.folder / "imported" if section.items else to
                 import_catalog(
-                    Path(section.source), to, reader=section.reader, mapping=section.mapping or None,
-                    pack=section.pack, root=Path(section.pictures) if section.pictures else None,
-                    limit=section.items or None,
+                    Path(section.source), whole, reader=section.reader, mapping=section.mapping or None,
+                    pack=section.pack, root=Path(section.pictures) if section.pictures else None, show_progress_bar=True,
                 )  # fmt: skip
+                if section.items:
+                    _keep_some(Catalog.open(whole), section.items, to)
             self._end(to, asdict(section))
         return Catalog.open(to)
 
@@ -110,8 +112,8 @@ class Run:
                 for name in ("train", "val", "test"):
                     getattr(sets, name).write(to / f"pairs-{name}.parquet")
             self._end(to, inputs)
-        sets = [Pairs.read(to / f"pairs-{name}.parquet") for name in ("train", "val", "test")]
-        return PairSets(*sets, ItemSplit.load(to / "split.parquet"))
+        train, val, test = (Pairs.read(to / f"pairs-{name}.parquet") for name in ("train", "val", "test"))
+        return PairSets(train, val, test, ItemSplit.load(to / "split.parquet"))
 
     def _mine(self) -> Pairs:
         section = self.recipe.pairs
@@ -133,9 +135,7 @@ class Run:
     def encoders(self) -> Encoders:
         """The frozen encoders and the prompt."""
         section = self.recipe.encoders
-        return Encoders(
-            make_vision(section.vision, **section.vision_options), make_text(section.text), self.recipe.prompt
-        )
+        return make_encoders(section.vision, section.text, self.recipe.prompt, section.vision_options)
 
     @cached_property
     def features(self) -> CatalogFeatures:
@@ -148,8 +148,11 @@ class Run:
 
     # --- training -----------------------------------------------------------------------------------------------------
 
-    def alignment(self, seed: int) -> tuple[TokenNorm, Alignment]:
-        """Standardisation and alignment of one seed, shared by all models of that seed."""
+    def alignment(self, seed: int) -> tuple[TokenNorm, Alignment | JointAlignment]:
+        """Standardisation and alignment of one seed, shared by all models of that seed.
+
+        A joint encoder brings its own alignment; then only the standardisation is fitted.
+        """
         to = self.folder / "alignment" / f"seed-{seed}"
         inputs = {**self._data_inputs(), "seed": seed, "settings": asdict(self.recipe.alignment)}
         norm = TokenNorm(self.encoders.widths.visual)
@@ -157,15 +160,18 @@ class Run:
         if self._begin(f"alignment, seed {seed}", to, inputs):
             features, items = self.features, self.positions("train")
             fit_token_norm(norm, features.pictures, items, seed)
-            trained = train_alignment(
-                features.pictures, lambda chosen: features.pictures(chosen, "noised"), norm, items,
-                self.recipe.alignment, seed=seed,
-            )  # fmt: skip
             to.mkdir(parents=True, exist_ok=True)
             save_file(norm.state_dict(), to / "norm.safetensors")
-            save_file(trained.state_dict(), to / "alignment.safetensors")
+            if self.encoders.space is None:
+                trained = train_alignment(
+                    features.pictures, lambda chosen: features.pictures(chosen, "noised"), norm, items,
+                    self.recipe.alignment, seed=seed,
+                )  # fmt: skip
+                save_file(trained.state_dict(), to / "alignment.safetensors")
             self._end(to, inputs)
         norm.load_state_dict(load_file(to / "norm.safetensors"))
+        if self.encoders.space is not None:
+            return norm, self.encoders.alignment()
         alignment.load_state_dict(load_file(to / "alignment.safetensors"))
         return norm, alignment.requires_grad_(False).eval()
 
@@ -192,10 +198,9 @@ class Run:
         inputs = self._model_inputs(section, seed)
         if self._begin(f"{section.name}, seed {seed}", to, inputs, resumable=True):
             model = self.build(section, seed)
-            pairs = self.pairs.train
+            a, b = self._positions_of(self.pairs.train)
             sampler = PairSampler(
-                *pairs.positions(self.catalog), self._categories(), items=len(self.catalog),
-                batch=self.recipe.training.batch, group=self.recipe.training.group, seed=seed,
+                a, b, self._categories(), items=len(self.catalog), batch=self.recipe.training.batch, group=self.recipe.training.group, seed=seed,
             )  # fmt: skip
             train(model, self.features, sampler, self.recipe.training, to, seed=seed, validate=self._validation())
             model.save(to / "model")
@@ -209,10 +214,10 @@ class Run:
         held, train_items = self.positions("val"), self.positions("train")
         others = rng.choice(train_items, min(self.recipe.evaluation.validation_pool, len(train_items)), replace=False)
         pool = np.sort(np.r_[held, others])
-        pairs = self.pairs.val.positions(self.catalog)
-        if not len(pairs[0]):
+        a, b = self._positions_of(self.pairs.val)
+        if not len(a):
             return None
-        queries = Queries.from_pairs(*(np.searchsorted(pool, side) for side in pairs))
+        queries = Queries.from_pairs(np.searchsorted(pool, a), np.searchsorted(pool, b))
 
         def validate(model: ItemEmbedder) -> float:
             vectors = embed_features(model, self.features, pool, "mixed", shown=False)
@@ -229,7 +234,7 @@ class Run:
         inputs = {**self._model_inputs(section, seed), "views": list(self.recipe.evaluation.views)}
         if self._begin(f"evaluation of {section.name}, seed {seed}", to, inputs):
             model = ItemEmbedder.load(saved)
-            queries = Queries.from_pairs(*self.pairs.test.positions(self.catalog))
+            queries = Queries.from_pairs(*self._positions_of(self.pairs.test))
             ids, views = self.catalog.ids(), {}
             for name, vectors in self.embed_views(model).items():
                 scores = evaluate(vectors, queries)
@@ -294,7 +299,9 @@ class Run:
             )
             for partition in table.missing():
                 start, stop = table.bounds(partition)
-                table.write(partition, ids[start:stop], embed_features(model, self.features, np.arange(start, stop), "mixed"))
+                table.write(
+                    partition, ids[start:stop], embed_features(model, self.features, np.arange(start, stop), "mixed")
+                )
             self._end(to, inputs)
         return Embeddings.open(to)
 
@@ -310,7 +317,11 @@ class Run:
     def neighbours(self) -> Path:
         """Work out the exact top-K of every item."""
         embeddings, to = self.embed(), self.folder / "neighbours"
-        inputs = {"model": embeddings.model_version, "catalog": self.shown_catalog.fingerprint, "k": self.recipe.neighbours}
+        inputs = {
+            "model": embeddings.model_version,
+            "catalog": self.shown_catalog.fingerprint,
+            "k": self.recipe.neighbours,
+        }
         if self._begin("neighbours", to, inputs, resumable=True):
             build_neighbours(embeddings, to, self.recipe.neighbours)
             self._end(to, inputs)
@@ -326,7 +337,7 @@ class Run:
         write_text(self.folder / "table.csv", csv_text(rows))
         seed, view = self.recipe.seeds[0], self._view("mixed")
         models = {s.name: ItemEmbedder.load(self.model_folder(s, seed) / "model") for s in self.recipe.models}
-        queries = Queries.from_pairs(*self.pairs.test.positions(self.catalog))
+        queries = Queries.from_pairs(*self._positions_of(self.pairs.test))
         everything = np.arange(len(self.catalog))
         shown = dict(list(models.items())[:2])
         vectors = {name: embed_features(model, self.features, everything, "mixed") for name, model in shown.items()}
@@ -374,6 +385,10 @@ class Run:
             lora=LoRA(section.lora_rank, section.lora_alpha, section.lora_dropout),
         )  # fmt: skip
 
+    def _positions_of(self, pairs: Pairs) -> tuple[Positions, Positions]:
+        a, b = pairs.positions(self.catalog.ids()).T
+        return a, b
+
     def _categories(self) -> Positions:
         """A code for each item's whole category path."""
         paths = [" > ".join(path or []) for path in self.catalog.table(["category"])["category"].to_pylist()]
@@ -410,6 +425,15 @@ class Run:
 
     def _end(self, folder: Path, inputs: dict[str, Any]) -> None:
         write_json(folder / "stage.json", _plain(inputs))
+
+
+def _keep_some(catalog: Catalog, count: int, to: Path) -> None:
+    """Write a catalogue of `count` items, chosen by a stable hash of their ids, in the same order."""
+    kept = set(subset(catalog.ids(), count))
+    with CatalogWriter(to, name=catalog.name, pack=False, root=catalog.root) as writer:
+        for item in catalog.items():
+            if item.id in kept:
+                writer.add(item)
 
 
 def _plain(inputs: dict[str, Any]) -> Any:

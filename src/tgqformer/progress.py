@@ -32,7 +32,10 @@ class Bar:
 def progress(what: str, total: int | None, *, shown: bool = True) -> Iterator[Bar]:
     """Show a bar on standard error while the block runs; `total` None means that the length is not known."""
     columns = (
-        TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, disable=not shown) as bars:

@@ -26,7 +26,7 @@ class CatalogSection:
 
     Args:
         source: files of a shop (see `tgq catalog import`), or `studio` for the catalogue that the project draws itself.
-        items: how many items `studio` draws; of other sources the first so many (0 for all).
+        items: how many items `studio` draws; of other sources so many are chosen by a stable hash of their id (0 for all).
         reader, mapping, pictures, pack: as in `tgq catalog import`.
         seed: of the drawing.
     """
@@ -81,7 +81,10 @@ class NoiseSection:
 
 @dataclass(frozen=True)
 class EncoderSection:
-    """The frozen encoders: `efficientnet-lite0` and `minilm` (packaged), or `hf:<folder or hub id>`."""
+    """The frozen encoders: `efficientnet-lite0` and `minilm` (packaged), or `hf:<folder or hub id>`.
+
+    `vision: joint:hf:<folder or hub id>` takes both towers of a CLIP, Chinese-CLIP or SigLIP; `text` is not read then.
+    """
 
     vision: str = "efficientnet-lite0"
     text: str = "minilm"
@@ -213,7 +216,7 @@ def _change(data: dict[str, Any], change: str) -> None:
     data[key] = yaml.safe_load(value)
 
 
-def _check_keys(data: Any, schema: type, where: str, place: str) -> None:
+def _check_keys(data: Any, schema: Any, where: str, place: str) -> None:
     """Refuse keys that a section does not have, naming the nearest that it has."""
     if not isinstance(data, dict):
         raise TgqError(f"{where}: {place or 'the recipe'} must be a section of keys, found {data!r:.60}")

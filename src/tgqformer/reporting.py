@@ -120,7 +120,9 @@ def cost_of(name: str, model: ItemEmbedder, features: CatalogFeatures, items: in
         flops["vision"] = 0.0
     with torch.inference_mode():
         rate = throughput(lambda: model(batch), len(batch))
-    encoder = [part for part in vars(model.encoders.vision).values() if isinstance(part, nn.Module)] if model.encoders else []
+    encoder = (
+        [part for part in vars(model.encoders.vision).values() if isinstance(part, nn.Module)] if model.encoders else []
+    )
     total = parameters(model)[0] + sum(parameters(part)[0] for part in encoder)
     return Cost(name, total, sum(weight.numel() for weight in model.trainable().values()), flops, rate)
 
@@ -132,4 +134,3 @@ def _vision_flops(model: ItemEmbedder) -> float:
     vision = model.encoders.vision
     pixels = vision.preprocess(Image.new("RGB", (224, 224), "white"))[None]
     return float(count_flops(lambda: half(vision.encode(pixels).tokens)))
-

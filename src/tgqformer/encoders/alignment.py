@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tgqformer.encoders.base import JointSpace, TextFeatures, VisualFeatures
+
 
 class TokenNorm(nn.Module):
     """Standardise visual tokens per channel with the mean and spread seen in training pictures.
@@ -94,3 +96,27 @@ class Alignment(nn.Module):
     def _score(self, c: Tensor) -> tuple[Tensor, Tensor]:
         agreement_map = self.log_kappa.exp() * c
         return agreement_map, (agreement_map.softmax(-1) * c).sum(-1)
+
+
+class JointAlignment(nn.Module):
+    """The agreement that a joint image-text encoder (CLIP, Chinese-CLIP, SigLIP) brings along; nothing is trained.
+
+    `a[p]` is the cosine of the text and visual token p, both projected into the encoder's own space; `s` is the cosine
+    of its two global vectors.
+
+    Args:
+        space: the encoder's projections. kappa: sharpness of `a` as an attention bias; the cosines of such encoders
+            differ by a few hundredths between places, so it is higher than the learned alignment's start.
+    """
+
+    def __init__(self, space: JointSpace, kappa: float = 30.0) -> None:
+        super().__init__()
+        self.space, self.kappa = space, kappa
+
+    @torch.no_grad()
+    def forward(self, picture: VisualFeatures, text: TextFeatures) -> tuple[Tensor, Tensor]:
+        """Take features as the encoder gave them; give (κ·a [B, P], s [B])."""
+        tokens, vector = self.space.pictures(picture)
+        wanted = F.normalize(self.space.texts(text), dim=-1)
+        places = torch.einsum("bpj,bj->bp", F.normalize(tokens, dim=-1), wanted)
+        return self.kappa * places, (F.normalize(vector, dim=-1) * wanted).sum(-1)

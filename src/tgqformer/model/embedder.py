@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from tgqformer.catalog.item import Item
 from tgqformer.connectors import ConnectorInput, ConnectorOutput, ConnectorWidths, make_connector
-from tgqformer.encoders.alignment import Alignment, TokenNorm
+from tgqformer.encoders.alignment import Alignment, JointAlignment, TokenNorm
+from tgqformer.encoders.base import TextFeatures, VisualFeatures
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path, read_json, write_json
 from tgqformer.model.batch import ItemBatch
@@ -56,7 +57,7 @@ class ItemEmbedder(nn.Module):
         widths: ConnectorWidths,
         language: HuggingFaceLM | None,
         *,
-        alignment: Alignment | None = None,
+        alignment: Alignment | JointAlignment | None = None,
         encoders: Encoders | None = None,
         dim: int | None = None,
     ) -> None:
@@ -67,15 +68,16 @@ class ItemEmbedder(nn.Module):
         self.alignment = alignment
         if alignment is not None:
             alignment.requires_grad_(False)
-        self.connector = make_connector(connector, widths, options)
+        self.connector: Any = make_connector(connector, widths, options)
         self.language = language
-        width = self.connector.width if language is None else language.width
+        width = int(self.connector.width if language is None else language.width)
         if language is None and not self.connector.tokens:
             raise TgqError("a model without language model needs a connector that gives visual tokens")
-        self.to_language = None if language is None or not self.connector.tokens else _Entry(self.connector.width, language)
-        self.projection = nn.Linear(int(width), dim or int(width), bias=False)  # type: ignore[arg-type]
-        nn.init.eye_(self.projection.weight)
-        self.dim = dim or int(width)  # type: ignore[arg-type]
+        visual = language is not None and self.connector.tokens
+        self.to_language = _Entry(self.connector.width, language) if visual else None
+        self.dim = dim or width
+        self.projection = nn.Linear(width, self.dim, bias=False)
+        nn.init.eye_(self.projection.weight)  # an untrained projection keeps what the language model knows
         self.version = "unsaved"
 
     def forward(self, batch: ItemBatch) -> Embedded:
@@ -180,16 +182,22 @@ class ItemEmbedder(nn.Module):
         if config.get("format") != 1:
             raise TgqError(f"{folder} has model format {config.get('format')}, this version reads 1; upgrade tgqformer")
         widths = ConnectorWidths(**{**config["widths"], "grid": tuple(config["widths"]["grid"])})
+        encoders = Encoders.load(folder)
+        alignment: Alignment | JointAlignment | None = None
+        if config["alignment"]:
+            joint = encoders.space is not None
+            alignment = encoders.alignment() if joint else Alignment(widths.visual, widths.metadata)
         model = cls(
             config["connector"], config["options"], widths,
             load_language(folder / "language") if config["language"] else None,
-            alignment=Alignment(widths.visual, widths.metadata) if config["alignment"] else None,
-            encoders=Encoders.load(folder), dim=config["dim"],
+            alignment=alignment, encoders=encoders, dim=config["dim"],
         )  # fmt: skip
         missing, unexpected = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
         absent = [name for name in missing if not name.startswith("language.")]
         if absent or unexpected:
-            raise TgqError(f"{folder}/model.safetensors does not fit its config: missing {absent}, unknown {unexpected}")
+            raise TgqError(
+                f"{folder}/model.safetensors does not fit its config: missing {absent}, unknown {unexpected}"
+            )
         model.version = _digest(folder)
         return model.eval().to(device)
 
@@ -198,7 +206,12 @@ class ItemEmbedder(nn.Module):
         if self.alignment is None:
             return None, None
         with torch.no_grad():
-            agreement_map, agreement = self.alignment(visual, batch.metadata_vector.float())
+            if isinstance(self.alignment, JointAlignment):
+                picture = VisualFeatures(batch.visual.float(), batch.vector.float())
+                text = TextFeatures(batch.metadata, batch.metadata_mask, batch.metadata_vector.float())
+                agreement_map, agreement = self.alignment(picture, text)
+            else:
+                agreement_map, agreement = self.alignment(visual, batch.metadata_vector.float())
             both = batch.has_picture & batch.metadata_mask.any(1)
             return agreement_map * both[:, None], agreement * both
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +14,11 @@ from torch import Tensor
 from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import read_picture
 from tgqformer.connectors import ConnectorWidths
-from tgqformer.encoders import load_text, load_vision
-from tgqformer.encoders.base import TextEncoder, TextFeatures, VisionEncoder
+from tgqformer.encoders import load_text, load_vision, make_text, make_vision
+from tgqformer.encoders.alignment import JointAlignment
+from tgqformer.encoders.base import JointSpace, TextEncoder, TextFeatures, VisionEncoder
+from tgqformer.encoders.joint import load_space, make_joint, save_space
+from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.language import HuggingFaceLM
@@ -23,16 +27,30 @@ from tgqformer.model.prompt import Prompt
 
 @dataclass(frozen=True)
 class Encoders:
-    """A vision encoder, a text encoder and the prompt that turns metadata into text."""
+    """A vision encoder, a text encoder and the prompt that turns metadata into text.
+
+    `space` is the shared space of the two where they are the towers of one joint encoder.
+    """
 
     vision: VisionEncoder
     text: TextEncoder
     prompt: Prompt
+    space: JointSpace | None = None
 
     @property
     def widths(self) -> ConnectorWidths:
         """What connectors need to know."""
         return ConnectorWidths(self.vision.width, self.vision.vector_width, self.text.width, self.vision.grid)
+
+    def alignment(self) -> JointAlignment:
+        """The agreement that a joint encoder brings along.
+
+        Raises:
+            TgqError: if the encoders are no joint encoder.
+        """
+        if self.space is None:
+            raise TgqError(f"{self.vision.name} and {self.text.name} share no space; train an alignment instead")
+        return JointAlignment(self.space)
 
     def preprocess(self, item: Item, root: Path | None = None) -> Tensor | None:
         """Read and prepare the first picture of an item: [3, h, w], or None if it has none.
@@ -51,7 +69,9 @@ class Encoders:
         return self.encode(items, pixels, language)
 
     @torch.inference_mode()
-    def encode(self, items: Sequence[Item], pixels: Sequence[Tensor | None], language: HuggingFaceLM | None) -> ItemBatch:
+    def encode(
+        self, items: Sequence[Item], pixels: Sequence[Tensor | None], language: HuggingFaceLM | None
+    ) -> ItemBatch:
         """Encode B items whose pictures are prepared already."""
         has_picture = torch.tensor([picture is not None for picture in pixels])
         rows, columns = self.vision.grid
@@ -71,7 +91,14 @@ class Encoders:
         read = self.text.encode(metadata)
         states = language.encode([self.prompt.wrap(text) for text in metadata]) if language else no_states(len(items))
         return ItemBatch(
-            visual, vector, has_picture, half(read.tokens), read.mask, half(read.vector), half(states.tokens), states.mask
+            visual,
+            vector,
+            has_picture,
+            half(read.tokens),
+            read.mask,
+            half(read.vector),
+            half(states.tokens),
+            states.mask,
         )
 
     def save(self, folder: Path) -> None:
@@ -79,12 +106,23 @@ class Encoders:
         self.vision.save(folder / "vision")
         self.text.save(folder / "text")
         write_json(folder / "prompt.json", self.prompt.to_dict())
+        if self.space is not None:
+            save_space(self.space, folder / "space")
 
     @classmethod
     def load(cls, folder: Path) -> Encoders:
         """Read what `save` wrote."""
         prompt = Prompt.from_dict(read_json(folder / "prompt.json"))
-        return cls(load_vision(folder / "vision"), load_text(folder / "text"), prompt)
+        space = load_space(folder / "space") if (folder / "space").is_dir() else None
+        return cls(load_vision(folder / "vision"), load_text(folder / "text"), prompt, space)
+
+
+def make_encoders(vision: str, text: str, prompt: Prompt, options: Mapping[str, Any]) -> Encoders:
+    """Make the frozen encoders by their names; `vision` "joint:hf:..." takes both towers of a joint encoder."""
+    if vision.startswith("joint:"):
+        joint = make_joint(vision.removeprefix("joint:"), **options)
+        return Encoders(joint.vision, joint.text, prompt, joint.space)
+    return Encoders(make_vision(vision, **options), make_text(text), prompt)
 
 
 def half(x: Tensor) -> Tensor:

@@ -31,7 +31,10 @@ Positions = NDArray[np.int64]
 class View(Protocol):
     """One look at a catalogue's pictures: clean, or with noise drawn on them."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Name of the view."""
+        ...
 
     def key(self, item: Item) -> str | None:
         """Name the content of the picture as this view shows it; None for an item without picture."""

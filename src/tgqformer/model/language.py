@@ -73,7 +73,7 @@ class HuggingFaceLM(nn.Module):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         tokenizer: Any,
         *,
         pooling: Literal["mean", "last"],
@@ -88,14 +88,16 @@ class HuggingFaceLM(nn.Module):
             _keep_layers(model, 0, layers)
         depth = len(_layers(model))
         if not 0 <= frozen_layers < depth:
-            raise TgqError(f"language.frozen_layers is {frozen_layers}, the model has {depth} layers; leave at least one")
-        self.frozen_layers, self.width = frozen_layers, int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
-        self.model_type = str(model.config.model_type)  # type: ignore[union-attr]
+            raise TgqError(
+                f"language.frozen_layers is {frozen_layers}, the model has {depth} layers; leave at least one"
+            )
+        self.frozen_layers, self.width = frozen_layers, int(model.config.hidden_size)
+        self.model_type = str(model.config.model_type)
         model.requires_grad_(False)
         self.fingerprint = _fingerprint(model, frozen_layers, max_tokens)
-        self.prefix, self.body = _split(model, frozen_layers)
-        if lora is not None and lora.rank:
-            self.body = _with_lora(self.body, lora)
+        prefix, body = _split(model, frozen_layers)
+        self.prefix: Any = prefix
+        self.body: Any = _with_lora(body, lora) if lora is not None and lora.rank else body
 
     def train(self, mode: bool = True) -> HuggingFaceLM:
         """Switch dropout of the body; the frozen prefix never trains."""
@@ -127,11 +129,13 @@ class HuggingFaceLM(nn.Module):
         tokens = torch.cat([visual, states.to(visual.dtype)], 1)
         real = torch.cat([visual_mask, mask], 1)
         positions = (real.long().cumsum(1) - 1).clamp_min(0)
-        out = self.body(inputs_embeds=tokens, attention_mask=real.long(), position_ids=positions).last_hidden_state
+        out: Tensor = self.body(
+            inputs_embeds=tokens, attention_mask=real.long(), position_ids=positions
+        ).last_hidden_state
         if self.pooling == "mean":
-            return (out * real[..., None]).sum(1) / real.sum(1, keepdim=True)  # type: ignore[no-any-return]
+            return (out * real[..., None]).sum(1) / real.sum(1, keepdim=True)
         last = (real.long() * torch.arange(real.shape[1], device=real.device)).argmax(1)
-        return out[torch.arange(len(out), device=out.device), last]  # type: ignore[no-any-return]
+        return out[torch.arange(len(out), device=out.device), last]
 
     def save(self, folder: Path) -> None:
         """Write a whole Hugging Face model with the adapters merged in, its tokenizer, and how it is split."""
@@ -186,7 +190,7 @@ def load_language(folder: Path) -> HuggingFaceLM:
     return HuggingFaceLM(model, tokenizer, **read_json(folder / "language.json"))
 
 
-def _pretrained(folder: str) -> tuple[nn.Module, Any]:
+def _pretrained(folder: str) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     try:
@@ -200,7 +204,7 @@ def _pretrained(folder: str) -> tuple[nn.Module, Any]:
     return model.eval(), tokenizer
 
 
-def _layers(model: nn.Module) -> nn.ModuleList:
+def _layers(model: Any) -> nn.ModuleList:
     """The list of transformer layers: BERT-like models keep it in `encoder.layer`, decoders in `layers`."""
     for path in ("encoder.layer", "layers"):
         try:
@@ -212,21 +216,21 @@ def _layers(model: nn.Module) -> nn.ModuleList:
     raise TgqError(f"{type(model).__name__} has neither encoder.layer nor layers; this text model is not supported yet")
 
 
-def _keep_layers(model: nn.Module, start: int, stop: int) -> None:
+def _keep_layers(model: Any, start: int, stop: int) -> None:
     kept = nn.ModuleList(list(_layers(model))[start:stop])
     if hasattr(model, "encoder"):
         model.encoder.layer = kept
     else:
         model.layers = kept
-        for index, layer in enumerate(kept):
+        for index, layer in enumerate(list[Any](kept)):
             layer.self_attn.layer_idx = index
-    model.config.num_hidden_layers = len(kept)  # type: ignore[union-attr]
+    model.config.num_hidden_layers = len(kept)
 
 
-def _split(model: nn.Module, frozen: int) -> tuple[nn.Module, nn.Module]:
+def _split(model: Any, frozen: int) -> tuple[Any, Any]:
     """Split into what reads the text alone and what reads text and picture; both together hold each weight once."""
     if frozen == 0:
-        return model.get_input_embeddings(), model  # type: ignore[operator]
+        return model.get_input_embeddings(), model
     prefix, body = copy.deepcopy(model), model
     _keep_layers(prefix, 0, frozen)
     _keep_layers(body, frozen, len(_layers(body)))
@@ -241,36 +245,34 @@ def _split(model: nn.Module, frozen: int) -> tuple[nn.Module, nn.Module]:
     return prefix, body
 
 
-def _join(prefix: nn.Module, body: nn.Module, frozen: int) -> nn.Module:
+def _join(prefix: Any, body: Any, frozen: int) -> Any:
     """Undo `_split`: one whole model."""
     if frozen == 0:
         return body
     layers = nn.ModuleList([*_layers(prefix), *_layers(body)])
     if hasattr(body, "embeddings"):
         body.embeddings = prefix.embeddings
-        body.encoder.layer = layers  # type: ignore[union-attr]
+        body.encoder.layer = layers
     else:
         body.embed_tokens = prefix.embed_tokens
         body.layers = layers
-    body.config.num_hidden_layers = len(layers)  # type: ignore[union-attr]
+    body.config.num_hidden_layers = len(layers)
     return body
 
 
-def _with_lora(body: nn.Module, lora: LoRA) -> nn.Module:
+def _with_lora(body: Any, lora: LoRA) -> Any:
     from peft import LoraConfig, get_peft_model
 
     linear = sorted({name.rsplit(".", 1)[-1] for layer in _layers(body)
                      for name, module in layer.named_modules() if isinstance(module, nn.Linear)})  # fmt: skip
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=linear)
-    return get_peft_model(body, config)  # type: ignore[no-any-return]
+    return get_peft_model(body, config)
 
 
-def _fingerprint(model: nn.Module, frozen: int, max_tokens: int) -> str:
+def _fingerprint(model: Any, frozen: int, max_tokens: int) -> str:
     """Names the frozen prefix: the split, and the content of its weights."""
-    digest = hashlib.blake2b(f"{frozen}:{max_tokens}:{model.config.model_type}".encode(), digest_size=8)  # type: ignore[union-attr]
-    read = [*_layers(model)[:frozen].parameters(), *model.get_input_embeddings().parameters()]  # type: ignore[operator]
+    digest = hashlib.blake2b(f"{frozen}:{max_tokens}:{model.config.model_type}".encode(), digest_size=8)
+    read = [*_layers(model)[:frozen].parameters(), *model.get_input_embeddings().parameters()]
     for weight in read:
         digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return f"prefix-{digest.hexdigest()}"
-
-

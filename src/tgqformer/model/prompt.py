@@ -30,7 +30,12 @@ class Prompt:
             instruction, for example `Product: {metadata}\\nIts look and use in one word:`.
     """
 
-    fields: tuple[Literal["title", "brand", "category", "attributes"], ...] = ("title", "brand", "category", "attributes")
+    fields: tuple[Literal["title", "brand", "category", "attributes"], ...] = (
+        "title",
+        "brand",
+        "category",
+        "attributes",
+    )
     attributes: tuple[str, ...] | None = None
     cut_words: Literal["none", "colours"] = "none"
     template: str = "{metadata}"
@@ -68,8 +73,10 @@ class Prompt:
             return item.brand or ""
         if name == "category":
             return " > ".join(item.category)
-        wanted = item.attributes.items() if self.attributes is None else (
-            (key, item.attributes[key]) for key in self.attributes if key in item.attributes
+        wanted = (
+            item.attributes.items()
+            if self.attributes is None
+            else ((key, item.attributes[key]) for key in self.attributes if key in item.attributes)
         )
         return ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in wanted)
 

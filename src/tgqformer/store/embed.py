@@ -83,7 +83,8 @@ def embed_prepared(model: ItemEmbedder, batch: Sequence[Prepared]) -> Tensor:
         raise TgqError("this model has no encoders; load it with ItemEmbedder.load(path)")
     items, pixels = [item for item, _ in batch], [picture for _, picture in batch]
     features = model.encoders.encode(items, pixels, model.language)
-    return model(features.to(model.device)).embedding.float().cpu()
+    embedding: Tensor = model(features.to(model.device)).embedding
+    return embedding.float().cpu()
 
 
 def _preparer(model: ItemEmbedder, catalog: Catalog, report: EmbedReport) -> Callable[[Item], Prepared]:

@@ -27,7 +27,10 @@ def save_checkpoint(
     }
     with atomic_path(folder) as unfinished:
         unfinished.mkdir(parents=True)
-        save_file({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, unfinished / "weights.safetensors")
+        save_file(
+            {name: weight.detach().cpu().contiguous() for name, weight in weights.items()},
+            unfinished / "weights.safetensors",
+        )
         save_file(moments, unfinished / "optimizer.safetensors")
         if best is not None:
             save_file(best, unfinished / "best.safetensors")

@@ -64,7 +64,7 @@ class Objective(nn.Module):
         out = self.model(batch)
         queries, positives = out.embedding.float().chunk(2)
         if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-            queries, positives = torch.cat(all_gather(queries)), torch.cat(all_gather(positives))
+            queries, positives = (torch.cat(all_gather(side)) for side in (queries, positives))  # type: ignore[no-untyped-call]
         redundancy = out.connector.redundancy
         contrastive = self.loss(queries, positives, false_negatives)
         return contrastive, contrastive.new_zeros(()) if redundancy is None else redundancy
@@ -197,7 +197,11 @@ def _check_finite(loss: Tensor, step: int, lr: float, objective: Objective, fold
     if torch.isfinite(loss):
         return
     spoiled = [name for name, weight in objective.named_parameters() if not torch.isfinite(weight).all()]
-    where = f"weights no longer finite: {', '.join(spoiled[:5])}" if spoiled else "all weights are still finite, so the input or an activation overflowed"
+    where = (
+        f"weights no longer finite: {', '.join(spoiled[:5])}"
+        if spoiled
+        else "all weights are still finite, so the input or an activation overflowed"
+    )
     raise TgqError(
         f"the loss is {loss.item()} at step {step + 1} (learning rate {lr:.2g}, temperature "
         f"{objective.loss.temperature.item():.3g}); {where}. Lower training.lr, raise training.warmup, or train with "
@@ -214,18 +218,23 @@ def _log(folder: Path, done: int, settings: TrainingSettings) -> Iterator[Callab
     with ExitStack() as stack:
         file = stack.enter_context(path.open("w"))
         file.writelines(line + "\n" for line in kept)
-        writer = None
-        if settings.tensorboard:
-            from torch.utils.tensorboard import SummaryWriter  # needs the extra `tensorboard`
-
-            writer = SummaryWriter(folder / "tensorboard", purge_step=done)  # type: ignore[no-untyped-call]
+        writer = _tensorboard(folder / "tensorboard", done) if settings.tensorboard else None
+        if writer is not None:
             stack.callback(writer.close)
 
         def write(row: dict[str, Any]) -> None:
             file.write(json.dumps(row) + "\n")
             file.flush()
-            for name, value in row.items() if writer is not None else ():
-                if name != "step":
-                    writer.add_scalar(name, value, row["step"])
+            if writer is not None:
+                for name in row.keys() - {"step"}:
+                    writer.add_scalar(name, row[name], row["step"])
 
         yield write
+
+
+def _tensorboard(folder: Path, done: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise TgqError("training.tensorboard needs a package: pip install 'tgqformer[tensorboard]'") from error
+    return SummaryWriter(folder, purge_step=done)
