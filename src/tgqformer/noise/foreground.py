@@ -2,38 +2,97 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+Plane = NDArray[np.float32]
+
+NEAR, CLOSE, STEEP = 22.0, 7.0, 14.0
+"""Grey levels: at most so far from the background's model; surely background; steepest slope inside a background."""
 
 
-def foreground(pixels: Pixels, tolerance: int = 12) -> Mask | None:
+def foreground(pixels: Pixels) -> Mask | None:
     """Find the product before a plain background: bool [h, w], True on the product.
 
-    The background is what a flood from the picture's border reaches; each step may differ by `tolerance` from its
-    neighbour. Returns None where the flood tells nothing: less than 10 % or more than 97 % of the picture.
+    The background is modelled as a smooth sheet (`backdrop`) fitted to the picture's border. Background is what is
+    like the sheet, or a soft shadow on it, and hangs together with the border; an edge stops it. What has product
+    on all four sides (the hole of a handle, a white shirt on white) counts as product. Returns None where the border is not plain, or where less than
+    2 % or more than 90 % of the picture would be product.
 
     pixels: uint8 [h, w, 3].
     """
     height, width = pixels.shape[:2]
     if min(height, width) < 8:
         return None
-    bordered = cv2.copyMakeBorder(pixels, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=_border_color(pixels))
-    flooded = np.zeros((height + 4, width + 4), np.uint8)
-    step = (tolerance,) * 3
-    cv2.floodFill(bordered, flooded, (0, 0), (0, 0, 0), step, step, 4 | cv2.FLOODFILL_MASK_ONLY | (255 << 8))
-    background = flooded[2:-2, 2:-2] > 0
-    if not 0.1 < background.mean() < 0.97:
+    sheet, fits = backdrop(pixels, height, width)
+    if fits < 0.55:
         return None
-    opened = cv2.morphologyEx((~background).astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
-    return np.asarray(opened > 0)
+    reached = _from_border(_like(pixels, sheet))
+    product = ~cv2.dilate(reached.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    product = _enclosed(_whole(cv2.dilate(product.astype(np.uint8), np.ones((3, 3), np.uint8))))
+    return product if 0.02 < product.mean() < 0.9 else None
 
 
-def _border_color(pixels: Pixels) -> tuple[int, int, int]:
-    """Median of the border: what the background looks like where the product is not."""
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    red, green, blue = np.median(border, axis=0).astype(int).tolist()
-    return red, green, blue
+def backdrop(pixels: Pixels, height: int, width: int) -> tuple[Plane, float]:
+    """Fit a plane of colour to the border of a picture, outliers left out, and lay it out over height x width.
+
+    Returns (float32 [height, width, 3], share of the border that it fits).
+    """
+    old_height, old_width = pixels.shape[:2]
+    rows, columns = np.linspace(-1, 1, old_height), np.linspace(-1, 1, old_width)
+    y = np.concatenate([np.full(old_width, -1.0), np.full(old_width, 1.0), rows, rows])
+    x = np.concatenate([columns, columns, np.full(old_height, -1.0), np.full(old_height, 1.0)])
+    colors = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).astype(np.float64)
+    terms = np.stack([np.ones_like(x), x, y], axis=1)
+    kept = np.abs(colors - np.median(colors, axis=0)).max(1) <= 1.5 * NEAR
+    weights = np.zeros((3, 3))
+    weights[0] = np.median(colors, axis=0)
+    if kept.sum() > 12:
+        weights = np.linalg.lstsq(terms[kept], colors[kept], rcond=None)[0]
+    fits = float((np.abs(colors - terms @ weights).max(1) <= 0.75 * NEAR).mean())
+    across, down = np.linspace(-1, 1, width)[None, :, None], np.linspace(-1, 1, height)[:, None, None]
+    sheet = weights[0] + across * weights[1] + down * weights[2]
+    return np.asarray(np.clip(sheet, 0, 255), np.float32), fits
+
+
+def _like(pixels: Pixels, sheet: Plane) -> Mask:
+    """Pixels that may be background: near the sheet, or an even darkening of it, without an edge."""
+    away = _most(cv2.split(cv2.absdiff(pixels, sheet.astype(np.uint8))))
+    gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    slope = cv2.max(np.abs(cv2.Sobel(gray, cv2.CV_16S, 1, 0)), np.abs(cv2.Sobel(gray, cv2.CV_16S, 0, 1)))
+    ratios = cv2.split(cv2.divide(pixels.astype(np.float32) + 8, sheet + 8))
+    most, least = _most(ratios), -_most([-ratio for ratio in ratios])
+    shadow = (most - least < 0.07) & (least > 0.55) & (most < 1.03) & (slope < 2.4 * STEEP)
+    return np.asarray((away < CLOSE) | ((away < NEAR) & (slope < 4 * STEEP)) | shadow)
+
+
+def _most(planes: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return np.asarray(cv2.max(cv2.max(planes[0], planes[1]), planes[2]))
+
+
+def _enclosed(product: Mask) -> Mask:
+    """Add what has product on all four sides: a white shirt between head, arms and trousers."""
+    across = np.logical_or.accumulate(product, 1) & np.logical_or.accumulate(product[:, ::-1], 1)[:, ::-1]
+    down = np.logical_or.accumulate(product, 0) & np.logical_or.accumulate(product[::-1], 0)[::-1]
+    return np.asarray(product | (across & down))
+
+
+def _from_border(like: Mask) -> Mask:
+    """Those of the pixels that hang together with the border of the picture."""
+    framed = cv2.copyMakeBorder(like.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
+    _, labels = cv2.connectedComponents(framed, connectivity=4)
+    return np.asarray(labels[1:-1, 1:-1] == labels[0, 0])
+
+
+def _whole(product: NDArray[Any]) -> Mask:
+    """Leave out crumbs: parts of less than a hundredth of the largest."""
+    _, labels, facts, _ = cv2.connectedComponentsWithStats(product, connectivity=8)
+    areas = facts[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    return np.asarray((areas >= max(4, 0.01 * areas.max(initial=0)))[labels] & (labels > 0))

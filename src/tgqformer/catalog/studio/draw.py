@@ -108,14 +108,15 @@ def _backdrop(rng: np.random.Generator) -> Pixels:
     """A sheet of paper, lit from one side, a little darker at the rim: float32 [SIZE, SIZE, 3]."""
     tone = np.array(_BACKDROPS[int(rng.integers(len(_BACKDROPS)))], np.float32)
     away, height = _rim_and_height()
-    fall = 1 - rng.uniform(0.02, 0.07) * away - rng.uniform(0.0, 0.06) * height
+    fall = 1 - float(rng.uniform(0.02, 0.07)) * away - float(rng.uniform(0.0, 0.06)) * height
     return np.asarray(np.clip(tone * fall[..., None] + 3, 0, 255), np.float32)
 
 
 @lru_cache(maxsize=1)
 def _rim_and_height() -> tuple[Pixels, Pixels]:
-    rows, columns = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j].astype(np.float32)
-    return rows**2 * 0.6 + columns**2 * 0.6, (rows + 1) / 2
+    line = np.linspace(-1, 1, SIZE, dtype=np.float32)
+    rows, columns = line[:, None], line[None, :]
+    return np.asarray(0.6 * (rows**2 + columns**2), np.float32), np.asarray((rows + 1) / 2, np.float32)
 
 
 def _shadow(alpha: Pixels, stands: bool) -> Pixels:
@@ -125,10 +126,10 @@ def _shadow(alpha: Pixels, stands: bool) -> Pixels:
     cast.paste(cover, (5, 7))
     soft = np.asarray(cast.filter(ImageFilter.GaussianBlur(7)), np.float32) / 255
     if not stands:
-        return soft * 0.3
+        return np.asarray(soft * 0.3, np.float32)
     rows, columns = np.flatnonzero((alpha > 127).any(1)), np.flatnonzero((alpha > 127).any(0))
     if not len(rows):
-        return soft
+        return np.zeros_like(alpha)
     left, right, foot = int(columns[0]), int(columns[-1]), int(rows[-1])
     pool = Image.new("L", cover.size)
     pool.paste(255, (left + 8, foot - 5, max(left + 9, right - 4), foot + 5))

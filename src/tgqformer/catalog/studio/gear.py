@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - drawings and tables read best unbroken
 """Things to carry and to use: backpacks, handbags, headphones, umbrellas, guitars."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - drawings and tables read best unbroken
 """Every kind of product that the studio can draw: silhouettes, materials, place in the shop, prices."""
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Product:
 
 
 def products(count: int, seed: int) -> Iterator[Product]:
-    """Invent `count` products; product n depends on the seed and n alone, so that a larger shop holds the smaller one."""
+    """Invent `count` products; product n depends on the seed and n alone: a larger shop holds the smaller one."""
     for number in range(count):
         yield _product(number, np.random.default_rng([seed, number]), seed)
 

@@ -63,11 +63,17 @@ class Sketch:
         self._parts.append(layers)
 
     def tube(self, d: str, width: float, paint: str | None = None) -> None:
-        """Draw a round bar, strap or cable along a path: edge, body and a thin highlight."""
+        """Draw a round bar, strap or cable along a path: edge, body and a thin highlight.
+
+        Args:
+            d: SVG path data. width: in board units. paint: a colour; None: the base colour, with the pattern.
+        """
         color = paint or self.base
-        for stroke, wide, opacity in (
-            (shade(color, -0.5), width + 3, 1.0), (color, width, 1.0), (shade(color, 0.5), width * 0.28, 0.75)
-        ):  # fmt: skip
+        strokes = [(shade(color, -0.5), width + 3, 1.0), (color, width, 1.0)]
+        if paint is None and self.look.pattern != "plain":
+            strokes.append(("url(#pattern)", width, 1.0))
+        strokes.append((shade(color, 0.5), width * 0.25, 0.7))
+        for stroke, wide, opacity in strokes:
             self._parts.append(
                 f'<path d="{d}" fill="none" stroke="{stroke}" stroke-width="{wide:.1f}" stroke-opacity="{opacity}" '
                 'stroke-linecap="round" stroke-linejoin="round"/>'
@@ -89,7 +95,7 @@ class Sketch:
         self.line(d, color, 1.8, dash="5 4", opacity=0.85)
 
     def glow(self, d: str, opacity: float = 0.35, color: str = "#ffffff") -> None:
-        """Lay light (or, with a dark colour, shadow) over what is drawn so far; strength follows the material's gloss."""
+        """Lay light (or, with a dark colour, shadow) over what is drawn so far, as strong as the material shines."""
         strength = opacity * (MATERIALS[self.look.material].gloss if color == "#ffffff" else 1.0)
         self._parts.append(f'<path d="{d}" fill="{color}" fill-opacity="{strength:.2f}"/>')
 
@@ -108,7 +114,7 @@ class Sketch:
         return len(self._parts)
 
     def svg(self, size: int, transform: str, box: tuple[float, float, float, float]) -> str:
-        """Give the SVG document: transparent, `size` pixels square, showing `box` (x, y, width, height) of the board."""
+        """Give the SVG document: transparent, `size` pixels square, showing `box` (x, y, width, height)."""
         view = " ".join(f"{value:.2f}" for value in box)
         defs = GRADIENTS + pattern_tile(self.look.pattern, self.look.second, self.look.scale, self.look.turn)
         defs += material_tile(self.look.material)

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - drawings and tables read best unbroken
 """Shading, patterns and materials of the studio, as SVG definitions."""
 
 from __future__ import annotations

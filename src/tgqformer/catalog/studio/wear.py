@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - drawings and tables read best unbroken
 """Things to wear: t-shirts, dresses, sneakers, hats, sunglasses, watches."""
 
 from __future__ import annotations
@@ -189,15 +190,15 @@ def glasses_round(s: Sketch) -> None:
     """Round lenses in a thin frame."""
     _temples(s)
     for x in (122, 278):
-        _lens(s, oval(x, 206, 66, 64), 11)
-    s.tube("M186 190Q200 172 214 190", 9)
+        _lens(s, oval(x, 206, 66, 64), 20)
+    s.tube("M190 190Q200 176 210 190", 14)
 
 
 def glasses_square(s: Sketch) -> None:
     """Thick trapezoid frames."""
     _temples(s)
     start = len(s)
-    _lens(s, "M54 160Q54 150 66 150H176Q188 150 187 164L178 240Q174 266 146 266H96Q68 266 64 240Z", 19)
+    _lens(s, "M54 160Q54 150 66 150H176Q188 150 187 164L178 240Q174 266 146 266H96Q68 266 64 240Z", 26)
     s.mirrored(start)
     s.tube("M186 172Q200 162 214 172", 15)
 
@@ -206,7 +207,7 @@ def glasses_aviator(s: Sketch) -> None:
     """Drop-shaped lenses, a double bridge."""
     _temples(s)
     start = len(s)
-    _lens(s, "M56 164Q56 150 72 150H172Q188 150 186 168C182 230 150 274 110 274C76 272 56 220 56 164Z", 9)
+    _lens(s, "M56 164Q56 150 72 150H172Q188 150 186 168C182 230 150 274 110 274C76 272 56 220 56 164Z", 15)
     s.mirrored(start)
     s.tube("M180 156H220", 6)
     s.tube("M184 182Q200 172 216 182", 6)
@@ -290,7 +291,7 @@ def _laces(s: Sketch, places: tuple[tuple[int, int], ...]) -> None:
 
 def _temples(s: Sketch) -> None:
     start = len(s)
-    s.tube("M58 166Q40 130 62 110L118 96", 9)
+    s.tube("M58 166Q40 130 62 110L118 96", 13)
     s.mirrored(start)
 
 
