@@ -1,0 +1,88 @@
+"""Connectors without queries, and making a connector by its name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
+from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
+
+from tgqformer.connectors import CONNECTORS, ConnectorInput, ConnectorWidths, make_connector
+from tgqformer.connectors.plain import MLPProjector, NoConnector
+from tgqformer.errors import TgqError
+
+WIDTHS = ConnectorWidths(visual=24, vector=6, metadata=10, grid=(2, 4))
+
+
+def some_inputs(batch: int = 3) -> ConnectorInput:
+    torch.manual_seed(0)
+    return ConnectorInput(
+        torch.randn(batch, 8, 24), torch.randn(batch, 6), torch.ones(batch, dtype=torch.bool),
+        torch.randn(batch, 5, 10), torch.ones(batch, 5, dtype=torch.bool),
+        torch.randn(batch, 8), torch.rand(batch),
+    )  # fmt: skip
+
+
+def test_same_outputs_as_llava() -> None:
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(hidden_size=24, num_attention_heads=2),
+        text_config=LlamaConfig(hidden_size=16, num_attention_heads=2),
+        vision_feature_layer=-2,
+    )
+    theirs, ours = LlavaMultiModalProjector(config), MLPProjector(WIDTHS, dim=16, tokens=None)
+    ours.load_state_dict(theirs.state_dict())
+    given = some_inputs()
+    assert ours.tokens == 8
+    torch.testing.assert_close(ours(given).tokens, theirs(given.visual))
+
+
+def test_mlp_pools_over_the_cells_of_the_grid() -> None:
+    model, given = MLPProjector(WIDTHS, dim=16, tokens=2), some_inputs()
+    maps = given.visual.unflatten(1, (2, 4))  # 2 cells on 2 x 4 tokens: left and right half
+    halves = torch.stack([maps[:, :, :2].mean((1, 2)), maps[:, :, 2:].mean((1, 2))], 1)
+    expected = model.linear_2(torch.nn.functional.gelu(model.linear_1(halves)))
+    torch.testing.assert_close(model(given).tokens, expected)
+
+
+def test_one_token_is_the_mean_pool() -> None:
+    model, given = MLPProjector(WIDTHS, dim=16, tokens=1), some_inputs()
+    mean = given.visual.mean(1, keepdim=True)
+    torch.testing.assert_close(
+        model(given).tokens, model.linear_2(torch.nn.functional.gelu(model.linear_1(mean))), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_none_gives_no_token() -> None:
+    assert NoConnector(WIDTHS)(some_inputs()).tokens.shape == (3, 0, 1)
+
+
+@pytest.mark.parametrize("name", sorted(CONNECTORS))
+def test_every_connector_keeps_its_promises(name: str) -> None:
+    model = make_connector(name, WIDTHS, {})
+    found = model(some_inputs())
+    assert found.tokens.shape == (3, model.tokens, model.width)
+    assert isinstance(model.guided, bool)
+    assert found.tokens.isfinite().all()
+
+
+def test_options_reach_the_connector() -> None:
+    assert make_connector("qformer", WIDTHS, {"queries": 6, "dim": 32}).tokens == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("qfromer", {}, "connector 'qfromer' is not known; did you mean 'qformer'?"),
+        ("zzz", {}, "choose from none, mlp, qformer, tgq"),
+        ("tgq", {"ancored": 2}, "connector 'tgq' has no option 'ancored'; did you mean 'anchored'?"),
+        ("tgq", {"widths": 2}, "has no option 'widths'"),
+        ("none", {"dim": 2}, "connector 'none' has no option 'dim'"),
+        ("qformer", {"dim": 30, "heads": 4}, "4 heads do not divide a width of 30"),
+        ("tgq", {"blocks": 0, "value_path": False}, "at least one query, and a block or the value path"),
+        ("tgq", {"anchored": 0, "exploratory": 0}, "at least one query"),
+    ],
+)
+def test_mistakes_are_named_with_the_nearest_right_word(name: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(TgqError) as caught:
+        make_connector(name, WIDTHS, options)
+    assert message in str(caught.value)
