@@ -22,8 +22,8 @@ def foreground(pixels: Pixels) -> Mask | None:
 
     The background is modelled as a smooth sheet (`backdrop`) fitted to the picture's border. Background is what is
     like the sheet, or a soft shadow on it, and hangs together with the border; an edge stops it. What has product
-    on all four sides (the hole of a handle, a white shirt on white) counts as product. Returns None where the border is not plain, or where less than
-    2 % or more than 90 % of the picture would be product.
+    on all four sides (the hole of a handle, a white shirt on white) counts as product. Returns None where the border
+    is not plain, or where less than 2 % or more than 90 % of the picture would be product.
 
     pixels: uint8 [h, w, 3].
     """
@@ -33,7 +33,10 @@ def foreground(pixels: Pixels) -> Mask | None:
     sheet, fits = backdrop(pixels, height, width)
     if fits < 0.55:
         return None
-    reached = _from_border(_like(pixels, sheet))
+    away = _most(cv2.split(cv2.absdiff(pixels, sheet.astype(np.uint8))))
+    reached = _from_border(_like(pixels, sheet, away))
+    # An edge's slope reaches two pixels into the background: those come back if they look like it.
+    reached |= cv2.dilate(reached.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & (away < NEAR)
     product = ~cv2.dilate(reached.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
     product = _enclosed(_whole(cv2.dilate(product.astype(np.uint8), np.ones((3, 3), np.uint8))))
     return product if 0.02 < product.mean() < 0.9 else None
@@ -61,9 +64,8 @@ def backdrop(pixels: Pixels, height: int, width: int) -> tuple[Plane, float]:
     return np.asarray(np.clip(sheet, 0, 255), np.float32), fits
 
 
-def _like(pixels: Pixels, sheet: Plane) -> Mask:
+def _like(pixels: Pixels, sheet: Plane, away: NDArray[Any]) -> Mask:
     """Pixels that may be background: near the sheet, or an even darkening of it, without an edge."""
-    away = _most(cv2.split(cv2.absdiff(pixels, sheet.astype(np.uint8))))
     gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     slope = cv2.max(np.abs(cv2.Sobel(gray, cv2.CV_16S, 1, 0)), np.abs(cv2.Sobel(gray, cv2.CV_16S, 0, 1)))
     ratios = cv2.split(cv2.divide(pixels.astype(np.float32) + 8, sheet + 8))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +16,75 @@ Mask = NDArray[np.bool_]
 Color = tuple[int, int, int]
 
 WORDS = (
-    "SALE", "MEGA SALE", "FREE SHIPPING", "NEW IN", "HOT DEAL", "-50%", "-30%", "-70%", "BUY 1 GET 1", "LIMITED OFFER",
-    "BEST PRICE", "FLASH DEAL", "ONLY TODAY", "TOP RATED", "OFFICIAL STORE", "24H DELIVERY", "CLEARANCE", "$9.99",
-    "$19.90", "COUPON -20%", "1+1", "WOW", "BESTSELLER", "LAST CHANCE", "SUPER PRICE", "DEAL OF THE DAY",
-)  # fmt: skip
+    "SALE",
+    "MEGA SALE",
+    "FREE SHIPPING",
+    "NEW IN",
+    "HOT DEAL",
+    "-50%",
+    "-30%",
+    "-70%",
+    "BUY 1 GET 1",
+    "LIMITED OFFER",
+    "BEST PRICE",
+    "FLASH DEAL",
+    "ONLY TODAY",
+    "TOP RATED",
+    "OFFICIAL STORE",
+    "24H DELIVERY",
+    "CLEARANCE",
+    "$9.99",
+    "$19.90",
+    "COUPON -20%",
+    "1+1",
+    "WOW",
+    "BESTSELLER",
+    "LAST CHANCE",
+    "SUPER PRICE",
+    "DEAL OF THE DAY",
+    "Sonderangebot",
+    "Soldes",
+    "Ofertas",
+    "BLACK FRIDAY",
+    "Only 3 left",
+    "€ 24.99",
+    "£ 12.50",
+    "Now $ 39",
+    "-15%",
+    "2 for 1",
+    "NEW",
+    "HOT",
+    "TOP",
+    "Free returns",
+    "Summer Sale",
+    "extra 10 % off",
+    "СКИДКА",
+    "Members only",
+    "Gratis",
+)
+SMALL = (
+    "while stocks last",
+    "ends Sunday midnight",
+    "on orders over $ 49",
+    "was $ 59.99",
+    "code: SAVE20",
+    "limited quantity",
+    "30 days return",
+    "ships today",
+    "www.best-shop.example",
+    "official partner",
+)
+TYPEFACES = (
+    "",
+    "",
+    "DejaVuSans-Bold.ttf",
+    "DejaVuSans-BoldOblique.ttf",
+    "DejaVuSerif-Bold.ttf",
+    "DejaVuSans.ttf",
+    "STIXGeneralBol.ttf",
+    "DejaVuSansMono-Bold.ttf",
+)
+"""Files of matplotlib's own fonts; empty for the one that Pillow brings."""  # fmt: skip
 COLORS: tuple[tuple[Color, Color], ...] = (
     ((226, 27, 38), (255, 255, 255)), ((255, 205, 0), (200, 0, 20)), ((255, 94, 0), (255, 255, 255)),
     ((14, 92, 200), (255, 255, 255)), ((15, 140, 70), (255, 255, 255)), ((20, 20, 20), (255, 214, 0)),
@@ -36,16 +103,21 @@ class Overlay:
         self.draw = ImageDraw.Draw(self.layer)
         self.width, self.height = self.layer.size
 
+    def paste(self, piece: Image.Image, x: int, y: int) -> None:
+        """Lay a piece over the layer with its upper left at (x, y); what falls outside is cut off."""
+        right, bottom = min(piece.width, self.width - x), min(piece.height, self.height - y)
+        inside = piece.crop((max(0, -x), max(0, -y), right, bottom))
+        if inside.width > 0 and inside.height > 0:
+            self.layer.alpha_composite(inside, (max(0, x), max(0, y)))
+
     def merge(self, pixels: Pixels) -> tuple[Pixels, Mask]:
         """Put the layer on the picture; the mask is every pixel that the layer touches at all."""
-        small = np.asarray(self.layer.resize(self.size, Image.Resampling.BOX), np.float32)
-        alpha = small[..., 3:] / 255
-        mask = small[..., 3] > 0
-        # BOX averages colour without its alpha; dividing by it gives the colour back.
-        premultiplied = np.asarray(_premultiplied(self.layer).resize(self.size, Image.Resampling.BOX), np.float32)[
-            ..., :3
-        ]
-        merged = np.clip(np.rint(pixels * (1 - alpha) + premultiplied), 0, 255).astype(np.uint8)
+        # RGBa is premultiplied: means over 2 x 2 of it are right.
+        small = np.asarray(self.layer.convert("RGBa").reduce(self.SCALE), np.uint16)
+        alpha = small[..., 3]
+        under = (pixels * (255 - alpha)[..., None] + 127) // 255
+        mask = alpha > 0
+        merged = np.minimum(under + small[..., :3], 255).astype(np.uint8)
         return np.where(mask[..., None], merged, pixels), mask
 
 
@@ -55,48 +127,74 @@ def write_words(
     words: str,
     color: Color,
     room: tuple[float, float],
+    face: str = "",
     alpha: int = 255,
 ) -> None:
-    """Write words centred, as large as the room (width, height) allows."""
+    """Write words centred, as large as the room (width, height) allows, in a typeface of `TYPEFACES`."""
+    # Pillow's own typeface has no letters beyond ASCII.
+    face = face if words.isascii() else face or "DejaVuSans-Bold.ttf"
     wanted = max(6, int(room[1]))
-    left, _, right, _ = _font(wanted).getbbox(words)
+    left, _, right, _ = _font(face, wanted).getbbox(words)
     fitting = max(6, int(wanted * min(1.0, room[0] / max(1, right - left))))
-    draw.text(center, words, font=_font(fitting), fill=(*color, alpha), anchor="mm")
+    draw.text(center, words, font=_font(face, fitting), fill=(*color, alpha), anchor="mm")
 
 
 def poster(picture: Image.Image, severity: int, rng: np.random.Generator) -> tuple[Pixels, Mask]:
     """Draw as many overlays, as large, as the severity says. Returns (uint8 [h, w, 3], bool [h, w])."""
     overlay = Overlay(*picture.size)
-    size = (0.10, 0.15, 0.20, 0.25, 0.30)[severity - 1]
-    drawers: list[Callable[[Overlay, float, np.random.Generator], None]] = [_banner, _badge, _ribbon]
+    size = (0.09, 0.13, 0.16, 0.18, 0.2)[severity - 1]
+    drawers: list[Callable[[Overlay, float, np.random.Generator], None]] = [_banner, _badge, _ribbon, _tags]
     chosen = [drawers[int(rng.integers(len(drawers)))]]
     if severity >= 2 and rng.random() < 0.35 + 0.1 * severity:
         chosen.append(_watermark)
     if severity >= 3:
         chosen.append(_banner)
     if severity >= 4:
-        chosen += [_badge, _frame]
+        chosen.append(_badge)
     if severity == 5:
-        chosen += [_banner, _badge]
+        chosen += [_frame, _banner]
     for place, drawer in enumerate(sorted(chosen, key=lambda one: one is not _watermark)):
         drawer(overlay, size * (1.0 if place < 3 else 0.85), rng)
     return overlay.merge(np.asarray(picture, np.uint8))
 
 
 def _banner(overlay: Overlay, size: float, rng: np.random.Generator) -> None:
-    """A bar with words along the top or bottom edge."""
-    back, ink = _colors(rng)
+    """A bar with words along the top or bottom edge: straight or slanted, with small print or a second colour."""
+    (back, ink), face, width = _colors(rng), _face(rng), overlay.width
     height = overlay.height * size
     top = 0.0 if rng.random() < 0.4 else overlay.height - height
-    if rng.random() < 0.4:
+    if rng.random() < 0.3:
         top += (1 if top == 0 else -1) * overlay.height * 0.05
-    overlay.draw.rectangle((0, top, overlay.width, top + height), fill=(*back, 255))
-    if rng.random() < 0.5:
-        line = height * 0.1
-        overlay.draw.rectangle((0, top, overlay.width, top + line), fill=(*ink, 255))
+    slant = height * float(rng.choice([0, 0, 0.35, -0.35]))
+    inner = (max(slant, 0.0), max(-slant, 0.0)) if top else (min(slant, 0.0), min(-slant, 0.0))
+    upper = [(0, top + (inner[0] if top else 0)), (width, top + (inner[1] if top else 0))]
+    lower = [(width, top + height + (0 if top else inner[1])), (0, top + height + (0 if top else inner[0]))]
+    overlay.draw.polygon(upper + lower, fill=(*back, 255))
+    if rng.random() < 0.4 and not slant:
+        line = max(1.0, height * 0.1)
+        overlay.draw.rectangle((0, top, width, top + line), fill=(*ink, 255))
+    small = height > 36 and rng.random() < 0.5
+    middle = top + height * (0.4 if small else 0.54)
     write_words(
-        overlay.draw, (overlay.width / 2, top + height * 0.54), _words(rng), ink, (overlay.width * 0.92, height * 0.62)
+        overlay.draw, (width / 2, middle), _words(rng), ink, (width * 0.9, height * (0.46 if small else 0.6)), face
     )
+    if small:
+        note = SMALL[int(rng.integers(len(SMALL)))]
+        write_words(overlay.draw, (width / 2, top + height * 0.8), note, ink, (width * 0.8, height * 0.24), face)
+
+
+def _tags(overlay: Overlay, size: float, rng: np.random.Generator) -> None:
+    """Two or three pills with short words, one below the other at a side."""
+    height = overlay.height * (0.055 + 0.28 * size)
+    width = overlay.width * (0.3 + 0.5 * size)
+    left = overlay.width * 0.03 if rng.random() < 0.5 else overlay.width * 0.97 - width
+    top = overlay.height * float(rng.uniform(0.04, 0.3))
+    for place in range(2 + int(size > 0.18)):
+        back, ink = _colors(rng)
+        y = top + place * height * 1.25
+        overlay.draw.rounded_rectangle((left, y, left + width, y + height), height * 0.45, fill=(*back, 255))
+        center, room = (left + width / 2, y + height * 0.52), (width * 0.8, height * 0.66)
+        write_words(overlay.draw, center, _words(rng, short=True), ink, room, _face(rng))
 
 
 def _badge(overlay: Overlay, size: float, rng: np.random.Generator) -> None:
@@ -117,7 +215,7 @@ def _badge(overlay: Overlay, size: float, rng: np.random.Generator) -> None:
         overlay.draw.polygon(
             [(x + r * np.cos(a), y + r * np.sin(a)) for a, r in zip(angles, reach, strict=True)], fill=(*back, 255)
         )
-    write_words(overlay.draw, (x, y), _words(rng, short=True), ink, (radius * 1.5, radius * 0.62))
+    write_words(overlay.draw, (x, y), _words(rng, short=True), ink, (radius * 1.5, radius * 0.62), _face(rng))
 
 
 def _ribbon(overlay: Overlay, size: float, rng: np.random.Generator) -> None:
@@ -127,24 +225,24 @@ def _ribbon(overlay: Overlay, size: float, rng: np.random.Generator) -> None:
     band = reach * 0.36
     corner = Image.new("RGBA", (int(reach * 1.5), max(2, int(band))), (*back, 255))
     room = (corner.width * 0.6, corner.height * 0.7)
-    write_words(ImageDraw.Draw(corner), (corner.width / 2, corner.height / 2), _words(rng, short=True), ink, room)
+    write_words(
+        ImageDraw.Draw(corner), (corner.width / 2, corner.height / 2), _words(rng, short=True), ink, room, _face(rng)
+    )
     left = rng.random() < 0.5
     turned = corner.rotate(45 if left else -45, expand=True, resample=Image.Resampling.BICUBIC)
     shift = int(reach * 0.36)
     x = shift - turned.width // 2 if left else overlay.width - shift - turned.width // 2
-    placed = Image.new("RGBA", overlay.layer.size)
-    placed.paste(turned, (x, shift - turned.height // 2))
-    overlay.layer.alpha_composite(placed)
+    overlay.paste(turned, x, shift - turned.height // 2)
 
 
 def _watermark(overlay: Overlay, size: float, rng: np.random.Generator) -> None:
     """Half-transparent words, tiled."""
-    words, ink = _words(rng, short=True), (int(rng.integers(90, 160)),) * 3
+    words, ink, face = _words(rng, short=True), (int(rng.integers(90, 160)),) * 3, _face(rng)
     step = max(14.0, min(overlay.width, overlay.height) * 0.45)
     alpha = int(70 + 260 * size)
     for row, y in enumerate(np.arange(step / 2, overlay.height + step, step)):
         for x in np.arange(step / 2 * (row % 2), overlay.width + step, step * 1.4):
-            write_words(overlay.draw, (float(x), float(y)), words, ink, (step * 1.1, step * 0.3), min(200, alpha))
+            write_words(overlay.draw, (float(x), float(y)), words, ink, (step * 1.1, step * 0.3), face, min(200, alpha))
 
 
 def _frame(overlay: Overlay, size: float, rng: np.random.Generator) -> None:
@@ -152,12 +250,6 @@ def _frame(overlay: Overlay, size: float, rng: np.random.Generator) -> None:
     back, _ = _colors(rng)
     width = max(2, int(min(overlay.width, overlay.height) * (0.02 + size * 0.16)))
     overlay.draw.rectangle((0, 0, overlay.width - 1, overlay.height - 1), outline=(*back, 255), width=width)
-
-
-def _premultiplied(layer: Image.Image) -> Image.Image:
-    values = np.asarray(layer, np.uint16)
-    colors = (values[..., :3] * values[..., 3:] + 127) // 255
-    return Image.fromarray(np.dstack([colors, values[..., 3:]]).astype(np.uint8))
 
 
 def _colors(rng: np.random.Generator) -> tuple[Color, Color]:
@@ -169,8 +261,24 @@ def _words(rng: np.random.Generator, short: bool = False) -> str:
     return words[int(rng.integers(len(words)))]
 
 
-@lru_cache(maxsize=256)
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def _face(rng: np.random.Generator) -> str:
+    return TYPEFACES[int(rng.integers(len(TYPEFACES)))]
+
+
+@lru_cache(maxsize=512)
+def _font(face: str, size: int) -> ImageFont.FreeTypeFont:
+    """Load a typeface; Pillow's own where matplotlib does not lie beside."""
+    file = _font_folder() / face
+    if face and file.is_file():
+        return ImageFont.truetype(str(file), size)
     font = ImageFont.load_default(size)
     assert isinstance(font, ImageFont.FreeTypeFont)
     return font
+
+
+@lru_cache(maxsize=1)
+def _font_folder() -> Path:
+    # Found without importing matplotlib, which takes half a second.
+    found = find_spec("matplotlib")
+    folders = list(found.submodule_search_locations or ()) if found else []
+    return Path(folders[0] if folders else "") / "mpl-data" / "fonts" / "ttf"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cached_property
 from hashlib import blake2b
 from io import BytesIO
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from tgqformer.catalog.catalog import Catalog, CatalogWriter
@@ -22,6 +24,8 @@ from tgqformer.progress import track
 ViewName = Literal["clean", "mixed", "noised", "collage"]
 DONORS = 512
 """How many items may stand as the second product of a picture: few enough to be kept in memory."""
+DONOR_SIDE = 256
+"""Longest side at which their pictures are kept, in pixels: 100 MB for all at most."""
 
 
 class NoiseView:
@@ -78,16 +82,18 @@ class NoiseView:
 
     @cached_property
     def _donors(self) -> _Donors:
-        return _Donors(self.catalog, self.plan.seed)
+        return _Donors(self.catalog, self.plan)
 
 
 class _Donors:
     """A fixed, seeded choice of items whose pictures can stand as the second product."""
 
-    def __init__(self, catalog: Catalog, seed: int) -> None:
+    def __init__(self, catalog: Catalog, plan: NoisePlan) -> None:
         table = catalog.table(["id", "category"])
-        order = np.random.default_rng(seed).permutation(len(table))[: 2 * DONORS]
-        items = [item for item in catalog.take([table["id"][int(at)].as_py() for at in order]) if item.pictures]
+        order = np.random.default_rng(plan.seed).permutation(len(table))
+        if plan.donors == "same_category":
+            order = _in_turn(order, table["category"].to_pylist())
+        items = [item for item in catalog.take_positions(order[: 2 * DONORS]) if item.pictures]
         self._items = {item.id: item for item in items[:DONORS]}
         if len(self._items) < 2:
             raise TgqError("distractor noise needs at least two items with a picture; choose other noise.kinds")
@@ -111,10 +117,23 @@ class _Donors:
         return self._items[donor].pictures[0].digest
 
     def picture(self, donor: str) -> Image.Image:
-        """The donor's picture; read once."""
+        """The donor's picture, at most DONOR_SIDE wide and high; read once."""
         if donor not in self._pictures:
-            self._pictures[donor] = read_picture(self._items[donor].pictures[0], self._root)
+            picture = read_picture(self._items[donor].pictures[0], self._root)
+            picture.thumbnail((DONOR_SIDE, DONOR_SIDE))
+            self._pictures[donor] = picture
         return self._pictures[donor]
+
+
+def _in_turn(order: NDArray[np.int64], categories: list[list[str]]) -> NDArray[np.int64]:
+    """Reorder positions so that every category has its turn before any has its second."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    turns = np.empty(len(order), np.int64)
+    for place, position in enumerate(order.tolist()):
+        category = tuple(categories[position] or ())
+        turns[place] = seen[category]
+        seen[category] += 1
+    return order[np.argsort(turns, kind="stable")]
 
 
 def write_view(view: NoiseView, to: Path, *, shown: bool = True) -> Catalog:

@@ -7,7 +7,8 @@ LOGOS = {
     "Borealis": '<circle r="38" fill="none" stroke="INK" stroke-width="13"/><circle r="13" fill="INK"/>',
     "Corvo": '<path d="M-46 26L46-34L8 44L-4 14Z" fill="INK"/>',
     "Dunmore": '<path d="M-42-40h22v80h-22zM-11-14h22v54h-22zM20-40h22v80h-22z" fill="INK"/>',
-    "Elvira": '<path d="M0-46C34-16 34 20 0 46C-34 20-34-16 0-46ZM0-22V46" fill="none" stroke="INK" stroke-width="11"/>',
+    "Elvira": '<path d="M0-46C34-16 34 20 0 46C-34 20-34-16 0-46ZM0-22V46" fill="none" stroke="INK" '
+    'stroke-width="11"/>',
     "Fjordhus": '<path d="M-48 6q24-40 48 0t48 0M-48 34q24-40 48 0t48 0" fill="none" stroke="INK" stroke-width="13"/>',
     "Gilda": '<path d="M0-48L12-14L48-14L19 8L30 44L0 22L-30 44L-19 8L-48-14L-12-14Z" fill="INK"/>',
     "Hakone": '<path d="M0-46L40-23V23L0 46L-40 23V-23Z" fill="none" stroke="INK" stroke-width="12"/>'

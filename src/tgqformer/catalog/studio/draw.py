@@ -25,8 +25,8 @@ Mask = NDArray[np.bool_]
 Pixels = NDArray[np.float32]
 
 _BACKDROPS = (
-    (250, 250, 250), (246, 246, 247), (238, 239, 241), (244, 240, 234), (233, 238, 243), (236, 241, 236), (245, 236, 234),
-    (226, 228, 232),
+    (250, 250, 250), (246, 246, 247), (238, 239, 241), (244, 240, 234), (233, 238, 243), (236, 241, 236),
+    (245, 236, 234), (226, 228, 232),
 )  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def draw_product(product: Product, view: int = FRONT) -> tuple[Image.Image, Mask
         product: what to draw. view: 0 front, 1 turned, 2 close-up.
 
     Returns:
-        The picture, RGB of SIZE x SIZE, and its mask, bool [SIZE, SIZE], True where the product covers at least half of a pixel.
+        The picture, RGB of SIZE x SIZE, and its mask, bool [SIZE, SIZE]: where the product covers half a pixel or more.
 
     Raises:
         TgqError: if the package that draws SVG is not installed.
@@ -120,7 +120,10 @@ def _rim_and_height() -> tuple[Pixels, Pixels]:
 
 
 def _shadow(alpha: Pixels, stands: bool) -> Pixels:
-    """How much light is missing, float32 [SIZE, SIZE] in [0, 0.5]: a pool below what stands, a soft double behind what lies."""
+    """How much light is missing, float32 [SIZE, SIZE] in [0, 0.5].
+
+    What stands has a pool of shadow below it; what lies or hangs, a soft double behind it.
+    """
     cover = Image.fromarray(alpha.astype(np.uint8))
     cast = Image.new("L", cover.size)
     cast.paste(cover, (5, 7))

@@ -14,7 +14,8 @@ from tgqformer.catalog.studio.textures import PATTERNS
 
 COLLECTIONS = (
     "Harbour", "Atelier", "Norr", "Weekend", "Studio", "Classic", "Everyday", "Lagom", "Kobo", "Riviera", "Campus",
-    "Metro", "Alba", "Meridian", "Tarn", "Solis", "Haven", "Nomad", "Essential", "Heritage", "Palio", "Otto", "Vela", "Orchard",
+    "Metro", "Alba", "Meridian", "Tarn", "Solis", "Haven", "Nomad", "Essential", "Heritage", "Palio", "Otto", "Vela",
+    "Orchard",
 )  # fmt: skip
 _SPARSE = ("New Arrival", "Item {number}", "{brand} {number}", "{brand} {collection}", "{collection} No. {small}")
 
