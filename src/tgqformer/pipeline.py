@@ -411,7 +411,7 @@ class Run:
 
     def _begin(self, what: str, folder: Path, inputs: dict[str, Any], *, resumable: bool = False) -> bool:
         """Say whether a stage must run. What was made from other inputs is removed; a resumable one goes on."""
-        done, started = folder / "stage.json", folder / "started.json"
+        done, started = folder / "stage.json", folder.with_name(f".{folder.name}.started.json")
         plain = _plain(inputs)
         if done.exists() and read_json(done) == plain:
             console.print(f"[dim]{what}: done already[/]")
