@@ -90,7 +90,10 @@ def import_(
 
 @app.command()
 def readers() -> None:
-    """List the readers: which layouts of files are recognised."""
+    """List the readers: which layouts of files are recognised.
+
+    Example: `tgq catalog readers`
+    """
     from rich.console import Console
 
     from tgqformer.catalog.readers import READERS

@@ -29,7 +29,12 @@ def index(
     catalog: Annotated[Path, typer.Option(help="The catalogue that was embedded.")],
     to: Annotated[Path, typer.Option(help="Folder of the store; one that is there is replaced when the new is ready.")],
 ) -> None:
-    """Put embeddings and metadata into a store that answers searches."""
+    """Put embeddings and metadata into a store that answers searches.
+
+    Example:
+
+        tgq index embeddings --catalog catalogs/shop --to store
+    """
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.store.build import build_store
     from tgqformer.store.embeddings import Embeddings
@@ -53,7 +58,14 @@ def similar(
     html: Annotated[Path | None, typer.Option(help="Also write a page with the pictures.")] = None,
     catalog: Annotated[Path | None, typer.Option(help="Where the pictures are, if the catalogue was moved.")] = None,
 ) -> None:
-    """Find the items most similar to one item, and print them as a table."""
+    """Find the items most similar to one item, and print them as a table.
+
+    Examples:
+
+        tgq similar studio-00042 --store demo/store
+
+        tgq similar B000123456 --store store -k 20 --category Shoes --max-price 80 --html similar.html
+    """
     from rich.console import Console
 
     from tgqformer.store import open_store
@@ -76,7 +88,12 @@ def neighbours(
     parquet: Annotated[Path | None, typer.Option(help="Also write one Parquet file: id, neighbours, scores.")] = None,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ...")] = "cpu",
 ) -> None:
-    """Compute the exact nearest neighbours of every item among all others: the table that shops serve from."""
+    """Compute the exact nearest neighbours of every item among all others: the table that shops serve from.
+
+    Example:
+
+        tgq neighbours embeddings --to neighbours -k 100 --parquet neighbours.parquet
+    """
     from tgqformer.store.embeddings import Embeddings
     from tgqformer.store.neighbours import build_neighbours
 
