@@ -23,6 +23,8 @@ FRONT, TURNED, CLOSE = 0, 1, 2
 
 Mask = NDArray[np.bool_]
 Pixels = NDArray[np.float32]
+Box = tuple[float, float, float, float]
+_WHOLE: Box = (0.0, 0.0, float(BOARD), float(BOARD))
 
 _BACKDROPS = (
     (250, 250, 250), (246, 246, 247), (238, 239, 241), (244, 240, 234), (233, 238, 243), (236, 241, 236),
@@ -47,7 +49,7 @@ def draw_product(product: Product, view: int = FRONT) -> tuple[Image.Image, Mask
     rng = np.random.default_rng([product.seed, 10 + view])
     ground = _backdrop(rng)
     if view != CLOSE:
-        ground *= 1 - _shadow(layer[..., 3], KINDS[product.kind].stands)[..., None]
+        ground *= 1 - _shadow(layer[..., 3], KINDS[product.kind].on_floor(product.variant))[..., None]
     pixels = layer[..., :3] * alpha + ground * (1 - alpha)
     return Image.fromarray(np.rint(pixels).astype(np.uint8)), layer[..., 3] >= 128
 
@@ -74,18 +76,27 @@ def _svg(product: Product, view: int) -> str:
     middle = BOARD / 2
     lean, zoom = rng.uniform(-3, 3), rng.uniform(0.84, 0.98)
     across = -zoom if rng.random() < 0.25 else zoom
-    box = (0.0, 0.0, float(BOARD), float(BOARD))
     if view == TURNED:
         lean, across = rng.uniform(4, 9) * rng.choice([-1, 1]), -zoom * rng.uniform(0.74, 0.86)
-    elif view == CLOSE:
-        side = rng.uniform(170, 220)
-        box = (middle - side / 2 + rng.uniform(-40, 40), middle - side / 2 + rng.uniform(-30, 50), side, side)
     shift_x, shift_y = rng.uniform(-9, 9), rng.uniform(-6, 6)
     place = (
         f"translate({middle + shift_x:.2f} {middle + shift_y:.2f}) rotate({lean:.2f}) "
         f"scale({across:.4f} {zoom:.4f}) translate({-middle} {-middle})"
     )
+    box = _close_box(sketch, place, rng) if view == CLOSE else _WHOLE
     return sketch.svg(SIZE, place, box)
+
+
+def _close_box(sketch: Sketch, place: str, rng: np.random.Generator) -> Box:
+    """Choose a part of the board that the product fills by four fifths, or as far as it can."""
+    cells = 40
+    cover = np.asarray(_rasterise(sketch.svg(cells, place, _WHOLE)).getchannel("A"), np.float32) / 255
+    side = float(rng.uniform(170, 220))
+    across = round(side * cells / BOARD)
+    filled = np.lib.stride_tricks.sliding_window_view(cover, (across, across)).mean(axis=(2, 3))
+    good = np.argwhere(np.abs(filled - min(0.8, float(filled.max()))) < 0.05)
+    top, left = good[int(rng.integers(len(good)))] * (BOARD / cells)
+    return float(left), float(top), side, side
 
 
 def _rasterise(svg: str) -> Image.Image:

@@ -295,7 +295,7 @@ def cushion_bolster(s: Sketch) -> None:
     """A long cushion with tassels."""
     for x, y in ((44, 132), (44, 284), (356, 132), (356, 284)):
         away = -1 if x < 200 else 1
-        s.line(f"M{x} {y}l{18 * away} -8M{x} {y}l{22 * away} 0M{x} {y}l{18 * away} 8", s.look.second, 4)
+        s.line(f"M{x} {y}l{22 * away} -14M{x} {y}l{28 * away} 0M{x} {y}l{22 * away} 14", s.dark, 6)
     s.part("M46 130Q200 108 354 130Q368 206 354 284Q200 304 46 284Q32 206 46 130Z", form="ball")
     s.seam("M62 146Q200 126 338 146M62 268Q200 288 338 268")
 

@@ -16,7 +16,7 @@ class Kind:
 
     variants: name → the function that draws the silhouette. nouns: what titles call it. category: path in the shop.
     materials: what it is made of. price: usual lowest and highest price. stands: it stands on a floor (its shadow is
-    below it), else it lies or hangs (its shadow is behind it).
+    below it), else it lies or hangs (its shadow is behind it); odd: the variants for which that is the other way round.
     """
 
     variants: Mapping[str, Callable[[Sketch], None]]
@@ -25,6 +25,11 @@ class Kind:
     materials: tuple[str, ...]
     price: tuple[float, float]
     stands: bool = True
+    odd: tuple[str, ...] = ()
+
+    def on_floor(self, variant: str) -> bool:
+        """Whether a variant stands on a floor."""
+        return self.stands != (variant in self.odd)
 
 
 KINDS: dict[str, Kind] = {
@@ -46,7 +51,7 @@ KINDS: dict[str, Kind] = {
     ),
     "lamp": Kind(
         {"table": home.lamp_table, "desk": home.lamp_desk, "pendant": home.lamp_pendant},
-        ("Lamp", "Light"), ("Home", "Lighting", "Lamps"), ("linen", "steel", "brass"), (39, 189),
+        ("Lamp", "Light"), ("Home", "Lighting", "Lamps"), ("linen", "steel", "brass"), (39, 189), odd=("pendant",),
     ),
     "chair": Kind(
         {"dining": home.chair_dining, "shell": home.chair_shell, "stool": home.chair_stool, "armchair": home.chair_armchair},
@@ -98,7 +103,7 @@ KINDS: dict[str, Kind] = {
     ),
     "umbrella": Kind(
         {"open": gear.umbrella_open, "closed": gear.umbrella_closed, "parasol": gear.umbrella_parasol},
-        ("Umbrella",), ("Accessories", "Umbrellas"), ("nylon", "canvas"), (15, 89), stands=False,
+        ("Umbrella",), ("Accessories", "Umbrellas"), ("nylon", "canvas"), (15, 89), stands=False, odd=("parasol",),
     ),
     "guitar": Kind(
         {"acoustic": gear.guitar_acoustic, "electric": gear.guitar_electric, "ukulele": gear.guitar_ukulele},

@@ -86,14 +86,16 @@ GRADIENTS = (
 )
 """Shading by form: round (a cylinder), ball, down, up, side, soft (cloth), inner (a hollow), chrome."""
 
+_WIDE = 1600
+"""Width of tiles whose drawing runs from side to side: wider than the board, so that no seam of two tiles shows."""
 _TILES = {
-    "stripes": (36, 36, '<path d="M0 0h36v16H0z" fill="INK"/>'),
+    "stripes": (_WIDE, 36, '<path d="M-400 10h1600v16h-1600z" fill="INK"/>'),
     "dots": (40, 40, '<g fill="INK"><circle cx="10" cy="10" r="7.5"/><circle cx="30" cy="30" r="7.5"/></g>'),
     "check": (
         48, 48,
         '<g fill="INK"><path d="M0 0h24v48H0z" fill-opacity="0.55"/><path d="M0 0h48v24H0z" fill-opacity="0.55"/></g>',
     ),
-    "zigzag": (40, 40, '<path d="M-10 30L10 10L30 30L50 10" fill="none" stroke="INK" stroke-width="11"/>'),
+    "zigzag": (_WIDE, 40, f'<path d="M-410 30{"l20-20l20 20" * 41}" fill="none" stroke="INK" stroke-width="11"/>'),
     "floral": (
         72, 72,
         '<g fill="INK"><g id="petals"><circle cx="18" cy="8" r="7"/><circle cx="28" cy="15" r="7"/>'
@@ -112,7 +114,8 @@ def pattern_tile(pattern: str, color: str, scale: float, turn: float) -> str:
         return ""
     width, height, tile = _TILES[pattern]
     return (
-        f'<pattern id="pattern" patternUnits="userSpaceOnUse" width="{width}" height="{height}" '
+        f'<pattern id="pattern" patternUnits="userSpaceOnUse" x="{-400 if width == _WIDE else 0}" '
+        f'width="{width}" height="{height}" '
         f'patternTransform="rotate({turn:.1f}) scale({scale:.3f})">{tile.replace("INK", color)}</pattern>'
     )
 
