@@ -13,7 +13,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 FUSED_LINEAR = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
-CACHE = 4 << 20  # bytes of an intermediate result that still stays near the core
+CACHE = 2 << 20  # bytes of an intermediate result that stay near a core
 
 
 def dense(layer: nn.Linear, x: Tensor, activation: Literal["none", "gelu"] = "none") -> Tensor:
