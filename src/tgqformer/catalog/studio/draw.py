@@ -141,10 +141,12 @@ def _shadow(alpha: Pixels, stands: bool) -> Pixels:
     soft = np.asarray(cast.filter(ImageFilter.GaussianBlur(7)), np.float32) / 255
     if not stands:
         return np.asarray(soft * 0.3, np.float32)
-    rows, columns = np.flatnonzero((alpha > 127).any(1)), np.flatnonzero((alpha > 127).any(0))
+    rows = np.flatnonzero((alpha > 127).any(1))
     if not len(rows):
         return np.zeros_like(alpha)
-    left, right, foot = int(columns[0]), int(columns[-1]), int(rows[-1])
+    foot = int(rows[-1])
+    columns = np.flatnonzero((alpha[foot - (foot - int(rows[0])) // 7 : foot + 1] > 127).any(0))
+    left, right = int(columns[0]), int(columns[-1])
     pool = Image.new("L", cover.size)
     pool.paste(255, (left + 8, foot - 5, max(left + 9, right - 4), foot + 5))
     below = np.asarray(pool.filter(ImageFilter.GaussianBlur(6)), np.float32) / 255
