@@ -1,0 +1,107 @@
+"""The command line as a whole: help with examples that parse, version, errors without traceback."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from doc_commands import check_command
+from typer.testing import CliRunner
+
+from tgqformer import __version__
+from tgqformer.cli import app, main
+
+
+def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """All commands that do something, by their whole name."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield " ".join(path), command
+    for name, one in (inner or {}).items():
+        yield from leaves(one, (*path, name))
+
+
+COMMANDS = dict(leaves(typer.main.get_command(app)))
+
+
+def examples(help_text: str) -> list[str]:
+    """The example commands in a help text: indented, or in backquotes."""
+    joined = re.sub(r"\\\n\s*", " ", help_text)
+    after = joined[joined.index("Example") :] if "Example" in joined else ""
+    return re.findall(r"^\s*(?:.*?`)?(tgq [^`\n]+)`?\s*$", after, re.MULTILINE)
+
+
+def test_the_commands_that_the_readme_promises_are_there() -> None:
+    assert {"demo", "run", "recipes", "embed", "index", "similar", "neighbours", "studio", "noise sheet"} <= set(COMMANDS)
+    assert {"catalog import", "catalog show", "catalog readers", "pairs mine", "pairs simulate"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example_of_the_command_that_parses(name: str) -> None:
+    shown = examples(COMMANDS[name].help or "")
+    assert any(example.startswith(f"tgq {name}") for example in shown), f"tgq {name} --help shows no example"
+    for example in shown:
+        check_command(shlex.split(example))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_argument_and_option_says_what_it_is(name: str) -> None:
+    silent = [one.name for one in COMMANDS[name].params if one.name != "help" and not getattr(one, "help", None)]
+    assert not silent, f"tgq {name}: no help for {silent}"
+
+
+def test_version() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.output.strip()) == (0, f"tgqformer {__version__}")
+
+
+def test_an_installed_command_runs() -> None:
+    tgq = Path(sys.executable).with_name("tgq")
+    done = subprocess.run([tgq, "recipes"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "demo" in done.stdout and "fashion" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["similar", "1", "--store", "nowhere"], "nowhere is no store"),
+        (["catalog", "import", "nowhere.csv", "--to", "out"], "nowhere.csv"),
+        (["catalog", "show", "nowhere"], "nowhere"),
+        (["pairs", "mine", "nowhere.csv", "--to", "pairs.parquet"], "nowhere.csv"),
+        (["pairs", "show", "nowhere.parquet"], "nowhere.parquet"),
+        (["noise", "sheet", "nowhere"], "nowhere"),
+        (["run", "nowhere.yaml"], "shipped recipes are demo, fashion"),
+        (["run", "demo", "--set", "training.stepz=3"], "did you mean 'steps'?"),
+        (["run", "demo", "--set", "training.steps=many"], "training.steps"),
+        (["embed", "nowhere", "nowhere", "--to", "out"], "nowhere is not a saved model"),
+        (["index", "nowhere", "--catalog", "nowhere", "--to", "store"], "nowhere holds no embeddings"),
+        (["neighbours", "nowhere", "--to", "out"], "nowhere holds no embeddings"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_message_and_exit_status_2(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["tgq", *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    said = capsys.readouterr()
+    assert left.value.code == 2
+    assert message in re.sub(r"\s*\n", " ", said.err)
+    assert "error:" in said.err and "Traceback" not in said.err + said.out
+    assert not list(tmp_path.iterdir()), "a command that fails leaves nothing behind"
+
+
+@pytest.mark.parametrize("words", [["similar", "1"], ["run"], ["nothing"], ["noise", "sheet", "x", "--too", "y"]])
+def test_wrong_usage_is_exit_status_2_too(words: list[str]) -> None:
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert "Usage:" in result.output
