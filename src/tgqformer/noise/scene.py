@@ -25,6 +25,8 @@ THINGS: tuple[Color, ...] = (
 
 def room(height: int, width: int, things: int, rng: np.random.Generator) -> Plane:
     """Draw a wall, a floor and `things` objects: float32 [height, width, 3] in [0, 255]."""
+    if height < 2:
+        return room(2, width, things, rng)[:height]
     horizon = max(1, int(rng.uniform(0.45, 0.72) * height))
     scene = np.empty((height, width, 3), np.float32)
     scene[:horizon] = _wall(horizon, width, rng)
