@@ -34,7 +34,7 @@ class CatalogSection:
     source: str = "studio"
     items: int = 0
     reader: str | None = None
-    mapping: dict[str, str] = field(default_factory=dict)
+    mapping: dict[str, str | list[str]] = field(default_factory=dict)
     pictures: str | None = None
     pack: bool = False
     seed: int = 0
