@@ -28,8 +28,9 @@ def clutter(picture: Image.Image, severity: int, rng: np.random.Generator) -> tu
     scene = room(height, width, 1 + severity, rng)
     weight = np.where(mask, 0.5 + 0.5 * cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)), 0)
     weight *= (0.7, 0.8, 0.88, 0.95, 1.0)[severity - 1]
-    merged = pixels + weight[..., None].astype(np.float32) * (scene - pixels)
-    return np.where(mask[..., None], np.rint(merged).astype(np.uint8), pixels), mask
+    share = weight.astype(np.float32)
+    merged = pixels + cv2.merge([share, share, share]) * (scene - pixels)
+    return np.rint(merged).astype(np.uint8), mask
 
 
 def _reach(height: int, severity: int) -> Mask:

@@ -43,10 +43,11 @@ def distractor(
     x = max(0, width - wide - margin_x) if left == 0 else min(margin_x, width - wide)
     y = max(0, height - tall - margin_y) if top == 0 else min(margin_y, height - tall)
     under = canvas[y : y + tall, x : x + wide]
-    merged = np.rint(under + piece.cover[..., None] * (piece.pixels.astype(np.float32) - under)).astype(np.uint8)
+    cover = cv2.merge([piece.cover, piece.cover, piece.cover])
+    merged = np.rint(under + cover * (piece.pixels.astype(np.float32) - under)).astype(np.uint8)
     mask = np.zeros((height, width), bool)
     mask[y : y + tall, x : x + wide] = piece.cover > 0
-    canvas[y : y + tall, x : x + wide] = np.where(piece.cover[..., None] > 0, merged, under)
+    canvas[y : y + tall, x : x + wide] = merged
     return canvas, mask
 
 

@@ -59,9 +59,12 @@ def backdrop(pixels: Pixels, height: int, width: int) -> tuple[Plane, float]:
     if kept.sum() > 12:
         weights = np.linalg.lstsq(terms[kept], colors[kept], rcond=None)[0]
     fits = float((np.abs(colors - terms @ weights).max(1) <= 0.75 * NEAR).mean())
-    across, down = np.linspace(-1, 1, width)[None, :, None], np.linspace(-1, 1, height)[:, None, None]
-    sheet = weights[0] + across * weights[1] + down * weights[2]
-    return np.asarray(np.clip(sheet, 0, 255), np.float32), fits
+    # Laid out as rows of width * 3 numbers: arrays whose last axis has three are slow.
+    row = (weights[0] + np.linspace(-1, 1, width)[:, None] * weights[1]).reshape(1, -1)
+    down = np.tile(np.linspace(-1, 1, height)[:, None] * weights[2], (1, width))
+    sheet = np.empty((height, 3 * width), np.float32)
+    np.add(row, down, out=sheet, casting="same_kind")
+    return np.clip(sheet, 0, 255, out=sheet).reshape(height, width, 3), fits
 
 
 def _like(pixels: Pixels, sheet: Plane, away: NDArray[Any]) -> Mask:

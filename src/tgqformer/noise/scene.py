@@ -36,7 +36,8 @@ def room(height: int, width: int, things: int, rng: np.random.Generator) -> Plan
     # The camera is on the product: what is behind it is a little out of focus.
     softness = float(rng.uniform(0.3, 1.2)) * min(height, width) / 150
     blurred = np.asarray(cv2.GaussianBlur(scene, (0, 0), max(0.3, softness)), np.float32)
-    blurred += rng.normal(0, 2.5, (height, width, 1)).astype(np.float32)
+    grain = rng.normal(0, 2.5, (height, width)).astype(np.float32)
+    blurred += cv2.merge([grain, grain, grain])
     return np.asarray(np.clip(blurred, 0, 255), np.float32)
 
 
@@ -55,7 +56,11 @@ def _wall(height: int, width: int, rng: np.random.Generator) -> Plane:
         wall[:, 1::step] *= 1.12
     light = np.linspace(1.12, 0.78, width, dtype=np.float32)[:: 1 if rng.random() < 0.5 else -1]
     wall *= light * (1 + 0.05 * _cloud(height, width, 5, rng))
-    return np.asarray(wall[..., None] * color, np.float32)
+    return _tinted(wall, color)
+
+
+def _tinted(light: Plane, color: NDArray[np.float32]) -> Plane:
+    return np.asarray(cv2.merge([light * tone for tone in color]), np.float32)
 
 
 def _bricks(wall: Plane, step: int, rng: np.random.Generator) -> None:
@@ -85,7 +90,7 @@ def _floor(height: int, width: int, rng: np.random.Generator) -> Plane:
     else:
         slant = (np.arange(width)[None, :] - width / 2) / (0.5 + depth[:, None]) * 8 / max(1, width)
         floor *= np.where((boards[:, None] + np.floor(slant).astype(int)) % 2 == 0, 0.8, 1.08).astype(np.float32)
-    return np.asarray(floor[..., None] * color * (0.72 + 0.4 * depth[:, None, None]), np.float32)
+    return np.asarray(_tinted(floor, color) * (0.72 + 0.4 * depth[:, None, None]), np.float32)
 
 
 def _cloud(height: int, width: int, cells: int, rng: np.random.Generator) -> Plane:
