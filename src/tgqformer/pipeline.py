@@ -351,7 +351,7 @@ class Run:
             settings=self._settings(), results=results,
             examples=neighbour_examples(vectors, queries, view, self.recipe.evaluation.examples),
             attention=guided.examples(self.recipe.evaluation.examples) if guided else (),
-            shares={name: look.shares() for name, look in looks.items()},
+            shares={name: look.shares() for name, look in looks.items() if look.noised},
             gates={name: look.gates() for name, look in looks.items() if look.seen.connector.gates},
             cost=[cost_of(name, model, self.features) for name, model in models.items()],
             commands=[f"tgq run {self.folder / 'recipe.yaml'} --to {self.folder}"],

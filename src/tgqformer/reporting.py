@@ -24,14 +24,15 @@ Vectors = NDArray[np.float32]
 def neighbour_examples(
     vectors: dict[str, Vectors], queries: Queries, view: NoiseView, count: int, k: int = 6
 ) -> list[NeighbourExample]:
-    """Show queries whose picture is noised, where the first two models differ most, with their nearest items.
+    """Show queries where the first two models differ most, with their nearest items; noised ones, if there are any.
 
     vectors: model -> [N, d] of the mixed view.
     """
     catalog = view.catalog
     ids = catalog.ids()
     noised = np.array([at for at, position in enumerate(queries.query) if view.spec(ids[int(position)]) is not None])
-    candidates = noised[:: max(1, len(noised) // 400)]
+    shown = noised if len(noised) else np.arange(len(queries))
+    candidates = shown[:: max(1, len(shown) // 400)]
     found = {name: nearest(table, queries.query[candidates], k) for name, table in vectors.items()}
     hits = {
         name: np.array([np.isin(row, queries.positives.row(int(at))).sum() for row, at in zip(near, candidates, strict=True)])
@@ -64,13 +65,15 @@ def _card(view: NoiseView, item_id: str, hit: bool, score: float | None) -> Card
 
 
 class Looks:
-    """What a model attends to in a sample of noised items."""
+    """What a model attends to in a sample of noised items; in one of all items, where a view draws no noise."""
 
     def __init__(self, model: ItemEmbedder, features: CatalogFeatures, view: NoiseView, positions: Positions) -> None:
         ids = view.catalog.ids()
         items = view.catalog.take([ids[int(at)] for at in positions])
         rendered = [(at, item, view.render(item)) for at, item in zip(positions, items, strict=True)]
-        kept = [(at, item, shown) for at, item, shown in rendered if shown is not None and shown.mask.any()]
+        pictures = [(at, item, shown) for at, item, shown in rendered if shown is not None]
+        noised = [(at, item, shown) for at, item, shown in pictures if shown.mask.any()]
+        self.noised, kept = bool(noised), noised or pictures
         self.grid = model.widths.grid
         self.items: list[tuple[Item, Noised]] = [(item, shown) for _, item, shown in kept]
         with torch.inference_mode():
@@ -79,8 +82,10 @@ class Looks:
         self.masks = np.stack([pool_mask(shown.mask, self.grid) for _, shown in self.items])
 
     def shares(self) -> dict[str, NoiseShare]:
-        """Share of each stream's attention inside the noise."""
+        """Share of each stream's attention inside the noise; nothing where there is none."""
         found: dict[str, NoiseShare] = {}
+        if not self.noised:
+            return found
         for stream, weights in self.seen.connector.attention.items():
             found |= noise_shares(weights, self.masks, {stream: slice(None)})
         if self.seen.agreement_map is not None:
@@ -93,12 +98,13 @@ class Looks:
         return gate_statistics(self.seen.connector.gates)
 
     def examples(self, count: int) -> list[AttentionExample]:
-        """Attention maps over the first noised pictures."""
+        """Attention maps over the first pictures."""
         shares, made = self.shares(), []
         for at, (item, shown) in enumerate(self.items[:count]):
             maps = {name: self._map(weights[at]) for name, weights in self.seen.connector.attention.items()}
-            inside = {name: float(shares[name].per_item[at]) for name in maps}
-            made.append(AttentionExample(item.title or item.id, shown.picture, maps, shown.mask, inside))
+            inside = {name: float(shares[name].per_item[at]) for name in maps if name in shares}
+            mask = shown.mask if self.noised else None
+            made.append(AttentionExample(item.title or item.id, shown.picture, maps, mask, inside))
         return made
 
     def _map(self, weights: Tensor) -> NDArray[np.float64]:
