@@ -24,8 +24,13 @@ class TokenNorm(nn.Module):
         self.register_buffer("scale", torch.ones(width))
 
     def fit(self, tokens: Tensor) -> None:
-        """Take mean and spread from tokens [n, P, Dv]; a channel that never moves keeps its scale of 1."""
+        """Take mean and spread from tokens [n, P, Dv]; a channel that never moves keeps its scale of 1.
+
+        Without any token (a catalogue without pictures) nothing changes.
+        """
         flat = tokens.flatten(0, 1).double()
+        if len(flat) < 2:
+            return
         spread = flat.std(0)
         self.mean.copy_(flat.mean(0))
         self.scale.copy_(torch.where(spread > 1e-6, 1 / spread.clamp_min(1e-6), torch.ones_like(spread)))

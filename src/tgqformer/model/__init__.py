@@ -1,1 +1,1 @@
-
+"""The model: items -> embeddings."""

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from hashlib import blake2b, file_digest
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -68,13 +69,13 @@ class ItemEmbedder(nn.Module):
         self.alignment = alignment
         if alignment is not None:
             alignment.requires_grad_(False)
-        self.connector: Any = make_connector(connector, widths, options)
+        self.connector: Any = cast(Any, make_connector(connector, widths, options))
         self.language = language
         width = int(self.connector.width if language is None else language.width)
         if language is None and not self.connector.tokens:
             raise TgqError("a model without language model needs a connector that gives visual tokens")
-        visual = language is not None and self.connector.tokens
-        self.to_language = _Entry(self.connector.width, language) if visual else None
+        joined = language is not None and self.connector.tokens
+        self.to_language = _Entry(self.connector.width, cast(HuggingFaceLM, language)) if joined else None
         self.dim = dim or width
         self.projection = nn.Linear(width, self.dim, bias=False)
         nn.init.eye_(self.projection.weight)  # an untrained projection keeps what the language model knows
@@ -86,12 +87,13 @@ class ItemEmbedder(nn.Module):
         agreement_map, agreement = self._agreement(visual, batch)
         seen = self.connector(
             ConnectorInput(
-                visual, batch.vector.float(), batch.has_picture, batch.metadata.float(), batch.metadata_mask,
-                agreement_map, agreement,
+                visual, batch.vector.float() * batch.has_picture[:, None], batch.has_picture, batch.metadata.float(),
+                batch.metadata_mask, agreement_map, agreement,
             )
         )  # fmt: skip
         if self.language is None:
-            pooled = seen.tokens.mean(1) * batch.has_picture[:, None]
+            tokens = seen.tokens.mean(1)  # all items without a picture share one place
+            pooled = tokens.where(batch.has_picture[:, None], torch.full_like(tokens, tokens.shape[1] ** -0.5))
         else:
             tokens = batch.states.new_zeros(len(batch), 0, self.language.width).float()
             if self.to_language is not None:
@@ -127,11 +129,13 @@ class ItemEmbedder(nn.Module):
         self.eval()
         total = len(items) if isinstance(items, Sequence) else None
         stream = iter(items)
-        with progress("embedding", total, shown=show_progress_bar) as bar:
-            while chunk := list(islice(stream, batch_size)):
-                found.append(self(self.features(chunk, root)).embedding.cpu())
-                bar.advance(len(chunk))
-        self.train(was_training)
+        try:
+            with progress("embedding", total, shown=show_progress_bar) as bar:
+                while chunk := list(islice(stream, batch_size)):
+                    found.append(self(self.features(chunk, root)).embedding.cpu())
+                    bar.advance(len(chunk))
+        finally:
+            self.train(was_training)
         vectors = torch.cat(found) if found else torch.zeros(0, self.dim)
         return truncate(vectors, truncate_dim).numpy()
 
@@ -173,14 +177,18 @@ class ItemEmbedder(nn.Module):
         """Load what `save` wrote, ready to `encode`.
 
         Raises:
-            TgqError: if the folder is not a saved model, or is of a later format.
+            TgqError: if the folder is not a saved model, is of a later format, or is damaged.
         """
         folder = Path(path)
-        if not (folder / "config.json").is_file():
-            raise TgqError(f"{folder} is not a saved model: no config.json; give a folder that `tgq train` wrote")
-        config = read_json(folder / "config.json")
-        if config.get("format") != 1:
-            raise TgqError(f"{folder} has model format {config.get('format')}, this version reads 1; upgrade tgqformer")
+        config = _config(folder)
+        try:
+            return cls._load(folder, config).to(device)
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            why = " ".join(str(error).split())
+            raise TgqError(f"the model in {folder} is damaged: {why}; train or copy it again") from error
+
+    @classmethod
+    def _load(cls, folder: Path, config: dict[str, Any]) -> ItemEmbedder:
         widths = ConnectorWidths(**{**config["widths"], "grid": tuple(config["widths"]["grid"])})
         encoders = Encoders.load(folder)
         alignment: Alignment | JointAlignment | None = None
@@ -199,7 +207,7 @@ class ItemEmbedder(nn.Module):
                 f"{folder}/model.safetensors does not fit its config: missing {absent}, unknown {unexpected}"
             )
         model.version = _digest(folder)
-        return model.eval().to(device)
+        return model.eval()
 
     def _agreement(self, visual: Tensor, batch: ItemBatch) -> tuple[Tensor | None, Tensor | None]:
         """κ·a [B, P] and s [B]; zero where picture or text is missing, so that nothing guides."""
@@ -214,6 +222,21 @@ class ItemEmbedder(nn.Module):
                 agreement_map, agreement = self.alignment(visual, batch.metadata_vector.float())
             both = batch.has_picture & batch.metadata_mask.any(1)
             return agreement_map * both[:, None], agreement * both
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """Read what says how a saved model is built."""
+    if not (folder / "config.json").is_file():
+        raise TgqError(f"{folder} is not a saved model: no config.json; give a folder that `tgq train` wrote")
+    try:
+        config = read_json(folder / "config.json")
+    except ValueError as error:
+        raise TgqError(f"{folder / 'config.json'} is no JSON: {error}; train or copy the model again") from error
+    found = config.get("format") if isinstance(config, dict) else None
+    if found != 1 or "connector" not in config:
+        raise TgqError(f"{folder} has model format {found}, this version reads 1; upgrade tgqformer")
+    known: dict[str, Any] = config
+    return known
 
 
 class _Entry(nn.Module):

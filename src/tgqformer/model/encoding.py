@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tgqformer.catalog.item import Item
-from tgqformer.catalog.pictures import read_picture
+from tgqformer.catalog.pictures import PictureError, read_picture
 from tgqformer.connectors import ConnectorWidths
 from tgqformer.encoders import load_text, load_vision, make_text, make_vision
 from tgqformer.encoders.alignment import JointAlignment
@@ -63,12 +63,23 @@ class Encoders:
         return self.vision.preprocess(read_picture(item.pictures[0], root))
 
     def features(self, items: Sequence[Item], language: HuggingFaceLM | None, root: Path | None = None) -> ItemBatch:
-        """Encode raw items on this machine's processor, decoding in threads."""
+        """Encode raw items on this machine's processor, decoding in threads.
+
+        Raises:
+            TgqError: if a picture cannot be read, naming its item.
+        """
+
+        def prepare(item: Item) -> Tensor | None:
+            try:
+                return self.preprocess(item, root)
+            except PictureError as error:
+                raise TgqError(f"the picture of item {item.id!r} cannot be read: {error}") from error
+
         with ThreadPoolExecutor(2) as pool:
-            pixels = list(pool.map(lambda item: self.preprocess(item, root), items))
+            pixels = list(pool.map(prepare, items))
         return self.encode(items, pixels, language)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(
         self, items: Sequence[Item], pixels: Sequence[Tensor | None], language: HuggingFaceLM | None
     ) -> ItemBatch:
@@ -95,7 +106,7 @@ class Encoders:
             vector,
             has_picture,
             half(read.tokens),
-            read.mask,
+            read.mask.clone(),  # encoders may give inference tensors, which training cannot use
             half(read.vector),
             half(states.tokens),
             states.mask,

@@ -1,4 +1,4 @@
-"""What the frozen encoders saw in a whole catalogue, kept on disk: the source of every training and evaluation batch."""
+"""What the frozen encoders saw in a whole catalogue, kept on disk: the source of every batch."""
 
 from __future__ import annotations
 
@@ -110,7 +110,6 @@ def cache_features(
     folder: Path,
     *,
     batch_size: int = 32,
-    workers: int = 2,
     shown: bool = True,
 ) -> CatalogFeatures:
     """Encode what is not in the cache yet, and say where everything is.
@@ -123,10 +122,9 @@ def cache_features(
     states = TextCache(folder / "states", language) if language is not None else None
     rows = {}
     for view in views:
-        keys = [view.key(item) for item in catalog.items()]
+        keys = [view.key(item) for item in catalog.items(pictures=False)]
         visual.fill(
-            _jobs(catalog, view, keys), total=len(keys) - keys.count(None), batch_size=batch_size, workers=workers,
-            shown=shown,
+            _jobs(catalog, view, keys), total=len(keys) - keys.count(None), batch_size=batch_size, shown=shown,
         )  # fmt: skip
         rows[view.name] = visual.rows(keys)
     texts = [encoders.prompt.metadata(item) for item in catalog.items(pictures=False)]

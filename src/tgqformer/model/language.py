@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,15 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from tgqformer.encoders.base import TextFeatures
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
 from tgqformer.model.packaged import minilm_folder, smollm2_folder
+
+TOKENIZING = threading.Lock()
+"""A fast tokenizer must not be set up by one thread while another uses it."""
 
 
 class LanguageModel(Protocol):
@@ -58,16 +63,16 @@ class PassStates(nn.Module):
 
 
 class HuggingFaceLM(nn.Module):
-    """A Hugging Face text model in two parts: a frozen prefix that reads the text, and a body that reads text and picture.
+    """A Hugging Face text model in two parts: a frozen prefix reads the text, a body reads text and picture.
 
-    The first `frozen_layers` layers see the text alone, once (their output can be cached); the visual tokens join before
-    the next layer. With 0 frozen layers the prefix is the word embedding.
+    The first `frozen_layers` layers see the text alone, once (their output can be cached); the visual tokens join
+    before the next layer. With 0 frozen layers the prefix is the word embedding.
 
     Args:
         model: an `AutoModel` without head. tokenizer: its tokenizer.
         pooling: `mean` over all tokens, visual ones included (bidirectional models), or `last` token (decoders).
         frozen_layers: how many layers read the text alone. layers: how many layers of the model are kept at all.
-        max_tokens: texts are cut here.
+        max_tokens: texts are cut here (or where the model's positions end); a decoder's end token always stays.
         lora: adapters of the body; None for a body that is not trained (a loaded model).
     """
 
@@ -83,7 +88,7 @@ class HuggingFaceLM(nn.Module):
         lora: LoRA | None = None,
     ) -> None:
         super().__init__()
-        self.tokenizer, self.pooling, self.max_tokens = tokenizer, pooling, max_tokens
+        self.tokenizer, self.pooling = tokenizer, pooling
         if layers is not None:
             _keep_layers(model, 0, layers)
         depth = len(_layers(model))
@@ -93,8 +98,11 @@ class HuggingFaceLM(nn.Module):
             )
         self.frozen_layers, self.width = frozen_layers, int(model.config.hidden_size)
         self.model_type = str(model.config.model_type)
+        self.first_position, self.positions = _positions(model)
+        self.max_tokens = min(max_tokens, self.positions or max_tokens)
+        self.end_id = tokenizer.eos_token_id if pooling == "last" else None
         model.requires_grad_(False)
-        self.fingerprint = _fingerprint(model, frozen_layers, max_tokens)
+        self.fingerprint = _fingerprint(model, frozen_layers, self.max_tokens, self.end_id)
         prefix, body = _split(model, frozen_layers)
         self.prefix: Any = prefix
         self.body: Any = _with_lora(body, lora) if lora is not None and lora.rank else body
@@ -109,12 +117,8 @@ class HuggingFaceLM(nn.Module):
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         """Run the frozen prefix over B texts: states [B, L, H], bool [B, L], and their mean [B, H]."""
         device = next(self.prefix.parameters()).device
-        text = self.tokenizer(
-            [text + self._end() for text in texts],
-            padding=True, truncation=True, max_length=self.max_tokens, padding_side="right", return_tensors="pt",
-        )  # fmt: skip
-        ids, mask = text["input_ids"].to(device), text["attention_mask"].to(device)
-        if not ids.shape[1]:
+        ids, mask = (x.to(device) for x in self._tokenize(texts))
+        if not mask.any(1).all():
             raise TgqError("the tokenizer gives no token for an empty text; choose a language model with an end token")
         if self.frozen_layers:
             states = self.prefix(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[-1]
@@ -128,7 +132,12 @@ class HuggingFaceLM(nn.Module):
         """Read visual [B, K, H] and states [B, L, H] with their masks; give the pooled state [B, H]."""
         tokens = torch.cat([visual, states.to(visual.dtype)], 1)
         real = torch.cat([visual_mask, mask], 1)
-        positions = (real.long().cumsum(1) - 1).clamp_min(0)
+        if not self.frozen_layers and tokens.shape[1] > (self.positions or tokens.shape[1]):
+            raise TgqError(
+                f"{visual.shape[1]} visual and {states.shape[1]} text tokens are more than the {self.positions} "
+                "positions of the language model; lower language.max_tokens"
+            )
+        positions = (real.long().cumsum(1) - 1).clamp_min(0) + self.first_position
         out: Tensor = self.body(
             inputs_embeds=tokens, attention_mask=real.long(), position_ids=positions
         ).last_hidden_state
@@ -157,9 +166,22 @@ class HuggingFaceLM(nn.Module):
         features = self.encode(["a product of a shop, with a name and a brand"])
         return float(features.tokens[features.mask].float().square().mean(-1).sqrt().median())
 
-    def _end(self) -> str:
-        """Decoders embed at an end token; encoders' tokenizers add their own."""
-        return self.tokenizer.eos_token if self.pooling == "last" and self.tokenizer.eos_token else ""
+    def _tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Give ids [B, L] and attention mask [B, L], padded at the right."""
+        room = self.max_tokens - (self.end_id is not None)
+        with TOKENIZING:
+            rows = self.tokenizer(list(texts), truncation=True, max_length=room)["input_ids"]
+        found = [torch.tensor(self._ended(row), dtype=torch.long) for row in rows]
+        ids = pad_sequence(found, batch_first=True, padding_value=self.tokenizer.pad_token_id or 0)
+        lengths = torch.tensor([len(row) for row in found])
+        return ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+
+    def _ended(self, ids: list[int]) -> list[int]:
+        """Decoders embed at an end token, which comes after the cut; some tokenizers put one there themselves."""
+        if self.end_id is None:
+            return ids
+        own = bool(ids) and ids[-1] in self.tokenizer.all_special_ids and ids[-1] != self.tokenizer.bos_token_id
+        return ids if own else [*ids, self.end_id]
 
 
 def make_language(name: str, *, lora: LoRA, layers: int | None = None, frozen_layers: int | None = None,
@@ -204,6 +226,14 @@ def _pretrained(folder: str) -> tuple[Any, Any]:
     return model.eval(), tokenizer
 
 
+def _positions(model: Any) -> tuple[int, int | None]:
+    """First position and number of positions; None where they are rotary, and a text may be as long as it likes."""
+    if not hasattr(model, "encoder"):
+        return 0, None
+    first = getattr(model.embeddings, "padding_idx", -1) + 1  # RoBERTa counts from behind its padding
+    return first, int(model.config.max_position_embeddings) - first
+
+
 def _layers(model: Any) -> nn.ModuleList:
     """The list of transformer layers: BERT-like models keep it in `encoder.layer`, decoders in `layers`."""
     for path in ("encoder.layer", "layers"):
@@ -218,6 +248,8 @@ def _layers(model: Any) -> nn.ModuleList:
 
 def _keep_layers(model: Any, start: int, stop: int) -> None:
     kept = nn.ModuleList(list(_layers(model))[start:stop])
+    if getattr(model.config, "layer_types", None) is not None:
+        model.config.layer_types = model.config.layer_types[start:stop]
     if hasattr(model, "encoder"):
         model.encoder.layer = kept
     else:
@@ -256,6 +288,8 @@ def _join(prefix: Any, body: Any, frozen: int) -> Any:
     else:
         body.embed_tokens = prefix.embed_tokens
         body.layers = layers
+    if getattr(body.config, "layer_types", None) is not None:
+        body.config.layer_types = [*prefix.config.layer_types, *body.config.layer_types]
     body.config.num_hidden_layers = len(layers)
     return body
 
@@ -263,15 +297,17 @@ def _join(prefix: Any, body: Any, frozen: int) -> Any:
 def _with_lora(body: Any, lora: LoRA) -> Any:
     from peft import LoraConfig, get_peft_model
 
-    linear = sorted({name.rsplit(".", 1)[-1] for layer in _layers(body)
-                     for name, module in layer.named_modules() if isinstance(module, nn.Linear)})  # fmt: skip
+    # Whole names: "dense" alone would also adapt a pooler, which nothing reads.
+    inside = {module for layer in _layers(body) for module in layer.modules() if isinstance(module, nn.Linear)}
+    linear = [name for name, module in body.named_modules() if module in inside]
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=linear)
     return get_peft_model(body, config)
 
 
-def _fingerprint(model: Any, frozen: int, max_tokens: int) -> str:
-    """Names the frozen prefix: the split, and the content of its weights."""
-    digest = hashlib.blake2b(f"{frozen}:{max_tokens}:{model.config.model_type}".encode(), digest_size=8)
+def _fingerprint(model: Any, frozen: int, max_tokens: int, end_id: int | None) -> str:
+    """Names the frozen prefix: the split, where texts are cut and how they end, and the content of its weights."""
+    words = f"{frozen}:{max_tokens}:{model.config.model_type}" + ("" if end_id is None else f":end {end_id}")
+    digest = hashlib.blake2b(words.encode(), digest_size=8)
     read = [*_layers(model)[:frozen].parameters(), *model.get_input_embeddings().parameters()]
     for weight in read:
         digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())

@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 from tgqformer.catalog.item import Item
 
-COLOURS = (
-    "aqua beige black blue bronze brown burgundy camel charcoal chocolate coffee copper coral cream crimson cyan "
-    "fluorescent fuchsia gold golden green grey gray gunmetal indigo ivory khaki lavender lemon lilac lime magenta "
-    "mahogany maroon mauve metallic mint multi multicolor multicolour multicoloured multicolored mushroom mustard navy "
-    "nude ochre off-white offwhite olive orange peach pink plum purple red rose rust sand scarlet silver skin steel tan "
-    "taupe teal turquoise violet white wine yellow"
-).split()
+COLOURS = """
+    aqua beige black blue bronze brown burgundy camel charcoal chocolate coffee copper coral cream crimson cyan
+    fluorescent fuchsia gold golden green grey gray gunmetal indigo ivory khaki lavender lemon lilac lime magenta
+    mahogany maroon mauve metallic mint multi multicolor multicolour multicoloured multicolored mushroom mustard navy
+    nude ochre off-white offwhite olive orange peach pink plum purple red rose rust sand scarlet silver skin steel tan
+    taupe teal turquoise violet white wine yellow
+""".split()  # noqa: SIM905
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,9 @@ class Prompt:
     template: str = "{metadata}"
 
     def __post_init__(self) -> None:
+        unknown = set(self.fields) - {"title", "brand", "category", "attributes"}
+        if unknown or len(set(self.fields)) < len(self.fields):
+            raise ValueError(f"prompt.fields takes title, brand, category, attributes, each once; found {self.fields}")
         if "{metadata}" not in self.template:
             raise ValueError("prompt.template must contain {metadata}")
 

@@ -1,1 +1,1 @@
-
+"""Training: an embedder and pairs -> a run."""

@@ -37,18 +37,26 @@ def train_alignment(
         pictures, noised: give features of items (positions) as they stand in the catalogue, and all noised.
         norm: standardisation of the visual tokens, already fitted.
         items: int64, positions of training items.
+
+    A batch in which fewer than two items have both picture and text teaches nothing and is passed over.
     """
     torch.manual_seed(seed)
     first = pictures(items[:1])
     alignment = Alignment(first.visual.shape[-1], first.metadata_vector.shape[-1])
     optimizer = torch.optim.AdamW(alignment.parameters(), lr=settings.lr, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=settings.steps, pct_start=0.1)
+    steps = max(2, settings.steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.lr, total_steps=steps, pct_start=max(0.1, 2 / steps)
+    )
     rng = np.random.default_rng(seed)
     with progress("alignment", settings.steps, shown=shown) as bar:
         for _ in range(settings.steps):
             source = noised if rng.random() < settings.noised else pictures
             batch = source(rng.choice(items, min(settings.batch, len(items)), replace=False))
             usable = batch.has_picture & batch.metadata_mask.any(1)
+            bar.advance()
+            if usable.sum() < 2:
+                continue
             text = batch.metadata_vector[usable].float()
             same = (text[:, None] == text[None]).all(-1)
             loss = alignment.loss(norm(batch.visual[usable]), text, same)
@@ -56,6 +64,5 @@ def train_alignment(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            bar.advance()
             bar.note(f"loss {loss.item():.3f}")
     return alignment.requires_grad_(False).eval()

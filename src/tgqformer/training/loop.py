@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 
 from tgqformer.errors import TgqError
+from tgqformer.files import restore, write_text
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.progress import progress
@@ -83,39 +84,46 @@ def train(
 ) -> Progress:
     """Train a model on pairs; stop and resume gives the same weights, bit for bit, on CPU.
 
-    Writes `log.jsonl` (a row a step), `checkpoint/`, and TensorBoard events into `folder`. A folder with a checkpoint is
-    resumed. At the end the model holds the weights that validated best (the last ones without `validate`).
+    Writes `log.jsonl` (a row a step), `checkpoint/` and TensorBoard events into `folder`. A folder with a checkpoint
+    is resumed. At the end the model holds the weights that validated best (the last ones without `validate`). Under
+    `accelerate launch` every process takes `settings.batch` pairs a step, and each sees the others' as negatives.
 
     Raises:
-        TgqError: when the loss is no longer finite, with what to look at.
+        TgqError: when the loss or its gradient is no longer finite, with what to look at.
     """
-    accelerator = Accelerator(mixed_precision=settings.precision)
+    accelerator = Accelerator()
     objective = Objective(model, settings)
     weights = {name: weight for name, weight in objective.named_parameters() if weight.requires_grad}
     optimizer = _optimizer(weights, settings)
     at, best = Progress(), None
-    if (folder / "checkpoint").exists():
+    if restore(folder / "checkpoint"):
         state, best = load_checkpoint(folder / "checkpoint", weights, optimizer)
         at = Progress(**state)
     prepared, stepper = accelerator.prepare(objective, optimizer)
     empty = features.empty().to(accelerator.device)
-    with _log(folder, at.step, settings) as log, progress("training", settings.steps, shown=shown) as bar:
+    main = accelerator.is_main_process
+    with (
+        _log(folder, at.step, settings, main) as log,
+        progress("training", settings.steps, shown=shown and main) as bar,
+    ):
         bar.advance(at.step)
         while at.step < settings.steps and not at.stopped:
             prepared.train()
-            torch.manual_seed(seed * 1_000_003 + at.step)
+            torch.manual_seed((seed * 1_000_003 + at.step) * accelerator.num_processes + accelerator.process_index)
             lr = _set_lr(optimizer, at.step, settings)
             positions, false_negatives = _draw(sampler, at.step, accelerator)
-            batch = _drop_modalities(features.batch(positions).to(accelerator.device), empty, settings)
+            batch = _drop_modalities(model, features.batch(positions).to(accelerator.device), empty, settings)
 
-            with accelerator.autocast():
+            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                 contrastive, redundancy = prepared(batch, false_negatives.to(accelerator.device))
             loss = contrastive + settings.redundancy * redundancy
-            _check_finite(loss, at.step, lr, objective, folder)
+            _check_finite("loss", loss, at.step, lr, objective, folder)
             accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(prepared.parameters(), settings.clip)
+            _check_finite("norm of the gradient", norm, at.step, lr, objective, folder)
             stepper.step()
             stepper.zero_grad()
+            objective.loss.keep_above_floor()
             at.step += 1
 
             row = {"step": at.step, "loss": contrastive.item(), "redundancy": redundancy.item(), "lr": lr,
@@ -126,7 +134,7 @@ def train(
             log(row)
             bar.advance()
             bar.note(f"loss {row['loss']:.3f}" + (f" · val H@10 {100 * at.best:.1f}" if at.best >= 0 else ""))
-            if accelerator.is_main_process and _due(at.step, settings.checkpoint_every, settings):
+            if main and _due(at.step, settings.checkpoint_every, settings):
                 save_checkpoint(folder / "checkpoint", weights, optimizer, vars(at), best)
     if best is not None:
         set_weights(weights, best)
@@ -135,7 +143,7 @@ def train(
 
 
 def learning_rate(step: int, settings: TrainingSettings) -> float:
-    """Linear warm-up to `lr`, then a cosine down to `lr · floor` at the last step."""
+    """Linear warm-up to `lr`, then a cosine that reaches `lr · floor` when the last step (counted from 0) is done."""
     if step < settings.warmup:
         return settings.lr * (step + 1) / settings.warmup
     done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
@@ -168,11 +176,14 @@ def _draw(sampler: PairSampler, step: int, accelerator: Accelerator) -> tuple[np
     return own, torch.from_numpy(sampler.false_negatives(queries, positives))
 
 
-def _drop_modalities(batch: ItemBatch, empty: ItemBatch, settings: TrainingSettings) -> ItemBatch:
-    """Hide some pictures and some texts, never both of an item."""
+def _drop_modalities(model: ItemEmbedder, batch: ItemBatch, empty: ItemBatch, settings: TrainingSettings) -> ItemBatch:
+    """Hide some pictures and some texts of items that have both; a model that reads one of the two keeps it."""
+    if model.language is None or not model.connector.tokens:
+        return batch
     chance = torch.rand(len(batch)).to(batch.has_picture.device)
-    without_picture = chance < settings.drop_picture
-    without_text = (chance >= settings.drop_picture) & (chance < settings.drop_picture + settings.drop_text)
+    both = batch.has_picture & batch.metadata_mask.any(1)
+    without_picture = both & (chance < settings.drop_picture)
+    without_text = both & (chance >= settings.drop_picture) & (chance < settings.drop_picture + settings.drop_text)
     return batch.without_pictures(without_picture).without_text(without_text, empty)
 
 
@@ -193,8 +204,8 @@ def _keep_best(
     return best
 
 
-def _check_finite(loss: Tensor, step: int, lr: float, objective: Objective, folder: Path) -> None:
-    if torch.isfinite(loss):
+def _check_finite(what: str, value: Tensor, step: int, lr: float, objective: Objective, folder: Path) -> None:
+    if torch.isfinite(value):
         return
     spoiled = [name for name, weight in objective.named_parameters() if not torch.isfinite(weight).all()]
     where = (
@@ -203,21 +214,26 @@ def _check_finite(loss: Tensor, step: int, lr: float, objective: Objective, fold
         else "all weights are still finite, so the input or an activation overflowed"
     )
     raise TgqError(
-        f"the loss is {loss.item()} at step {step + 1} (learning rate {lr:.2g}, temperature "
+        f"the {what} is {value.item()} at step {step + 1} (learning rate {lr:.2g}, temperature "
         f"{objective.loss.temperature.item():.3g}); {where}. Lower training.lr, raise training.warmup, or train with "
         f"precision 'no'. The last checkpoint is in {folder / 'checkpoint'}"
     )
 
 
 @contextmanager
-def _log(folder: Path, done: int, settings: TrainingSettings) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Append rows to `log.jsonl` (rows after the checkpoint that is resumed are cut) and to TensorBoard."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _log(folder: Path, done: int, settings: TrainingSettings, main: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Append rows to `log.jsonl` (rows after the checkpoint that is resumed are cut) and to TensorBoard.
+
+    Of several processes only the main one writes.
+    """
+    if not main:
+        yield lambda _: None
+        return
     path = folder / "log.jsonl"
     kept = path.read_text().splitlines()[:done] if path.exists() else []
+    write_text(path, "".join(line + "\n" for line in kept))
     with ExitStack() as stack:
-        file = stack.enter_context(path.open("w"))
-        file.writelines(line + "\n" for line in kept)
+        file = stack.enter_context(path.open("a"))
         writer = _tensorboard(folder / "tensorboard", done) if settings.tensorboard else None
         if writer is not None:
             stack.callback(writer.close)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+FLOOR = 0.01
+"""The lowest temperature."""
 
 
 class PairLoss(nn.Module):
     """InfoNCE (arXiv 1807.03748) over pairs, both directions, with a learnable temperature and false negatives masked.
 
     Args:
-        temperature: where it starts; it stays above 0.01.
+        temperature: where it starts; it stays above 0.01 (see `keep_above_floor`).
 
     Example:
         >>> loss = PairLoss(0.05)
@@ -25,7 +30,12 @@ class PairLoss(nn.Module):
     @property
     def temperature(self) -> Tensor:
         """The temperature now."""
-        return self.log_temperature.exp().clamp_min(0.01)
+        return self.log_temperature.exp().clamp_min(FLOOR)
+
+    @torch.no_grad()
+    def keep_above_floor(self) -> None:
+        """Call after each step: below the floor there is no gradient, the temperature could never rise again."""
+        self.log_temperature.clamp_(min=math.log(FLOOR))
 
     def forward(self, queries: Tensor, positives: Tensor, false_negatives: Tensor) -> Tensor:
         """Give the loss of a batch.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,11 @@ class AlignmentSettings:
     lr: float = 1e-3
     noised: float = 0.5
 
+    def __post_init__(self) -> None:
+        _require("alignment", vars(self), positive=("steps", "lr"), share=("noised",))
+        if self.batch < 2:
+            raise ValueError(f"alignment.batch must be at least 2, found {self.batch}: one pair has no negatives")
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -26,11 +33,13 @@ class TrainingSettings:
 
     Args:
         steps: optimiser steps. batch: pairs a step. group: pairs of one category in a row (hard negatives).
-        lr: peak learning rate; `warmup` steps up, cosine down to `lr · floor`. beta_lr: factor for the agreement bias.
+        lr: peak learning rate; `warmup` steps up, a cosine down towards `lr · floor`.
+        beta_lr: factor for the agreement bias.
         weight_decay, clip: of AdamW and of the gradient's norm.
         temperature: where the learnable temperature starts.
         redundancy: λ, weight of the redundancy loss.
-        drop_picture, drop_text: how often a modality is hidden, so that a missing one is no surprise.
+        drop_picture, drop_text: how often a modality is hidden, so that a missing one is no surprise; only of items
+            that have both, and in models that read both.
         validate_every: steps between validations; 0 for none. patience: validations without a better one before the
             training stops; 0 never stops it. The best validated weights are kept.
         checkpoint_every: steps between checkpoints; 0 for none.
@@ -58,7 +67,27 @@ class TrainingSettings:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        _require("training", vars(self), positive=("steps", "batch", "group", "lr", "clip", "temperature"),
+                 share=("floor", "drop_picture", "drop_text"),
+                 natural=("warmup", "beta_lr", "weight_decay", "redundancy", "validate_every", "patience",
+                          "checkpoint_every"))  # fmt: skip
+        if self.drop_picture + self.drop_text > 1:
+            raise ValueError("training.drop_picture and training.drop_text together must not be above 1")
         if self.batch % self.group:
             raise ValueError(f"training.batch ({self.batch}) must be a multiple of training.group ({self.group})")
-        if self.steps < 1 or self.warmup >= self.steps:
+        if self.warmup >= self.steps:
             raise ValueError(f"training.warmup ({self.warmup}) must be below training.steps ({self.steps})")
+
+
+def _require(
+    section: str, values: Mapping[str, Any], *, positive: tuple[str, ...] = (), natural: tuple[str, ...] = (),
+    share: tuple[str, ...] = (),
+) -> None:  # fmt: skip
+    """Refuse numbers out of range: `positive` above 0, `natural` from 0 on, `share` from 0 to 1."""
+    for names, low, high, words in (
+        (positive, 0.0, math.inf, "above 0"), (natural, 0.0, math.inf, "0 or more"), (share, 0.0, 1.0, "from 0 to 1"),
+    ):  # fmt: skip
+        for name in names:
+            value = values[name]
+            if not (low <= value <= high and math.isfinite(value)) or (words == "above 0" and value == 0):
+                raise ValueError(f"{section}.{name} must be {words}, found {value}")

@@ -1,0 +1,61 @@
+"""Tiny embedders: random encoders and language models, every connector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tgqformer.encoders.alignment import Alignment
+from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.model.encoding import Encoders, make_encoders
+from tgqformer.model.language import LoRA, make_language
+from tgqformer.model.prompt import Prompt
+
+torch.set_num_threads(1)
+
+# name -> (connector, options, with language model)
+MODELS: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "text only": ("none", {}, True),
+    "mlp": ("mlp", {"dim": 8}, True),
+    "picture only": ("mlp", {"dim": 8}, False),
+    "qformer": ("qformer", {"dim": 8, "heads": 2}, True),
+    "tgq": ("tgq", {"dim": 8, "heads": 2}, True),
+    "tgq, light": ("tgq", {"dim": 8, "heads": 2, "blocks": 0, "gates": "none"}, True),
+}
+Build = Callable[..., ItemEmbedder]
+
+
+@pytest.fixture(scope="session")
+def tiny_encoders(tiny_model: Callable[[str], Path]) -> Encoders:
+    exact = {"precision": "float32", "device": "cpu", "levels": [1]}
+    return make_encoders(f"hf:{tiny_model('vit')}", f"hf:{tiny_model('bert')}", Prompt(), exact)
+
+
+@pytest.fixture(scope="session")
+def build(tiny_model: Callable[[str], Path], tiny_encoders: Encoders) -> Build:
+    """Give a function that builds a tiny embedder whose every weight has left its start."""
+
+    def built(name: str, *, lm: str = "bert", dim: int | None = None, encoders: Encoders | None = None) -> ItemEmbedder:
+        connector, options, with_language = MODELS[name]
+        torch.manual_seed(3)
+        encoders = encoders or tiny_encoders
+        language = None
+        if with_language:
+            language = make_language(f"hf:{tiny_model(lm)}", lora=LoRA(rank=2, dropout=0.1), frozen_layers=1)
+        alignment: Any = None
+        if connector == "tgq":
+            joint = encoders.space is not None
+            alignment = encoders.alignment() if joint else Alignment(encoders.widths.visual, encoders.widths.metadata)
+        model = ItemEmbedder(
+            connector, options, encoders.widths, language, alignment=alignment, encoders=encoders, dim=dim
+        )
+        with torch.no_grad():
+            for weight in model.trainable().values():
+                weight.add_(torch.randn_like(weight) * 0.1)
+        return model.eval()
+
+    return built

@@ -1,0 +1,227 @@
+"""Language models on tiny random ones, each against the plain transformers call."""
+
+from __future__ import annotations
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from tgqformer.errors import TgqError
+from tgqformer.model import packaged
+from tgqformer.model.language import HuggingFaceLM, LoRA, load_language, make_language
+
+torch.set_num_threads(1)
+KINDS = ["bert", "roberta", "llama", "qwen"]
+DECODERS = ("llama", "qwen")
+TEXTS = ["red shirt of a shoe", "bag", "blue"]
+PLAIN = LoRA(rank=0)
+
+
+def read(lm: HuggingFaceLM, texts: list[str], visual: torch.Tensor | None = None, mask: torch.Tensor | None = None):
+    """Embed texts, after visual tokens [B, K, H] where there are some."""
+    states = lm.encode(texts)
+    visual = torch.zeros(len(texts), 0, lm.width) if visual is None else visual
+    mask = torch.ones(visual.shape[:2], dtype=torch.bool) if mask is None else mask
+    return lm(visual, mask, states.tokens, states.mask)
+
+
+def plainly(folder: Path, text: str, layers: int | None) -> torch.Tensor:
+    """What transformers itself makes of one text."""
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder, dtype=torch.float32)
+    decoder = hasattr(model, "layers")
+    stack = model.layers if decoder else model.encoder.layer
+    del stack[layers or len(stack) :]
+    model.config.num_hidden_layers = len(stack)
+    ids = tokenizer(text + ("</s>" if decoder else ""), return_tensors="pt")
+    with torch.no_grad():
+        out = model.eval()(input_ids=ids["input_ids"]).last_hidden_state[0]
+    return out[-1] if decoder else out.mean(0)
+
+
+@pytest.mark.parametrize("layers", [None, 2])
+@pytest.mark.parametrize("frozen", [0, 1])
+@pytest.mark.parametrize("kind", KINDS)
+def test_prefix_and_body_together_are_the_plain_model(tiny_model, kind, frozen, layers):
+    folder = tiny_model(kind)
+    lm = make_language(f"hf:{folder}", lora=PLAIN, frozen_layers=frozen, layers=layers).eval()
+    assert lm.pooling == ("last" if kind in DECODERS else "mean") and lm.width == 16
+    with torch.no_grad():
+        found = read(lm, TEXTS)  # padded to the longest
+        for row, text in zip(found, TEXTS, strict=True):
+            assert torch.allclose(row, plainly(folder, text, layers), atol=1e-5)
+
+
+@pytest.mark.parametrize("frozen", [0, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_masked_visual_tokens_and_padding_change_nothing(tiny_model, kind, frozen):
+    lm = make_language(f"hf:{tiny_model(kind)}", lora=PLAIN, frozen_layers=frozen).eval()
+    visual = torch.randn(3, 2, 16)
+    with torch.no_grad():
+        text_only, seen = read(lm, TEXTS), read(lm, TEXTS, visual)
+        hidden = read(lm, TEXTS, 100 * visual, torch.zeros(3, 2, dtype=torch.bool))
+        some = read(lm, TEXTS, visual, torch.tensor([[True, True], [False, False], [True, True]]))
+        alone = read(lm, TEXTS[1:2], visual[1:2])
+    assert torch.allclose(hidden, text_only, atol=1e-5)
+    assert torch.allclose(alone[0], seen[1], atol=1e-5)
+    assert torch.allclose(some, torch.stack([seen[0], text_only[1], seen[2]]), atol=1e-5)
+    assert not torch.allclose(seen, text_only, atol=1e-2)
+
+
+BERT_LINEAR = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
+               "intermediate.dense", "output.dense"]  # fmt: skip
+LLAMA_LINEAR = [*(f"self_attn.{name}_proj" for name in "qkvo"), "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "linear"), [("bert", "encoder.layer", BERT_LINEAR), ("llama", "layers", LLAMA_LINEAR)]
+)
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_exactly_the_adapters_of_the_body_are_trained(tiny_model, kind, path, linear, frozen):
+    lm = make_language(f"hf:{tiny_model(kind)}", lora=LoRA(rank=2), frozen_layers=frozen)
+    trained = {name for name, weight in lm.named_parameters() if weight.requires_grad}
+    assert trained == {
+        f"body.base_model.model.{path}.{layer}.{name}.lora_{side}.default.weight"
+        for layer in range(3 - frozen)
+        for name in linear
+        for side in "AB"
+    }
+    read(lm.train(), TEXTS, torch.randn(3, 2, 16)).square().sum().backward()
+    without = [name for name, weight in lm.named_parameters() if weight.requires_grad and weight.grad is None]
+    assert without == []  # each of them is read: DDP would stop at one that is not
+
+
+def test_rank_zero_trains_nothing(tiny_model):
+    lm = make_language(f"hf:{tiny_model('bert')}", lora=PLAIN)
+    assert not any(weight.requires_grad for weight in lm.parameters())
+
+
+def test_the_prefix_never_drops_out(tiny_model):
+    lm = make_language(f"hf:{tiny_model('bert')}", lora=LoRA(rank=2), frozen_layers=2).train()
+    assert torch.equal(lm.encode(TEXTS).tokens, lm.encode(TEXTS).tokens)
+    assert lm.body.training and not lm.prefix.training
+
+
+@pytest.mark.parametrize("layers", [None, 2])
+@pytest.mark.parametrize("frozen", [0, 1])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_saved_model_has_the_adapters_merged_in(tiny_model, tmp_path, kind, frozen, layers):
+    torch.manual_seed(0)
+    lm = make_language(
+        f"hf:{tiny_model(kind)}", lora=LoRA(rank=2, dropout=0.1), frozen_layers=frozen, layers=layers, max_tokens=9
+    )
+    optimizer = torch.optim.AdamW([weight for weight in lm.parameters() if weight.requires_grad], lr=0.05)
+    visual, before = torch.randn(3, 2, 16), read(lm.eval(), TEXTS).detach()
+    for _ in range(3):
+        optimizer.zero_grad()
+        read(lm.train(), TEXTS, visual).square().mean().backward()
+        optimizer.step()
+    lm.eval().save(tmp_path / "lm")
+    loaded = load_language(tmp_path / "lm").eval()
+    with torch.no_grad():
+        trained = read(lm, TEXTS, visual)
+        assert not torch.allclose(read(lm, TEXTS), before, atol=1e-2)
+        assert torch.allclose(read(loaded, TEXTS, visual), trained, atol=1e-5)
+        assert torch.allclose(read(lm, TEXTS, visual), trained, atol=0)  # saving leaves the model alone
+    kept = ("fingerprint", "pooling", "max_tokens", "frozen_layers")
+    assert [getattr(loaded, name) for name in kept] == [getattr(lm, name) for name in kept]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_missing_text_is_finite(tiny_model, kind):
+    lm = make_language(f"hf:{tiny_model(kind)}", lora=PLAIN, pooling="mean" if kind == "bert" else "last").eval()
+    for texts in ([""], ["", "red shirt"]):
+        states = lm.encode(texts)
+        assert states.mask[0].any() and states.tokens.isfinite().all()
+        assert read(lm, texts).isfinite().all()
+
+
+def test_a_model_that_makes_nothing_of_an_empty_text_says_so(tiny_model):
+    lm = make_language(f"hf:{tiny_model('roberta')}", lora=PLAIN, pooling="mean")
+    for texts in ([""], ["", "red shirt"]):
+        with pytest.raises(TgqError, match="no token for an empty text"):
+            lm.encode(texts)
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_the_end_token_survives_the_cut(tiny_model, kind):
+    lm = make_language(f"hf:{tiny_model(kind)}", lora=PLAIN, max_tokens=4).eval()
+    ids, mask = lm._tokenize(["red shirt of a shoe", "red"])
+    assert ids.tolist() == [[6, 9, 13, 5], [6, 5, 0, 0]] and mask.sum(1).tolist() == [4, 2]
+    assert torch.allclose(read(lm, ["red shirt of a shoe"]), read(lm, ["red shirt of"]), atol=1e-6)
+
+
+def test_an_end_token_of_the_tokenizer_itself_is_not_doubled(tiny_model):
+    from tokenizers.processors import TemplateProcessing
+
+    lm = make_language(f"hf:{tiny_model('qwen')}", lora=PLAIN, max_tokens=4)
+    lm.tokenizer = copy.deepcopy(lm.tokenizer)
+    lm.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A [SEP]", special_tokens=[("[SEP]", 3)])
+    lm.tokenizer.add_special_tokens({"sep_token": "[SEP]"})
+    assert lm._tokenize(["red"])[0].tolist() == [[6, 3]]
+
+
+def test_texts_are_cut_where_the_positions_end(tiny_model):
+    for kind, most in (("bert", 40), ("roberta", 38)):
+        lm = make_language(f"hf:{tiny_model(kind)}", lora=PLAIN, max_tokens=512, frozen_layers=1)
+        assert lm.encode(["red " * 100]).tokens.shape[1] == lm.max_tokens == most
+    lm = make_language(f"hf:{tiny_model('bert')}", lora=PLAIN, max_tokens=512)
+    with pytest.raises(TgqError, match="2 visual and 40 text tokens are more than the 40 positions"):
+        read(lm, ["red " * 100], torch.zeros(1, 2, 16))
+
+
+def test_fingerprints_tell_apart_what_changes_the_states(tiny_model):
+    folder = f"hf:{tiny_model('llama')}"
+    options = [{}, {"frozen_layers": 1}, {"max_tokens": 8}, {"pooling": "mean"}, {"layers": 1}]
+    found = [make_language(folder, lora=PLAIN, **option).fingerprint for option in options]
+    assert len(set(found)) == 4 and found[0] == found[4]  # layers behind the prefix do not change what it gives
+    assert make_language(folder, lora=LoRA(rank=4)).fingerprint == found[0]
+
+
+def test_threads_may_share_a_model(tiny_model):
+    lm = make_language(f"hf:{tiny_model('bert')}", lora=PLAIN, frozen_layers=1).eval()
+    texts = [" ".join(["red", "shirt", "of"][: 1 + n % 3] * (1 + n % 5)) for n in range(60)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda text: lm.encode([text]).tokens, texts))
+    assert all(torch.equal(one, lm.encode([text]).tokens) for one, text in zip(found, texts, strict=True))
+
+
+def test_visual_tokens_start_at_the_scale_of_the_text(tiny_model):
+    lm = make_language(f"hf:{tiny_model('bert')}", lora=PLAIN, frozen_layers=1)
+    states = lm.encode(["a shirt of acme"]).tokens[0]
+    assert lm.state_scale() == pytest.approx(float(states.square().mean().sqrt()), rel=0.5)
+
+
+@pytest.mark.parametrize("frozen", [-1, 3])
+def test_a_body_needs_a_layer(tiny_model, frozen):
+    with pytest.raises(TgqError, match="the model has 3 layers; leave at least one"):
+        make_language(f"hf:{tiny_model('bert')}", lora=PLAIN, frozen_layers=frozen)
+
+
+def test_what_cannot_be_loaded_is_named(tiny_model, tmp_path):
+    with pytest.raises(TgqError, match="'gpt5' is not known; choose minilm, smollm2 or hf:"):
+        make_language("gpt5", lora=PLAIN)
+    with pytest.raises(TgqError, match="cannot be loaded"):
+        make_language(f"hf:{tmp_path}", lora=PLAIN)
+    with pytest.raises(TgqError, match="cannot be loaded"):
+        make_language(f"hf:{tiny_model('vit')}", lora=PLAIN)
+
+
+def test_a_package_that_is_not_there_is_named(tmp_path, monkeypatch):
+    with pytest.raises(TgqError, match=r"'no-such' is not installed; run: pip install"):
+        packaged.package_folder("no_such_module_at_all", "no-such")
+    monkeypatch.setenv("TGQ_CACHE", str(tmp_path))
+    monkeypatch.setattr(packaged, "package_folder", lambda *_: tmp_path)
+    with pytest.raises(TgqError, match=r"no \.gguf file"):
+        packaged.smollm2_folder()
+
+
+def test_minilm_is_found_and_read():
+    lm = make_language("minilm", lora=PLAIN).eval()
+    assert (lm.width, lm.frozen_layers, lm.pooling) == (384, 4, "mean")
+    with torch.no_grad():
+        a, b, c = torch.nn.functional.normalize(read(lm, ["red running shoes", "crimson sneakers", "tax law"]), dim=-1)
+    assert a @ b > a @ c + 0.3

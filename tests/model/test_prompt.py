@@ -1,0 +1,68 @@
+"""How metadata becomes text."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tgqformer.catalog.item import Item
+from tgqformer.model.prompt import Prompt
+
+ITEM = Item(
+    "1", "Redtape Men Black & White Shirt", "Acme", ("Clothing", "Shirts"), {"sleeve_length": "short", "fit": "slim"}
+)
+
+
+def test_all_fields_in_order():
+    assert Prompt().metadata(ITEM) == (
+        "Redtape Men Black & White Shirt. Acme. Clothing > Shirts. sleeve length: short, fit: slim"
+    )
+    assert Prompt(("category", "title")).metadata(ITEM) == "Clothing > Shirts. Redtape Men Black & White Shirt"
+
+
+def test_attributes_that_are_not_named_stay_unseen():
+    assert Prompt(("attributes",), attributes=("fit", "color")).metadata(ITEM) == "fit: slim"
+    assert Prompt(("attributes",), attributes=()).metadata(ITEM) == ""
+
+
+@pytest.mark.parametrize(
+    ("title", "left"),
+    [
+        ("Redtape Men Black & White Shirt", "Redtape Men & Shirt"),
+        ("Navy Blue - Shirt", "Shirt"),
+        ("Shirt, OFF-WHITE", "Shirt"),
+        ("Bluetooth Goldsmith Tanned Reddish", "Bluetooth Goldsmith Tanned Reddish"),
+        ("White", ""),
+    ],
+)
+def test_colour_words_are_cut_and_words_that_hold_them_are_not(title, left):
+    prompt = Prompt(("title", "brand"), cut_words="colours")
+    assert prompt.metadata(Item("1", title)) == left
+    assert Prompt(("title",)).metadata(Item("1", title)) == title
+
+
+def test_only_the_title_is_cut():
+    assert Prompt(cut_words="colours").metadata(Item("1", "Red", brand="Red Bull")) == "Red Bull"
+
+
+def test_an_item_without_anything_has_no_metadata_and_the_template_alone():
+    prompt = Prompt(template="Product: {metadata}\nIn one word:")
+    assert prompt.metadata(Item("1")) == ""
+    assert prompt.text(Item("1")) == "Product: \nIn one word:"
+    assert prompt.text(Item("1", "{metadata} shirt")) == "Product: {metadata} shirt\nIn one word:"
+    assert Prompt().text(Item("1")) == ""
+
+
+def test_wrong_prompts_are_refused():
+    with pytest.raises(ValueError, match="must contain"):
+        Prompt(template="Product:")
+    with pytest.raises(ValueError, match="each once"):
+        Prompt(("titel",))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="each once"):
+        Prompt(("title", "title"))
+
+
+@pytest.mark.parametrize("prompt", [Prompt(), Prompt(("title",), ("fit",), "colours", "a {metadata}"), Prompt((), ())])
+def test_a_prompt_goes_through_json(prompt):
+    assert Prompt.from_dict(json.loads(json.dumps(prompt.to_dict()))) == prompt
