@@ -31,7 +31,7 @@ def both_orders(layer: CrossAttention, folds: bool, *tensors: Tensor | None) -> 
     """Outputs and all gradients of one order."""
     layer.zero_grad()
     inputs = [None if x is None else x.detach().clone().requires_grad_(x.is_floating_point()) for x in tensors]
-    layer._folding_pays = lambda queries, tokens: folds  # type: ignore[method-assign]
+    layer._folding_pays = lambda *sizes, shared: folds  # type: ignore[method-assign]
     pooled, weights = layer(*inputs)
     (pooled.sin().sum() + weights.square().sum()).backward()
     found = [pooled, weights] + [x.grad for x in inputs if x is not None and x.grad is not None]
@@ -76,9 +76,12 @@ def test_cross_attention_is_torch_attention() -> None:
     torch.testing.assert_close(layer(queries, context)[0], expected)
 
 
-def test_the_order_with_fewer_multiplications_is_taken() -> None:
-    assert CrossAttention(256, 496, 4)._folding_pays(queries=4, tokens=49)
-    assert not CrossAttention(64, 64, 8)._folding_pays(queries=49, tokens=49)
+def test_the_cheaper_order_is_taken() -> None:
+    assert CrossAttention(256, 496, 4)._folding_pays(queries=4, tokens=49, shared=False)
+    assert not CrossAttention(64, 64, 8)._folding_pays(queries=49, tokens=49, shared=True)
+    blip2 = CrossAttention(768, 768, 12)
+    assert blip2._folding_pays(queries=32, tokens=196, shared=True)
+    assert not blip2._folding_pays(queries=32, tokens=196, shared=False)
 
 
 def test_item_without_real_token_gets_zeros_and_harmless_gradients() -> None:
