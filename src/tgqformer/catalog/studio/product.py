@@ -63,7 +63,7 @@ def _product(number: int, rng: np.random.Generator, seed: int) -> Product:
         brand=brand,
         title=_title(kind, material, brand, rng),
         price=round(price) - 0.1 if price > 12 else round(price, 1),
-        views=int(rng.choice([1, 2, 3], p=[0.55, 0.3, 0.15])),
+        views=int(rng.choice([1, 2, 3], p=[0.66, 0.24, 0.1])),
         seed=int(np.random.default_rng([seed, number, 1]).integers(2**31)),
     )
 
