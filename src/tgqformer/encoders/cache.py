@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -24,9 +22,11 @@ from torch import Tensor
 from tgqformer.encoders.base import TextFeatures, VisionEncoder, VisualFeatures
 from tgqformer.encoders.parts import Digests, PartFolder, PartWriter, Rows, digests_of
 from tgqformer.errors import TgqError
+from tgqformer.parallel import ahead, batches, cores, one_thread_each
 from tgqformer.progress import Bar, progress
 
 T = TypeVar("T")
+Halves = NDArray[np.float16]
 Load = Callable[[], Image.Image]
 LARGEST = 65504.0  # of float16
 CHUNK = 1024  # keys looked up at once
@@ -61,30 +61,31 @@ class VisualCache:
         return len(self._parts)
 
     def fill(
-        self, jobs: Iterable[tuple[str, Load]], *, total: int | None = None, batch_size: int = 32, workers: int = 2,
-        partition: int = 1024, shown: bool = True,
+        self, jobs: Iterable[tuple[str, Load]], *, total: int | None = None, batch_size: int = 32,
+        workers: int | None = None, partition: int = 1024, shown: bool = True,
     ) -> int:  # fmt: skip
         """Encode the pictures whose key is not there yet, each key once; give how many were encoded.
 
-        jobs: (key, function that opens the picture). Pictures are opened and preprocessed by `workers` threads, a
-        bounded number ahead of the encoder. Whole partitions of `partition` rows (fewer where tokens are wide) are
+        jobs: (key, function that opens the picture). Each of `workers` threads (one per processor by default) opens and
+        encodes a batch at a time, so that one decodes while another computes. Whole partitions of `partition` rows (fewer where tokens are wide) are
         written as they fill, so a killed job loses at most one. Memory does not grow with the number of jobs.
 
         Raises TgqError naming the key of a picture that cannot be opened; what was encoded before it is kept.
         """
         self._parts.sweep()
         self._parts.refresh()
+        count = workers or cores()
         with (
             progress("Encoding pictures", total, shown=shown) as bar,
-            ThreadPoolExecutor(workers) as pool,
+            one_thread_each(),
+            ThreadPoolExecutor(count) as pool,
             PartWriter(self._parts, partition) as writer,
         ):
-            ready = _ahead(pool, self._open, _missing(jobs, writer, bar), 2 * batch_size)
-            for batch in _batches(ready, batch_size):
-                keys = np.concatenate([digest for digest, _ in batch])
-                features = self._encoder.encode(torch.stack([pixels for _, pixels in batch]))
-                writer.add(keys, tokens=_half(features.tokens), vector=_half(features.vector))
-                bar.advance(len(batch))
+            for keys, tokens, vector in ahead(
+                pool, self._encode, batches(_missing(jobs, writer, bar), batch_size), count
+            ):
+                writer.add(keys, tokens=tokens, vector=vector)
+                bar.advance(len(keys))
         return writer.count
 
     def rows(self, keys: Sequence[str | None]) -> Rows:
@@ -102,6 +103,11 @@ class VisualCache:
             vector[at] = part["vector"][local]
         self._parts.touched(tokens.nbytes + vector.nbytes)
         return VisualFeatures(torch.from_numpy(tokens), torch.from_numpy(vector))
+
+    def _encode(self, jobs: list[tuple[Digests, tuple[str, Load]]]) -> tuple[Digests, Halves, Halves]:
+        opened = [self._open(job) for job in jobs]
+        features = self._encoder.encode(torch.stack([pixels for _, pixels in opened]))
+        return np.concatenate([key for key, _ in opened]), _half(features.tokens), _half(features.vector)
 
     def _open(self, job: tuple[Digests, tuple[str, Load]]) -> tuple[Digests, Tensor]:
         digest, (key, load) = job
@@ -133,9 +139,9 @@ class TextCache:
         self._parts.refresh()
         with progress("Encoding texts", total, shown=shown) as bar, PartWriter(self._parts, partition) as writer:
             missing = _missing(((text, text) for text in texts), writer, bar)
-            for chunk in _batches(missing, 16 * batch_size):
+            for chunk in batches(missing, 16 * batch_size):
                 chunk.sort(key=lambda job: len(job[1][0]))
-                for batch in _batches(iter(chunk), batch_size):
+                for batch in batches(chunk, batch_size):
                     self._encode(batch, writer)
                     bar.advance(len(batch))
         return writer.count
@@ -179,7 +185,7 @@ def _ends(part: Any) -> Rows:
     return np.cumsum(part["lengths"])
 
 
-def _half(values: Tensor) -> NDArray[np.float16]:
+def _half(values: Tensor) -> Halves:
     if bool(values.isnan().any()):
         raise TgqError("The encoder gave values that are no numbers (NaN); try precision float32")
     return values.clamp(-LARGEST, LARGEST).to(torch.float16).cpu().numpy()
@@ -205,32 +211,9 @@ def _rows(parts: PartFolder, keys: Sequence[str | None], what: str) -> Rows:
 
 def _missing(jobs: Iterable[tuple[str, T]], writer: PartWriter, bar: Bar) -> Iterator[tuple[Digests, tuple[str, T]]]:
     """Give (digest [1, 2], job) of the jobs that are neither stored nor met before."""
-    for chunk in _batches(iter(jobs), CHUNK):
+    for chunk in batches(jobs, CHUNK):
         digests = digests_of([key for key, _ in chunk])
         fresh = writer.new(digests)
         bar.advance(len(chunk) - len(fresh))
         for i in fresh:
             yield digests[i : i + 1], chunk[i]
-
-
-def _batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
-    while batch := list(islice(items, size)):
-        yield batch
-
-
-R = TypeVar("R")
-
-
-def _ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], jobs: Iterator[T], count: int) -> Iterator[R]:
-    """Give work(job) in order, with at most `count` results waiting or in work."""
-    waiting: deque[Future[R]] = deque()
-    try:
-        for job in jobs:
-            waiting.append(pool.submit(work, job))
-            if len(waiting) > count:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()

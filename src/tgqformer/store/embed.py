@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -18,10 +16,9 @@ from tgqformer.catalog.pictures import PictureError
 from tgqformer.errors import TgqError
 from tgqformer.files import write_json
 from tgqformer.model.embedder import ItemEmbedder, truncate
+from tgqformer.parallel import ahead, batches, cores, one_thread_each
 from tgqformer.progress import progress
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
-
-Prepared = tuple[Item, Tensor | None]
 
 
 @dataclass
@@ -38,37 +35,41 @@ def embed_catalog(
     to: Path,
     *,
     batch_size: int = 64,
-    workers: int = 2,
+    workers: int | None = None,
     truncate_dim: int | None = None,
     partition_size: int = 4096,
     shown: bool = True,
 ) -> EmbedReport:
     """Embed every item of a catalogue into a folder of partitions; a killed job continues where it was.
 
-    Pictures are read and prepared by `workers` threads while the model computes; the catalogue streams, so memory does
-    not grow with it. An item whose picture can no longer be read is embedded by its text and listed in
-    `unreadable.json`.
+    Each of `workers` threads (one per processor by default) reads, prepares and embeds a batch at a time; the catalogue
+    streams, so memory does not grow with it. An item whose picture can no longer be read is embedded by its text and
+    listed in `unreadable.json`.
 
     Raises:
         TgqError: if the folder holds embeddings of another model, width or catalogue.
     """
-    dim = truncate_dim or model.dim
     table = Embeddings.create(
-        to, dim=dim, model_version=model.version, ids_fingerprint=fingerprint_of(catalog.ids()), count=len(catalog),
-        partition_size=partition_size,
+        to, dim=truncate_dim or model.dim, model_version=model.version,
+        ids_fingerprint=fingerprint_of(catalog.ids()), count=len(catalog), partition_size=partition_size,
     )  # fmt: skip
-    missing, report = table.missing(), EmbedReport()
+    missing, report, count = table.missing(), EmbedReport(), workers or cores()
     left = sum(stop - start for start, stop in map(table.bounds, missing))
-    with ThreadPoolExecutor(workers) as pool, progress("embedding", left, shown=shown) as bar:
+
+    def work(items: list[Item]) -> tuple[list[str], Tensor]:
+        vectors = embed_prepared(model, items, [_prepare(model, item, catalog.root, report) for item in items])
+        return [item.id for item in items], truncate(vectors, truncate_dim)
+
+    with one_thread_each(), ThreadPoolExecutor(count) as pool, progress("embedding", left, shown=shown) as bar:
         for partition in missing:
-            start, stop = table.bounds(partition)
             ids: list[str] = []
             vectors: list[Tensor] = []
-            prepare = _preparer(model, catalog, report)
-            for batch in _batches(_ahead(pool, prepare, catalog.items(start, stop), 3 * batch_size), batch_size):
-                vectors.append(truncate(embed_prepared(model, batch), truncate_dim))
-                ids.extend(item.id for item, _ in batch)
-                bar.advance(len(batch))
+            for names, embedded in ahead(
+                pool, work, batches(catalog.items(*table.bounds(partition)), batch_size), count
+            ):
+                ids.extend(names)
+                vectors.append(embedded)
+                bar.advance(len(names))
             table.write(partition, ids, torch.cat(vectors).numpy())
             report.embedded += len(ids)
     if report.unreadable:
@@ -77,42 +78,18 @@ def embed_catalog(
 
 
 @torch.inference_mode()
-def embed_prepared(model: ItemEmbedder, batch: Sequence[Prepared]) -> Tensor:
+def embed_prepared(model: ItemEmbedder, items: Sequence[Item], pixels: Sequence[Tensor | None]) -> Tensor:
     """Embed items whose pictures are prepared: float32 [B, d] on the CPU."""
     if model.encoders is None:
         raise TgqError("this model has no encoders; load it with ItemEmbedder.load(path)")
-    items, pixels = [item for item, _ in batch], [picture for _, picture in batch]
     features = model.encoders.encode(items, pixels, model.language)
     embedding: Tensor = model(features.to(model.device)).embedding
     return embedding.float().cpu()
 
 
-def _preparer(model: ItemEmbedder, catalog: Catalog, report: EmbedReport) -> Callable[[Item], Prepared]:
-    encoders = model.encoders
-    if encoders is None:
-        raise TgqError("this model has no encoders; load it with ItemEmbedder.load(path)")
-
-    def prepare(item: Item) -> Prepared:
-        try:
-            return item, encoders.preprocess(item, catalog.root)
-        except PictureError as error:
-            report.unreadable[item.id] = str(error)
-            return item, None
-
-    return prepare
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, work: Callable[[Item], Prepared], items: Iterator[Item], count: int
-) -> Iterator[Prepared]:
-    """Map in threads, in order, at most `count` items ahead of the consumer."""
-    running: deque[Future[Prepared]] = deque(pool.submit(work, item) for item in islice(items, count))
-    while running:
-        done = running.popleft()
-        running.extend(pool.submit(work, item) for item in islice(items, 1))
-        yield done.result()
-
-
-def _batches(prepared: Iterator[Prepared], size: int) -> Iterator[list[Prepared]]:
-    while batch := list(islice(prepared, size)):
-        yield batch
+def _prepare(model: ItemEmbedder, item: Item, root: Path | None, report: EmbedReport) -> Tensor | None:
+    try:
+        return model.encoders.preprocess(item, root) if model.encoders else None
+    except PictureError as error:
+        report.unreadable[item.id] = str(error)
+        return None

@@ -6,15 +6,15 @@ to each other than that error are scored once more in float64, so the order does
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from math import sqrt
 from threading import local
 
 import torch
 from torch import Tensor
+
+from tgqformer.parallel import ahead, one_thread_each
 
 QUERIES = 512  # rows of one product, and
 COLUMNS = 16_384  # its columns: 32 MB of scores, which measured best on two cores; the whole pool need not fit
@@ -37,14 +37,8 @@ def top_k(
             own.search = TopK(pool, k, device=device)
         return own.search.of(*span)  # type: ignore[no-any-return]
 
-    with _one_thread_each(), ThreadPoolExecutor(workers) as threads:
-        ahead: deque[Future[tuple[Tensor, Tensor]]] = deque()
-        for span in spans:
-            ahead.append(threads.submit(answer, span))
-            if len(ahead) > 2 * workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    with one_thread_each(), ThreadPoolExecutor(workers) as threads:
+        yield from ahead(threads, answer, spans, 2 * workers)
 
 
 class TopK:
@@ -131,13 +125,3 @@ def _ordered(scores: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
 
 def _split(rows: Tensor) -> tuple[Tensor, ...]:
     return torch.split(rows, COLUMNS)
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
