@@ -44,7 +44,7 @@ def train_alignment(
     first = pictures(items[:1])
     alignment = Alignment(first.visual.shape[-1], first.metadata_vector.shape[-1])
     optimizer = torch.optim.AdamW(alignment.parameters(), lr=settings.lr, weight_decay=0.01)
-    steps = max(2, settings.steps)
+    steps = max(3, settings.steps)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.lr, total_steps=steps, pct_start=max(0.1, 2 / steps)
     )

@@ -152,12 +152,14 @@ def learning_rate(step: int, settings: TrainingSettings) -> float:
 
 def _optimizer(weights: dict[str, nn.Parameter], settings: TrainingSettings) -> torch.optim.AdamW:
     """AdamW; vectors and scalars without weight decay, the agreement bias β with its own learning rate."""
-    groups = [
-        {"params": [weight], "factor": settings.beta_lr if name.endswith(".beta") else 1.0,
-         "weight_decay": settings.weight_decay if weight.ndim > 1 else 0.0}
-        for name, weight in weights.items()
-    ]  # fmt: skip
-    return torch.optim.AdamW(groups, lr=settings.lr)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, weight in weights.items():
+        kind = settings.beta_lr if name.endswith(".beta") else 1.0, settings.weight_decay if weight.ndim > 1 else 0.0
+        groups.setdefault(kind, []).append(weight)
+    return torch.optim.AdamW(
+        [{"params": alike, "factor": factor, "weight_decay": decay} for (factor, decay), alike in groups.items()],
+        lr=settings.lr,
+    )
 
 
 def _set_lr(optimizer: torch.optim.Optimizer, step: int, settings: TrainingSettings) -> float:
@@ -253,4 +255,4 @@ def _tensorboard(folder: Path, done: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise TgqError("training.tensorboard needs a package: pip install 'tgqformer[tensorboard]'") from error
-    return SummaryWriter(folder, purge_step=done)
+    return SummaryWriter(folder, purge_step=done + 1)
