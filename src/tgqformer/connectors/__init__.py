@@ -22,7 +22,10 @@ CONNECTORS: dict[str, Callable[..., nn.Module]] = {
     "tgq": TGQFormer,
 }
 
-__all__ = ["CONNECTORS", "Connector", "ConnectorInput", "ConnectorOutput", "ConnectorWidths", "make_connector"]
+__all__ = [
+    "CONNECTORS", "Connector", "ConnectorInput", "ConnectorOutput", "ConnectorWidths", "check_connector",
+    "make_connector",
+]  # fmt: skip
 
 
 def make_connector(name: str, widths: ConnectorWidths, options: Mapping[str, Any]) -> nn.Module:
@@ -31,16 +34,25 @@ def make_connector(name: str, widths: ConnectorWidths, options: Mapping[str, Any
     Raises:
         TgqError: for an unknown name or option, with the nearest known one.
     """
+    check_connector(name, options)
+    try:
+        return CONNECTORS[name](widths, **options)
+    except ValueError as error:
+        raise TgqError(f"connector {name!r} with {dict(options)}: {error}") from error
+
+
+def check_connector(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse an unknown name or option before anything is made.
+
+    Raises:
+        TgqError: with the nearest known one.
+    """
     if name not in CONNECTORS:
         raise TgqError(f"connector {name!r} is not known; {_nearest(name, list(CONNECTORS))}")
     known = list(inspect.signature(CONNECTORS[name]).parameters)[1:]
     for option in options:
         if option not in known:
             raise TgqError(f"connector {name!r} has no option {option!r}; {_nearest(option, known)}")
-    try:
-        return CONNECTORS[name](widths, **options)
-    except ValueError as error:
-        raise TgqError(f"connector {name!r} with {dict(options)}: {error}") from error
 
 
 def _nearest(word: str, known: list[str]) -> str:

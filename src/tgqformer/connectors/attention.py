@@ -116,7 +116,7 @@ class CrossAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """[B, L, D] -> [B, L, heads, D / heads]."""
-        return x.view(*x.shape[:2], self.heads, -1)
+        return x.view(*x.shape[:2], self.heads, x.shape[2] // self.heads)
 
     def _direct(
         self, q: Tensor, context: Tensor, values: Tensor, mask: Tensor | None, bias: Tensor | None
@@ -164,7 +164,11 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x (Tensor): [B, Q, D]; mask (Tensor): bool, broadcastable to [B, heads, Q, Q], True where seen."""
-        q, k, v = dense(self.query_key_value, x).view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = (
+            dense(self.query_key_value, x)
+            .view(*x.shape[:2], 3, self.heads, x.shape[2] // self.heads)
+            .permute(2, 0, 3, 1, 4)
+        )
         return F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2)
 
 
