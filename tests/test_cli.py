@@ -6,29 +6,14 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
-from doc_commands import check_command
+from doc_commands import COMMANDS, check_command
 from typer.testing import CliRunner
 
 from tgqformer import __version__
 from tgqformer.cli import app, main
-
-
-def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """All commands that do something, by their whole name."""
-    inner = getattr(command, "commands", None)
-    if inner is None:
-        yield " ".join(path), command
-    for name, one in (inner or {}).items():
-        yield from leaves(one, (*path, name))
-
-
-COMMANDS = dict(leaves(typer.main.get_command(app)))
 
 
 def examples(help_text: str) -> list[str]:
@@ -39,7 +24,9 @@ def examples(help_text: str) -> list[str]:
 
 
 def test_the_commands_that_the_readme_promises_are_there() -> None:
-    assert {"demo", "run", "recipes", "embed", "index", "similar", "neighbours", "studio", "noise sheet"} <= set(COMMANDS)
+    assert {"demo", "run", "recipes", "embed", "index", "similar", "neighbours", "studio", "noise sheet"} <= set(
+        COMMANDS
+    )
     assert {"catalog import", "catalog show", "catalog readers", "pairs mine", "pairs simulate"} <= set(COMMANDS)
 
 

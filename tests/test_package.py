@@ -1,4 +1,4 @@
-"""The package as a whole: what importing it costs, what it never imports, and that stages import only stages above them."""
+"""The package as a whole: what importing it costs, what it never imports, and the order of its stages."""
 
 from __future__ import annotations
 
@@ -85,7 +85,9 @@ def test_no_file_names_torchvision() -> None:
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    loaded = run("import sys, tgqformer; print(*(name for name in sys.argv[1:] if name in sys.modules))", *HEAVY, "numpy")
+    loaded = run(
+        "import sys, tgqformer; print(*(name for name in sys.argv[1:] if name in sys.modules))", *HEAVY, "numpy"
+    )
     assert loaded == ""
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from tgqformer.connectors import check_connector
 from tgqformer.errors import TgqError
 from tgqformer.files import write_text
 from tgqformer.model.prompt import Prompt
@@ -102,17 +103,23 @@ class LanguageSection:
     max_tokens: int = 64
     lora_rank: int = 16
     lora_alpha: int = 32
-    lora_dropout: float = 0.05
+    lora_dropout: float = 0.0
 
 
 @dataclass(frozen=True)
 class ModelSection:
-    """One model of the comparison: a connector with its options; `language: false` gives a picture-only model."""
+    """One model of the comparison: a connector with its options, see `connectors.CONNECTORS`.
+
+    `language: false` gives a picture-only model.
+    """
 
     name: str
-    connector: Literal["none", "mlp", "qformer", "tgq"]
+    connector: str
     options: dict[str, Any] = field(default_factory=dict)
     language: bool = True
+
+    def __post_init__(self) -> None:
+        check_connector(self.connector, self.options)
 
 
 @dataclass(frozen=True)
@@ -187,6 +194,8 @@ def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
     _check_keys(data, Recipe, where, "")
     try:
         return TypeAdapter(Recipe).validate_python(data)
+    except TgqError as error:
+        raise TgqError(f"{where}: models: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "recipe"
