@@ -46,6 +46,12 @@ def demo(
     """Draw a catalogue, train TGQ-Former and a plain Q-Former on it, compare them, build the index, write a report.
 
     Needs no download and no GPU; a second call reuses what is done.
+
+    Examples:
+
+        tgq demo
+
+        tgq demo --to quick --set catalog.items=500 --set training.steps=50
     """
     from tgqformer.recipe import load_recipe
     from tgqformer.pipeline import execute
@@ -61,7 +67,12 @@ def demo(
 
 
 def recipes() -> None:
-    """List the recipes that come with the package, and where they are."""
+    """List the recipes that come with the package, and where they are.
+
+    Example:
+
+        tgq recipes
+    """
     from tgqformer.recipe import shipped_recipes
 
     for name, path in shipped_recipes().items():
@@ -74,7 +85,7 @@ def embed(
     catalog: Annotated[Path, typer.Argument(help="a catalogue made by `tgq catalog import`")],
     to: Annotated[Path, typer.Option(help="folder for the embeddings")],
     batch_size: Annotated[int, typer.Option(help="items at once")] = 64,
-    workers: Annotated[int, typer.Option(help="threads that read and prepare pictures")] = 2,
+    workers: Annotated[int | None, typer.Option(help="threads that read and embed  [default: one per processor]")] = None,
     truncate_dim: Annotated[int | None, typer.Option(help="keep the first so many dimensions")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
 ) -> None:

@@ -49,7 +49,8 @@ class View(Protocol):
 class CatalogFeatures:
     """Cached features of every item of a catalogue, in every view, for one language model.
 
-    `rows` holds, for each view, the row in the cache of each item's picture, int64 [N], -1 without picture.
+    `rows` holds, for each view, the row in the cache of each item's picture, int64 [N], -1 without picture; `lengths`
+    int64 [N] how long each item's text is, so that alike lengths can share a batch.
     """
 
     visual: VisualCache
@@ -58,6 +59,7 @@ class CatalogFeatures:
     rows: dict[str, Positions]
     metadata_rows: Positions
     states_rows: Positions
+    lengths: Positions
     empty_row: int
     empty_states_row: int
 
@@ -95,9 +97,10 @@ def embed_features(
     """Embed items from cached features, as a view shows them: float32 [n, d] in the order of `positions`."""
     found = np.empty((len(positions), model.dim), np.float32)
     with progress(f"embedding ({view})", len(positions), shown=shown) as bar:
+        order = np.argsort(features.lengths[positions], kind="stable")
         for start in range(0, len(positions), batch_size):
-            chunk = positions[start : start + batch_size]
-            found[start : start + len(chunk)] = model(features.batch(chunk, view).to(model.device)).embedding.cpu()
+            chunk = order[start : start + batch_size]
+            found[chunk] = model(features.batch(positions[chunk], view).to(model.device)).embedding.cpu()
             bar.advance(len(chunk))
     return found
 
@@ -136,7 +139,7 @@ def cache_features(
     states_rows = states.rows(prompts) if states is not None else np.full(len(prompts), -1)
     return CatalogFeatures(
         visual, metadata, states, rows, metadata_rows[:-1], states_rows[:-1],
-        int(metadata_rows[-1]), int(states_rows[-1]),
+        np.array([len(text) for text in texts]), int(metadata_rows[-1]), int(states_rows[-1]),
     )  # fmt: skip
 
 

@@ -51,7 +51,7 @@ class LoRA:
 
     rank: int = 16
     alpha: int = 32
-    dropout: float = 0.05
+    dropout: float = 0.0
 
 
 class PassStates(nn.Module):
@@ -216,7 +216,7 @@ def _pretrained(folder: str) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     try:
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32)
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise TgqError(f"language model {folder!r} cannot be loaded: {error}; give a folder with a saved model, "

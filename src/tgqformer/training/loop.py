@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather
 
+from tgqformer.encoders.frozen import resolve_precision
 from tgqformer.errors import TgqError
 from tgqformer.files import restore, write_text
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.progress import progress
 from tgqformer.training.checkpoint import get_weights, load_checkpoint, save_checkpoint, set_weights
-from tgqformer.training.losses import PairLoss
+from tgqformer.training.losses import PairLoss, gather
 from tgqformer.training.sampling import PairSampler
 from tgqformer.training.settings import TrainingSettings
 
@@ -64,10 +64,8 @@ class Objective(nn.Module):
         """
         out = self.model(batch)
         queries, positives = out.embedding.float().chunk(2)
-        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-            queries, positives = (torch.cat(all_gather(side)) for side in (queries, positives))  # type: ignore[no-untyped-call]
         redundancy = out.connector.redundancy
-        contrastive = self.loss(queries, positives, false_negatives)
+        contrastive = self.loss(gather(queries), gather(positives), false_negatives)
         return contrastive, contrastive.new_zeros(()) if redundancy is None else redundancy
 
 
@@ -102,6 +100,7 @@ def train(
     prepared, stepper = accelerator.prepare(objective, optimizer)
     empty = features.empty().to(accelerator.device)
     main = accelerator.is_main_process
+    half_precision = resolve_precision(settings.precision, accelerator.device) is torch.bfloat16
     with (
         _log(folder, at.step, settings, main) as log,
         progress("training", settings.steps, shown=shown and main) as bar,
@@ -114,7 +113,7 @@ def train(
             positions, false_negatives = _draw(sampler, at.step, accelerator)
             batch = _drop_modalities(model, features.batch(positions).to(accelerator.device), empty, settings)
 
-            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half_precision):
                 contrastive, redundancy = prepared(batch, false_negatives.to(accelerator.device))
             loss = contrastive + settings.redundancy * redundancy
             _check_finite("loss", loss, at.step, lr, objective, folder)
@@ -218,7 +217,7 @@ def _check_finite(what: str, value: Tensor, step: int, lr: float, objective: Obj
     raise TgqError(
         f"the {what} is {value.item()} at step {step + 1} (learning rate {lr:.2g}, temperature "
         f"{objective.loss.temperature.item():.3g}); {where}. Lower training.lr, raise training.warmup, or train with "
-        f"precision 'no'. The last checkpoint is in {folder / 'checkpoint'}"
+        f"precision float32. The last checkpoint is in {folder / 'checkpoint'}"
     )
 
 

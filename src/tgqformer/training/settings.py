@@ -43,7 +43,7 @@ class TrainingSettings:
         validate_every: steps between validations; 0 for none. patience: validations without a better one before the
             training stops; 0 never stops it. The best validated weights are kept.
         checkpoint_every: steps between checkpoints; 0 for none.
-        precision: `no` (float32) or `bf16`.
+        precision: `float32`, `bfloat16` (matrix products only), or `auto`: bfloat16 where the processor has it.
         tensorboard: also log for TensorBoard, into the run's folder.
     """
 
@@ -63,7 +63,7 @@ class TrainingSettings:
     validate_every: int = 100
     patience: int = 0
     checkpoint_every: int = 100
-    precision: Literal["no", "bf16"] = "no"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
