@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tgqformer.errors import TgqError
 from tgqformer.training.sampling import PairSampler
 
 
@@ -99,5 +100,5 @@ def test_every_pair_of_large_categories_is_drawn_alike():
 
 
 def test_no_pair_is_an_error():
-    with pytest.raises(ValueError, match="no training pair"):
+    with pytest.raises(TgqError, match="no training pair"):
         PairSampler(*(np.zeros(0, np.int64),) * 2, np.zeros(3, np.int64), items=3, batch=1, group=1, seed=0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_array
 
+from tgqformer.errors import TgqError
+
 
 class PairSampler:
     """Draws batches of training pairs.
@@ -23,7 +25,7 @@ class PairSampler:
         self, a: np.ndarray, b: np.ndarray, category: np.ndarray, *, items: int, batch: int, group: int, seed: int
     ) -> None:
         if not len(a):
-            raise ValueError("there is no training pair")
+            raise TgqError("there is no training pair; give more sessions, a lower min_support or a larger train share")
         self.a, self.b, self.batch, self.group, self.seed = a, b, batch, group, seed
         order = np.argsort(category[a], kind="stable")
         codes, starts = np.unique(category[a][order], return_index=True)
