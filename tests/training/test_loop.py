@@ -220,7 +220,7 @@ def test_a_model_that_reads_one_modality_keeps_it(make_model, toy, connector, la
 
 def test_bfloat16_trains_too_in_a_process_that_trained_float32(make_model, toy, sampler, tmp_path):
     run(make_model("mlp"), toy, sampler, replace(SETTINGS, steps=3), tmp_path / "float32")
-    run(make_model("mlp"), toy, sampler, replace(SETTINGS, steps=3, precision="bf16"), tmp_path / "bfloat16")
+    run(make_model("mlp"), toy, sampler, replace(SETTINGS, steps=3, precision="bfloat16"), tmp_path / "bfloat16")
     full, half = (rows_of(tmp_path / name)[0]["loss"] for name in ("float32", "bfloat16"))
     assert full != half and full == pytest.approx(half, rel=0.05)
 

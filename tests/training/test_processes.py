@@ -75,14 +75,14 @@ def run(script: Path, folder: Path, *, world: int, together: int) -> None:
         port = free.getsockname()[1]
     running = []
     for rank in range(world):
-        own = {"ACCELERATE_USE_CPU": "true"}
+        own = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
         if world > 1:
             own |= {"WORLD_SIZE": str(world), "RANK": str(rank), "LOCAL_RANK": str(rank),
                     "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
         command = [sys.executable, str(script), str(folder), str(together)]
         running.append(subprocess.Popen(command, env={**os.environ, **own}, stderr=subprocess.PIPE, text=True))
     for process in running:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=500)
         assert process.returncode == 0, errors
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 FLOOR = 0.01
@@ -48,3 +49,29 @@ class PairLoss(nn.Module):
         logits = logits.masked_fill(false_negatives & ~diagonal, torch.finfo(logits.dtype).min)
         target = torch.arange(len(logits), device=logits.device)
         return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def gather(x: Tensor) -> Tensor:
+    """Join x [B, d] of all processes to [W · B, d], in the order of their ranks, so that each sees all negatives.
+
+    Gradients flow back to the process that a row came from; under DDP, which averages over processes, they are those
+    of one process with the whole batch. One process gets x back.
+    """
+    if not (distributed.is_initialized() and distributed.get_world_size() > 1):
+        return x
+    joined: Tensor = _Gather.apply(x)  # type: ignore[no-untyped-call]
+    return joined
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        whole = grads[0].contiguous()
+        distributed.all_reduce(whole)
+        return whole.chunk(distributed.get_world_size())[distributed.get_rank()]
