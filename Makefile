@@ -41,7 +41,7 @@ format: $(VENV)/.ready ## put code into its style
 types: $(VENV)/.ready ## check types
 	$(BIN)/mypy
 
-fashion: $(VENV)/.ready ## run the fashion benchmark on ../shared/data/fashion (hours on a CPU)
+fashion: $(VENV)/.ready ## run the fashion benchmark on ../shared/data/fashion (long on a CPU)
 	$(BIN)/tgq run fashion
 
 speed: $(VENV)/.ready ## measure how fast encoding, connectors and neighbours are against bare code
