@@ -27,7 +27,8 @@ class CatalogSection:
 
     Args:
         source: files of a shop (see `tgq catalog import`), or `studio` for the catalogue that the project draws itself.
-        items: how many items `studio` draws; of other sources so many are chosen by a stable hash of their id (0 for all).
+        items: how many items `studio` draws; of other sources so many are chosen by a stable hash of their id (0 for
+            all).
         reader, mapping, pictures, pack: as in `tgq catalog import`.
         seed: of the drawing.
     """
@@ -67,17 +68,29 @@ class PairsSection:
     def __post_init__(self) -> None:
         if sum(source is not None for source in (self.shoppers, self.interactions, self.pairs)) != 1:
             raise ValueError("pairs: give exactly one of shoppers, interactions, pairs")
+        shares = self.train, self.val, self.test
+        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            raise ValueError(f"pairs: train, val and test are shares of the items and add up to 1, found {shares}")
 
 
 @dataclass(frozen=True)
 class NoiseSection:
-    """The noise that is drawn on the catalogue for training and evaluation; share 0 takes the pictures as they are."""
+    """The noise that is drawn on the catalogue for training and evaluation; share 0 takes the pictures as they are.
+
+    See `noise.NoisePlan`.
+    """
 
     share: float = 0.5
     kinds: tuple[Literal["poster", "clutter", "distractor"], ...] = ("poster", "clutter", "distractor")
     severities: tuple[int, ...] = (1, 2, 3, 4, 5)
     donors: Literal["other_category", "same_category", "any"] = "other_category"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1 or not self.kinds or not self.severities:
+            raise ValueError("noise needs a share from 0 to 1, at least one kind, and severities from 1 to 5")
+        if not set(self.severities) <= set(range(1, 6)):
+            raise ValueError(f"noise.severities are from 1 to 5, found {list(self.severities)}")
 
 
 @dataclass(frozen=True)
@@ -141,18 +154,24 @@ class Recipe:
     models: tuple[ModelSection, ...]
     noise: NoiseSection = NoiseSection()
     encoders: EncoderSection = EncoderSection()
-    prompt: Prompt = Prompt()
+    prompt: Prompt = Prompt()  # noqa: RUF009
     language: LanguageSection = LanguageSection()
-    alignment: AlignmentSettings = AlignmentSettings()
-    training: TrainingSettings = TrainingSettings()
+    alignment: AlignmentSettings = AlignmentSettings()  # noqa: RUF009
+    training: TrainingSettings = TrainingSettings()  # noqa: RUF009
     evaluation: EvaluationSection = EvaluationSection()
     seeds: tuple[int, ...] = (0,)
     neighbours: int = 100
 
     def __post_init__(self) -> None:
-        names = [model.name for model in self.models]
+        names = [model.name.lower().replace(" ", "-") for model in self.models]  # as their folders are called
         if not names or len(set(names)) < len(names):
             raise ValueError("models: give at least one, each with a name of its own")
+        if any(not name or name.startswith(".") or set(name) & set("/\\") for name in names):
+            raise ValueError("models: a name also names a folder; give it letters, and no slash")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError("seeds: give at least one, each once, from 0 on")
+        if self.neighbours < 1:
+            raise ValueError("neighbours must be 1 or more")
         if "mixed" not in self.evaluation.views:
             raise ValueError("evaluation.views must hold mixed: it is the catalogue that the model is trained on")
 
@@ -180,7 +199,7 @@ def load_recipe(source: str, changes: tuple[str, ...] = ()) -> Recipe:
         path = shipped[source]
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise TgqError(f"{path} is not YAML: {error}") from error
     if not isinstance(data, dict):
         raise TgqError(f"{path} must hold sections such as catalog, pairs, models; found {type(data).__name__}")
@@ -222,7 +241,10 @@ def _change(data: dict[str, Any], change: str) -> None:
         data = data.setdefault(section, {})
         if not isinstance(data, dict):
             raise TgqError(f"--set {change!r}: {section!r} is not a section")
-    data[key] = yaml.safe_load(value)
+    try:
+        data[key] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise TgqError(f"--set {change!r}: the value is not YAML: {error}") from error
 
 
 def _check_keys(data: Any, schema: Any, where: str, place: str) -> None:

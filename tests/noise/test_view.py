@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,3 +151,30 @@ def test_commands(shop: Catalog, tmp_path: Path) -> None:
     result = runner.invoke(app, ["apply", str(shop.path), "--to", str(tmp_path / "out"), "--share", "1"])
     assert result.exit_code == 0, result.output
     assert len(Catalog.open(tmp_path / "out")) == len(shop)
+
+
+def test_writing_a_view_keeps_what_it_leaves_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    pictures = []
+    for n in range(2):
+        file = tmp_path / "pictures" / f"{n}.jpg"
+        Image.new("RGB", (30, 40), (40 * n, 90, 120)).save(file, "JPEG")
+        pictures.append(Picture(Picture.digest_of(file.read_bytes()), file.name))
+    about = {"brand": "acme", "category": ("shoe",), "attributes": {"fit": "slim"}, "price": 3.5}
+    items = [Item("a", "a shoe", pictures=tuple(pictures), **about), Item("b"), Item("c", pictures=(pictures[1],))]  # type: ignore[arg-type]
+    with CatalogWriter(tmp_path / "shop", name="shop", pack=False, root=tmp_path / "pictures") as writer:
+        for item in items:
+            writer.add(item)
+    shop = Catalog.open(tmp_path / "shop")
+    for share in (0.0, 1.0):
+        plan = NoisePlan(share=share, kinds=("poster",))
+        written = write_view(NoiseView(shop, "mixed", plan), tmp_path / str(share), shown=False)
+        found = list(written.items())
+        assert [replace(item, pictures=()) for item in found] == [replace(item, pictures=()) for item in items]
+        assert [len(item.pictures) for item in found] == [2, 0, 1]
+        first, second = found[0].pictures
+        assert second.data == (tmp_path / "pictures" / "1.jpg").read_bytes() and second.digest == pictures[1].digest
+        assert (first.digest == pictures[0].digest) == (share == 0)
+    (tmp_path / "pictures" / "1.jpg").unlink()
+    with pytest.raises(TgqError, match=r"item 'a': .*mend or remove the picture"):
+        write_view(NoiseView(shop, "mixed", plan), tmp_path / "gone", shown=False)

@@ -15,6 +15,7 @@ from PIL.Image import Image
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
+from tgqformer.catalog.pictures import PictureError
 from tgqformer.encoders.base import TextFeatures
 from tgqformer.encoders.cache import TextCache, VisualCache
 from tgqformer.errors import TgqError
@@ -150,7 +151,10 @@ def _jobs(catalog: Catalog, view: View, keys: Iterable[str | None]) -> Iterator[
 
 
 def _picture(view: View, item: Item) -> Image:
-    shown = view.render(item)
+    try:
+        shown = view.render(item)
+    except PictureError as error:
+        raise TgqError(f"item {item.id!r}, view {view.name!r}: {error}") from error
     if shown is None:
         raise TgqError(f"item {item.id!r} has a key but no picture in the view {view.name!r}")
     return shown.picture

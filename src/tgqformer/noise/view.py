@@ -15,7 +15,7 @@ from PIL import Image
 
 from tgqformer.catalog.catalog import Catalog, CatalogWriter
 from tgqformer.catalog.item import Item, Picture
-from tgqformer.catalog.pictures import read_picture
+from tgqformer.catalog.pictures import PictureError, read_picture
 from tgqformer.errors import TgqError
 from tgqformer.noise.plan import NoisePlan, NoiseSpec
 from tgqformer.noise.render import NOISE_VERSION, Noised, add_noise
@@ -137,15 +137,25 @@ def _in_turn(order: NDArray[np.int64], categories: list[list[str]]) -> NDArray[n
 
 
 def write_view(view: NoiseView, to: Path, *, shown: bool = True) -> Catalog:
-    """Write a catalogue whose pictures are as a view shows them, packed as PNG; items and their order stay."""
-    with CatalogWriter(to, name=f"{view.catalog.name} ({view.name})", pack=True) as writer:
+    """Write a catalogue whose pictures are as a view shows them, packed; items and their order stay.
+
+    A first picture that wears noise becomes a PNG; all other pictures keep their bytes.
+
+    Raises:
+        TgqError: if a picture cannot be read, naming its item.
+    """
+    name, root = f"{view.catalog.name} ({view.name})", view.catalog.root
+    with CatalogWriter(to, name=name, pack=True, root=root) as writer:
         for item in track(view.catalog.items(), f"drawing ({view.name})", len(view.catalog), shown=shown):
-            writer.add(_repainted(view, item))
+            try:
+                writer.add(_repainted(view, item))
+            except PictureError as error:
+                raise TgqError(f"item {item.id!r}: {error}; mend or remove the picture") from error
     return Catalog.open(to)
 
 
 def _repainted(view: NoiseView, item: Item) -> Item:
-    rendered = view.render(item)
+    rendered = view.render(item) if view.full_spec(item) is not None else None
     if rendered is None:
         return item
     file = BytesIO()

@@ -14,7 +14,7 @@ from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError
 from tgqformer.errors import TgqError
-from tgqformer.files import write_json
+from tgqformer.files import read_json, write_json
 from tgqformer.model.embedder import ItemEmbedder, truncate
 from tgqformer.parallel import ahead, batches, cores, one_thread_each
 from tgqformer.progress import progress
@@ -23,7 +23,10 @@ from tgqformer.store.embeddings import Embeddings, fingerprint_of
 
 @dataclass
 class EmbedReport:
-    """What an embedding job did: items embedded now, and those whose picture could not be read (id -> reason)."""
+    """What an embedding job did: items embedded now, and those whose picture could not be read (id -> reason).
+
+    `unreadable` holds those of earlier, killed calls for the same folder too.
+    """
 
     embedded: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -53,7 +56,8 @@ def embed_catalog(
         to, dim=truncate_dim or model.dim, model_version=model.version,
         ids_fingerprint=fingerprint_of(catalog.ids()), count=len(catalog), partition_size=partition_size,
     )  # fmt: skip
-    missing, report, count = table.missing(), EmbedReport(), workers or cores()
+    missing, count, listed = table.missing(), workers or cores(), to / "unreadable.json"
+    report = EmbedReport(unreadable=read_json(listed) if listed.exists() else {})
     left = sum(stop - start for start, stop in map(table.bounds, missing))
 
     def work(items: list[Item]) -> tuple[list[str], Tensor]:
@@ -70,10 +74,10 @@ def embed_catalog(
                 ids.extend(names)
                 vectors.append(embedded)
                 bar.advance(len(names))
+            if report.unreadable:
+                write_json(listed, report.unreadable)  # before the partition: a kill between the two forgets none
             table.write(partition, ids, torch.cat(vectors).numpy())
             report.embedded += len(ids)
-    if report.unreadable:
-        write_json(to / "unreadable.json", report.unreadable)
     return report
 
 
