@@ -32,7 +32,7 @@ docs: $(VENV)/.ready ## run the commands and the code that README.md and docs/ s
 lint: $(VENV)/.ready ## check style and spelling
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/codespell src tests benchmarks docs README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/codespell src benchmarks docs README.md CHANGELOG.md CONTRIBUTING.md
 
 format: $(VENV)/.ready ## put code into its style
 	$(BIN)/ruff check --fix src tests benchmarks

@@ -76,7 +76,7 @@ def test_results_are_shares_and_seen_from_files_alike(run: Run) -> None:
     again = Result.read(run.model_folder(run.recipe.models[0], 0) / "result")
     assert result.views["mixed"].values["hit@10"].tolist() == again.views["mixed"].values["hit@10"].tolist()
     for view in result.views.values():
-        assert all(((0 <= column) & (column <= 1)).all() for column in view.values.values())
+        assert all(((column >= 0) & (column <= 1)).all() for column in view.values.values())
     assert [row["step"] for row in result.log] == [1, 2, 3, 4, 5, 6]
 
 
@@ -110,7 +110,8 @@ def test_a_second_call_makes_nothing_again(run: Run) -> None:
     files = [path for path in run.folder.rglob("*") if path.is_file() and path.name not in ("recipe.yaml",)]
     before = {path: path.stat().st_mtime_ns for path in files if "report" not in path.name and "table" not in path.name}
     execute(run.recipe, run.folder, "neighbours")
-    assert {path: path.stat().st_mtime_ns for path in before} == before
+    after = {path: path.stat().st_mtime_ns for path in before}
+    assert after == before
 
 
 def test_a_changed_recipe_makes_again_what_it_touches(run: Run, tmp_path: Path) -> None:

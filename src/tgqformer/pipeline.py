@@ -50,8 +50,9 @@ Positions = NDArray[np.int64]
 NOTES = (
     "Every item but the query is in the pool. Test queries and their positives are items that training never saw. Ties "
     "are averaged, never broken by order.",
-    "All models have the same pairs, steps, batch, learning rate, language model and visual tokens. The example queries "
-    "are those where the first two models differ most, three quarters in favour of the first, one quarter against it.",
+    "All models have the same pairs, steps, batch, learning rate, language model and visual tokens. The example "
+    "queries are those where the first two models differ most: three quarters in favour of the first, one quarter "
+    "against it.",
 )
 STAGES = ("catalog", "pairs", "features", "train", "evaluate", "embed", "index", "neighbours", "report")
 
@@ -83,7 +84,8 @@ class Run:
                 whole = self.folder / "imported" if section.items else to
                 import_catalog(
                     Path(section.source), whole, reader=section.reader, mapping=section.mapping or None,
-                    pack=section.pack, root=Path(section.pictures) if section.pictures else None, show_progress_bar=True,
+                    pack=section.pack, root=Path(section.pictures) if section.pictures else None,
+                    show_progress_bar=True,
                 )  # fmt: skip
                 if section.items:
                     _keep_some(Catalog.open(whole), section.items, to)
@@ -200,7 +202,8 @@ class Run:
             model = self.build(section, seed)
             a, b = self._positions_of(self.pairs.train)
             sampler = PairSampler(
-                a, b, self._categories(), items=len(self.catalog), batch=self.recipe.training.batch, group=self.recipe.training.group, seed=seed,
+                a, b, self._categories(), items=len(self.catalog), batch=self.recipe.training.batch,
+                group=self.recipe.training.group, seed=seed,
             )  # fmt: skip
             train(model, self.features, sampler, self.recipe.training, to, seed=seed, validate=self._validation())
             model.save(to / "model")

@@ -34,10 +34,11 @@ def neighbour_examples(
     shown = noised if len(noised) else np.arange(len(queries))
     candidates = shown[:: max(1, len(shown) // 400)]
     found = {name: nearest(table, queries.query[candidates], k) for name, table in vectors.items()}
+    positives = [queries.positives.row(int(at)) for at in candidates]
     hits = {
-        name: np.array([np.isin(row, queries.positives.row(int(at))).sum() for row, at in zip(near, candidates, strict=True)])
+        name: np.array([np.isin(row, own).sum() for row, own in zip(near, positives, strict=True)])
         for name, (near, _) in found.items()
-    }  # fmt: skip
+    }
     counts = list(hits.values())
     gain = counts[0] - counts[1] if len(counts) > 1 else counts[0]
     # From both ends: where the first model gains most, and where it loses most, so that the page does not flatter it.
@@ -52,9 +53,12 @@ def _neighbour_example(
 ) -> NeighbourExample:  # fmt: skip
     positives = set(queries.positives.row(int(candidates[at])).tolist())
     rows = {
-        name: [_card(view, ids[int(i)], int(i) in positives, float(score)) for i, score in zip(near[at], scores[at], strict=True)]
+        name: [
+            _card(view, ids[int(i)], int(i) in positives, float(score))
+            for i, score in zip(near[at], scores[at], strict=True)
+        ]
         for name, (near, scores) in found.items()
-    }  # fmt: skip
+    }
     return NeighbourExample(_card(view, ids[int(queries.query[candidates[at]])], False, None), rows)
 
 

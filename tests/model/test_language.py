@@ -225,3 +225,18 @@ def test_minilm_is_found_and_read():
     with torch.no_grad():
         a, b, c = torch.nn.functional.normalize(read(lm, ["red running shoes", "crimson sneakers", "tax law"]), dim=-1)
     assert a @ b > a @ c + 0.3
+
+
+@pytest.mark.slow
+def test_smollm2_is_converted_once_and_embeds(tmp_path, monkeypatch):
+    monkeypatch.setenv("TGQ_CACHE", str(tmp_path))
+    lm = make_language("smollm2", lora=PLAIN, layers=4, max_tokens=8).eval()
+    assert (lm.width, lm.pooling, lm.frozen_layers, len(lm.body.layers)) == (576, "last", 0, 4)
+    folder = tmp_path / "smollm2-135m"
+    assert packaged.smollm2_folder() == folder and not list(tmp_path.glob(".*"))
+    assert "quantization_config" not in (folder / "config.json").read_text() and list(folder.glob("*.safetensors"))
+    before = folder.stat().st_mtime_ns
+    with torch.no_grad():
+        found = read(make_language("smollm2", lora=PLAIN, layers=4, max_tokens=8).eval(), ["red shoes", ""])
+        assert torch.allclose(found, read(lm, ["red shoes", ""]), atol=1e-5) and found.isfinite().all()
+    assert folder.stat().st_mtime_ns == before  # not made again

@@ -32,8 +32,8 @@ def run(
 
         tgq run my-shop.yaml --to runs/my-shop --until evaluate
     """
-    from tgqformer.recipe import load_recipe
     from tgqformer.pipeline import execute
+    from tgqformer.recipe import load_recipe
 
     loaded = load_recipe(recipe, tuple(change or ()))
     execute(loaded, to or Path("runs") / loaded.name, until)
@@ -53,8 +53,8 @@ def demo(
 
         tgq demo --to quick --set catalog.items=500 --set training.steps=50
     """
-    from tgqformer.recipe import load_recipe
     from tgqformer.pipeline import execute
+    from tgqformer.recipe import load_recipe
 
     execute(load_recipe("demo", tuple(change or ())), to, "report")
     typer.echo(
@@ -85,7 +85,9 @@ def embed(
     catalog: Annotated[Path, typer.Argument(help="a catalogue made by `tgq catalog import`")],
     to: Annotated[Path, typer.Option(help="folder for the embeddings")],
     batch_size: Annotated[int, typer.Option(help="items at once")] = 64,
-    workers: Annotated[int | None, typer.Option(help="threads that read and embed  [default: one per processor]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="threads that read and embed  [default: one per processor]")
+    ] = None,
     truncate_dim: Annotated[int | None, typer.Option(help="keep the first so many dimensions")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
 ) -> None:

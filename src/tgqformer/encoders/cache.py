@@ -67,8 +67,9 @@ class VisualCache:
         """Encode the pictures whose key is not there yet, each key once; give how many were encoded.
 
         jobs: (key, function that opens the picture). Each of `workers` threads (one per processor by default) opens and
-        encodes a batch at a time, so that one decodes while another computes. Whole partitions of `partition` rows (fewer where tokens are wide) are
-        written as they fill, so a killed job loses at most one. Memory does not grow with the number of jobs.
+        encodes a batch at a time, so that one decodes while another computes. Whole partitions of `partition` rows
+        (fewer where tokens are wide) are written as they fill, so a killed job loses at most one. Memory does not grow
+        with the number of jobs.
 
         Raises TgqError naming the key of a picture that cannot be opened; what was encoded before it is kept.
         """

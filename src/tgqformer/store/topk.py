@@ -6,7 +6,7 @@ to each other than that error are scored once more in float64, so the order does
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from math import sqrt
 from threading import local
