@@ -18,6 +18,7 @@ from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError
 from tgqformer.encoders.base import TextFeatures
 from tgqformer.encoders.cache import TextCache, VisualCache
+from tgqformer.encoders.frozen import resolve_precision
 from tgqformer.errors import TgqError
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.embedder import ItemEmbedder
@@ -96,12 +97,15 @@ def embed_features(
     shown: bool = True,
 ) -> NDArray[np.float32]:  # fmt: skip
     """Embed items from cached features, as a view shows them: float32 [n, d] in the order of `positions`."""
+    # Texts alone stay in float32: equal titles must give equal vectors, so that ties are seen.
+    half_precision = bool(model.connector.tokens) and resolve_precision("auto", model.device) is torch.bfloat16
     found = np.empty((len(positions), model.dim), np.float32)
     with progress(f"embedding ({view})", len(positions), shown=shown) as bar:
         order = np.argsort(features.lengths[positions], kind="stable")
         for start in range(0, len(positions), batch_size):
             chunk = order[start : start + batch_size]
-            found[chunk] = model(features.batch(positions[chunk], view).to(model.device)).embedding.cpu()
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=half_precision):
+                found[chunk] = model(features.batch(positions[chunk], view).to(model.device)).embedding.float().cpu()
             bar.advance(len(chunk))
     return found
 
