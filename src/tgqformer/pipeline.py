@@ -27,7 +27,7 @@ from tgqformer.encoders.alignment import Alignment, JointAlignment, TokenNorm
 from tgqformer.evaluation.metrics import Queries, evaluate
 from tgqformer.evaluation.report import Report, write_report
 from tgqformer.evaluation.results import Result, View, read_log, summarize
-from tgqformer.evaluation.tables import csv_text, markdown, rich_table
+from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown, rich_table
 from tgqformer.files import read_json, write_json, write_text
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import Encoders, make_encoders
@@ -336,7 +336,8 @@ class Run:
         """Write report.html, table.md and table.csv."""
         results = [self.evaluate(section, seed) for section in self.recipe.models for seed in self.recipe.seeds]
         rows = summarize(results)
-        write_text(self.folder / "table.md", markdown(rows))
+        differences = f"\nPaired differences in H@10, points [95 %]:\n\n{differences_markdown(results)}"
+        write_text(self.folder / "table.md", markdown(rows) + (differences if len(self.recipe.models) > 1 else ""))
         write_text(self.folder / "table.csv", csv_text(rows))
         seed, view = self.recipe.seeds[0], self._view("mixed")
         models = {s.name: ItemEmbedder.load(self.model_folder(s, seed) / "model") for s in self.recipe.models}

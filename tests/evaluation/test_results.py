@@ -15,7 +15,7 @@ from tgqformer.errors import TgqError
 from tgqformer.evaluation.intervals import Interval
 from tgqformer.evaluation.metrics import METRICS, Queries, evaluate
 from tgqformer.evaluation.results import Result, View, compare, read_log, read_results, stacked, summarize
-from tgqformer.evaluation.tables import csv_text, markdown, percent, points, rich_table
+from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown, percent, points, rich_table
 
 
 def made(model: str, seed: int, signal: float) -> Result:
@@ -140,3 +140,16 @@ def test_figures_are_written_as_people_read_them() -> None:
     assert percent(Interval(0.6, float("nan"), float("nan"))) == "60.0"
     assert points(Interval(0.029, 0.017, 0.04)) == "+2.9 [1.7, 4.0]"
     assert points(Interval(-0.029, float("nan"), float("nan"))) == "−2.9"
+
+
+def test_differences_are_written_for_the_first_model_against_each_other() -> None:
+    query = [f"q{i}" for i in range(40)]
+    hits = {"a": np.ones(40), "b": np.tile([1.0, 0.0], 20)}
+    results = [
+        Result(model, seed, {"mixed": View(query, {"hit@10": hits[model]})}, [])
+        for model in ("a", "b")
+        for seed in (0, 1)
+    ]
+    written = differences_markdown(results).splitlines()
+    assert written[0] == "| a against | mixed |"
+    assert written[2].startswith("| b | +50.0 [") and len(written) == 3

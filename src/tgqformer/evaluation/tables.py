@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from tgqformer.evaluation.intervals import Interval
-from tgqformer.evaluation.results import Row
+from tgqformer.evaluation.results import Result, Row, compare, models, views
 
 SHOWN = ("hit@10", "hit@100", "mrr", "ndcg@10")
 """The metrics that tables for people show."""
@@ -82,6 +82,17 @@ def markdown(rows: Sequence[Row], *, metrics: Sequence[str] = SHOWN) -> str:
         cells = (f"**{text}**" if top else text.replace("|", r"\|") for text, top in line)
         written.append(f"| {' | '.join(cells)} |")
     return "\n".join([*written, "", caption(rows), ""])
+
+
+def differences_markdown(results: Sequence[Result], *, metric: str = SHOWN[0]) -> str:
+    """Write how far the first model is ahead of each other one, per view: points with their paired 95 % interval."""
+    names, columns = models(results), views(results)
+    heads = [f"{names[0]} against", *columns]
+    written = [f"| {' | '.join(heads)} |", f"|---|{'|'.join('--:' for _ in columns)}|"]
+    for other in names[1:]:
+        found = {c.view: points(c.difference) for c in compare(results, names[0], other) if c.metric == metric}
+        written.append(f"| {other} | {' | '.join(found.get(view, '') for view in columns)} |")
+    return "\n".join(written) + "\n"
 
 
 def csv_text(rows: Sequence[Row]) -> str:
