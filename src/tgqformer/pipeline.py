@@ -24,6 +24,7 @@ from tgqformer.catalog.pairs import Pairs, PairSets, mine_pairs, split_pairs
 from tgqformer.catalog.shoppers import FASHION, STUDIO, prepare_pairs, subset
 from tgqformer.catalog.splits import ItemSplit
 from tgqformer.encoders.alignment import Alignment, JointAlignment, TokenNorm
+from tgqformer.encoders.frozen import Precision
 from tgqformer.evaluation.metrics import Queries, evaluate
 from tgqformer.evaluation.report import Report, write_report
 from tgqformer.evaluation.results import Result, View, read_log, summarize
@@ -223,7 +224,7 @@ class Run:
         queries = Queries.from_pairs(np.searchsorted(pool, a), np.searchsorted(pool, b))
 
         def validate(model: ItemEmbedder) -> float:
-            vectors = embed_features(model, self.features, pool, "mixed", shown=False)
+            vectors = self._embedded(model, pool, "mixed", shown=False)
             return evaluate(vectors, queries).means()["hit@10"]
 
         return validate
@@ -259,9 +260,16 @@ class Run:
             for earlier, known in found.items():
                 same = left & ((self.features.rows[earlier] == self.features.rows[view]) | (not model.connector.tokens))
                 vectors[same], left[same] = known[same], False
-            vectors[left] = embed_features(model, self.features, everything[left], view)
+            vectors[left] = self._embedded(model, everything[left], view)
             found[view] = vectors
         return {view: found[view] for view in self.recipe.evaluation.views}
+
+    def _embedded(
+        self, model: ItemEmbedder, positions: Positions, view: str, *, shown: bool = True
+    ) -> NDArray[np.float32]:
+        """Embed from the cache. Texts alone stay in float32: equal titles must give equal vectors, so ties are seen."""
+        precision: Precision = "auto" if model.connector.tokens else "float32"
+        return embed_features(model, self.features, positions, view, precision=precision, shown=shown)
 
     def _facts(self, view: str, queries: Positions) -> dict[str, Any]:
         """What is known of each query: the noise it wears in this view, and its category."""
@@ -302,9 +310,7 @@ class Run:
             )
             for partition in table.missing():
                 start, stop = table.bounds(partition)
-                table.write(
-                    partition, ids[start:stop], embed_features(model, self.features, np.arange(start, stop), "mixed")
-                )
+                table.write(partition, ids[start:stop], self._embedded(model, np.arange(start, stop), "mixed"))
             self._end(to, inputs)
         return Embeddings.open(to)
 
@@ -344,7 +350,7 @@ class Run:
         queries = Queries.from_pairs(*self._positions_of(self.pairs.test))
         everything = np.arange(len(self.catalog))
         shown = dict(list(models.items())[:2])
-        vectors = {name: embed_features(model, self.features, everything, "mixed") for name, model in shown.items()}
+        vectors = {name: self._embedded(model, everything, "mixed") for name, model in shown.items()}
         sample = np.random.default_rng(0).permutation(queries.query)[:1000]
         looks = {
             name: Looks(model, self.features, view, sample) for name, model in models.items() if self._attends(model)

@@ -20,7 +20,7 @@ from tgqformer.training.settings import AlignmentSettings, TrainingSettings
 torch.set_num_threads(1)
 SETTINGS = TrainingSettings(
     steps=9, batch=8, group=4, warmup=2, lr=5e-3, redundancy=0.1, drop_picture=0.2, drop_text=0.2, validate_every=2,
-    checkpoint_every=3,
+    checkpoint_every=3, precision="float32",
 )  # fmt: skip
 
 

@@ -100,7 +100,7 @@ class ItemEmbedder(nn.Module):
                 tokens = self.to_language(seen.tokens)
             real = batch.has_picture[:, None].expand(-1, tokens.shape[1])
             pooled = self.language(tokens, real, batch.states.float(), batch.states_mask)
-        return Embedded(F.normalize(self.projection(pooled), dim=-1), seen, agreement, agreement_map)
+        return Embedded(F.normalize(self.projection(pooled).float(), dim=-1), seen, agreement, agreement_map)
 
     @torch.inference_mode()
     def encode(

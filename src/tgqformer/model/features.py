@@ -18,7 +18,7 @@ from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError
 from tgqformer.encoders.base import TextFeatures
 from tgqformer.encoders.cache import TextCache, VisualCache
-from tgqformer.encoders.frozen import resolve_precision
+from tgqformer.encoders.frozen import Precision, resolve_precision
 from tgqformer.errors import TgqError
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.embedder import ItemEmbedder
@@ -94,11 +94,14 @@ class CatalogFeatures:
 @torch.inference_mode()
 def embed_features(
     model: ItemEmbedder, features: CatalogFeatures, positions: Positions, view: str, *, batch_size: int = 256,
-    shown: bool = True,
+    precision: Precision = "float32", shown: bool = True,
 ) -> NDArray[np.float32]:  # fmt: skip
-    """Embed items from cached features, as a view shows them: float32 [n, d] in the order of `positions`."""
-    # Texts alone stay in float32: equal titles must give equal vectors, so that ties are seen.
-    half_precision = bool(model.connector.tokens) and resolve_precision("auto", model.device) is torch.bfloat16
+    """Embed items from cached features, as a view shows them: float32 [n, d] in the order of `positions`.
+
+    precision: of the matrix products; `auto` is bfloat16 where the processor has it, and moves a vector by some
+    thousandths, so that equal items need not have equal vectors.
+    """
+    half_precision = resolve_precision(precision, model.device) is torch.bfloat16
     found = np.empty((len(positions), model.dim), np.float32)
     with progress(f"embedding ({view})", len(positions), shown=shown) as bar:
         order = np.argsort(features.lengths[positions], kind="stable")
