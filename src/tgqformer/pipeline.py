@@ -353,7 +353,9 @@ class Run:
         vectors = {name: self._embedded(model, everything, "mixed") for name, model in shown.items()}
         sample = np.random.default_rng(0).permutation(queries.query)[:1000]
         looks = {
-            name: Looks(model, self.features, view, sample) for name, model in models.items() if self._attends(model)
+            name: Looks(model, self.features, view, sample)
+            for name, model in models.items()
+            if self._attends(model) and (self.features.rows["mixed"][sample] >= 0).any()
         }
         guided = next((look for look in looks.values() if len(look.seen.connector.attention) > 1), None)
         return write_report(self.folder / "report.html", Report(

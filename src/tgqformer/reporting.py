@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from tgqformer.catalog.item import Item
 from tgqformer.connectors import ConnectorInput
+from tgqformer.encoders.frozen import letterbox
 from tgqformer.evaluation.attention import GateStatistics, NoiseShare, gate_statistics, noise_shares, pool_mask
 from tgqformer.evaluation.cost import Cost, count_flops, flops_per_item, parameters, throughput
 from tgqformer.evaluation.metrics import Queries, nearest
@@ -68,6 +70,15 @@ def _card(view: NoiseView, item_id: str, hit: bool, score: float | None) -> Card
     return Card(item.id, item.title or "", shown.picture if shown else None, hit, score)
 
 
+def as_seen(shown: Noised) -> Noised:
+    """Pad a picture and its mask to the square that the encoder's grid lies over; the padding is no noise."""
+    square = letterbox(shown.picture)
+    mask = np.zeros((square.height, square.width), bool)
+    left, top = (square.width - shown.picture.width) // 2, (square.height - shown.picture.height) // 2
+    mask[top : top + shown.picture.height, left : left + shown.picture.width] = shown.mask
+    return Noised(square, mask)
+
+
 class Looks:
     """What a model attends to in a sample of noised items; in one of all items, where a view draws no noise."""
 
@@ -79,7 +90,8 @@ class Looks:
         noised = [(at, item, shown) for at, item, shown in pictures if shown.mask.any()]
         self.noised, kept = bool(noised), noised or pictures
         self.grid = model.widths.grid
-        self.items: list[tuple[Item, Noised]] = [(item, shown) for _, item, shown in kept]
+        whole = model.encoders is None or getattr(model.encoders.vision, "fit", "pad") == "pad"
+        self.items: list[tuple[Item, Noised]] = [(item, as_seen(shown) if whole else shown) for _, item, shown in kept]
         with torch.inference_mode():
             batch = features.batch(np.array([at for at, _, _ in kept]), view.name)
             self.seen: Embedded = model(batch.to(model.device))
@@ -138,8 +150,6 @@ def cost_of(name: str, model: ItemEmbedder, features: CatalogFeatures, items: in
 
 
 def _vision_flops(model: ItemEmbedder) -> float:
-    from PIL import Image
-
     assert model.encoders is not None
     vision = model.encoders.vision
     pixels = vision.preprocess(Image.new("RGB", (224, 224), "white"))[None]
