@@ -30,6 +30,7 @@ from tgqformer.encoders.frozen import (
     write_config,
 )
 from tgqformer.errors import TgqError
+from tgqformer.parallel import TOKENIZING
 
 Fit = Literal["pad", "crop"]
 Pooling = Literal["auto", "mean", "cls", "pooler"]
@@ -224,10 +225,11 @@ class HuggingFaceText:
         self.tokenizer.save_pretrained(folder / TOWER)
 
     def _encode(self, texts: list[str]) -> TextFeatures:
-        batch = self.tokenizer(
-            texts, padding="max_length" if self._full_length else "longest", truncation=True,
-            max_length=self.max_tokens, return_attention_mask=True, return_tensors="pt",
-        ).to(self.device)  # fmt: skip
+        with TOKENIZING:
+            batch = self.tokenizer(
+                texts, padding="max_length" if self._full_length else "longest", truncation=True,
+                max_length=self.max_tokens, return_attention_mask=True, return_tensors="pt",
+            ).to(self.device)  # fmt: skip
         mask = batch["attention_mask"].bool()
         inputs = {key: value for key, value in batch.items() if key in self._accepted}
         if self._full_length:

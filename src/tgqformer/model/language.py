@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,7 @@ from tgqformer.encoders.base import TextFeatures
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
 from tgqformer.model.packaged import minilm_folder, smollm2_folder
-
-TOKENIZING = threading.Lock()
-"""A fast tokenizer must not be set up by one thread while another uses it."""
+from tgqformer.parallel import TOKENIZING
 
 
 class LanguageModel(Protocol):
