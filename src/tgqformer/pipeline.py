@@ -285,7 +285,7 @@ class Run:
 
     # --- serving ------------------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def shown_catalog(self) -> Catalog:
         """The catalogue as shoppers see it: with the noise of the mixed view, where the recipe draws some."""
         if not self.recipe.noise.share:
