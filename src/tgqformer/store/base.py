@@ -1,24 +1,42 @@
-"""The seam of the store: rows, filters, hits, and what a back end must offer."""
+"""The seams of the store: versions, rows, filters, hits, and what a store, its tables and a back end must offer.
+
+A *store* holds *versions*: one *table* for each model version, built beside each other. One of them is *served*.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tgqformer.errors import TgqError
 
+if TYPE_CHECKING:
+    from tgqformer.store.ledger import Ledger
+
 Vector = NDArray[np.float32]
+Dtype = Literal["float32", "float16", "int8"]
+
+
+class UnknownItem(TgqError):
+    """An id that is not there; the message names the known ids nearest in spelling."""
+
+
+class VersionGone(TgqError):
+    """The table of a version that was dropped while it was open; refresh the store and ask the served one."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One item in the store. `vector` [d] is float32; the store keeps it L2-normalised."""
+    """One item in a table. `vector` [d] is float32; the table keeps it L2-normalised, in its own dtype.
+
+    `content` is a digest of what the row was made from (see `content.py`); tables keep it and never look into it.
+    """
 
     id: str
     vector: Vector
@@ -26,6 +44,7 @@ class Row:
     brand: str | None = None
     category: tuple[str, ...] = ()
     price: float | None = None
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,69 +85,212 @@ class Filter:
 
 
 @dataclass(frozen=True)
-class Stats:
-    """What a store holds. `indexed` rows are found by the index; the others are searched exactly, beside it."""
+class VersionSpec:
+    """What a version is made of.
 
-    backend: str
-    rows: int
-    dim: int
-    model_version: str
-    indexed: int
-
-
-class Store(Protocol):
-    """A searchable table of the items of one model version.
-
-    All rows come from one `model_version`: a new model is built as a new table beside the old one and takes its place
-    at once (see `build.py`), so that vectors of two models are never compared.
+    model_version: digest of the model's files (`ItemEmbedder.version`); every row and query comes from this model.
+    dim: width d of the vectors kept. Where it is less than the model's, vectors are cut and normalised again:
+        `model.encode(items, truncate_dim=spec.dim)` fits in both cases.
+    dtype: how a vector is kept. label: a name for people ("TGQ-Former").
+    model, catalog: where the saved model and the catalogue lie, if known.
     """
 
-    dim: int
     model_version: str
-    catalog: Path | None
+    dim: int
+    dtype: Dtype = "float32"
+    label: str = ""
+    model: str | None = None
+    catalog: str | None = None
 
-    def upsert(self, rows: Iterable[Row], *, model_version: str) -> None:
-        """Add rows, or replace those with the same id; all or nothing, durable when it returns.
+    def __post_init__(self) -> None:
+        if self.dim < 1 or self.dtype not in get_args(Dtype):
+            known = ", ".join(get_args(Dtype))
+            raise TgqError(f"a version has dim >= 1 and a dtype of {known}; got {self.dim} and {self.dtype!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version(VersionSpec):
+    """A version of a store. `name` (v1, v2, ...) is never given twice; `created` is ISO 8601, UTC."""
+
+    name: str
+    created: str
+
+
+@dataclass(frozen=True)
+class TableStats:
+    """What a table holds. `indexed` rows are found by the index, the others are searched exactly beside it.
+
+    `bytes` is what the vectors, rows and indexes take on disk; None where the back end cannot say.
+    """
+
+    version: Version
+    rows: int
+    indexed: int
+    served: bool = False
+    bytes: int | None = None
+
+
+class Table(Protocol):
+    """The items of one version. A table stays the table of its version, whatever is served meanwhile.
+
+    All methods may be called from several threads, and while other processes write. Own writes are seen at once,
+    those of other processes within about a second. Raises VersionGone once the version was dropped.
+    """
+
+    version: Version
+
+    def upsert(self, rows: Iterable[Row], *, model_version: str) -> int:
+        """Add rows, or replace those with the same id; all or nothing, durable when it returns. Gives the revision.
 
         Raises: TgqError for another model version or width, a vector that is not finite, an id that stands twice.
         """
         ...
 
-    def delete(self, ids: Sequence[str]) -> None:
-        """Remove rows; ids that are not there are passed over."""
-        ...
-
-    def search(self, vector: Vector, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
-        """Find the `k` rows nearest to `vector` [d] by cosine among those that pass `where`, best first."""
+    def delete(self, ids: Sequence[str]) -> int:
+        """Remove rows, all or nothing, durable when it returns; ids that are not there are passed over."""
         ...
 
     def get(self, ids: Sequence[str]) -> list[Row]:
-        """Give the rows with these ids, in this order; raises TgqError for an unknown id, naming the nearest known."""
+        """Give the rows with these ids, in this order; raises UnknownItem, naming the nearest known ids."""
+        ...
+
+    def search(self, vector: Vector, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
+        """Find the `k` rows nearest to `vector` [d] by cosine among those that pass `where`, best first.
+
+        A filter that few rows pass is answered exactly, because an approximate search would lose some of them.
+        """
+        ...
+
+    def count(self, where: Filter | None = None) -> int:
+        """Count the rows that pass."""
+        ...
+
+    def contents(self, ids: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:
+        """Stream (id, content) of all rows, or of those of `ids` that are there, in any order."""
+        ...
+
+    def revision(self) -> int:
+        """Give a number that grows whenever rows were written or deleted, by whomever; cheap."""
         ...
 
     def optimize(self) -> None:
         """Bring the index up to date after many writes; searches are right without it, only slower."""
         ...
 
-    def stats(self) -> Stats:
-        """Say what the store holds."""
+    def stats(self) -> TableStats:
+        """Say what the table holds (`served` is left False: the store knows)."""
         ...
 
 
-def similar(store: Store, item_id: str, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
-    """Find the `k` items of the store most similar to one of its items, itself left out.
+class Store(Protocol):
+    """Versions of the items' vectors, one of them served.
 
-    Raises: TgqError for an unknown id or k < 1.
+    What is served is read when the store is opened and by `refresh`; so a reader that opened before a swap goes on
+    answering wholly from one version.
+    """
+
+    where: str
+    backend: str
+
+    @property
+    def served(self) -> Version | None:
+        """The version that is served; None in a store where nothing was served yet."""
+        ...
+
+    def versions(self) -> list[Version]:
+        """List the versions that are whole, oldest first."""
+        ...
+
+    def table(self, version: str | None = None) -> Table:
+        """Open the table of a version by its name, of the served one by default; raises TgqError where there is none."""
+        ...
+
+    def create(self, spec: VersionSpec, rows: Iterable[Row]) -> Version:
+        """Build a version beside the others and index it; it is not served yet. Nothing is left where that fails."""
+        ...
+
+    def begin(self, spec: VersionSpec) -> Table:
+        """Start a version that no `versions` lists yet, or take up the one that a killed job began with this spec."""
+        ...
+
+    def finish(self, name: str) -> Version:
+        """Index a version that was begun, and list it."""
+        ...
+
+    def serve(self, name: str) -> Version:
+        """Serve a version from now on, at once for all who open or refresh."""
+        ...
+
+    def rollback(self) -> Version:
+        """Serve the version that was served before this one; raises TgqError where there is none."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Remove a version, whole or unfinished, for good; raises TgqError for the served one."""
+        ...
+
+    def prune(self, keep: int) -> list[str]:
+        """Drop the oldest versions but for `keep`, never the served one nor the one before; give their names."""
+        ...
+
+    def refresh(self) -> bool:
+        """Look what other processes did; say whether another version is served now. A few milliseconds at most."""
+        ...
+
+    def stats(self) -> list[TableStats]:
+        """Say what each version holds, oldest first."""
+        ...
+
+
+class Backend(Protocol):
+    """What a back end offers to `versions.VersionedStore`: a place for the ledger, and tables by name."""
+
+    name: str
+    where: str
+
+    def read(self) -> Ledger:
+        """Read which versions there are."""
+        ...
+
+    def change(self, step: Callable[[Ledger], Ledger]) -> Ledger:
+        """Replace the ledger by `step(ledger)`, atomically; `step` may be called again where another process came first."""
+        ...
+
+    def make(self, version: Version) -> BulkTable:
+        """Make an empty table."""
+        ...
+
+    def open(self, version: Version) -> BulkTable:
+        """Open a table; raises VersionGone where there is none."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Remove the table of a version, if it is there."""
+        ...
+
+
+class BulkTable(Table, Protocol):
+    """A table that takes many new rows at once."""
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Append rows, none of which is there, in large batches."""
+        ...
+
+
+def similar(table: Table, item_id: str, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
+    """Find the `k` items of a table most similar to one of its items, itself left out.
+
+    Raises: UnknownItem; TgqError for k < 1.
     """
     if k < 1:
         raise TgqError(f"k is the number of items to find, at least 1; got {k}")
-    [row] = store.get([item_id])
-    hits = store.search(row.vector, k + 1, where, exact=exact)
+    [row] = table.get([item_id])
+    hits = table.search(row.vector, k + 1, where, exact=exact)
     return [hit for hit in hits if hit.id != item_id][:k]
 
 
-def unknown_item(item_id: str, known: Sequence[str], where: Path | str) -> TgqError:
+def unknown_item(item_id: str, known: Sequence[str], where: Path | str) -> UnknownItem:
     """Make the error for an id that is not there; it names the known ids nearest in spelling."""
     near = ", ".join(repr(name) for name in get_close_matches(item_id, known[:200_000], n=3, cutoff=0.5))
     hint = f"nearest known ids: {near}" if near else "check the id"
-    return TgqError(f"{where} has no item {item_id!r}; {hint}")
+    return UnknownItem(f"{where} has no item {item_id!r}; {hint}")
