@@ -83,6 +83,10 @@ class Neighbours:
     def __contains__(self, item_id: str) -> bool:
         return item_id in self._position
 
+    def ids(self) -> list[str]:
+        """Give the ids of all items, in the order of the pool; not to be changed."""
+        return self._ids
+
     def of(self, item_id: str) -> list[tuple[str, float]]:
         """Give the neighbours of an item as (id, cosine), best first; equal scores stand in the order of the pool.
 
