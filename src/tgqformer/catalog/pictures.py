@@ -104,9 +104,9 @@ def read_file(path: Path) -> bytes:
         raise PictureError("missing", f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def decode(data: bytes) -> Image.Image:
+def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode encoded picture bytes to upright RGB (see `read_picture`). Raises PictureError."""
-    return _guarded(data, lambda image: _rgb(_turned(image)))
+    return _guarded(data, lambda image: _rgb(_turned(image)), max_pixels)
 
 
 def check(data: bytes) -> PictureCheck:
@@ -114,14 +114,14 @@ def check(data: bytes) -> PictureCheck:
     return _guarded(data, _examine)
 
 
-def _guarded(data: bytes, work: Callable[[Image.Image], T]) -> T:
+def _guarded(data: bytes, work: Callable[[Image.Image], T], max_pixels: int = MAX_PIXELS) -> T:
     if not data:
         raise PictureError("unreadable", "the picture is empty (0 bytes)")
     try:
         with Image.open(BytesIO(data), formats=_formats()) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise PictureError("bomb", f"{width} x {height} pixels; {MAX_PIXELS / 1e6:.0f} million is the limit")
+            if width * height > max_pixels:
+                raise PictureError("bomb", f"{width} x {height} pixels; {max_pixels / 1e6:.3g} million is the limit")
             return work(image)
     except UnidentifiedImageError as error:
         raise PictureError("unreadable", _what_else(data)) from error

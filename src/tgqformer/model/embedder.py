@@ -206,7 +206,7 @@ class ItemEmbedder(nn.Module):
             raise TgqError(
                 f"{folder}/model.safetensors does not fit its config: missing {absent}, unknown {unexpected}"
             )
-        model.version = _digest(folder)
+        model.version = version_of(folder)
         return model.eval()
 
     def _agreement(self, visual: Tensor, batch: ItemBatch) -> tuple[Tensor | None, Tensor | None]:
@@ -253,7 +253,7 @@ class _Entry(nn.Module):
         return normed
 
 
-def _digest(folder: Path) -> str:
+def version_of(folder: Path) -> str:
     """Names a saved model by the content of its files: equal folders, equal versions."""
     digest = blake2b(digest_size=8)
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
