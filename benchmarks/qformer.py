@@ -74,7 +74,7 @@ def equal_models() -> tuple[QFormer, nn.Module]:
     config = Blip2QFormerConfig(hidden_size=768, num_hidden_layers=6, num_attention_heads=12, intermediate_size=3072,
                                 encoder_hidden_size=768, cross_attention_frequency=2)  # fmt: skip
     peer = Blip2QFormerModel(config).eval()
-    ours = QFormer(ConnectorWidths(768, 768, 384, (14, 14)), queries=32, dim=768, heads=12, blocks=6, cross_every=2,
+    ours = QFormer(ConnectorWidths(768, 768, 384, (14, 14)), tokens=32, dim=768, heads=12, blocks=6, cross_every=2,
                    value_path=False, prior=False).eval()  # fmt: skip
     load_blip2(ours, peer)
     return ours, peer

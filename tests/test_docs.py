@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from tgqformer.cli import app
-from tgqformer.connectors import CONNECTORS, make_connector
+from tgqformer.connectors import CONNECTORS, ConnectorWidths, make_connector
 from tgqformer.errors import TgqError
 from tgqformer.recipe import LanguageSection, parse_recipe
 from tgqformer.training.settings import AlignmentSettings, TrainingSettings
@@ -182,7 +182,8 @@ def test_defaults_on_the_method_page_are_those_of_the_code() -> None:
     tgq_defaults = {name: one.default for name, one in inspect.signature(CONNECTORS["tgq"]).parameters.items()}
     training, alignment, language = TrainingSettings(), AlignmentSettings(), LanguageSection()
     assert rows["width, heads, blocks"] == "{dim}, {heads}, {blocks}".format(**tgq_defaults)
-    assert rows["queries"] == "{anchored} anchored + {exploratory} exploratory".format(**tgq_defaults)
+    halves = make_connector("tgq", ConnectorWidths(8, 8, 8, (2, 2)), {})
+    assert rows["queries"] == f"{halves.anchored} anchored + {halves.exploratory} exploratory"
     assert rows["streams"] == tgq_defaults["streams"]
     assert (
         rows["learning rate"]

@@ -66,7 +66,7 @@ def test_every_connector_keeps_its_promises(name: str) -> None:
 
 
 def test_options_reach_the_connector() -> None:
-    assert make_connector("qformer", WIDTHS, {"queries": 6, "dim": 32}).tokens == 6
+    assert make_connector("qformer", WIDTHS, {"tokens": 6, "dim": 32}).tokens == 6
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_options_reach_the_connector() -> None:
         ("tgq", {"widths": 2}, "has no option 'widths'"),
         ("none", {"dim": 2}, "connector 'none' has no option 'dim'"),
         ("qformer", {"dim": 30, "heads": 4}, "4 heads do not divide a width of 30"),
-        ("tgq", {"blocks": 0, "value_path": False}, "at least one query, and a block or the value path"),
+        ("tgq", {"blocks": 0, "value_path": False}, "needs a block or the value path"),
         ("tgq", {"anchored": 0, "exploratory": 0}, "at least one query"),
     ],
 )

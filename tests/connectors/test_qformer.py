@@ -24,7 +24,7 @@ def pair(queries: int = 5, layers: int = 4, every: int = 2) -> tuple[QFormer, Bl
     peer = Blip2QFormerModel(config).eval()
     for weight in peer.parameters():  # fresh biases are zeros, fresh norms ones: they would hide mistakes
         weight.data += 0.1 * torch.randn_like(weight)
-    ours = QFormer(WIDTHS, queries=queries, blocks=layers, cross_every=every, **PLAIN)  # type: ignore[arg-type]
+    ours = QFormer(WIDTHS, tokens=queries, blocks=layers, cross_every=every, **PLAIN)  # type: ignore[arg-type]
     load_blip2(ours, peer)
     return ours.eval(), peer
 
@@ -86,7 +86,7 @@ def inputs(visual: Tensor) -> ConnectorInput:
 
 def test_value_path_and_prior_start_the_queries_in_their_cells() -> None:
     torch.manual_seed(0)
-    model = QFormer(WIDTHS, queries=2, dim=16, heads=2, blocks=1)
+    model = QFormer(WIDTHS, tokens=2, dim=16, heads=2, blocks=1)
     found = model(inputs(0.01 * torch.randn(3, 12, 24)))  # faint tokens: the prior alone decides
     assert found.tokens.shape == (3, 2, 16)
     attention = found.attention["query"]
@@ -99,7 +99,7 @@ def test_value_path_and_prior_start_the_queries_in_their_cells() -> None:
 
 def test_every_item_is_read_by_itself() -> None:
     torch.manual_seed(0)
-    model = QFormer(WIDTHS, queries=4, dim=16, heads=2, blocks=2).eval()
+    model = QFormer(WIDTHS, tokens=4, dim=16, heads=2, blocks=2).eval()
     visual = torch.randn(5, 12, 24)
     together = model(inputs(visual)).tokens
     for index in range(5):

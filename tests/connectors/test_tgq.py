@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tgqformer.connectors import ConnectorInput, ConnectorOutput, ConnectorWidths
-from tgqformer.connectors.tgq import Anchors, Gate, TGQFormer, redundancy
+from tgqformer.connectors.tgq import Anchors, Gate, TGQFormer, redundancy, split_tokens
 
 B, P, T = 4, 12, 5
 WIDTHS = ConnectorWidths(visual=10, vector=6, metadata=8, grid=(3, 4))
@@ -192,10 +192,51 @@ def test_one_stream_alone(a: int, e: int, blocks: int) -> None:
     assert set(found.attention) == set(found.gates) == {name}
 
 
-def test_no_query_or_nothing_that_looks_is_refused() -> None:
-    for options in ({"anchored": 0, "exploratory": 0}, {"blocks": 0, "value_path": False}):
-        with pytest.raises(ValueError, match="at least one query"):
-            make(**options)
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((None, None, None), (2, 2)),
+        ((8, None, None), (4, 4)),
+        ((5, None, None), (3, 2)),
+        ((1, None, None), (1, 0)),
+        ((None, 3, None), (3, 1)),
+        ((8, None, 0), (8, 0)),
+        ((8, 0, None), (0, 8)),
+        ((None, 8, 4), (8, 4)),
+        ((12, 8, 4), (8, 4)),
+    ],
+)
+def test_tokens_are_split_into_the_two_streams(options: tuple[int | None, ...], expected: tuple[int, int]) -> None:
+    assert split_tokens(*options) == expected
+    names = ("tokens", "anchored", "exploratory")
+    model = make(**{name: one for name, one in zip(names, options, strict=True) if one is not None})
+    assert (model.anchored, model.exploratory, model.tokens) == (*expected, sum(expected))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"anchored": 0, "exploratory": 0}, "at least one query"),
+        ({"tokens": 0}, "at least one query"),
+        ({"tokens": 4, "anchored": 3, "exploratory": 2}, "3 anchored and 2 exploratory queries do not make 4 tokens"),
+        ({"anchored": 5}, "5 anchored and -1 exploratory queries do not make 4 tokens"),
+        ({"blocks": 0, "value_path": False}, "a block or the value path"),
+    ],
+)
+def test_contradictions_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(**options)
+
+
+@pytest.mark.parametrize("exploratory", [0, 2, 4])
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_every_trained_weight_gets_a_gradient(exploratory: int, aligned: bool, blocks: int) -> None:
+    model, given_ = make(tokens=4, exploratory=exploratory, blocks=blocks), some_inputs()
+    stir_gates(model)
+    found = model(given_ if aligned else replace(given_, agreement_map=None, agreement=None))
+    found.tokens.sin().sum().backward()
+    assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
 
 
 def test_missing_text_leaves_the_anchors_at_their_latents() -> None:

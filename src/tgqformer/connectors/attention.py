@@ -214,7 +214,17 @@ class Block(nn.Module):
         Returns:
             (queries [B, Q, D], cross-attention weights [B, heads, Q, P] or None).
         """
-        x = self.self_norm(queries + self.dropout(dense(self.self_out, self.self_attention(queries, seen))))
+        return self.look(self.mix(queries, seen), context, mask, bias)
+
+    def mix(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Self-attention over x [B, Q, D] with its residual; `seen` is broadcastable to bool [B, heads, Q, Q]."""
+        mixed: Tensor = self.self_norm(x + self.dropout(dense(self.self_out, self.self_attention(x, seen))))
+        return mixed
+
+    def look(
+        self, x: Tensor, context: Tensor, mask: Tensor | None = None, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Cross-attention of x [B, Q, D] to the tokens, and feed-forward; arguments and results as in `forward`."""
         weights = None
         if self.cross_attention is not None:
             pooled, weights = self.cross_attention(x, context, mask, bias)

@@ -8,6 +8,9 @@ from typing import Protocol
 
 from torch import Tensor
 
+TOKENS = 4
+"""K, how many tokens a connector gives where nothing else is said; each takes another number as its option `tokens`."""
+
 
 @dataclass(frozen=True)
 class ConnectorInput:

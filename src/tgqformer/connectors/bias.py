@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from tgqformer.connectors.base import ConnectorInput
+
 
 def grid_cells(queries: int, grid: tuple[int, int]) -> tuple[int, int]:
     """Split a grid into `queries` cells as square as the grid allows: (rows, columns) with rows · columns = queries.
@@ -65,3 +67,18 @@ class AgreementBias(nn.Module):
     def forward(self, agreement_map: Tensor) -> Tensor:
         """Turn κ·a [B, P] into a bias [B, heads, 1, P]."""
         return self.beta[None, :, None, None] * agreement_map[:, None, None, :]
+
+
+def agreement_bias(module: AgreementBias, inputs: ConnectorInput) -> Tensor:
+    """Bias [B, heads, 1, P] of an item's agreement map; zeros without alignment, so that β still gets a gradient."""
+    flat = inputs.visual.new_zeros(inputs.visual.shape[:2])
+    return module(flat if inputs.agreement_map is None else inputs.agreement_map)  # type: ignore[no-any-return]
+
+
+def shared_bias(inputs: ConnectorInput, prior: GridPrior | None, agreement: AgreementBias | None) -> Tensor | None:
+    """What is added to the logits of queries that all items share: [1 or B, heads, Q, P], None for nothing."""
+    bias: Tensor | None = None if prior is None else prior()
+    if agreement is not None:
+        guided = agreement_bias(agreement, inputs)
+        bias = guided if bias is None else bias + guided
+    return bias

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from tgqformer.connectors.attention import Block, ValuePath
-from tgqformer.connectors.base import ConnectorInput, ConnectorOutput, ConnectorWidths
-from tgqformer.connectors.bias import GridPrior
+from tgqformer.connectors.base import TOKENS, ConnectorInput, ConnectorOutput, ConnectorWidths
+from tgqformer.connectors.bias import AgreementBias, GridPrior, shared_bias
 
 
 class QFormer(nn.Module):
@@ -17,20 +17,20 @@ class QFormer(nn.Module):
 
     Args:
         widths: what the encoders give.
-        queries: K. dim: D. heads, blocks: of the transformer. hidden: width of the feed-forward (4 · D by default).
+        tokens: K. dim: D. heads, blocks: of the transformer. hidden: width of the feed-forward (4 · D by default).
         cross_every: every how many blocks look at the tokens, starting with the first.
         value_path: pool `MLP(token)` once more at the output (ours).
         prior: start the queries as cells of a pooled grid (ours).
+        agreement_bias: look where the picture agrees with the metadata (ours; what TGQ-Former's anchored queries have).
+        beta: where that bias starts.
         dropout: probability in the residual branches.
     """
-
-    guided = False
 
     def __init__(
         self,
         widths: ConnectorWidths,
         *,
-        queries: int = 4,
+        tokens: int = TOKENS,
         dim: int = 256,
         heads: int = 4,
         blocks: int = 1,
@@ -38,27 +38,35 @@ class QFormer(nn.Module):
         cross_every: int = 1,
         value_path: bool = True,
         prior: bool = True,
+        agreement_bias: bool = False,
+        beta: float = 2.0,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.tokens, self.width = queries, dim
-        self.queries = nn.Parameter(torch.randn(1, queries, dim) * 0.5)
+        if tokens < 1 or (blocks == 0 and not value_path):
+            raise ValueError("a Q-Former needs at least one query, and a block or the value path")
+        self.tokens, self.width, self.guided = tokens, dim, agreement_bias
+        self.queries = nn.Parameter(torch.randn(1, tokens, dim) * 0.5)
         self.norm = nn.LayerNorm(dim, eps=1e-12)
         self.blocks = nn.ModuleList(
             Block(dim, widths.visual, heads, hidden=hidden or 4 * dim, cross=index % cross_every == 0, dropout=dropout)
             for index in range(blocks)
         )
         self.value_path = ValuePath(dim, widths.visual, heads) if value_path else None
-        self.prior = GridPrior(queries, widths.grid, heads) if prior else None
+        self.prior = GridPrior(tokens, widths.grid, heads) if prior else None
+        self.agreement_bias = AgreementBias(heads, beta) if agreement_bias else None
 
     def forward(self, inputs: ConnectorInput) -> ConnectorOutput:
         """Give [B, K, D] and the attention of the stream `query`."""
-        tokens, weights = self.attend(inputs.visual)
+        bias = shared_bias(inputs, self.prior, self.agreement_bias)
+        tokens, weights = self.attend(inputs.visual, bias)
         return ConnectorOutput(tokens, attention={} if weights is None else {"query": weights})
 
-    def attend(self, visual: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Attend to visual [B, P, Dv]; give (tokens [B, K, D], last attention [B, heads, K, P])."""
-        bias = None if self.prior is None else self.prior()
+    def attend(self, visual: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Attend to visual [B, P, Dv]; give (tokens [B, K, D], last attention [B, heads, K, P]).
+
+        bias (Tensor): added to the logits, broadcastable to [B, heads, K, P].
+        """
         x, weights = self.norm(self.queries), None  # [1, K, D] until the first cross-attention tells items apart
         for block in self.blocks:
             x, seen = block(x, visual, None, bias)

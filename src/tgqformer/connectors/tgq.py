@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tgqformer.connectors.attention import Block, CrossAttention, ValuePath
-from tgqformer.connectors.base import ConnectorInput, ConnectorOutput, ConnectorWidths
-from tgqformer.connectors.bias import AgreementBias, GridPrior
+from tgqformer.connectors.base import TOKENS, ConnectorInput, ConnectorOutput, ConnectorWidths
+from tgqformer.connectors.bias import AgreementBias, GridPrior, agreement_bias
 
 
 class Anchors(nn.Module):
@@ -64,6 +64,26 @@ def redundancy(anchored: Tensor, exploratory: Tensor) -> Tensor:
     return correlation.square().mean()
 
 
+def split_tokens(tokens: int | None, anchored: int | None, exploratory: int | None) -> tuple[int, int]:
+    """Split K tokens into (A, E): half and half, the odd one anchored; what one stream is given, the other is left.
+
+    Raises:
+        ValueError: if the three contradict each other, or nothing is left to look with.
+    """
+    whole = TOKENS if tokens is None else tokens
+    if anchored is not None and exploratory is not None and tokens is None:
+        whole = anchored + exploratory
+    if anchored is None:
+        anchored = (whole + 1) // 2 if exploratory is None else whole - exploratory
+    rest = whole - anchored
+    if exploratory not in (None, rest) or min(anchored, rest) < 0:
+        found = f"{anchored} anchored and {rest if exploratory is None else exploratory} exploratory queries"
+        raise ValueError(f"{found} do not make {whole} tokens; give two of tokens, anchored, exploratory")
+    if whole < 1:
+        raise ValueError("TGQ-Former needs at least one query")
+    return anchored, rest
+
+
 class TGQFormer(nn.Module):
     """Anchored queries made of the metadata and exploratory queries shared by all items attend to the visual tokens.
 
@@ -72,7 +92,9 @@ class TGQFormer(nn.Module):
 
     Args:
         widths: what the encoders give.
-        anchored, exploratory: A and E; either may be 0.
+        tokens: K, 4 by default; A = K / 2 of them are anchored.
+        anchored, exploratory: A and E where they are not halves. One alone leaves the rest of K to the other, so that
+            `exploratory: 0` is anchored only and `anchored: 0` exploratory only, whatever K is.
         dim: D. heads, blocks: of the transformer; 0 blocks leave the value path alone (the light form).
         streams: whether the two streams see each other in self-attention.
         gates: reliability-aware modulation: both, one, or none.
@@ -87,8 +109,9 @@ class TGQFormer(nn.Module):
         self,
         widths: ConnectorWidths,
         *,
-        anchored: int = 2,
-        exploratory: int = 2,
+        tokens: int | None = None,
+        anchored: int | None = None,
+        exploratory: int | None = None,
         dim: int = 256,
         heads: int = 4,
         blocks: int = 1,
@@ -101,13 +124,14 @@ class TGQFormer(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if anchored + exploratory < 1 or (blocks == 0 and not value_path):
-            raise ValueError("TGQ-Former needs at least one query, and a block or the value path")
+        anchored, exploratory = split_tokens(tokens, anchored, exploratory)
+        if blocks == 0 and not value_path:
+            raise ValueError("TGQ-Former needs a block or the value path")
         self.anchored, self.exploratory, self.heads, self.streams = anchored, exploratory, heads, streams
         self.tokens, self.width = anchored + exploratory, dim
         self.anchors = Anchors(anchored, dim, widths.metadata, heads) if anchored else None
         self.queries = nn.Parameter(torch.randn(1, exploratory, dim) * 0.5) if exploratory else None
-        self.norm = nn.LayerNorm(dim)
+        self.norm = nn.LayerNorm(dim) if exploratory else None  # a weight that nothing reads would stop DDP
         self.blocks = nn.ModuleList(
             Block(dim, widths.visual, heads, hidden=4 * dim, dropout=dropout) for _ in range(blocks)
         )
@@ -139,7 +163,7 @@ class TGQFormer(nn.Module):
         batch, streams = len(inputs.visual), []
         if self.anchors is not None:
             streams.append(self.anchors(inputs.metadata, inputs.metadata_mask))
-        if self.queries is not None:
+        if self.queries is not None and self.norm is not None:
             streams.append(self.norm(self.queries).expand(batch, -1, -1))
         return torch.cat(streams, 1)
 
@@ -150,8 +174,8 @@ class TGQFormer(nn.Module):
         batch, tokens, _ = inputs.visual.shape
         anchored = inputs.visual.new_zeros(batch, self.heads, self.anchored, tokens)
         exploratory = inputs.visual.new_zeros(batch, self.heads, self.exploratory, tokens)
-        if self.agreement_bias is not None and inputs.agreement_map is not None:
-            anchored = anchored + self.agreement_bias(inputs.agreement_map)
+        if self.agreement_bias is not None:
+            anchored = anchored + agreement_bias(self.agreement_bias, inputs)
         if self.prior is not None:
             exploratory = exploratory + self.prior()
         return torch.cat([anchored, exploratory], 2)
