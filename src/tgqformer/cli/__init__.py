@@ -8,7 +8,7 @@ from importlib.metadata import version as installed_version
 import typer
 from rich.markup import escape
 
-from tgqformer.cli import catalog, noise, pairs, run, search, studio
+from tgqformer.cli import catalog, noise, pairs, run, search, serve, studio
 from tgqformer.errors import TgqError
 from tgqformer.progress import console
 
@@ -25,6 +25,7 @@ app.add_typer(noise.app, name="noise")
 app.command()(studio.studio)
 run.register(app)
 search.register(app)
+serve.register(app)
 
 
 def _version(asked: bool) -> None:

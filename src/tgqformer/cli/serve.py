@@ -1,0 +1,134 @@
+"""`tgq serve` and `tgq keys`: the HTTP service, and who may use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tgqformer.errors import TgqError
+
+if TYPE_CHECKING:
+    from tgqformer.service.places import Places
+    from tgqformer.service.settings import ServiceSettings
+
+keys_app = typer.Typer(help="Make, list and remove API keys for `tgq serve --keys`.", no_args_is_help=True)
+KeysFile = Annotated[Path, typer.Option(help="file of keys; only their digests are kept in it")]
+
+
+def register(app: typer.Typer) -> None:
+    """Put the commands of this file on the top level of `app`."""
+    app.command()(serve)
+    app.add_typer(keys_app, name="keys")
+
+
+def serve(
+    where: Annotated[str, typer.Argument(metavar="PATH", help="folder of a run (demo/), of a store, or a store's URL")],
+    host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="port; 0 takes a free one", min=0, max=65535)] = 8000,
+    model: Annotated[
+        list[Path] | None, typer.Option(help="folder of a saved model; repeat for those of other versions")
+    ] = None,
+    catalog: Annotated[Path | None, typer.Option(help="catalogue with pictures and metadata, if not beside")] = None,
+    neighbours: Annotated[
+        list[Path] | None, typer.Option(help="folder written by `tgq neighbours`; repeat for those of other versions")
+    ] = None,
+    state: Annotated[Path | None, typer.Option(help="folder for what comes in over HTTP  [default: beside it]")] = None,
+    keys: Annotated[Path | None, typer.Option(help="file of API keys, see `tgq keys new`; open to all without")] = None,
+    open_reads: Annotated[bool, typer.Option("--open-reads", help="with --keys: only writes need a key")] = False,
+    no_explorer: Annotated[bool, typer.Option("--no-explorer", help="the API alone, no web pages")] = False,
+    timeout: Annotated[float, typer.Option(help="seconds for one request", min=0.1)] = 30.0,
+    concurrency: Annotated[int, typer.Option(help="requests in work at once; more get 503", min=1)] = 128,
+    max_upload: Annotated[float, typer.Option(help="MB of one request", min=0.01)] = 16.0,
+    max_pixels: Annotated[float, typer.Option(help="millions of pixels of a picture", min=0.01)] = 24.0,
+    batch: Annotated[int, typer.Option(help="items embedded at once", min=1)] = 16,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error; requests are logged at info")] = "info",
+) -> None:
+    """Serve similar items over HTTP, with web pages to look at them.
+
+    PATH is the folder of a run: the store, its model, the catalogue and the table of neighbours are found in it. Where
+    PATH is a store, name what it does not know by the options. Another version is taken into service without a pause
+    when `tgq store serve` serves it. Logs are JSON lines on standard error.
+
+    Examples:
+
+        tgq serve demo
+
+        tgq serve store --model runs/shop/models/tgq-former/seed-0/model --catalog catalogs/shop --neighbours neighbours
+
+        tgq serve demo --host 0.0.0.0 --port 80 --keys keys.json --open-reads
+
+    Then:
+
+        curl localhost:8000/items/studio-00042/similar?k=5
+
+        curl -F picture=@shoe.jpg -F 'title=Red canvas shoe' localhost:8000/search
+    """
+    from tgqformer.service.places import find_places
+    from tgqformer.service.settings import ServiceSettings
+
+    places = find_places(where, models=model or (), catalog=catalog, neighbours=neighbours or (), state=state)
+    settings = ServiceSettings(
+        explorer=not no_explorer, keys=keys, open_reads=open_reads, timeout=timeout, concurrency=concurrency,
+        max_body_bytes=int(max_upload * (1 << 20)), max_pixels=int(max_pixels * 1e6), batch=batch,
+    )  # fmt: skip
+    _serve(places, settings, host, port, log_level)
+
+
+@keys_app.command("new")
+def new(
+    name: Annotated[str, typer.Argument(help="who uses it, for example the shop front")],
+    file: KeysFile = Path("keys.json"),
+    read_only: Annotated[bool, typer.Option("--read-only", help="it may not put or delete items")] = False,
+) -> None:
+    """Make a key and print it: this once, for only its digest is kept.
+
+    Examples:
+
+        tgq keys new shop-front --read-only
+
+        tgq keys new importer --file keys.json
+    """
+    from tgqformer.service.keys import new_key
+
+    typer.echo(new_key(file, name, "read" if read_only else "write"))
+    typer.echo(f"kept as a digest in {file}; it cannot be shown again", err=True)
+
+
+@keys_app.command("list")
+def listed(file: KeysFile = Path("keys.json")) -> None:
+    """List the names of the keys, what they may do, and since when.
+
+    Example:
+
+        tgq keys list --file keys.json
+    """
+    from tgqformer.service.keys import read_keys
+
+    for key in read_keys(file):
+        typer.echo(f"{key.name:<24} {key.scope:<6} {key.created}")
+
+
+@keys_app.command("remove")
+def remove(name: Annotated[str, typer.Argument(help="name of the key")], file: KeysFile = Path("keys.json")) -> None:
+    """Remove a key; a running service refuses it within a second.
+
+    Example:
+
+        tgq keys remove shop-front
+    """
+    from tgqformer.service.keys import remove_key
+
+    remove_key(file, name)
+    typer.echo(f"{name} is removed from {file}")
+
+
+def _serve(places: Places, settings: ServiceSettings, host: str, port: int, log_level: str) -> None:
+    if log_level not in ("debug", "info", "warning", "error"):
+        raise TgqError(f"--log-level is debug, info, warning or error; got {log_level!r}")
+    try:
+        from tgqformer.service.server import run
+    except ModuleNotFoundError as error:
+        raise TgqError(f"the service needs the package {error.name}; run: pip install 'tgqformer[serve]'") from error
+    run(places, settings, host, port, log_level)

@@ -1,0 +1,187 @@
+"""The routes of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Response
+from PIL.Image import Image
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from tgqformer.catalog.item import Item
+from tgqformer.service.errors import ApiError, unknown_item
+from tgqformer.service.forms import ItemFields, ItemForm, with_picture
+from tgqformer.service.params import Count, ItemId, Metadata, Where
+from tgqformer.service.schemas import (
+    Alive,
+    EmbeddingOut,
+    Ready,
+    SearchResults,
+    SimilarItems,
+    StoredItem,
+    Written,
+    problems,
+)
+from tgqformer.service.served import Answer, Served
+from tgqformer.service.site import Site
+from tgqformer.service.writer import Write
+from tgqformer.store.base import Hit, UnknownItem
+
+JSON = "application/json"
+METRICS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {CONTENT_TYPE_LATEST.partition(";")[0]: {}}, "description": "Counters for Prometheus."}
+}
+
+
+def make_api(site: Site) -> APIRouter:
+    """Make the routes over a site."""
+    router = APIRouter()
+    _add_items(router, site)
+    _add_embedding(router, site)
+    _add_health(router, site)
+    return router
+
+
+def _add_items(router: APIRouter, site: Site) -> None:
+    @router.get("/items/{item_id}/similar", tags=["items"], response_model=SimilarItems, responses=problems(404))
+    async def similar_items(item_id: ItemId, where: Where, k: Count = 10, metadata: Metadata = False) -> Response:
+        """Items most similar to one of the store.
+
+        Looked up in the table of precomputed neighbours where that is possible: no filter, and the item is as it was
+        when the table was made. Else searched in the store this moment; `source` says which.
+        """
+        served = site.served
+        _check_count(site, k)
+        answer = await site.similar(served, item_id, k, where)
+        if metadata and answer.source == "precomputed":
+            answer = await site.run(_with_metadata, served, item_id, k, answer)
+        return _json({
+            "item": item_id, "model_version": answer.model_version, "source": answer.source,
+            "results": _results(answer.hits, metadata),
+        })  # fmt: skip
+
+    @router.get("/items/{item_id}", tags=["items"], response_model=StoredItem, responses=problems(404))
+    async def read_item(item_id: ItemId) -> Response:
+        """The metadata of one item."""
+        served = site.served
+        item = await site.run(lambda: site.items.item(served, item_id, pictures=False))
+        if item is None:
+            raise unknown_item(item_id)
+        return _json(_about(item) | {"model_version": served.model_version})
+
+    @router.put("/items/{item_id}", tags=["items"], response_model=Written, responses=problems(413, 501))
+    async def put_item(item_id: ItemId, form: ItemFields) -> Response:
+        """Add an item, or replace it whole: embedded, written to disk and found by searches before this answers."""
+        form.require_content()
+        data = await form.read()
+        item = with_picture(form.item(item_id), data)
+        with site.lease() as served:
+            _ = served.model
+            picture = await site.run(site.decode, data) if data is not None else None
+            vector = await served.embed(item, picture)
+            version = await site.write(Write(item_id, served, item, vector, picture))
+        return _json({"id": item_id, "model_version": version})
+
+    @router.delete("/items/{item_id}", tags=["items"], response_model=Written, responses=problems(404))
+    async def delete_item(item_id: ItemId) -> Response:
+        """Remove an item: no answer holds it any more."""
+        with site.lease() as served:
+            if not await site.run(served.has, item_id):
+                raise unknown_item(item_id)
+            version = await site.write(Write(item_id, served))
+        return _json({"id": item_id, "model_version": version})
+
+
+def _add_embedding(router: APIRouter, site: Site) -> None:
+    @router.post("/search", tags=["search"], response_model=SearchResults, responses=problems(413, 501))
+    async def search(form: ItemFields, where: Where, k: Count = 10, metadata: Metadata = False) -> Response:
+        """Items most similar to one that is not in the store, given by a picture, by text, or by both."""
+        _check_count(site, k)
+        with site.lease() as served:
+            vector = await _embed(site, served, form)
+            hits = await site.run(served.search, vector, k, where)
+        return _json({
+            "model_version": served.model_version, "source": "live", "results": _results(hits, metadata)
+        })  # fmt: skip
+
+    @router.post("/embed", tags=["search"], response_model=EmbeddingOut, responses=problems(413, 501))
+    async def embed(form: ItemFields) -> Response:
+        """The embedding of a picture, of text, or of both."""
+        with site.lease() as served:
+            vector = await _embed(site, served, form)
+        return _json({"model_version": served.model_version, "dim": len(vector), "vector": vector})
+
+
+def _add_health(router: APIRouter, site: Site) -> None:
+    @router.get("/healthz", tags=["health"], response_model=Alive)
+    async def healthz() -> Response:
+        """Whether the process answers."""
+        return _json({"status": "ok"})
+
+    @router.get("/readyz", tags=["health"], response_model=Ready)
+    async def readyz() -> Response:
+        """What is served."""
+        served = site.served
+        return _json({
+            "status": "ready", "version": served.version.name, "model_version": served.model_version,
+            "label": served.label, "model": served.embedder is not None, "precomputed": served.neighbours is not None,
+        })  # fmt: skip
+
+    @router.get("/metrics", tags=["health"], response_class=Response, responses=METRICS)
+    async def metrics() -> Response:
+        """Counters for Prometheus."""
+        waiting = site.telemetry.waiting
+        waiting.labels("embedding").set(site.served.batcher.waiting)
+        waiting.labels("writing").set(site.writer.waiting)
+        waiting.labels("threads").set(site.pool.jobs)
+        return Response(site.telemetry.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _embed(site: Site, served: Served, form: ItemForm) -> Any:
+    """Embed what a form holds [d]."""
+    form.require_content()
+    _ = served.model
+    data = await form.read()
+    picture: Image | None = await site.run(site.decode, data) if data is not None else None
+    return await served.embed(form.item("(sent)"), picture)
+
+
+def _check_count(site: Site, k: int) -> None:
+    if k > site.settings.max_k:
+        raise ApiError(422, f"k is at most {site.settings.max_k} here; got {k}", "ask for fewer items")
+
+
+def _with_metadata(served: Served, item_id: str, k: int, answer: Answer) -> Answer:
+    """Add what the rows say to a precomputed answer; search live where one of them is gone this moment."""
+    try:
+        rows = served.table.get([hit.id for hit in answer.hits])
+    except UnknownItem:
+        return served.live(item_id, k)
+    hits = [
+        Hit(row.id, hit.score, row.title, row.brand, row.category, row.price)
+        for row, hit in zip(rows, answer.hits, strict=True)
+    ]
+    return Answer(answer.model_version, answer.source, hits)
+
+
+def _results(hits: Sequence[Hit], metadata: bool) -> list[dict[str, Any]]:
+    if not metadata:
+        return [{"id": hit.id, "score": hit.score} for hit in hits]
+    return [
+        {"id": hit.id, "score": hit.score, "title": hit.title, "brand": hit.brand, "category": list(hit.category),
+         "price": hit.price}
+        for hit in hits
+    ]  # fmt: skip
+
+
+def _about(item: Item) -> dict[str, Any]:
+    return {
+        "id": item.id, "title": item.title, "brand": item.brand, "category": list(item.category),
+        "attributes": dict(item.attributes), "price": item.price, "pictures": len(item.pictures),
+    }  # fmt: skip
+
+
+def _json(content: object) -> Response:
+    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type=JSON)

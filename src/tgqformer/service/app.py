@@ -1,0 +1,102 @@
+"""The application: routes, the guard before them, and every error as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from tgqformer.errors import TgqError
+from tgqformer.service.api import make_api
+from tgqformer.service.errors import ApiError, as_api_error, response_of
+from tgqformer.service.guard import Guard, TooLarge
+from tgqformer.service.keys import Keyring
+from tgqformer.service.settings import ServiceSettings
+from tgqformer.service.site import Site
+from tgqformer.version import __version__
+
+Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
+
+ABOUT = """Items similar to an item, to a picture or to a text, from embeddings that look past promo stickers.
+
+Every answer comes wholly from one model version, which it names. Errors are `{"error": ..., "hint": ...}`.
+An id in a path is percent-encoded: it may hold any character but control characters. No URL is ever fetched.
+"""
+TAGS = [
+    {"name": "items", "description": "Items of the store, and what is similar to them."},
+    {"name": "search", "description": "Items that are not in the store."},
+    {"name": "health", "description": "For load balancers and monitoring."},
+]
+
+
+def make_app(site: Site, settings: ServiceSettings) -> FastAPI:
+    """Make the application over a site; it begins to look for swaps when it is started, and closes the site at the end.
+
+    Raises: TgqError where the file of keys cannot be read.
+    """
+    keyring = Keyring(settings.keys) if settings.keys is not None else None
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        await site.start(keyring.reload if keyring is not None else None)
+        yield
+        await site.close()
+
+    app = FastAPI(
+        title="tgqformer", version=__version__, description=ABOUT, openapi_tags=TAGS, lifespan=life,
+        docs_url=None, redoc_url=None, redirect_slashes=False,
+        exception_handlers=_handlers(),
+    )  # fmt: skip
+    app.state.site = site
+    app.include_router(make_api(site))
+    if settings.explorer:
+        from tgqformer.service.explorer import make_explorer
+
+        app.include_router(make_explorer(site))
+    app.add_middleware(Guard, settings=settings, telemetry=site.telemetry, keyring=keyring)
+    return app
+
+
+def _handlers() -> dict[int | type[Exception], Handler]:
+    return {
+        ApiError: _answer, TgqError: _answer, RequestValidationError: _answer, HTTPException: _answer,
+        Exception: _answer,
+    }  # fmt: skip
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    return response_of(_as_api_error(error))
+
+
+def _as_api_error(error: Exception) -> ApiError:
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, TooLarge):
+        return error.problem
+    if isinstance(error, TgqError):
+        return as_api_error(error)
+    if isinstance(error, RequestValidationError):
+        return _of_validation(error)
+    if isinstance(error, HTTPException):
+        return _of_http(error)
+    return ApiError(500, "the service failed", "look into its log under the request's X-Request-Id")
+
+
+def _of_validation(error: RequestValidationError) -> ApiError:
+    """Name the first wrong values, without repeating them."""
+    found = [f"{'.'.join(str(part) for part in one['loc'][1:]) or 'body'}: {one['msg']}" for one in error.errors()[:3]]
+    return ApiError(422, "; ".join(found)[:500], "see /openapi.json for what this route takes")
+
+
+def _of_http(error: HTTPException) -> ApiError:
+    headers = dict(error.headers or {})
+    hints = {404: "the routes are listed in /openapi.json", 405: "the header Allow names the methods of this path"}
+    words = {404: "there is no such path", 405: "this path does not take this method"}
+    return ApiError(
+        error.status_code, words.get(error.status_code, str(error.detail)[:500]),
+        hints.get(error.status_code, "see /openapi.json for what this route takes"), headers,
+    )  # fmt: skip

@@ -1,0 +1,111 @@
+"""An item as callers send it: a form with text fields and at most one picture, never a URL."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated
+
+import orjson
+from fastapi import Depends, File, Form, UploadFile
+from PIL.Image import Image
+
+from tgqformer.catalog.item import Item, Picture
+from tgqformer.service.errors import ApiError
+
+MAX_TITLE, MAX_WORD, MAX_LEVELS, MAX_ATTRIBUTES = 2000, 500, 16, 100
+
+
+class ItemForm:
+    """The parts of an item that a request holds. `item(id)` gives it; `picture` is the upload, not yet read."""
+
+    def __init__(
+        self,
+        title: Annotated[str | None, Form(max_length=MAX_TITLE, examples=["Red canvas shoe"])] = None,
+        brand: Annotated[str | None, Form(max_length=MAX_WORD, description="Brand.", examples=["Acme"])] = None,
+        category: Annotated[
+            list[str] | None,
+            Form(description="Category path from the top; repeat the field for each level, or write `A > B`."),
+        ] = None,
+        attributes: Annotated[
+            str | None,
+            Form(max_length=20_000, description="Attributes, a JSON object of strings.", examples=['{"color": "red"}']),
+        ] = None,
+        price: Annotated[float | None, Form(description="Price.", examples=[19.9])] = None,
+        picture: Annotated[
+            UploadFile | None, File(description="A picture: JPEG, PNG, WebP and others. URLs are never fetched.")
+        ] = None,
+    ) -> None:
+        self.title, self.brand, self.category = title or None, brand or None, _levels(category or [])
+        self.attributes, self.price, self.picture = _attributes(attributes), _price(price), picture
+        for words in (self.title, self.brand, *self.category, *self.attributes, *self.attributes.values()):
+            _check_text(words)
+
+    @property
+    def has_text(self) -> bool:
+        """Whether there is any metadata that a model may read."""
+        return bool(self.title or self.brand or self.category or self.attributes)
+
+    @property
+    def has_picture(self) -> bool:
+        """Whether a picture was sent; browsers send an empty one where none was chosen."""
+        return self.picture is not None and bool(self.picture.size)
+
+    def item(self, item_id: str) -> Item:
+        """Give the item without its picture."""
+        return Item(item_id, self.title, self.brand, self.category, self.attributes, self.price)
+
+    def require_content(self) -> None:
+        """Raise ApiError 422 where there is neither a picture nor text to embed."""
+        if not (self.has_text or self.has_picture):
+            raise ApiError(422, "there is nothing to embed", "send a picture, or title, brand, category or attributes")
+
+    async def read(self) -> bytes | None:
+        """Read the upload; the guard has limited its size."""
+        return await self.picture.read() if self.picture is not None and self.has_picture else None
+
+
+ItemFields = Annotated[ItemForm, Depends()]
+
+
+def with_picture(item: Item, data: bytes | None) -> Item:
+    """Give the item with its packed picture."""
+    return item if data is None else replace(item, pictures=(Picture(Picture.digest_of(data), None, data),))
+
+
+Upload = tuple[bytes | None, Image | None]
+
+
+def _levels(sent: Sequence[str]) -> tuple[str, ...]:
+    levels = [level.strip() for one in sent for level in one.split(" > ")]
+    kept = tuple(level for level in levels if level)
+    if len(kept) > MAX_LEVELS or any(len(level) > MAX_WORD for level in kept):
+        raise ApiError(422, f"a category path has at most {MAX_LEVELS} levels of {MAX_WORD} characters", "shorten it")
+    return kept
+
+
+def _attributes(sent: str | None) -> dict[str, str]:
+    if not sent:
+        return {}
+    hint = 'send a JSON object of strings: {"color": "red"}'
+    try:
+        found = orjson.loads(sent)
+    except ValueError as error:
+        raise ApiError(422, f"attributes is no JSON ({error})", hint) from error
+    if not isinstance(found, dict) or not all(isinstance(value, str | int | float) for value in found.values()):
+        raise ApiError(422, "attributes is no JSON object of strings", hint)
+    if len(found) > MAX_ATTRIBUTES or any(len(f"{key}{value}") > MAX_WORD for key, value in found.items()):
+        raise ApiError(422, f"there are at most {MAX_ATTRIBUTES} attributes of {MAX_WORD} characters", "send fewer")
+    return {key: str(value) for key, value in found.items() if key and str(value)}
+
+
+def _price(sent: float | None) -> float | None:
+    if sent is not None and not (math.isfinite(sent) and sent >= 0):
+        raise ApiError(422, "a price is a finite number, 0 or more", "check the field price")
+    return sent
+
+
+def _check_text(words: str | None) -> None:
+    if words is not None and ("\0" in words or any("\ud800" <= letter <= "\udfff" for letter in words)):
+        raise ApiError(422, "a text field holds characters that are no text", "send UTF-8 without NUL characters")

@@ -1,0 +1,143 @@
+"""What every request passes: keys, limits on size, number and time, a request id, the log line and the counters."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tgqformer.service.errors import RETRY, ApiError, overloaded, response_of
+from tgqformer.service.keys import Keyring, key_in
+from tgqformer.service.settings import ServiceSettings
+from tgqformer.service.telemetry import Telemetry
+
+ALWAYS = frozenset({"/healthz", "/readyz"})  # answered without a key, and under any load
+WRITES = frozenset({"PUT", "DELETE"})
+LOGIN = {"www-authenticate": 'Basic realm="tgqformer: any name, the key as password", charset="UTF-8"'}
+
+
+class Guard:
+    """ASGI middleware around the whole application."""
+
+    def __init__(
+        self, app: ASGIApp, *, settings: ServiceSettings, telemetry: Telemetry, keyring: Keyring | None
+    ) -> None:
+        self._app, self._settings, self._telemetry, self._keyring = app, settings, telemetry, keyring
+        self._in_work = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        _keep_quoted(scope)
+        call = _Call(send, os.urandom(8).hex())
+        started = time.perf_counter()
+        self._in_work += 1
+        self._telemetry.in_work.set(self._in_work)
+        try:
+            refusal = self._refusal(scope)
+            if refusal is not None:
+                await response_of(refusal)(scope, receive, call.send)
+            else:
+                await self._answer(scope, _Limited(receive, self._settings.max_body_bytes), call)
+        finally:
+            self._in_work -= 1
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._telemetry.answered(
+                _known(scope["method"]), route, call.status, time.perf_counter() - started, call.id
+            )
+
+    async def _answer(self, scope: Scope, body: _Limited, call: _Call) -> None:
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                await self._app(scope, body.receive, call.send)
+        except TimeoutError:
+            if call.status != 500:  # the answer had begun: the connection must not be used again
+                raise
+            error = ApiError(504, f"it took more than {self._settings.timeout:g} seconds", "send less, or later", RETRY)
+            await response_of(error)(scope, body.receive, call.send)
+
+    def _refusal(self, scope: Scope) -> ApiError | None:
+        """Say why a request is not worked on at all; None where it is."""
+        if scope["path"] in ALWAYS:
+            return None
+        if self._in_work > self._settings.concurrency:
+            return overloaded(f"{self._settings.concurrency} are in work")
+        return self._without_key(scope) or self._too_large(scope)
+
+    def _without_key(self, scope: Scope) -> ApiError | None:
+        writes = scope["method"] in WRITES
+        if self._keyring is None or (self._settings.open_reads and not writes):
+            return None
+        key = key_in(scope["headers"])
+        allowed = None if key is None else self._keyring.scope_of(key)
+        if allowed is None:
+            what = "an API key is needed" if key is None else "the API key is not known"
+            return ApiError(401, what, "send the header `Authorization: Bearer KEY`", LOGIN)
+        if writes and allowed != "write":
+            return ApiError(403, "this API key may only read", "use a key made without --read-only")
+        return None
+
+    def _too_large(self, scope: Scope) -> ApiError | None:
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit() and int(value[:20]) > self._settings.max_body_bytes:
+                return _too_large(self._settings.max_body_bytes)
+        return None
+
+
+class TooLarge(HTTPException):
+    """A body that grew too large while it was read. FastAPI lets this kind of error pass through its parsing."""
+
+    def __init__(self, problem: ApiError) -> None:
+        super().__init__(problem.status, problem.error, problem.headers)
+        self.problem = problem
+
+
+class _Limited:
+    """A request's body, counted while it streams in: a length that was announced is not believed."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive, self._limit, self._read = receive, limit, 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._read += len(message.get("body", b""))
+        if self._read > self._limit:
+            raise TooLarge(_too_large(self._limit))
+        return message
+
+
+class _Call:
+    """What is known of an answer: its status (500 until it starts), and the request's id, which goes into its head."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send, self.id, self.status = send, request_id, 500
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [
+                *message["headers"], (b"x-request-id", self.id.encode()), (b"x-content-type-options", b"nosniff"),
+            ]  # fmt: skip
+        await self._send(message)
+
+
+def _too_large(limit: int) -> ApiError:
+    hint = f"send at most {limit / (1 << 20):.3g} MB; a smaller picture serves as well"
+    return ApiError(413, "the request is too large", hint, {"connection": "close"})
+
+
+def _keep_quoted(scope: Scope) -> None:
+    """Route by the path as it was sent: a slash that belongs to an id stays percent-encoded."""
+    raw = scope.get("raw_path")
+    if raw and b"%" in raw:
+        scope["path"] = raw.decode("latin-1")
+
+
+def _known(method: str) -> str:
+    """A method for the counters; made-up ones are counted as one."""
+    return method if method in {"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"} else "other"

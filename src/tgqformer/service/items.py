@@ -1,0 +1,87 @@
+"""An item's metadata and picture: what came in over HTTP, then the catalogue, then what the store's row says."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from tgqformer.catalog.catalog import Catalog
+from tgqformer.catalog.item import Item
+from tgqformer.catalog.pictures import picture_bytes
+from tgqformer.errors import TgqError
+from tgqformer.service.served import Served
+from tgqformer.service.shelf import Shelf
+from tgqformer.store.base import UnknownItem
+
+
+class Items:
+    """Looks up items by id; pictures are found by item only, never by a name that a caller gives. Thread-safe."""
+
+    def __init__(self, shelf: Shelf, path: Path | None) -> None:
+        self._shelf, self._path, self._lock = shelf, path, threading.Lock()
+        self._catalog: tuple[Catalog, dict[str, int]] | None = None
+        self._stamp: tuple[int, int] | None = None
+        self.refresh()
+
+    @property
+    def catalog(self) -> Catalog | None:
+        """The catalogue as it is on disk now; None where the service has none."""
+        return self._catalog[0] if self._catalog else None
+
+    def refresh(self) -> bool:
+        """Open the catalogue again if it was replaced; say whether it was. Blocking.
+
+        Raises: TgqError where it is damaged; the one opened before stays.
+        """
+        if self._path is None or (seen := _stamp(self._path)) == self._stamp:
+            return False
+        with self._lock:
+            catalog = Catalog.open(self._path)
+            self._catalog = catalog, {item_id: at for at, item_id in enumerate(catalog.ids())}
+            self._stamp = seen
+        return True
+
+    def item(self, served: Served, item_id: str, *, pictures: bool = True) -> Item | None:
+        """Give an item as this version has it, or None where it has not. Blocking."""
+        content = dict(served.table.contents([item_id])).get(item_id)
+        if content is None:
+            return None
+        entry = self._shelf.get(item_id)
+        if entry is not None and entry.item is not None and entry.content == content:
+            return entry.item
+        known = self._in_catalog(item_id, pictures=pictures) or (entry.item if entry else None)
+        return known or _bare(served, item_id)
+
+    def picture(self, served: Served, item_id: str) -> bytes | None:
+        """Give the encoded bytes of an item's first picture; None where it has none. Blocking.
+
+        Raises: PictureError where its file is gone.
+        """
+        item = self.item(served, item_id)
+        if item is None or not item.pictures:
+            return None
+        catalog = self.catalog
+        return picture_bytes(item.pictures[0], catalog.root if catalog else None)
+
+    def _in_catalog(self, item_id: str, *, pictures: bool) -> Item | None:
+        if self._catalog is None:
+            return None
+        catalog, positions = self._catalog
+        at = positions.get(item_id)
+        return None if at is None else catalog.take_positions([at], pictures=pictures)[0]
+
+
+def _bare(served: Served, item_id: str) -> Item | None:
+    try:
+        [row] = served.table.get([item_id])
+    except UnknownItem:  # deleted this moment
+        return None
+    return Item(row.id, row.title, row.brand, row.category, price=row.price)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        seen = (path / "catalog.json").stat()
+    except OSError as error:
+        raise TgqError(f"{path} is not a catalogue (it has no catalog.json); give one with --catalog") from error
+    return seen.st_mtime_ns, seen.st_ino

@@ -1,0 +1,55 @@
+"""What callers may send in the path and the query: checked, with words that tell what to do."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import unquote_to_bytes
+
+from fastapi import Depends, Path, Query
+
+from tgqformer.service.errors import ApiError
+from tgqformer.store.base import Filter
+
+MAX_ID = 512
+Word = Annotated[str, Query(max_length=200)]
+Words = Annotated[list[Word] | None, Query(max_length=50)]
+Price = Annotated[float | None, Query(allow_inf_nan=False)]
+
+
+def checked_id(quoted: str) -> str:
+    """Give the id that a path segment means; it arrives percent-encoded, so that an id may hold a slash.
+
+    Raises: ApiError 422 for what cannot be an id.
+    """
+    try:
+        item_id = unquote_to_bytes(quoted).decode()
+    except UnicodeDecodeError as error:
+        raise ApiError(422, "the item id is not UTF-8", "percent-encode the UTF-8 bytes of the id") from error
+    if not 0 < len(item_id) <= MAX_ID or any(ord(letter) < 32 or ord(letter) == 127 for letter in item_id):
+        raise ApiError(
+            422, f"an item id has 1 to {MAX_ID} characters and no control characters", "check the id in the path"
+        )
+    return item_id
+
+
+def _item_id(
+    item_id: Annotated[str, Path(description="Id of the item, percent-encoded.", examples=["studio-00042"])],
+) -> str:
+    return checked_id(item_id)
+
+
+ItemId = Annotated[str, Depends(_item_id)]
+
+
+def _where(
+    category: Annotated[Words, Query(description="Only items in this category, at any level; repeat for or.")] = None,
+    brand: Annotated[Words, Query(description="Only items of this brand; repeat for or.")] = None,
+    min_price: Annotated[Price, Query(description="Only items that cost at least this.")] = None,
+    max_price: Annotated[Price, Query(description="Only items that cost at most this.")] = None,
+) -> Filter:
+    return Filter(tuple(category or ()), tuple(brand or ()), min_price, max_price)
+
+
+Where = Annotated[Filter, Depends(_where)]
+Count = Annotated[int, Query(ge=1, le=500, description="How many items to find.")]
+Metadata = Annotated[bool, Query(description="Also give title, brand, category and price of each item.")]

@@ -1,0 +1,72 @@
+"""Where the service finds what it needs: a run's folder holds all of it, a bare store names some of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tgqformer.errors import TgqError
+
+
+@dataclass(frozen=True)
+class Places:
+    """What to serve.
+
+    store: a folder or a URL. models: folders of saved models; the one whose version is served is used.
+    catalog: where pictures and metadata are. neighbours: tables of neighbours; the one of the served version is used.
+    state: a folder where the service keeps what came in over HTTP.
+    """
+
+    store: str
+    state: Path
+    models: tuple[Path, ...] = ()
+    catalog: Path | None = None
+    neighbours: tuple[Path, ...] = ()
+
+
+def find_places(
+    where: str,
+    *,
+    models: Sequence[Path] = (),
+    catalog: Path | None = None,
+    neighbours: Sequence[Path] = (),
+    state: Path | None = None,
+) -> Places:
+    """Look what `where` holds: the folder of a run, or a store (a folder or a URL); what is given goes first.
+
+    Raises: TgqError where there is no store, or where something that was named is not there.
+    """
+    for path in (*models, *neighbours, *([catalog] if catalog else [])):
+        if not path.is_dir():
+            raise TgqError(f"there is no folder {path}; check the path")
+    if "://" in where:
+        return Places(where, state or Path("tgq-service"), tuple(models), catalog, tuple(neighbours))
+    folder = Path(where)
+    is_store = (folder / "store.json").is_file()
+    store = folder if is_store else folder / "store"
+    if not (store / "store.json").is_file():
+        raise TgqError(f"{folder} holds no store (no store.json, no store/store.json); {_advice(folder)}")
+    run = None if is_store and not (folder.parent / "recipe.yaml").is_file() else store.parent
+    return Places(
+        str(store),
+        state or (run / "service" if run else folder.with_name(f"{folder.name}-service")),
+        (*models, *(sorted(run.glob("models/*/*/model")) if run else ())),
+        catalog or (_catalog_of(run) if run else None),
+        (*neighbours, *(_neighbours_of(run) if run else ())),
+    )
+
+
+def _catalog_of(run: Path) -> Path | None:
+    """The catalogue as shoppers see it, where a run has drawn noise into it."""
+    return next((run / name for name in ("shown", "catalog") if (run / name / "catalog.json").is_file()), None)
+
+
+def _neighbours_of(run: Path) -> Iterator[Path]:
+    yield from sorted(path.parent for path in run.glob("neighbours*/manifest.json"))
+
+
+def _advice(folder: Path) -> str:
+    if (folder / "recipe.yaml").is_file():
+        return f"the run is not finished: run `tgq run {folder / 'recipe.yaml'} --to {folder} --until index`"
+    return "give the folder of a run (`tgq demo` makes demo/) or of a store (`tgq index`)"

@@ -1,0 +1,140 @@
+"""Answers from the table of precomputed neighbours, without what was changed or deleted since it was made."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tgqformer.errors import TgqError
+from tgqformer.files import atomic_path
+from tgqformer.store.base import Table
+from tgqformer.store.neighbours import Neighbours
+
+Written = tuple[str, str | None]
+
+
+class Precomputed:
+    """Precomputed neighbours of one version, kept honest: an item that is not as it was is not answered from them.
+
+    The first time that a table of neighbours is served, the digests of the rows' content are written to `folder`; a
+    row whose digest differs later, or that is gone, is `stale`: it is left out of answers, and asked for itself it is
+    searched live. About 100 bytes of memory an item.
+    """
+
+    def __init__(self, neighbours: Neighbours, table: Table, folder: Path) -> None:
+        self.neighbours, self._table = neighbours, table
+        self._position = {item_id: position for position, item_id in enumerate(neighbours.ids())}
+        self._lock = threading.Lock()
+        self._meanwhile: list[Written] | None = None  # own writes while `refresh` reads
+        self._revision = table.revision()
+        now = self._contents()
+        self._baseline = _remembered(folder / f"baseline-{_key(neighbours, table)}.npy", now)
+        self.stale: frozenset[str] = frozenset(self._differing(now))
+
+    def of(self, item_id: str, k: int) -> list[tuple[str, float]] | None:
+        """Give the `k` nearest as (id, cosine), best first; None where the table cannot answer: search live."""
+        if k > self.neighbours.manifest.width or item_id in self.stale or item_id not in self._position:
+            return None
+        found = self.neighbours.of(item_id)
+        if self.stale:
+            stale = self.stale
+            found = [hit for hit in found if hit[0] not in stale]
+            if len(found) < k:
+                return None
+        return found[:k]
+
+    def wrote(self, contents: Iterable[Written], revision: int) -> None:
+        """Take in own writes, (id, content; None for deleted), that left the table at `revision`."""
+        written = list(contents)
+        with self._lock:
+            if self._meanwhile is not None:
+                self._meanwhile += written
+            self.stale = self._with(self.stale, written)
+            if revision == self._revision + 1:  # else somebody else wrote, too
+                self._revision = revision
+
+    def refresh(self) -> bool:
+        """Look whether others wrote to the table, and take it in; say whether they did. Blocking."""
+        revision = self._table.revision()
+        with self._lock:
+            if revision <= self._revision:
+                return False
+            self._meanwhile = []
+        differing = self._differing(self._contents())
+        with self._lock:
+            self.stale = self._with(frozenset(differing), self._meanwhile)
+            self._revision, self._meanwhile = max(revision, self._revision), None
+        return True
+
+    def _with(self, stale: frozenset[str], written: Iterable[Written]) -> frozenset[str]:
+        """Which items are stale after these writes: set anew, because answers read it meanwhile."""
+        changed = {item_id: self._changed(item_id, content) for item_id, content in written}
+        left = {item_id for item_id, stays in changed.items() if stays is False}
+        return (stale - left) | {item_id for item_id, stays in changed.items() if stays}
+
+    def _changed(self, item_id: str, content: str | None) -> bool | None:
+        at = self._position.get(item_id)
+        return None if at is None else content is None or self._baseline[at] != _short(content)
+
+    def _contents(self) -> NDArray[np.uint64]:
+        """Short digests of what the table holds, in the order of the neighbours; 0 where an item is gone."""
+        digests = np.zeros(len(self._position), np.uint64)
+        position = self._position
+        for item_id, content in self._table.contents():
+            if (at := position.get(item_id)) is not None:
+                digests[at] = _short(content)
+        return digests
+
+    def _differing(self, now: NDArray[np.uint64]) -> set[str]:
+        places = np.flatnonzero((now != self._baseline) | (now == 0))
+        ids = self.neighbours.ids()
+        return {ids[place] for place in places.tolist()}
+
+
+def find_neighbours(paths: Iterable[Path], model_version: str) -> Neighbours | None:
+    """Open the first table of neighbours that was made by this model version; None where there is none."""
+    for path in paths:
+        try:
+            found = Neighbours.open(path)
+        except TgqError:
+            if (path / "manifest.json").exists():
+                raise
+            continue
+        if found.manifest.model_version == model_version:
+            return found
+    return None
+
+
+def stamp(path: Path) -> str:
+    """Give a short digest that changes when a table of neighbours is replaced."""
+    try:
+        seen = (path / "manifest.json").stat()
+    except OSError:
+        return ""
+    return f"{seen.st_mtime_ns:x}-{seen.st_ino:x}"
+
+
+def _key(neighbours: Neighbours, table: Table) -> str:
+    parts = (table.version.name, table.version.created, neighbours.manifest.ids_fingerprint, stamp(neighbours.path))
+    return blake2b("|".join(parts).encode(), digest_size=8).hexdigest()
+
+
+def _short(content: str) -> int:
+    """A digest of 8 bytes, never 0."""
+    return int.from_bytes(blake2b(content.encode(), digest_size=8).digest(), "little") or 1
+
+
+def _remembered(file: Path, now: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Read the digests written at the first look, or write them now. Those of other tables are removed."""
+    if file.exists():
+        kept: NDArray[np.uint64] = np.load(file, allow_pickle=False)
+        if kept.shape == now.shape:
+            return kept
+    with atomic_path(file) as unfinished, unfinished.open("wb") as sink:
+        np.save(sink, now, allow_pickle=False)
+    return now

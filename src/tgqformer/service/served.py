@@ -1,0 +1,139 @@
+"""One version being served: its table, its precomputed neighbours, its model. Every answer comes wholly from one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL.Image import Image
+from torch import Tensor
+
+from tgqformer.catalog.item import Item
+from tgqformer.errors import TgqError
+from tgqformer.model.embedder import ItemEmbedder, truncate, version_of
+from tgqformer.model.prompt import Prompt
+from tgqformer.service.batching import Batcher, Pool
+from tgqformer.service.errors import ApiError, unknown_item
+from tgqformer.service.precomputed import Precomputed
+from tgqformer.service.settings import ServiceSettings
+from tgqformer.store.base import Filter, Hit, Table, UnknownItem, Vector, similar
+from tgqformer.store.embed import embed_prepared
+
+Prepared = tuple[Item, Tensor | None]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Similar items, and where they come from."""
+
+    model_version: str
+    source: Literal["precomputed", "live"]
+    hits: list[Hit]
+
+
+class Served:
+    """A snapshot of one version. Nothing in it changes to another version, whatever is served meanwhile.
+
+    `users` requests hold it now (see `Site.lease`); its batcher lives until the last has left.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        embedder: ItemEmbedder | None,
+        neighbours: Precomputed | None,
+        *,
+        pool: Pool,
+        settings: ServiceSettings,
+        seen: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        self.table, self.embedder, self.neighbours, self._pool = table, embedder, neighbours, pool
+        self.version = table.version
+        self.model_version, self.label = table.version.model_version, table.version.label
+        self.truncate_dim = table.version.dim
+        self.users = 0
+        self.batcher: Batcher[Prepared, Vector] = Batcher(
+            lambda jobs: list(self._embed_prepared(jobs)), size=settings.batch, wait=settings.batch_wait, queue=settings.batch_queue,
+            workers=settings.batch_workers, name="embedding", seen=seen,
+        )  # fmt: skip
+
+    @property
+    def key(self) -> str:
+        """Names this version for ever, even where a store is made anew in the same place."""
+        return f"{self.version.name}@{self.version.created}"
+
+    @property
+    def model(self) -> ItemEmbedder:
+        """The model; raises ApiError 501 where the service has none."""
+        if self.embedder is None:
+            raise ApiError(501, "this service has no model, so it cannot embed", "start it with --model FOLDER")
+        return self.embedder
+
+    @property
+    def prompt(self) -> Prompt:
+        """What the model reads of an item's metadata; all of it where there is no model."""
+        return self.embedder.encoders.prompt if self.embedder and self.embedder.encoders else Prompt()
+
+    def has(self, item_id: str) -> bool:
+        """Say whether the table has an item; blocking."""
+        return any(True for _ in self.table.contents([item_id]))
+
+    def similar(self, item_id: str, k: int, where: Filter | None = None) -> Answer:
+        """Find the items most similar to one of the table; blocking unless it is precomputed.
+
+        Raises: ApiError 404 for an unknown id.
+        """
+        return self.precomputed(item_id, k, where) or self.live(item_id, k, where)
+
+    def precomputed(self, item_id: str, k: int, where: Filter | None = None) -> Answer | None:
+        """Look the answer up; None where it must be searched. Never blocks."""
+        found = None if where or self.neighbours is None else self.neighbours.of(item_id, k)
+        return None if found is None else Answer(self.model_version, "precomputed", [Hit(*hit) for hit in found])
+
+    def live(self, item_id: str, k: int, where: Filter | None = None) -> Answer:
+        """Search the answer; blocking."""
+        if not self.has(item_id):
+            raise unknown_item(item_id)
+        try:
+            return Answer(self.model_version, "live", similar(self.table, item_id, k, where))
+        except UnknownItem as error:  # deleted between the two
+            raise unknown_item(item_id) from error
+
+    def search(self, vector: Vector, k: int, where: Filter | None = None) -> list[Hit]:
+        """Find the items nearest to a vector [d]; blocking."""
+        return self.table.search(vector, k, where)
+
+    async def embed(self, item: Item, picture: Image | None) -> Vector:
+        """Embed one item [d], together with others that come at the same moment."""
+        pixels = None
+        if picture is not None:
+            pixels = await self._pool.run(self._preprocess, picture)
+        return await self.batcher.submit((item, pixels))
+
+    def embed_now(self, items: Sequence[Item], pictures: Iterable[Image | None]) -> Vector:
+        """Embed items [n, d] in this thread; blocking."""
+        pixels = [None if picture is None else self._preprocess(picture) for picture in pictures]
+        return self._embed_prepared(list(zip(items, pixels, strict=True)))
+
+    def _preprocess(self, picture: Image) -> Tensor:
+        encoders = self.model.encoders
+        if encoders is None:
+            raise TgqError("the model has no encoders; load it with ItemEmbedder.load(path)")
+        return encoders.vision.preprocess(picture)
+
+    def _embed_prepared(self, prepared: list[Prepared]) -> Vector:
+        items, pixels = [item for item, _ in prepared], [one for _, one in prepared]
+        vectors = truncate(embed_prepared(self.model, items, pixels), self.truncate_dim)
+        found: Vector = vectors.numpy().astype(np.float32, copy=False)
+        return found
+
+
+def find_model(model_version: str, folders: Iterable[Path]) -> ItemEmbedder | None:
+    """Load the saved model of this version from the first folder that holds it; None where none does."""
+    for folder in folders:
+        if (folder / "config.json").is_file() and version_of(folder) == model_version:
+            return ItemEmbedder.load(folder)
+    return None

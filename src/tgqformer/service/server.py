@@ -1,0 +1,124 @@
+"""The HTTP server: uvicorn with limits on a request's head, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import httptools
+import torch
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from tgqformer.errors import TgqError
+from tgqformer.progress import console
+from tgqformer.service.app import make_app
+from tgqformer.service.places import Places
+from tgqformer.service.settings import ServiceSettings
+from tgqformer.service.site import open_site
+from tgqformer.service.telemetry import log_to_stderr
+
+BACKLOG = 2048
+KEEP_ALIVE = 30  # seconds that a connection may be silent between requests
+TOO_LONG = "The request line and headers are too long, or came too slowly."
+
+
+def run(places: Places, settings: ServiceSettings, host: str, port: int, log_level: str = "info") -> None:
+    """Serve until SIGTERM or SIGINT; blocking.
+
+    Raises: TgqError where the port is taken, or something to serve is missing.
+    """
+    log_to_stderr(log_level)
+    with listen(host, port) as address:
+        torch.set_num_threads(1)  # batches are spread over threads already
+        app = make_app(open_site(places, settings), settings)
+        shown = f"[{host}]" if ":" in host else host
+        console.print(f"serving {places.store} on http://{shown}:{address.getsockname()[1]}", highlight=False)
+        make_server(app, settings).run(sockets=[address])
+
+
+def make_server(app: FastAPI, settings: ServiceSettings) -> uvicorn.Server:
+    """Make a server; on SIGTERM or SIGINT it takes no more requests and finishes those in work."""
+    config = uvicorn.Config(
+        app, http=limited_http(settings), loop="uvloop", ws="none", lifespan="on", log_config=None, access_log=False,
+        server_header=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=int(settings.timeout) + 5,
+    )  # fmt: skip
+    return uvicorn.Server(config)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind the address, so that a taken port is told before models are loaded; port 0 takes a free one.
+
+    Raises: TgqError where that is not possible.
+    """
+    try:
+        return socket.create_server((host, port), family=_family(host), backlog=BACKLOG, reuse_port=False)
+    except OSError as error:
+        raise TgqError(f"cannot listen on {host}:{port} ({error.strerror or error}); choose another --port") from error
+
+
+def limited_http(settings: ServiceSettings) -> type[asyncio.Protocol]:
+    """Make uvicorn's protocol with these limits on a request's head: its parser has none of its own."""
+
+    class LimitedHttp(_LimitedHttp):
+        head_bytes, head_seconds = settings.head_bytes, settings.head_seconds
+
+    return LimitedHttp
+
+
+class _LimitedHttp(HttpToolsProtocol):
+    head_bytes: int
+    head_seconds: float
+    _received = 0  # bytes of a head that is not complete
+    _headers = 0
+    _in_head = True
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._timer = self.loop.call_later(self.head_seconds, self._refuse)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self._in_head:
+            self._received += len(data)
+            if self._received > self.head_bytes:
+                self._refuse()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head, self._headers = True, 0
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.head_seconds, self._refuse)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._headers += len(name) + len(value)
+        if self._headers > self.head_bytes:
+            raise httptools.HttpParserError(TOO_LONG)
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._received = False, 0
+        self._disarm()
+        super().on_headers_complete()
+
+    def _refuse(self) -> None:
+        if not self.transport.is_closing():
+            self.send_400_response(TOO_LONG)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

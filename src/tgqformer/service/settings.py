@@ -1,0 +1,52 @@
+"""What a person may set about the service; every limit has its default here and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from tgqformer.errors import TgqError
+from tgqformer.parallel import cores
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """Limits and switches of the service.
+
+    explorer: serve the web pages, too. keys: file of hashed API keys; None leaves everything open.
+    open_reads: with keys, reading needs none; only what writes does.
+    max_body_bytes: of a request, checked while it streams in. max_pixels: of a picture, checked before it is decoded.
+    max_k: most items of one answer. concurrency: requests in work at once; more get 503 at once.
+    timeout: seconds for one request, its upload included.
+    threads: for searches and for decoding pictures. waiting: jobs that may wait for a thread.
+    batch: items embedded at once. batch_wait: seconds that the first of a batch waits for others.
+    batch_queue: items that may wait to be embedded. batch_workers: batches at once, each with one thread of torch.
+    refresh: seconds between looks at what other processes did to the store (swaps, writes).
+    optimize_every: writes after which the index is brought up to date.
+    head_bytes, head_seconds: of a request's line and headers.
+    """
+
+    explorer: bool = True
+    keys: Path | None = None
+    open_reads: bool = False
+    max_body_bytes: int = 16 << 20
+    max_pixels: int = 24_000_000
+    max_k: int = 500
+    concurrency: int = 128
+    timeout: float = 30.0
+    threads: int = max(2, cores())
+    waiting: int = 128
+    batch: int = 16
+    batch_wait: float = 0.004
+    batch_queue: int = 128
+    batch_workers: int = 1
+    refresh: float = 1.0
+    optimize_every: int = 1000
+    head_bytes: int = 32 << 10
+    head_seconds: float = 15.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
+                raise TgqError(f"the service's {field.name} must be more than 0; got {value}")

@@ -1,0 +1,119 @@
+"""What was put and deleted over HTTP, kept beside the store: metadata, pictures, and which versions have it.
+
+A version of a store is made from a catalogue, which does not know what came in over HTTP meanwhile. The shelf does, so
+that such items keep their picture and attributes, and come along when another version is served.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+
+from tgqformer.catalog.item import Item, Picture
+from tgqformer.errors import TgqError
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS entries (
+    id TEXT PRIMARY KEY, time TEXT NOT NULL, item TEXT, picture BLOB, content TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS applied (
+    id TEXT, version TEXT, PRIMARY KEY (id, version)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_time ON entries (time);
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One write over HTTP. `item` is None where the item was deleted; `content` is the digest that its row has."""
+
+    id: str
+    item: Item | None
+    content: str = ""
+
+
+class Shelf:
+    """The writes of a service in one SQLite file; a write is on disk when the call returns. Thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self._lock = path, threading.Lock()
+        try:
+            self._connection = sqlite3.connect(path, check_same_thread=False, timeout=10)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            self._connection.executescript(SCHEMA)
+        except sqlite3.Error as error:
+            raise TgqError(f"{path} cannot be used ({error}); name another folder with --state") from error
+
+    def record(self, entries: Iterable[Entry]) -> None:
+        """Keep these writes, each in place of an earlier one of the same id; no version has them yet."""
+        now = datetime.now(UTC).isoformat()
+        rows = [(entry.id, now, *_packed(entry.item), entry.content) for entry in entries]
+        with self._lock, self._connection:
+            self._connection.executemany("DELETE FROM applied WHERE id = ?", [(row[0],) for row in rows])
+            self._connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", rows)
+
+    def applied(self, ids: Iterable[str], version: str) -> None:
+        """Note that a version has the writes of these ids."""
+        with self._lock, self._connection:
+            self._connection.executemany("INSERT OR IGNORE INTO applied VALUES (?, ?)", [(i, version) for i in ids])
+
+    def get(self, item_id: str) -> Entry | None:
+        """Give the last write of an id, with its picture."""
+        rows = self._rows("SELECT id, item, picture, content FROM entries WHERE id = ?", item_id)
+        return _entry(rows[0]) if rows else None
+
+    def pending(self, version: str, since: str, size: int = 32) -> Iterator[list[Entry]]:
+        """Give the writes after `since` (ISO 8601, UTC) that a version has not, in batches; apply each before the next.
+
+        Raises: TgqError where a batch was not applied: it would come again for ever.
+        """
+        last: list[str] = []
+        while batch := self._rows(
+            "SELECT id, item, picture, content FROM entries WHERE time >= ? AND NOT EXISTS"
+            " (SELECT 1 FROM applied WHERE applied.id = entries.id AND version = ?) ORDER BY time, id LIMIT ?",
+            since, version, size,
+        ):  # fmt: skip
+            entries = [_entry(row) for row in batch]
+            if [entry.id for entry in entries] == last:
+                raise TgqError(f"the writes in {self.path} cannot be brought into version {version}; see the log")
+            last = [entry.id for entry in entries]
+            yield entries
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    def _rows(self, query: str, *values: object) -> list[tuple[str, str | None, bytes | None, str]]:
+        with self._lock, closing(self._connection.execute(query, values)) as cursor:
+            return cursor.fetchall()
+
+
+def _packed(item: Item | None) -> tuple[str | None, bytes | None]:
+    if item is None:
+        return None, None
+    picture = item.pictures[0].data if item.pictures else None
+    about = {
+        "title": item.title, "brand": item.brand, "category": list(item.category),
+        "attributes": dict(item.attributes), "price": item.price,
+    }  # fmt: skip
+    return orjson.dumps(about).decode(), picture
+
+
+def _entry(row: tuple[str, str | None, bytes | None, str]) -> Entry:
+    item_id, about, picture, content = row
+    if about is None:
+        return Entry(item_id, None, content)
+    fields = orjson.loads(about)
+    pictures = (Picture(Picture.digest_of(picture), None, picture),) if picture is not None else ()
+    fields["category"] = tuple(fields["category"])
+    return Entry(item_id, Item(item_id, pictures=pictures, **fields), content)

@@ -1,0 +1,285 @@
+"""What the service stands on: a store, the version of it that is served, and the swap to another without a pause."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from PIL.Image import Image
+
+from tgqformer.catalog.catalog import Catalog
+from tgqformer.catalog.item import Item
+from tgqformer.catalog.pictures import decode
+from tgqformer.errors import TgqError
+from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.service.batching import Pool
+from tgqformer.service.errors import ApiError
+from tgqformer.service.items import Items
+from tgqformer.service.places import Places
+from tgqformer.service.precomputed import Precomputed, find_neighbours, stamp
+from tgqformer.service.served import Answer, Served, find_model
+from tgqformer.service.settings import ServiceSettings
+from tgqformer.service.shelf import Shelf
+from tgqformer.service.telemetry import Telemetry
+from tgqformer.service.writer import Write, Writer, carry_over
+from tgqformer.store import open_store
+from tgqformer.store.base import Filter, Store, Version
+
+T = TypeVar("T")
+log = logging.getLogger("tgqformer.service")
+KEPT = 4  # versions that are open beside the served one, and models in memory
+
+
+class Site:
+    """A store with its models, catalogue and neighbours, open and kept up to date. Made by `open_site`."""
+
+    def __init__(self, store: Store, places: Places, settings: ServiceSettings) -> None:
+        self.store, self.places, self.settings = store, places, settings
+        self.folder, self.telemetry = places.state, Telemetry()
+        self.pool = Pool(settings.threads, settings.waiting, "searching")
+        self.shelf = Shelf(places.state / "shelf.sqlite")
+        self._models: OrderedDict[str, ItemEmbedder] = OrderedDict()
+        self._beside: OrderedDict[str, Served] = OrderedDict()
+        self._opening = threading.Lock()
+        self._looking = ThreadPoolExecutor(1, thread_name_prefix="looking")
+        self._refused: str | None = None  # the version that could not be taken into service
+        self._tasks: set[asyncio.Task[None]] = set()
+        version = store.served
+        if version is None:
+            raise TgqError(f"{store.where} serves no version yet; see `tgq store versions` and `tgq store serve`")
+        self.items = Items(self.shelf, _catalog(places, version))
+        self._served = self._open(version)
+        self.writer = Writer(self.shelf, lambda: self._served, settings)
+        carry_over(self.shelf, self._served)
+        self._announce(self._served)
+
+    # --- what is served -----------------------------------------------------------------------------------------------
+
+    @property
+    def served(self) -> Served:
+        """The snapshot that is served now; take it once for an answer."""
+        return self._served
+
+    @contextmanager
+    def lease(self) -> Iterator[Served]:
+        """Hold the served snapshot while the block runs: what it needs to embed stays. For the thread of the loop."""
+        served = self._served
+        served.users += 1
+        try:
+            yield served
+        finally:
+            served.users -= 1
+
+    def versions(self) -> list[Version]:
+        """List the versions of the store, oldest first. Blocking for a few milliseconds."""
+        return self.store.versions()
+
+    def open_version(self, name: str) -> Served:
+        """Open a version beside the served one, by its name or model version; a few stay open. Blocking.
+
+        Raises: ApiError 404 where there is none.
+        """
+        served = self._served
+        if name in (served.version.name, served.model_version):
+            return served
+        with self._opening:
+            known = [one for one in self.store.versions() if name in (one.name, one.model_version)]
+            if not known:
+                raise ApiError(404, f"there is no version {name!r}", "ask for one that the store lists")
+            key = f"{known[-1].name}@{known[-1].created}"
+            if key not in self._beside:
+                self._beside[key] = self._open(known[-1])
+            self._beside.move_to_end(key)
+            while len(self._beside) > KEPT:
+                self._beside.popitem(last=False)
+            return self._beside[key]
+
+    async def similar(self, served: Served, item_id: str, k: int, where: Filter | None = None) -> Answer:
+        """Find similar items: looked up at once where they are precomputed, else searched in a thread."""
+        answer = served.precomputed(item_id, k, where)
+        if answer is None:
+            answer = await self.pool.run(served.live, item_id, k, where)
+        self.telemetry.answers.labels(answer.source).inc()
+        return answer
+
+    # --- items --------------------------------------------------------------------------------------------------------
+
+    @property
+    def catalog(self) -> Catalog | None:
+        """The catalogue as it is on disk now; None where the service has none."""
+        return self.items.catalog
+
+    def item(self, item_id: str) -> Item | None:
+        """Give an item of the served version with its pictures; None where it has not. Blocking."""
+        return self.items.item(self._served, item_id)
+
+    def picture(self, item_id: str) -> bytes | None:
+        """Give the encoded bytes of an item's first picture; None where it has none. Blocking."""
+        return self.items.picture(self._served, item_id)
+
+    def decode(self, data: bytes) -> Image:
+        """Decode an upload; raises PictureError for what is no picture or has too many pixels. Blocking."""
+        return decode(data, self.settings.max_pixels)
+
+    async def write(self, write: Write) -> str:
+        """Put or delete an item; give the model version that has the write. Durable when it returns."""
+        return await self.writer.write(write)
+
+    async def run(self, work: Callable[..., T], *arguments: object) -> T:
+        """Have blocking work done in a thread; raises ApiError 503 where too much waits."""
+        return await self.pool.run(work, *arguments)
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    async def start(self, also: Callable[[], object] | None = None) -> None:
+        """Begin to look for swaps and writes by others; `also` is called at every look, in the same thread."""
+        self._keep(self._watch(also))
+
+    async def close(self) -> None:
+        """Finish what is in work, then let go of everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.writer.close()
+        for served in (self._served, *self._beside.values()):
+            await served.batcher.close()
+        self._looking.shutdown(wait=True)
+        self.pool.close()
+        self.shelf.close()
+
+    async def refresh(self, also: Callable[[], object] | None = None) -> bool:
+        """Look now what others did to the store; say whether another version was taken into service."""
+        before = self._served
+        if also is not None:
+            await asyncio.wrap_future(self._looking.submit(also))
+        await asyncio.wrap_future(self._looking.submit(self._look))
+        if self._served is before:
+            return False
+        self._keep(_retire(before))
+        return True
+
+    async def _watch(self, also: Callable[[], object] | None) -> None:
+        while True:
+            await asyncio.sleep(self.settings.refresh)
+            looked = asyncio.ensure_future(self.refresh(also))
+            await asyncio.wait([looked])
+            if (error := looked.exception()) is not None:
+                log.error("looking at the store failed: %s", error, exc_info=_unless_expected(error))
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _look(self) -> None:
+        self.store.refresh()
+        version, served = self.store.served, self._served
+        if version is not None and _key(version) not in (served.key, self._refused):
+            self._swap(version)
+        else:
+            self._renew(served)
+        self.telemetry.stale.set(len(self._served.neighbours.stale) if self._served.neighbours else 0)
+
+    def _swap(self, version: Version) -> None:
+        """Open a version beside the served one; switch when it is ready and has every write."""
+        try:
+            ready = self._open(version)
+            if self._served.embedder is not None and ready.embedder is None:
+                raise TgqError(f"no folder holds its model {version.model_version}; name it with --model")
+            carry_over(self.shelf, ready)
+        except TgqError as error:
+            self._refused = _key(version)
+            log.error("version %s is not taken into service: %s", version.name, error)
+            return
+        with self.writer.held():
+            carry_over(self.shelf, ready)  # what was written meanwhile
+            self._served = ready
+        self._announce(ready)
+
+    def _renew(self, served: Served) -> None:
+        """Take in what others wrote to the served version, a new catalogue, a new table of neighbours."""
+        self.items.refresh()
+        if self._stamps() != self._seen:
+            served.neighbours = self._neighbours(served)
+        elif served.neighbours is not None:
+            served.neighbours.refresh()
+
+    def _open(self, version: Version) -> Served:
+        served = Served(
+            self.store.table(version.name), self._model(version), None, pool=self.pool, settings=self.settings,
+            seen=self.telemetry.batches.observe,
+        )  # fmt: skip
+        served.neighbours = self._neighbours(served)
+        if served.embedder is not None:
+            served.embed_now([Item("warm", title="warm")], [None])
+        return served
+
+    def _neighbours(self, served: Served) -> Precomputed | None:
+        self._seen = self._stamps()
+        found = find_neighbours(self.places.neighbours, served.model_version)
+        if found is None and any(self._seen):
+            log.warning("no table of neighbours was made by model %s; all is searched live", served.model_version)
+        return None if found is None else Precomputed(found, served.table, self.folder)
+
+    def _stamps(self) -> list[str]:
+        """What tells that a table of neighbours was made anew."""
+        return [stamp(path) for path in self.places.neighbours]
+
+    def _model(self, version: Version) -> ItemEmbedder | None:
+        name = version.model_version
+        if name not in self._models:
+            folders: Iterable[Path] = [*self.places.models, *([Path(version.model)] if version.model else [])]
+            found = find_model(name, folders)
+            if found is None:
+                return None
+            self._models[name] = found
+        self._models.move_to_end(name)
+        while len(self._models) > KEPT:
+            self._models.popitem(last=False)
+        return self._models[name]
+
+    def _announce(self, served: Served) -> None:
+        self.telemetry.info.clear()
+        self.telemetry.info.labels(served.version.name, served.model_version).set(1)
+        self.telemetry.swaps.inc()
+        log.info("serving", extra={"about": {
+            "version": served.version.name, "model_version": served.model_version, "label": served.label,
+            "model": served.embedder is not None, "neighbours": served.neighbours is not None,
+        }})  # fmt: skip
+
+
+def open_site(places: Places, settings: ServiceSettings) -> Site:
+    """Open what is to be served; blocking, some seconds.
+
+    Raises: TgqError where something is missing or damaged, saying what.
+    """
+    return Site(open_store(places.store), places, settings)
+
+
+async def _retire(served: Served) -> None:
+    """Let go of a version once nobody uses it."""
+    while served.users:
+        await asyncio.sleep(0.05)
+    await served.batcher.close()
+
+
+def _key(version: Version) -> str:
+    return f"{version.name}@{version.created}"
+
+
+def _catalog(places: Places, version: Version) -> Path | None:
+    if places.catalog is not None:
+        return places.catalog
+    known = Path(version.catalog) if version.catalog else None
+    return known if known is not None and known.is_dir() else None
+
+
+def _unless_expected(error: BaseException) -> BaseException | None:
+    return None if isinstance(error, TgqError) else error

@@ -1,0 +1,135 @@
+"""Writes over HTTP: those of one moment are one transaction, durable before it is answered."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from PIL.Image import Image
+
+from tgqformer.catalog.item import Item
+from tgqformer.catalog.pictures import decode
+from tgqformer.service.batching import Batcher
+from tgqformer.service.served import Served
+from tgqformer.service.settings import ServiceSettings
+from tgqformer.service.shelf import Entry, Shelf
+from tgqformer.store.base import Row, Vector
+from tgqformer.store.content import row_of
+
+log = logging.getLogger("tgqformer.service")
+TOGETHER = 64  # writes of one transaction at most
+
+
+@dataclass(frozen=True)
+class Write:
+    """One write: an item with its vector [d] by `served`'s model, or None to delete `id`. `picture` is decoded."""
+
+    id: str
+    served: Served
+    item: Item | None = None
+    vector: Vector | None = None
+    picture: Image | None = None
+
+
+class Writer:
+    """Applies writes to the version that is served, a batch at a time; no swap happens in the middle of a batch.
+
+    A write made for a version that is no longer served is embedded again by the one that is.
+    """
+
+    def __init__(self, shelf: Shelf, current: Callable[[], Served], settings: ServiceSettings) -> None:
+        self._shelf, self._current = shelf, current
+        self._optimize_every, self._since_optimize = settings.optimize_every, 0
+        self._lock = threading.Lock()
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="optimizing")
+        self._batcher: Batcher[Write, str] = Batcher(
+            self._apply, size=TOGETHER, wait=0.0, queue=settings.batch_queue, name="writing"
+        )
+
+    @property
+    def waiting(self) -> int:
+        """How many writes wait."""
+        return self._batcher.waiting
+
+    async def write(self, write: Write) -> str:
+        """Write and give the model version that has it now; it is on disk when this returns."""
+        return await self._batcher.submit(write)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let no write happen while the block runs (in a thread: it may wait for the batch at work)."""
+        with self._lock:
+            yield
+
+    async def close(self) -> None:
+        """Finish the writes that wait."""
+        await self._batcher.close()
+        self._background.shutdown(wait=True, cancel_futures=True)
+
+    def _apply(self, writes: list[Write]) -> list[str]:
+        with self._lock:
+            served = self._current()
+            last = {write.id: write for write in writes}  # of two writes of one item, the later stays
+            rows = [_row(write, served) for write in last.values() if write.item is not None]
+            digests = {row.id: row.content for row in rows}
+            entries = [Entry(write.id, write.item, digests.get(write.id, "")) for write in last.values()]
+            self._shelf.record(entries)
+            apply(served, rows, [entry.id for entry in entries if entry.item is None])
+            self._shelf.applied(last, served.key)
+        self._optimize(served, len(last))
+        return [served.model_version] * len(writes)
+
+    def _optimize(self, served: Served, writes: int) -> None:
+        self._since_optimize += writes
+        if self._since_optimize >= self._optimize_every:
+            self._since_optimize = 0
+            self._background.submit(served.table.optimize).add_done_callback(_log_failure)
+
+
+def carry_over(shelf: Shelf, served: Served) -> int:
+    """Bring what was put and deleted since a version's making began into that version; say how many writes it was."""
+    count = 0
+    if served.embedder is None:
+        log.warning("without a model, items that were put over HTTP before cannot be brought into this version")
+        return 0
+    for entries in shelf.pending(served.key, served.version.created):
+        kept = [entry.item for entry in entries if entry.item is not None]
+        rows: list[Row] = []
+        if kept:
+            pictures = [decode(item.pictures[0].data or b"") if item.pictures else None for item in kept]
+            vectors = served.embed_now(kept, pictures)
+            rows = [row_of(item, vector, served.prompt) for item, vector in zip(kept, vectors, strict=True)]
+        apply(served, rows, [entry.id for entry in entries if entry.item is None])
+        shelf.applied([entry.id for entry in entries], served.key)
+        count += len(entries)
+    return count
+
+
+def apply(served: Served, rows: Sequence[Row], deleted: Sequence[str]) -> None:
+    """Write rows and deletions to a version's table, and let its precomputed answers know."""
+    table, neighbours = served.table, served.neighbours
+    if rows:
+        revision = table.upsert(rows, model_version=served.model_version)
+        if neighbours is not None:
+            neighbours.wrote([(row.id, row.content) for row in rows], revision)
+    if deleted:
+        revision = table.delete(deleted)
+        if neighbours is not None:
+            neighbours.wrote([(item_id, None) for item_id in deleted], revision)
+
+
+def _row(write: Write, served: Served) -> Row:
+    item, vector = write.item, write.vector
+    assert item is not None
+    if vector is None or write.served is not served:
+        [vector] = served.embed_now([item], [write.picture])
+    return row_of(item, vector, served.prompt)
+
+
+def _log_failure(done: Future[None]) -> None:
+    if not done.cancelled() and (error := done.exception()) is not None:
+        log.warning("the index was not brought up to date (%s); it is tried again later", error)
