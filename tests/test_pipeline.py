@@ -60,9 +60,9 @@ def test_a_run_leaves_a_table_a_report_and_a_store(run: Run) -> None:
 
 
 def test_the_noise_is_on_the_pictures_that_are_served_and_nowhere_else(run: Run) -> None:
-    shown, clean = Catalog.open(folder := run.folder / "shown"), run.catalog
+    shown, clean = Catalog.open(folder := run.folder / "shown"), run.data.catalog
     assert shown.ids() == clean.ids() and folder != clean.path
-    view = run._view("mixed")
+    view = run.data.views["mixed"]
     for before, after in zip(clean.items(), shown.items(), strict=True):
         rendered = view.render(before)
         assert rendered is not None
@@ -72,7 +72,7 @@ def test_the_noise_is_on_the_pictures_that_are_served_and_nowhere_else(run: Run)
 
 def test_results_are_shares_and_seen_from_files_alike(run: Run) -> None:
     result = run.evaluate(run.recipe.models[0], 0)
-    again = Result.read(run.model_folder(run.recipe.models[0], 0) / "result")
+    again = Result.read(run.trial(run.recipe.models[0], 0).folder / "result")
     assert result.views["mixed"].values["hit@10"].tolist() == again.views["mixed"].values["hit@10"].tolist()
     for view in result.views.values():
         assert all(((column >= 0) & (column <= 1)).all() for column in view.values.values())
@@ -86,7 +86,7 @@ def test_text_only_does_not_see_noise(run: Run) -> None:
 
 
 def test_served_vectors_are_those_of_the_saved_model_on_the_shown_pictures(run: Run) -> None:
-    model = ItemEmbedder.load(run.model_folder(run.recipe.models[0], 0) / "model")
+    model = ItemEmbedder.load(run.trial(run.recipe.models[0], 0).folder / "model")
     shown = Catalog.open(run.folder / "shown")
     fresh = model.encode(list(shown.items(0, 12)), batch_size=4, root=shown.root)
     served = Embeddings.open(run.folder / "embeddings").vectors()[:12]
@@ -117,14 +117,14 @@ def test_a_changed_recipe_makes_again_what_it_touches(run: Run, tmp_path: Path) 
     features = {path: path.stat().st_mtime_ns for path in (run.folder / "cache").rglob("*") if path.is_file()}
     other = recipe(models=[{"name": "TGQ-Former", "connector": "tgq", "options": {"gates": "none"}}])
     changed = execute(other, run.folder, "train")
-    saved = json.loads((changed.model_folder(other.models[0], 0) / "model" / "config.json").read_text())
+    saved = json.loads((changed.trial(other.models[0], 0).folder / "model" / "config.json").read_text())
     assert saved["options"] == {"gates": "none"}
     assert {path: path.stat().st_mtime_ns for path in features} == features
     execute(run.recipe, run.folder, "train")  # as the other tests expect it
 
 
 def test_embedding_a_catalogue_from_raw_pictures(run: Run, tmp_path: Path) -> None:
-    model = ItemEmbedder.load(run.model_folder(run.recipe.models[0], 0) / "model")
+    model = ItemEmbedder.load(run.trial(run.recipe.models[0], 0).folder / "model")
     shown = Catalog.open(run.folder / "shown")
     report = embed_catalog(model, shown, tmp_path / "e", batch_size=16, partition_size=32, shown=False)
     assert report.embedded == 90 and not report.unreadable
@@ -140,7 +140,7 @@ def test_commands_run_and_similar(run: Run, tmp_path: Path) -> None:
     assert similar.exit_code == 0 and "studio-" in similar.output
     embedded = runner.invoke(
         app,
-        ["embed", str(run.model_folder(run.recipe.models[1], 0) / "model"), str(run.folder / "shown"), "--to",
+        ["embed", str(run.trial(run.recipe.models[1], 0).folder / "model"), str(run.folder / "shown"), "--to",
          str(tmp_path / "e")],
     )  # fmt: skip
     assert embedded.exit_code == 0 and "embedded 90 items" in embedded.output
@@ -148,7 +148,7 @@ def test_commands_run_and_similar(run: Run, tmp_path: Path) -> None:
 
 
 def test_own_pairs_and_no_drawn_noise(run: Run, tmp_path: Path) -> None:
-    Pairs(pa.concat_tables([run.pairs.train.table, run.pairs.test.table])).write(tmp_path / "pairs.parquet")
+    Pairs(pa.concat_tables([run.data.pairs.train.table, run.data.pairs.test.table])).write(tmp_path / "pairs.parquet")
     own = recipe(
         pairs={"pairs": str(tmp_path / "pairs.parquet"), "train": 0.8, "val": 0.0, "test": 0.2},
         noise={"share": 0.0},
@@ -158,12 +158,12 @@ def test_own_pairs_and_no_drawn_noise(run: Run, tmp_path: Path) -> None:
         alignment={"steps": 2, "batch": 8},
     )
     done = execute(own, tmp_path / "own")
-    assert done.shown_catalog.path == done.catalog.path
+    assert done.shown_catalog.path == done.data.catalog.path
     assert (tmp_path / "own" / "report.html").is_file()
 
 
 def test_too_few_pairs_are_an_error_with_a_reason(run: Run, tmp_path: Path) -> None:
-    run.pairs.test.within([]).write(tmp_path / "none.parquet")
+    run.data.pairs.test.within([]).write(tmp_path / "none.parquet")
     empty = recipe(pairs={"pairs": str(tmp_path / "none.parquet")})
     with pytest.raises(TgqError, match="pair"):
         execute(empty, tmp_path / "empty", "train")

@@ -57,7 +57,7 @@ def test_sections_are_what_they_say():
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("traning", {}, "'traning' is not a key of a recipe; did you mean 'training'"),
+        ("traning", {}, "'traning' is not a key here; did you mean 'training'"),
         ("training.step", 5, "'training.step' .*did you mean 'steps'"),
         ("models.1.conector", "mlp", r"'models\.1\.conector' .*did you mean 'connector'"),
         ("prompt.templat", "x", "'prompt.templat' .*did you mean 'template'"),
@@ -65,7 +65,7 @@ def test_sections_are_what_they_say():
         ("encoders.visio", "x", "did you mean 'vision'"),
         ("models.0.connector", "qfromer", "did you mean 'qformer'"),
         ("models.0.options", {"anchord": 2}, "no option 'anchord'; did you mean 'anchored'"),
-        (7, 1, "'7' is not a key of a recipe"),
+        (7, 1, "'7' is not a key here"),
     ],
 )
 def test_an_unknown_key_is_named_with_the_nearest(place, value, message):

@@ -16,9 +16,11 @@ from tgqformer.connectors import check_connector
 from tgqformer.errors import TgqError
 from tgqformer.files import write_text
 from tgqformer.model.prompt import Prompt
+from tgqformer.noise import VIEWS, WHOLE_VIEWS
 from tgqformer.training.settings import AlignmentSettings, TrainingSettings
 
-ViewName = Literal["mixed", "clean", "noised", "collage"]
+TEXT_PROBES = ("no-text", "wrong-text")
+"""Probes of the text: the query item loses its metadata, or wears those of an item of another category."""
 
 
 @dataclass(frozen=True)
@@ -137,11 +139,36 @@ class ModelSection:
 
 @dataclass(frozen=True)
 class EvaluationSection:
-    """What is measured: views of the catalogue, and how many example queries the report shows."""
+    """What is measured.
 
-    views: tuple[ViewName, ...] = ("mixed", "clean", "noised")
+    Args:
+        views: looks at the whole catalogue, see `noise.NoiseView`: queries and pool are seen alike.
+        probes: looks at the query alone, in the mixed pool: the name of a view (`poster-3`), `no-text`, `wrong-text`.
+        probe_queries: how many of the queries are probed.
+        examples: example queries that the report shows.
+        validation_pool: training items that join those of validation in its pool.
+    """
+
+    views: tuple[str, ...] = ("mixed", "clean", "noised")
+    probes: tuple[str, ...] = ()
+    probe_queries: int = 1000
     examples: int = 8
     validation_pool: int = 2500
+
+    def __post_init__(self) -> None:
+        for key, names, known in (
+            ("views", self.views, WHOLE_VIEWS), ("probes", self.probes, (*VIEWS, *TEXT_PROBES)),
+        ):  # fmt: skip
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"evaluation.{key}: {name!r} is not known; choose from {', '.join(known)}")
+        if self.probe_queries < 1:
+            raise ValueError("evaluation.probe_queries must be 1 or more")
+
+    @property
+    def picture_probes(self) -> tuple[str, ...]:
+        """The probes that change the picture."""
+        return tuple(name for name in self.probes if name not in TEXT_PROBES)
 
 
 @dataclass(frozen=True)
@@ -210,7 +237,7 @@ def load_recipe(source: str, changes: tuple[str, ...] = ()) -> Recipe:
 
 def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
     """Check plain data key by key."""
-    _check_keys(data, Recipe, where, "")
+    check_keys(data, Recipe, where)
     try:
         return TypeAdapter(Recipe).validate_python(data)
     except TgqError as error:
@@ -236,19 +263,29 @@ def _change(data: dict[str, Any], change: str) -> None:
     place, equals, value = change.partition("=")
     if not equals:
         raise TgqError(f"--set {change!r} must be section.key=value, for example training.steps=200")
-    *sections, key = place.split(".")
-    for section in sections:
-        data = data.setdefault(section, {})
-        if not isinstance(data, dict):
-            raise TgqError(f"--set {change!r}: {section!r} is not a section")
     try:
-        data[key] = yaml.safe_load(value)
+        change_key(data, place, yaml.safe_load(value))
     except yaml.YAMLError as error:
         raise TgqError(f"--set {change!r}: the value is not YAML: {error}") from error
 
 
-def _check_keys(data: Any, schema: Any, where: str, place: str) -> None:
-    """Refuse keys that a section does not have, naming the nearest that it has."""
+def change_key(data: dict[str, Any], place: str, value: Any) -> None:
+    """Set a key of plain data by its place, `section.key`; sections that are missing are made."""
+    *sections, key = place.split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise TgqError(f"{place} cannot be set: {section!r} is not a section")
+    data[key] = value
+
+
+def check_keys(data: Any, schema: Any, where: str, place: str = "") -> None:
+    """Refuse keys that a section does not have, naming the nearest that it has.
+
+    Args:
+        data: plain data. schema: the dataclass it must fit; tuples and dicts of dataclasses are looked into.
+        where: name of the file, for the error. place: where in it `data` stands.
+    """
     if not isinstance(data, dict):
         raise TgqError(f"{where}: {place or 'the recipe'} must be a section of keys, found {data!r:.60}")
     known = get_type_hints(schema)
@@ -257,10 +294,13 @@ def _check_keys(data: Any, schema: Any, where: str, place: str) -> None:
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-            raise TgqError(f"{where}: {full!r} is not a key of a recipe; {hint}")
-        several = get_args(known[key])[:1]
+            raise TgqError(f"{where}: {full!r} is not a key here; {hint}")
+        several = named = get_args(known[key])
         if dataclasses.is_dataclass(known[key]):
-            _check_keys(value, known[key], where, full)
+            check_keys(value, known[key], where, full)
         elif several and dataclasses.is_dataclass(several[0]) and isinstance(value, list):
             for index, part in enumerate(value):
-                _check_keys(part, several[0], where, f"{full}.{index}")
+                check_keys(part, several[0], where, f"{full}.{index}")
+        elif len(named) == 2 and dataclasses.is_dataclass(named[1]) and isinstance(value, dict):
+            for name, part in value.items():
+                check_keys(part, named[1], where, f"{full}.{name}")

@@ -16,7 +16,7 @@ from tgqformer.evaluation.cost import Cost, count_flops, flops_per_item, paramet
 from tgqformer.evaluation.metrics import Queries, nearest
 from tgqformer.evaluation.report import AttentionExample, Card, NeighbourExample
 from tgqformer.model.embedder import Embedded, ItemEmbedder
-from tgqformer.model.encoding import half
+from tgqformer.model.encoding import Encoders, half
 from tgqformer.model.features import CatalogFeatures, Positions
 from tgqformer.noise import Noised, NoiseView
 
@@ -79,34 +79,50 @@ def as_seen(shown: Noised) -> Noised:
     return Noised(square, mask)
 
 
-class Looks:
-    """What a model attends to in a sample of noised items; in one of all items, where a view draws no noise."""
+class NoisedSample:
+    """A sample of items as a view shows them, with their masks on the encoder's grid; shared by all models.
 
-    def __init__(self, model: ItemEmbedder, features: CatalogFeatures, view: NoiseView, positions: Positions) -> None:
+    Items that wear noise; all items, where the view draws none. `noised` says which of the two.
+
+    Args:
+        encoders: whose grid and padding the masks follow. view: the look. positions: int64 [n], of the sample.
+    """
+
+    def __init__(self, encoders: Encoders, view: NoiseView, positions: Positions) -> None:
         ids = view.catalog.ids()
         items = view.catalog.take([ids[int(at)] for at in positions])
-        rendered = [(at, item, view.render(item)) for at, item in zip(positions, items, strict=True)]
+        rendered = [(int(at), item, view.render(item)) for at, item in zip(positions, items, strict=True)]
         pictures = [(at, item, shown) for at, item, shown in rendered if shown is not None]
         noised = [(at, item, shown) for at, item, shown in pictures if shown.mask.any()]
         self.noised, kept = bool(noised), noised or pictures
-        self.grid = model.widths.grid
-        whole = model.encoders is None or getattr(model.encoders.vision, "fit", "pad") == "pad"
+        self.view, self.positions = view.name, np.array([at for at, _, _ in kept], np.int64)
+        whole = getattr(encoders.vision, "fit", "pad") == "pad"
         self.items: list[tuple[Item, Noised]] = [(item, as_seen(shown) if whole else shown) for _, item, shown in kept]
+        self.grid = encoders.vision.grid
+        self.masks = np.array([pool_mask(shown.mask, self.grid) for _, shown in self.items])
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+class Looks:
+    """What a model attends to in a sample of items."""
+
+    def __init__(self, model: ItemEmbedder, features: CatalogFeatures, sample: NoisedSample) -> None:
+        self.sample = sample
         with torch.inference_mode():
-            batch = features.batch(np.array([at for at, _, _ in kept]), view.name)
-            self.seen: Embedded = model(batch.to(model.device))
-        self.masks = np.stack([pool_mask(shown.mask, self.grid) for _, shown in self.items])
+            self.seen: Embedded = model(features.batch(sample.positions, sample.view).to(model.device))
 
     def shares(self) -> dict[str, NoiseShare]:
         """Share of each stream's attention inside the noise; nothing where there is none."""
         found: dict[str, NoiseShare] = {}
-        if not self.noised:
+        if not self.sample.noised:
             return found
         for stream, weights in self.seen.connector.attention.items():
-            found |= noise_shares(weights, self.masks, {stream: slice(None)})
+            found |= noise_shares(weights, self.sample.masks, {stream: slice(None)})
         if self.seen.agreement_map is not None:
             alone = self.seen.agreement_map.softmax(-1)[:, None, None]
-            found |= noise_shares(alone, self.masks, {"agreement map alone": slice(None)})
+            found |= noise_shares(alone, self.sample.masks, {"agreement map alone": slice(None)})
         return found
 
     def gates(self) -> list[GateStatistics]:
@@ -116,15 +132,15 @@ class Looks:
     def examples(self, count: int) -> list[AttentionExample]:
         """Attention maps over the first pictures."""
         shares, made = self.shares(), []
-        for at, (item, shown) in enumerate(self.items[:count]):
+        for at, (item, shown) in enumerate(self.sample.items[:count]):
             maps = {name: self._map(weights[at]) for name, weights in self.seen.connector.attention.items()}
             inside = {name: float(shares[name].per_item[at]) for name in maps if name in shares}
-            mask = shown.mask if self.noised else None
+            mask = shown.mask if self.sample.noised else None
             made.append(AttentionExample(item.title or item.id, shown.picture, maps, mask, inside))
         return made
 
     def _map(self, weights: Tensor) -> NDArray[np.float64]:
-        return np.asarray(weights.mean((0, 1)).reshape(self.grid).double().cpu().numpy())
+        return np.asarray(weights.mean((0, 1)).reshape(self.sample.grid).double().cpu().numpy())
 
 
 def cost_of(name: str, model: ItemEmbedder, features: CatalogFeatures, items: int = 64) -> Cost:

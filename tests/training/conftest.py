@@ -40,7 +40,7 @@ class ToyFeatures:
             draw(3, width), mask,
         )  # fmt: skip
 
-    def batch(self, positions: np.ndarray) -> ItemBatch:
+    def batch(self, positions: np.ndarray, *, noised: np.ndarray | None = None) -> ItemBatch:
         return ItemBatch(**{name: value[positions] for name, value in vars(self.whole).items()})
 
     def empty(self) -> ItemBatch:

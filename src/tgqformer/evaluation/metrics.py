@@ -91,6 +91,13 @@ class Queries:
     def __len__(self) -> int:
         return len(self.query)
 
+    def at(self, places: npt.ArrayLike) -> Queries:
+        """Give some of the queries, by their places, in that order."""
+        chosen = np.asarray(places, dtype=np.int64)
+        rows = [self.positives.row(int(place)) for place in chosen]
+        indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+        return Queries(self.query[chosen], Csr(indptr, np.concatenate(rows)))
+
     @classmethod
     def from_pairs(cls, a: npt.ArrayLike, b: npt.ArrayLike) -> Queries:
         """Make every item of the pairs (a[i], b[i]) a query whose positives are all its partners.
@@ -151,11 +158,13 @@ def retrieve_ranks(
     block: int | None = None,
     ignore: Csr | None = None,
     tolerance: float = TIE_TOLERANCE,
+    query_vectors: Vectors | None = None,
     shown: bool = False,
 ) -> Ranks:
     """Rank every positive of every query in the full pool by inner product, in single precision.
 
-    vectors: [N, d], on any device; normalise them for cosine similarity. block: queries scored at a time (None: as
+    vectors: [N, d], on any device; normalise them for cosine similarity. query_vectors: [Q, d], the queries as they
+    look now, where that is not how they stand in the pool (a picture that got a sticker). block: queries scored at a time (None: as
     many as fit in 64 MiB of scores). ignore: rows of pool positions, one row per query, left out of that query's pool
     (known positives of training, say). tolerance: see `TIE_TOLERANCE`. shown: whether to show a progress bar.
 
@@ -163,12 +172,17 @@ def retrieve_ranks(
     """
     pool = _as_float(vectors)
     _check(pool, queries, ignore)
+    seen = pool[torch.from_numpy(queries.query).to(pool.device)]
+    if query_vectors is not None:
+        seen = _as_float(query_vectors).to(pool.device)
+        if seen.shape != (len(queries), pool.shape[1]) or not bool(torch.isfinite(seen).all()):
+            raise TgqError(f"query vectors have shape {list(seen.shape)}; give finite ones, "
+                           f"[{len(queries)}, {pool.shape[1]}]")  # fmt: skip
     block = block or max(1, _BLOCK_SCORES // max(1, len(pool)))
-    norms = torch.linalg.vector_norm(pool, dim=1)
-    margins = tolerance * norms[torch.from_numpy(queries.query).to(pool.device)] * norms.max()
+    margins = tolerance * torch.linalg.vector_norm(seen, dim=1) * torch.linalg.vector_norm(pool, dim=1).max()
     above, tied = np.empty((2, len(queries.positives.indices)), dtype=np.int64)
     with progress("ranking", len(queries), shown=shown) as bar:
-        for start, scores in _blocks(pool, queries, block, ignore):
+        for start, scores in _blocks(pool, seen, queries, block, ignore):
             stop = start + len(scores)
             entries = slice(queries.positives.indptr[start], queries.positives.indptr[stop])
             part = _rank_block(scores, queries, start, margins[start:stop].double().cpu().numpy())
@@ -200,13 +214,12 @@ def _check(pool: Tensor, queries: Queries, ignore: Csr | None) -> None:
 
 
 def _blocks(
-    pool: Tensor, queries: Queries, block: int, ignore: Csr | None
+    pool: Tensor, seen: Tensor, queries: Queries, block: int, ignore: Csr | None
 ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
     """Give (first query, scores [queries of the block, N]) with the query itself and what to ignore at -inf."""
-    positions = torch.from_numpy(queries.query).to(pool.device)
     for start in range(0, len(queries), block):
-        chosen = positions[start : start + block]
-        scores: npt.NDArray[np.float32] = (pool[chosen] @ pool.T).cpu().numpy()
+        chosen = seen[start : start + block]
+        scores: npt.NDArray[np.float32] = (chosen @ pool.T).cpu().numpy()
         scores[np.arange(len(chosen)), queries.query[start : start + block]] = -np.inf
         if ignore is not None:
             for i in range(len(chosen)):
@@ -276,10 +289,12 @@ def evaluate(
     *,
     block: int | None = None,
     ignore: Csr | None = None,
+    query_vectors: Vectors | None = None,
     shown: bool = False,
 ) -> Scores:
     """Rank and score in one step: `retrieve_ranks`, then `score`."""
-    return score(queries, retrieve_ranks(vectors, queries, block=block, ignore=ignore, shown=shown))
+    ranks = retrieve_ranks(vectors, queries, block=block, ignore=ignore, query_vectors=query_vectors, shown=shown)
+    return score(queries, ranks)
 
 
 def _best_groups(positives: Csr, ranks: Ranks) -> Ints:

@@ -31,6 +31,8 @@ from tgqformer.files import atomic_path, read_json, write_json, write_text
 
 FACTS = {"kind": pa.string(), "severity": pa.int64(), "category": pa.string(), "agreement": pa.float64()}
 """What may be known of a query, and its type: noise kind ("" for none), severity 1-5 (0), category, agreement (NaN)."""
+PROBE = "probe:"
+"""Stands before the name of a probe in the column `view` of `queries.parquet`."""
 
 
 @dataclass(frozen=True)
@@ -61,24 +63,31 @@ class View:
 
 @dataclass(frozen=True)
 class Result:
-    """One evaluated model of one seed. log: rows such as {"step": 10, "loss": 2.1, "lr": 1e-3, "val_hit@10": 0.4}."""
+    """One evaluated model of one seed.
+
+    views: scores on each look at the whole catalogue. probes: scores of queries that were changed, in the mixed pool.
+    log: rows such as {"step": 10, "loss": 2.1, "lr": 1e-3, "val_hit@10": 0.4}.
+    """
 
     model: str
     seed: int
     views: Mapping[str, View]
     log: Sequence[Mapping[str, float]] = ()
+    probes: Mapping[str, View] = field(default_factory=dict)
+
+    @property
+    def probed(self) -> Result:
+        """The probes in the place of the views, so that they are summed up and compared alike."""
+        return Result(self.model, self.seed, self.probes)
 
     def write(self, folder: Path) -> None:
         """Write the folder's files, each atomically and `metrics.json` last; other files in it are left alone."""
         with atomic_path(folder / "queries.parquet") as unfinished:
-            pq.write_table(_table(self.views), unfinished)
+            pq.write_table(_table({**self.views, **{PROBE + k: v for k, v in self.probes.items()}}), unfinished)
         if self.log:
             write_text(folder / "log.jsonl", "".join(json.dumps(dict(row)) + "\n" for row in self.log))
-        means = {
-            name: {"queries": len(view.query)} | {metric: float(v.mean()) for metric, v in view.values.items()}
-            for name, view in self.views.items()
-        }
-        write_json(folder / "metrics.json", {"model": self.model, "seed": self.seed, "views": means})
+        head = {"model": self.model, "seed": self.seed, "views": _means(self.views), "probes": _means(self.probes)}
+        write_json(folder / "metrics.json", head)
 
     @classmethod
     def read(cls, folder: Path) -> Result:
@@ -86,8 +95,17 @@ class Result:
         if not (folder / "metrics.json").is_file():
             raise TgqError(f"{folder} holds no metrics.json; evaluate the model first, or name another folder")
         head = read_json(folder / "metrics.json")
-        views = _views(pq.read_table(folder / "queries.parquet"), list(head["views"]))
-        return cls(head["model"], int(head["seed"]), views, read_log(folder / "log.jsonl"))
+        table, probes = pq.read_table(folder / "queries.parquet"), list(head.get("probes", {}))
+        views, probed = _views(table, list(head["views"])), _views(table, [PROBE + name for name in probes])
+        log = read_log(folder / "log.jsonl")
+        return cls(head["model"], int(head["seed"]), views, log, dict(zip(probes, probed.values(), strict=True)))
+
+
+def _means(views: Mapping[str, View]) -> dict[str, dict[str, float]]:
+    return {
+        name: {"queries": len(view.query)} | {metric: float(v.mean()) for metric, v in view.values.items()}
+        for name, view in views.items()
+    }
 
 
 def read_results(folder: Path) -> list[Result]:

@@ -68,9 +68,22 @@ class CatalogFeatures:
     def __len__(self) -> int:
         return len(self.metadata_rows)
 
-    def batch(self, positions: Positions, view: str = "mixed") -> ItemBatch:
-        """Read the items at these positions as a view shows them."""
-        return self._batch(self.rows[view][positions], self.metadata_rows[positions], self.states_rows[positions])
+    def batch(
+        self, positions: Positions, view: str = "mixed", *, texts: Positions | None = None,
+        noised: NDArray[np.bool_] | None = None,
+    ) -> ItemBatch:  # fmt: skip
+        """Read the items at these positions as a view shows them.
+
+        texts: int64 [n], whose text each item wears; -1 for none; by default its own.
+        noised: bool [n], which are taken from the view `noised` instead.
+        """
+        rows = self.rows[view][positions]
+        if noised is not None:
+            rows = np.where(noised, self.rows["noised"][positions], rows)
+        worn = positions if texts is None else texts
+        metadata = np.where(worn < 0, self.empty_row, self.metadata_rows[worn])
+        states = np.where(worn < 0, self.empty_states_row, self.states_rows[worn])
+        return self._batch(rows, metadata, states)
 
     def pictures(self, positions: Positions, view: str = "mixed") -> ItemBatch:
         """Read the items without what the language model needs (for the alignment stage)."""
@@ -94,9 +107,11 @@ class CatalogFeatures:
 @torch.inference_mode()
 def embed_features(
     model: ItemEmbedder, features: CatalogFeatures, positions: Positions, view: str, *, batch_size: int = 256,
-    precision: Precision = "float32", shown: bool = True,
+    texts: Positions | None = None, precision: Precision = "float32", shown: bool = True,
 ) -> NDArray[np.float32]:  # fmt: skip
     """Embed items from cached features, as a view shows them: float32 [n, d] in the order of `positions`.
+
+    texts: whose text each item wears, see `CatalogFeatures.batch`.
 
     precision: of the matrix products; `auto` is bfloat16 where the processor has it, and moves a vector by some
     thousandths, so that equal items need not have equal vectors.
@@ -107,8 +122,9 @@ def embed_features(
         order = np.argsort(features.lengths[positions], kind="stable")
         for start in range(0, len(positions), batch_size):
             chunk = order[start : start + batch_size]
+            batch = features.batch(positions[chunk], view, texts=None if texts is None else texts[chunk])
             with torch.autocast(model.device.type, torch.bfloat16, enabled=half_precision):
-                found[chunk] = model(features.batch(positions[chunk], view).to(model.device)).embedding.float().cpu()
+                found[chunk] = model(batch.to(model.device)).embedding.float().cpu()
             bar.advance(len(chunk))
     return found
 

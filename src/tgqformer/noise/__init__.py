@@ -2,6 +2,9 @@
 
 from tgqformer.noise.plan import Kind, NoisePlan, NoiseSpec
 from tgqformer.noise.render import NOISE_VERSION, Noised, add_noise, moved
-from tgqformer.noise.view import NoiseView, write_view
+from tgqformer.noise.view import VIEWS, WHOLE_VIEWS, NoiseView, noise_views, write_view
 
-__all__ = ["NOISE_VERSION", "Kind", "NoisePlan", "NoiseSpec", "NoiseView", "Noised", "add_noise", "moved", "write_view"]
+__all__ = [
+    "NOISE_VERSION", "VIEWS", "WHOLE_VIEWS", "Kind", "NoisePlan", "NoiseSpec", "NoiseView", "Noised", "add_noise",
+    "moved", "noise_views", "write_view",
+]  # fmt: skip

@@ -14,11 +14,11 @@ from tgqformer.files import atomic_path, read_json, write_json
 
 def save_checkpoint(
     folder: Path, weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, state: dict[str, Any],
-    best: dict[str, Tensor] | None,
+    best: dict[str, Tensor] | None, memory: dict[str, Tensor],
 ) -> None:  # fmt: skip
     """Write a checkpoint atomically; the one before it stays until this one is whole.
 
-    weights: what training moves, by name, in the order of the optimiser's parameters.
+    weights: what training moves, by name, in the order of the optimiser's parameters. memory: of `Bank.state`.
     """
     moments = {
         f"{name}/{key}": value.cpu().contiguous()
@@ -34,20 +34,21 @@ def save_checkpoint(
         save_file(moments, unfinished / "optimizer.safetensors")
         if best is not None:
             save_file(best, unfinished / "best.safetensors")
+        save_file(memory, unfinished / "memory.safetensors")
         write_json(unfinished / "state.json", state)
 
 
 def load_checkpoint(
     folder: Path, weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
-    """Put a checkpoint back into weights and optimiser; give its state and the best weights so far."""
+) -> tuple[dict[str, Any], dict[str, Tensor] | None, dict[str, Tensor]]:
+    """Put a checkpoint back into weights and optimiser; give its state, the best weights so far, and the memory."""
     set_weights(weights, load_file(folder / "weights.safetensors"))
     for place, value in load_file(folder / "optimizer.safetensors").items():
         name, key = place.rsplit("/", 1)
         weight = weights[name]
         optimizer.state[weight][key] = value if key == "step" else value.to(weight.device)
-    best = folder / "best.safetensors"
-    return read_json(folder / "state.json"), load_file(best) if best.exists() else None
+    best, state = folder / "best.safetensors", read_json(folder / "state.json")
+    return state, load_file(best) if best.exists() else None, load_file(folder / "memory.safetensors")
 
 
 def set_weights(weights: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:

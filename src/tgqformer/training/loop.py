@@ -22,7 +22,8 @@ from tgqformer.model.batch import ItemBatch
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.progress import progress
 from tgqformer.training.checkpoint import get_weights, load_checkpoint, save_checkpoint, set_weights
-from tgqformer.training.losses import PairLoss, gather
+from tgqformer.training.losses import Memory, PairLoss, gather
+from tgqformer.training.memory import Bank
 from tgqformer.training.sampling import PairSampler
 from tgqformer.training.settings import TrainingSettings
 
@@ -30,8 +31,8 @@ from tgqformer.training.settings import TrainingSettings
 class Features(Protocol):
     """Where batches come from: what the frozen encoders saw in the items of a catalogue."""
 
-    def batch(self, positions: np.ndarray) -> ItemBatch:
-        """Give the items at these positions."""
+    def batch(self, positions: np.ndarray, *, noised: np.ndarray | None = None) -> ItemBatch:
+        """Give the items at these positions; those where bool [n] `noised` is True wear other noise."""
         ...
 
     def empty(self) -> ItemBatch:
@@ -55,18 +56,24 @@ class Objective(nn.Module):
 
     def __init__(self, model: ItemEmbedder, settings: TrainingSettings) -> None:
         super().__init__()
-        self.model, self.loss = model, PairLoss(settings.temperature)
+        self.model, self.loss = model, PairLoss(settings.temperature, settings.matryoshka)
 
-    def forward(self, batch: ItemBatch, false_negatives: Tensor) -> tuple[Tensor, Tensor]:
-        """Give (contrastive loss, redundancy loss) of a batch whose first half are queries, second half positives.
+    def forward(
+        self, batch: ItemBatch, false_negatives: Tensor, memory: Memory | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Give (contrastive loss, redundancy loss, embeddings) of a batch: first half queries, second half positives.
 
         With several processes the embeddings of all are gathered: `false_negatives` [B, B] spans them all.
         """
         out = self.model(batch)
-        queries, positives = out.embedding.float().chunk(2)
+        queries, positives = (gather(side) for side in out.embedding.float().chunk(2))
         redundancy = out.connector.redundancy
-        contrastive = self.loss(gather(queries), gather(positives), false_negatives)
-        return contrastive, contrastive.new_zeros(()) if redundancy is None else redundancy
+        contrastive = self.loss(queries, positives, false_negatives, memory)
+        if out.picture is not None:
+            alone = self.loss(*(gather(side) for side in out.picture.chunk(2)), false_negatives)
+            contrastive = torch.lerp(contrastive, alone, self.model.picture_weight)
+        both = torch.cat([queries, positives]).detach()
+        return contrastive, contrastive.new_zeros(()) if redundancy is None else redundancy, both
 
 
 def train(
@@ -93,10 +100,11 @@ def train(
     objective = Objective(model, settings)
     weights = {name: weight for name, weight in objective.named_parameters() if weight.requires_grad}
     optimizer = _optimizer(weights, settings)
-    at, best = Progress(), None
+    at, best, bank = Progress(), None, Bank(settings.memory, sampler)
     if restore(folder / "checkpoint"):
-        state, best = load_checkpoint(folder / "checkpoint", weights, optimizer)
+        state, best, kept = load_checkpoint(folder / "checkpoint", weights, optimizer)
         at = Progress(**state)
+        bank.restore(kept, accelerator.device)
     prepared, stepper = accelerator.prepare(objective, optimizer)
     empty = features.empty().to(accelerator.device)
     main = accelerator.is_main_process
@@ -110,11 +118,15 @@ def train(
             prepared.train()
             torch.manual_seed((seed * 1_000_003 + at.step) * accelerator.num_processes + accelerator.process_index)
             lr = _set_lr(optimizer, at.step, settings)
-            positions, false_negatives = _draw(sampler, at.step, accelerator)
-            batch = _drop_modalities(model, features.batch(positions).to(accelerator.device), empty, settings)
+            positions, queries, positives = _draw(sampler, at.step, accelerator)
+            noised = torch.rand(len(positions)).numpy() < settings.augment if settings.augment else None
+            batch = features.batch(positions, noised=noised).to(accelerator.device)
+            batch = _drop_modalities(model, batch, empty, settings)
+            false_negatives = torch.from_numpy(sampler.false_negatives(queries, positives)).to(accelerator.device)
 
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half_precision):
-                contrastive, redundancy = prepared(batch, false_negatives.to(accelerator.device))
+                memory = bank.against(queries, positives)
+                contrastive, redundancy, embedded = prepared(batch, false_negatives, memory)
             loss = contrastive + settings.redundancy * redundancy
             _check_finite("loss", loss, at.step, lr, objective, folder)
             accelerator.backward(loss)
@@ -123,6 +135,7 @@ def train(
             stepper.step()
             stepper.zero_grad()
             objective.loss.keep_above_floor()
+            bank.add(np.concatenate([queries, positives]), embedded)
             at.step += 1
 
             row = {"step": at.step, "loss": contrastive.item(), "redundancy": redundancy.item(), "lr": lr,
@@ -134,7 +147,7 @@ def train(
             bar.advance()
             bar.note(f"loss {row['loss']:.3f}" + (f" · val H@10 {100 * at.best:.1f}" if at.best >= 0 else ""))
             if main and _due(at.step, settings.checkpoint_every, settings):
-                save_checkpoint(folder / "checkpoint", weights, optimizer, vars(at), best)
+                save_checkpoint(folder / "checkpoint", weights, optimizer, vars(at), best, bank.state())
     if best is not None:
         set_weights(weights, best)
     model.eval()
@@ -168,13 +181,12 @@ def _set_lr(optimizer: torch.optim.Optimizer, step: int, settings: TrainingSetti
     return lr
 
 
-def _draw(sampler: PairSampler, step: int, accelerator: Accelerator) -> tuple[np.ndarray, Tensor]:
-    """Positions of this process's queries and positives, and the false negatives of all processes' together."""
+def _draw(sampler: PairSampler, step: int, accelerator: Accelerator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions of this process's items (queries, then positives), and of all processes' queries and positives."""
     world = accelerator.num_processes
     drawn = [sampler.batch_at(step * world + rank) for rank in range(world)]
     queries, positives = (np.concatenate(side) for side in zip(*drawn, strict=True))
-    own = np.concatenate(drawn[accelerator.process_index])
-    return own, torch.from_numpy(sampler.false_negatives(queries, positives))
+    return np.concatenate(drawn[accelerator.process_index]), queries, positives
 
 
 def _drop_modalities(model: ItemEmbedder, batch: ItemBatch, empty: ItemBatch, settings: TrainingSettings) -> ItemBatch:

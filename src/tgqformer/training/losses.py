@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,14 +20,17 @@ class PairLoss(nn.Module):
 
     Args:
         temperature: where it starts; it stays above 0.01 (see `keep_above_floor`).
+        widths: the loss is also asked for of the first so many dimensions (Matryoshka, arXiv 2205.13147), and the
+            mean of all is taken.
 
     Example:
         >>> loss = PairLoss(0.05)
         >>> value = loss(queries, positives, false_negatives)
     """
 
-    def __init__(self, temperature: float = 0.05) -> None:
+    def __init__(self, temperature: float = 0.05, widths: Sequence[int] = ()) -> None:
         super().__init__()
+        self.widths = tuple(widths)
         self.log_temperature = nn.Parameter(torch.tensor(temperature).log())
 
     @property
@@ -38,17 +43,56 @@ class PairLoss(nn.Module):
         """Call after each step: below the floor there is no gradient, the temperature could never rise again."""
         self.log_temperature.clamp_(min=math.log(FLOOR))
 
-    def forward(self, queries: Tensor, positives: Tensor, false_negatives: Tensor) -> Tensor:
+    def forward(
+        self, queries: Tensor, positives: Tensor, false_negatives: Tensor, memory: Memory | None = None
+    ) -> Tensor:
         """Give the loss of a batch.
 
         queries, positives (Tensor): [B, d], unit length; row i of one belongs to row i of the other.
         false_negatives (Tensor): bool [B, B], True where positive j is no negative of query i.
+        memory: further negatives of both.
         """
-        logits = queries.float() @ positives.float().T / self.temperature
-        diagonal = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-        logits = logits.masked_fill(false_negatives & ~diagonal, torch.finfo(logits.dtype).min)
-        target = torch.arange(len(logits), device=logits.device)
-        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        false_negatives = false_negatives & ~torch.eye(len(queries), dtype=torch.bool, device=queries.device)
+        losses = [
+            self._at(cut(queries, width), cut(positives, width), false_negatives, memory, width)
+            for width in (None, *self.widths)
+        ]
+        return torch.stack(losses).mean()
+
+    def _at(
+        self, queries: Tensor, positives: Tensor, masked: Tensor, memory: Memory | None, width: int | None
+    ) -> Tensor:
+        forth = _logits(queries, positives, masked)
+        back = forth.T
+        if memory is not None:
+            others = cut(memory.vectors, width)
+            forth = torch.cat([forth, _logits(queries, others, memory.of_queries)], 1)
+            back = torch.cat([back, _logits(positives, others, memory.of_positives)], 1)
+        target = torch.arange(len(forth), device=forth.device)
+        there, back_again = (F.cross_entropy(side / self.temperature, target) for side in (forth, back))
+        return (there + back_again) / 2
+
+
+def _logits(a: Tensor, b: Tensor, masked: Tensor) -> Tensor:
+    return (a.float() @ b.float().T).masked_fill(masked, -torch.inf)
+
+
+def cut(vectors: Tensor, width: int | None) -> Tensor:
+    """Keep the first `width` dimensions of [n, d], of unit length again; None keeps all."""
+    return vectors if width is None else F.normalize(vectors[:, :width].float(), dim=-1)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Embeddings of earlier steps, as further negatives (XBM, arXiv 1912.06798).
+
+    vectors (Tensor): [M, d], no gradient. of_queries, of_positives (Tensor): bool [B, M], True where one of them is no
+    negative: the item itself, or a known positive.
+    """
+
+    vectors: Tensor
+    of_queries: Tensor
+    of_positives: Tensor
 
 
 def gather(x: Tensor) -> Tensor:

@@ -38,6 +38,9 @@ class TrainingSettings:
         weight_decay, clip: of AdamW and of the gradient's norm.
         temperature: where the learnable temperature starts.
         redundancy: λ, weight of the redundancy loss.
+        augment: share of the pictures that are shown with other noise than they wear.
+        memory: how many embeddings of earlier steps serve as further negatives (XBM, arXiv 1912.06798); 0 for none.
+        matryoshka: widths at which the loss is asked for too, so that embeddings may be cut there (arXiv 2205.13147).
         drop_picture, drop_text: how often a modality is hidden, so that a missing one is no surprise; only of items
             that have both, and in models that read both.
         validate_every: steps between validations; 0 for none. patience: validations without a better one before the
@@ -58,6 +61,9 @@ class TrainingSettings:
     clip: float = 1.0
     temperature: float = 0.05
     redundancy: float = 0.0
+    augment: float = 0.0
+    memory: int = 0
+    matryoshka: tuple[int, ...] = ()
     drop_picture: float = 0.05
     drop_text: float = 0.05
     validate_every: int = 100
@@ -68,11 +74,13 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         _require("training", vars(self), positive=("steps", "batch", "group", "lr", "clip", "temperature"),
-                 share=("floor", "drop_picture", "drop_text"),
-                 natural=("warmup", "beta_lr", "weight_decay", "redundancy", "validate_every", "patience",
+                 share=("floor", "augment", "drop_picture", "drop_text"),
+                 natural=("warmup", "beta_lr", "weight_decay", "redundancy", "memory", "validate_every", "patience",
                           "checkpoint_every"))  # fmt: skip
         if self.drop_picture + self.drop_text > 1:
             raise ValueError("training.drop_picture and training.drop_text together must not be above 1")
+        if any(width < 1 for width in self.matryoshka):
+            raise ValueError(f"training.matryoshka lists widths of 1 or more, found {list(self.matryoshka)}")
         if self.batch % self.group:
             raise ValueError(f"training.batch ({self.batch}) must be a multiple of training.group ({self.group})")
         if self.warmup >= self.steps:

@@ -1,0 +1,137 @@
+"""A trial: one model of one seed, trained and measured in one folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tgqformer.dataset import Dataset, Positions
+from tgqformer.encoders.frozen import Precision
+from tgqformer.evaluation.metrics import Queries, evaluate
+from tgqformer.evaluation.results import Result, View, read_log
+from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.model.features import embed_features
+from tgqformer.recipe import ModelSection, Recipe
+from tgqformer.training.loop import train
+from tgqformer.training.sampling import PairSampler
+
+Vectors = NDArray[np.float32]
+
+
+class Trial:
+    """One model of one seed.
+
+    Args:
+        recipe: how it is trained and measured. data: what all models share, made for the same recipe.
+        section: the model. seed: of weights and batches. folder: holds log and checkpoint, and what is made of them.
+    """
+
+    def __init__(self, recipe: Recipe, data: Dataset, section: ModelSection, seed: int, folder: Path) -> None:
+        self.recipe, self.data, self.section, self.seed, self.folder = recipe, data, section, seed, folder
+
+    def inputs(self) -> dict[str, Any]:
+        """All that decides the trained weights."""
+        recipe = self.recipe
+        return {
+            **self.data.inputs(), "seed": self.seed, "model": asdict(self.section),
+            "alignment": asdict(recipe.alignment), "training": asdict(recipe.training),
+            "language": asdict(recipe.language), "validation_pool": recipe.evaluation.validation_pool,
+        }  # fmt: skip
+
+    def build(self) -> ItemEmbedder:
+        """A fresh model."""
+        norm, alignment = self.data.alignment(self.seed)
+        torch.manual_seed(self.seed)
+        section, encoders = self.section, self.data.encoders
+        language = self.data.language() if section.language else None
+        model = ItemEmbedder(section.connector, section.options, encoders.widths, language, encoders=encoders)
+        if model.connector.guided:
+            model.alignment = alignment
+        model.token_norm.load_state_dict(norm.state_dict())
+        return model
+
+    def fit(self) -> ItemEmbedder:
+        """Train a fresh model, or go on where a killed training was; it ends with the weights that validated best."""
+        model, data, settings = self.build(), self.data, self.recipe.training
+        a, b = data.pair_positions("train")
+        sampler = PairSampler(
+            a, b, data.categories, items=len(data.catalog), batch=settings.batch, group=settings.group, seed=self.seed
+        )
+        validate = self.validate if data.validation is not None else None
+        train(model, data.features, sampler, settings, self.folder, seed=self.seed, validate=validate)
+        return model
+
+    def validate(self, model: ItemEmbedder) -> float:
+        """H@10 of the validation queries in their pool."""
+        assert self.data.validation is not None
+        pool, queries = self.data.validation
+        return evaluate(self.embed(model, pool, shown=False), queries).means()["hit@10"]
+
+    def measure(self, model: ItemEmbedder) -> Result:
+        """Measure a trained model in the full pool, on every view, and by every probe."""
+        views = {}
+        vectors = self.embed_views(model)
+        for name in self.recipe.evaluation.views:
+            scores = evaluate(vectors[name], self.data.queries)
+            views[name] = View.of(scores, self.data.catalog.ids(), self._facts(name, scores.query))
+        probes = {name: self._probe(model, name, vectors["mixed"]) for name in self.recipe.evaluation.probes}
+        return Result(self.section.name, self.seed, views, read_log(self.folder / "log.jsonl"), probes)
+
+    def embed_views(self, model: ItemEmbedder) -> dict[str, Vectors]:
+        """Embed the whole catalogue in every view; an item that looks alike in two views is embedded once."""
+        found: dict[str, Vectors] = {}
+        everything, rows = np.arange(len(self.data.catalog)), self.data.features.rows
+        for view in self.recipe.evaluation.views:
+            vectors = np.empty((len(everything), model.dim), np.float32)
+            left = np.ones(len(everything), bool)
+            for earlier, known in found.items():
+                same = left & ((rows[earlier] == rows[view]) | (not model.connector.tokens))
+                vectors[same], left[same] = known[same], False
+            vectors[left] = self.embed(model, everything[left], view)
+            found[view] = vectors
+        return found
+
+    def embed(
+        self, model: ItemEmbedder, positions: Positions, view: str = "mixed", *, texts: Positions | None = None,
+        shown: bool = True,
+    ) -> Vectors:  # fmt: skip
+        """Embed from the cache. Texts alone stay in float32: equal titles must give equal vectors, so ties are seen."""
+        precision: Precision = "auto" if model.connector.tokens else "float32"
+        features = self.data.features
+        return embed_features(model, features, positions, view, texts=texts, precision=precision, shown=shown)
+
+    def _probe(self, model: ItemEmbedder, name: str, pool: Vectors) -> View:
+        queries = self.data.queries.at(self.data.probed)
+        view = name if name in self.data.views else "mixed"
+        texts = {"no-text": np.full(len(queries), -1), "wrong-text": self._foreign(queries)}.get(name)
+        seen = self.embed(model, queries.query, view, texts=texts, shown=False)
+        return View.of(evaluate(pool, queries, query_vectors=seen), self.data.catalog.ids())
+
+    def _foreign(self, queries: Queries) -> Positions:
+        """For each query another query of another category, whose text it wears; the same for all models."""
+        category, order = self.data.categories, np.random.default_rng(0).permutation(len(queries))
+        found = queries.query[order].copy()
+        for at, own in enumerate(queries.query):
+            step = 0
+            while category[found[at]] == category[own] and step < len(order):
+                step += 1
+                found[at] = queries.query[order[(at + step) % len(order)]]
+        return found
+
+    def _facts(self, view: str, queries: Positions) -> dict[str, Any]:
+        """What is known of each query: the noise it wears in this view, its category, its agreement."""
+        look, catalog = self.data.views[view], self.data.catalog
+        ids = np.asarray(catalog.ids(), dtype=object)[queries]
+        specs = [look.spec(item_id) for item_id in ids]
+        category = catalog.table(["category"])["category"]
+        return {
+            "kind": [spec.kind if spec else "" for spec in specs],
+            "severity": [spec.severity if spec else 0 for spec in specs],
+            "category": [(category[int(at)].as_py() or [""])[0] for at in queries],
+            "agreement": self.data.agreement(self.seed, view, queries),
+        }
