@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from tgqformer.connectors import make_connector
 from tgqformer.encoders.alignment import Alignment
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import Encoders, make_encoders
@@ -23,6 +24,11 @@ MODELS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "mlp": ("mlp", {"dim": 8}, True),
     "picture only": ("mlp", {"dim": 8}, False),
     "qformer": ("qformer", {"dim": 8, "heads": 2}, True),
+    "mean": ("mean", {}, True),
+    "text-qformer": ("text-qformer", {"dim": 8, "heads": 2, "agreement_bias": True}, True),
+    "resampler": ("resampler", {"dim": 8, "heads": 2}, True),
+    "c-abstractor": ("c-abstractor", {"dim": 8, "blocks": 1}, True),
+    "notellm2": ("notellm2", {"dim": 8, "heads": 2, "word": "red shirt of"}, True),
     "tgq": ("tgq", {"dim": 8, "heads": 2}, True),
     "tgq, light": ("tgq", {"dim": 8, "heads": 2, "blocks": 0, "gates": "none"}, True),
 }
@@ -41,15 +47,15 @@ def build(tiny_model: Callable[[str], Path], tiny_encoders: Encoders) -> Build:
 
     def built(name: str, *, lm: str = "bert", dim: int | None = None, encoders: Encoders | None = None) -> ItemEmbedder:
         connector, options, with_language = MODELS[name]
-        torch.manual_seed(3)
         encoders = encoders or tiny_encoders
         language = None
         if with_language:
             language = make_language(f"hf:{tiny_model(lm)}", lora=LoRA(rank=2, dropout=0.1), frozen_layers=1)
         alignment: Any = None
-        if connector == "tgq":
+        if make_connector(connector, encoders.widths, options).guided:  # type: ignore[attr-defined]
             joint = encoders.space is not None
             alignment = encoders.alignment() if joint else Alignment(encoders.widths.visual, encoders.widths.metadata)
+        torch.manual_seed(3)
         model = ItemEmbedder(
             connector, options, encoders.widths, language, alignment=alignment, encoders=encoders, dim=dim
         )

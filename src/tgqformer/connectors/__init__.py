@@ -9,22 +9,43 @@ from typing import Any
 
 from torch import nn
 
-from tgqformer.connectors.base import Connector, ConnectorInput, ConnectorOutput, ConnectorWidths
-from tgqformer.connectors.plain import MLPProjector, NoConnector
+from tgqformer.connectors.base import (
+    TOKENS,
+    Connector,
+    ConnectorInput,
+    ConnectorOutput,
+    ConnectorWidths,
+    PictureWord,
+    wanted_picture_word,
+)  # fmt: skip
+from tgqformer.connectors.cabstractor import CAbstractor
+from tgqformer.connectors.linear import LinearProjector
+from tgqformer.connectors.mean import MeanPool
+from tgqformer.connectors.mlp import MLPProjector
+from tgqformer.connectors.none import NoConnector
+from tgqformer.connectors.notellm2 import NoteLLM2
 from tgqformer.connectors.qformer import QFormer
+from tgqformer.connectors.resampler import PerceiverResampler
+from tgqformer.connectors.text_qformer import TextQFormer
 from tgqformer.connectors.tgq import TGQFormer
 from tgqformer.errors import TgqError
 
 CONNECTORS: dict[str, Callable[..., nn.Module]] = {
     "none": NoConnector,
+    "mean": MeanPool,
+    "linear": LinearProjector,
     "mlp": MLPProjector,
     "qformer": QFormer,
+    "text-qformer": TextQFormer,
+    "resampler": PerceiverResampler,
+    "c-abstractor": CAbstractor,
+    "notellm2": NoteLLM2,
     "tgq": TGQFormer,
 }
 
 __all__ = [
-    "CONNECTORS", "Connector", "ConnectorInput", "ConnectorOutput", "ConnectorWidths", "check_connector",
-    "make_connector",
+    "CONNECTORS", "TOKENS", "Connector", "ConnectorInput", "ConnectorOutput", "ConnectorWidths", "PictureWord",
+    "check_connector", "make_connector", "wanted_picture_word",
 ]  # fmt: skip
 
 

@@ -60,10 +60,32 @@ class ConnectorWidths:
     grid: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class PictureWord:
+    """What a connector says that wants an embedding of the picture alone beside that of the item (NoteLLM-2).
+
+    Args:
+        prompt: what the LM reads behind the visual tokens, to be asked for the picture's word.
+        weight: share of the picture's loss, from 0 to below 1; the item's has the rest.
+        fusion: whether the picture's global vector is fused into both embeddings late.
+    """
+
+    prompt: str
+    weight: float
+    fusion: bool
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < 1:
+            raise ValueError(f"the weight of the picture's loss is from 0 to below 1, found {self.weight}")
+        if not self.prompt.strip():
+            raise ValueError("the prompt for the picture's word must not be empty")
+
+
 class Connector(Protocol):
     """Visual tokens + metadata tokens -> K tokens of width D. Implementations are `nn.Module`s.
 
-    `guided` says whether it uses metadata and agreement; only then a model is given an alignment.
+    `guided` says whether it uses the agreement of picture and metadata; only then a model is given an alignment. A
+    connector may also have a `picture_word` (`PictureWord`); see `wanted_picture_word`.
     """
 
     guided: bool
@@ -73,3 +95,9 @@ class Connector(Protocol):
     def __call__(self, inputs: ConnectorInput) -> ConnectorOutput:
         """Connect B items."""
         ...
+
+
+def wanted_picture_word(connector: object) -> PictureWord | None:
+    """What a connector asks of the model beside reading its tokens; most ask nothing."""
+    word: PictureWord | None = getattr(connector, "picture_word", None)
+    return word

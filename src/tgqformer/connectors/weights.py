@@ -1,7 +1,8 @@
-"""Copying weights of published Q-Formers into ours."""
+"""Copying weights of published connectors into ours."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from tgqformer.connectors.attention import Block
 from tgqformer.connectors.qformer import QFormer
+from tgqformer.connectors.resampler import PerceiverResampler, ResamplerLayer
+from tgqformer.connectors.text_qformer import TextBlock, TextQFormer
 
 
 @torch.no_grad()
@@ -18,14 +21,60 @@ def load_blip2(ours: QFormer, theirs: nn.Module) -> None:
     Raises:
         ValueError: if depth or places of cross-attention differ.
     """
-    layers = theirs.get_submodule("encoder.layer")
-    assert isinstance(layers, nn.ModuleList)
-    if len(layers) != len(ours.blocks):
-        raise ValueError(f"theirs has {len(layers)} layers, ours {len(ours.blocks)} blocks")
     _copy(ours.norm, theirs.get_submodule("layernorm"))
-    for block, layer in zip(ours.blocks, layers, strict=True):
+    for block, layer in _layers(ours.blocks, theirs.get_submodule("encoder.layer")):
         assert isinstance(block, Block)
         _load_block(block, layer)
+
+
+@torch.no_grad()
+def load_instructblip(ours: TextQFormer, theirs: nn.Module) -> None:
+    """Copy the weights of a `transformers.InstructBlipQFormerModel` into our text-aware Q-Former.
+
+    Its queries are not part of it; its embeddings of words and positions have no place in ours, where the text encoder
+    gives the text (`TextQFormer.read`). Of its last layer, the feed-forward of the text is never read.
+
+    Raises:
+        ValueError: if depth or places of cross-attention differ.
+    """
+    _copy(ours.norm, theirs.get_submodule("embeddings.layernorm"))
+    for block, layer in _layers(ours.blocks, theirs.get_submodule("encoder.layer")):
+        assert isinstance(block, TextBlock)
+        _load_block(block.block, layer)
+        if block.keep_text:
+            _copy(block.text_in, layer.intermediate.dense)
+            _copy(block.text_out, layer.output.dense)
+            _copy(block.text_norm, layer.output.LayerNorm)
+
+
+@torch.no_grad()
+def load_idefics2(ours: PerceiverResampler, theirs: nn.Module) -> None:
+    """Copy the weights of a `transformers.Idefics2PerceiverResampler` into ours, latents included.
+
+    Raises:
+        ValueError: if depth or number of latents differ.
+    """
+    latents = theirs.get_parameter("latents")
+    if len(latents) != ours.tokens:
+        raise ValueError(f"theirs has {len(latents)} latents, ours {ours.tokens}")
+    ours.latents.copy_(latents[None])
+    _copy(ours.norm, theirs.get_submodule("norm"))
+    for block, layer in _layers(ours.blocks, theirs.get_submodule("layers")):
+        assert isinstance(block, ResamplerLayer)
+        _copy(block.latents_norm, layer.input_latents_norm)
+        _copy(block.context_norm, layer.input_context_norm)
+        _copy(block.feed_norm, layer.post_attention_layernorm)
+        for own, name in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("out", "o_proj")):
+            _copy(getattr(block.attention, own), getattr(layer.self_attn, name))
+        for own in ("gate", "up", "down"):
+            _copy(getattr(block, own), getattr(layer.mlp, f"{own}_proj"))
+
+
+def _layers(blocks: nn.ModuleList, layers: nn.Module) -> Iterator[tuple[nn.Module, Any]]:
+    assert isinstance(layers, nn.ModuleList)
+    if len(layers) != len(blocks):
+        raise ValueError(f"theirs has {len(layers)} layers, ours {len(blocks)} blocks")
+    return zip(blocks, layers, strict=True)
 
 
 def _load_block(block: Block, layer: Any) -> None:

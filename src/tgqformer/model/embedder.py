@@ -17,7 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tgqformer.catalog.item import Item
-from tgqformer.connectors import ConnectorInput, ConnectorOutput, ConnectorWidths, make_connector
+from tgqformer.connectors import (
+    ConnectorInput,
+    ConnectorOutput,
+    ConnectorWidths,
+    make_connector,
+    wanted_picture_word,
+)  # fmt: skip
 from tgqformer.encoders.alignment import Alignment, JointAlignment, TokenNorm
 from tgqformer.encoders.base import TextFeatures, VisualFeatures
 from tgqformer.errors import TgqError
@@ -25,18 +31,23 @@ from tgqformer.files import atomic_path, read_json, write_json
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.encoding import Encoders
 from tgqformer.model.language import HuggingFaceLM, load_language
+from tgqformer.model.picture_word import PictureHead
 from tgqformer.progress import progress
 from tgqformer.version import __version__
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Embeddings [B, d] of unit length, and what the connector looked at."""
+    """Embeddings [B, d] of unit length, and what the connector looked at.
+
+    `picture` [B, d] is the embedding of the picture alone, of models that have one (NoteLLM-2); for training.
+    """
 
     embedding: Tensor
     connector: ConnectorOutput
     agreement: Tensor | None
     agreement_map: Tensor | None
+    picture: Tensor | None = None
 
 
 class ItemEmbedder(nn.Module):
@@ -76,6 +87,13 @@ class ItemEmbedder(nn.Module):
             raise TgqError("a model without language model needs a connector that gives visual tokens")
         joined = language is not None and self.connector.tokens
         self.to_language = _Entry(self.connector.width, cast(HuggingFaceLM, language)) if joined else None
+        word = wanted_picture_word(self.connector)
+        self.picture_weight = 0.0 if word is None else word.weight
+        self.picture_head = None
+        if word is not None:
+            if language is None:
+                raise TgqError(f"connector {connector!r} asks a language model for the picture's word; give it one")
+            self.picture_head = PictureHead(word, language, widths.vector)
         self.dim = dim or width
         self.projection = nn.Linear(width, self.dim, bias=False)
         nn.init.eye_(self.projection.weight)  # an untrained projection keeps what the language model knows
@@ -91,16 +109,33 @@ class ItemEmbedder(nn.Module):
                 batch.metadata_mask, agreement_map, agreement,
             )
         )  # fmt: skip
+        pooled, picture = self._read(seen.tokens, batch)
+        alone = None if picture is None else self._embedding(picture)
+        return Embedded(self._embedding(pooled), seen, agreement, agreement_map, alone)
+
+    def _embedding(self, state: Tensor) -> Tensor:
+        """Project a state [B, H] to [B, d], of unit length."""
+        return F.normalize(self.projection(state).float(), dim=-1)
+
+    def _read(self, tokens: Tensor, batch: ItemBatch) -> tuple[Tensor, Tensor | None]:
+        """What the language model makes of visual tokens [B, K, D] and text: the item's state [B, H], the picture's.
+
+        Without a language model the mean of the tokens; all items without a picture share one place.
+        """
         if self.language is None:
-            tokens = seen.tokens.mean(1)  # all items without a picture share one place
-            pooled = tokens.where(batch.has_picture[:, None], torch.full_like(tokens, tokens.shape[1] ** -0.5))
-        else:
-            tokens = batch.states.new_zeros(len(batch), 0, self.language.width).float()
-            if self.to_language is not None:
-                tokens = self.to_language(seen.tokens)
-            real = batch.has_picture[:, None].expand(-1, tokens.shape[1])
-            pooled = self.language(tokens, real, batch.states.float(), batch.states_mask)
-        return Embedded(F.normalize(self.projection(pooled).float(), dim=-1), seen, agreement, agreement_map)
+            mean = tokens.mean(1)
+            return mean.where(batch.has_picture[:, None], torch.full_like(mean, mean.shape[1] ** -0.5)), None
+        states, visual = batch.states.float(), batch.states.new_zeros(len(batch), 0, self.language.width).float()
+        if self.to_language is not None:
+            visual = self.to_language(tokens)
+        if self.picture_head is not None:
+            both: tuple[Tensor, Tensor] = self.picture_head(
+                self.language, visual, batch.has_picture, states, batch.states_mask,
+                batch.vector.float() * batch.has_picture[:, None],
+            )  # fmt: skip
+            return both
+        real = batch.has_picture[:, None].expand(-1, visual.shape[1])
+        return self.language(visual, real, states, batch.states_mask), None
 
     @torch.inference_mode()
     def encode(

@@ -95,6 +95,7 @@ class HuggingFaceLM(nn.Module):
             )
         self.frozen_layers, self.width = frozen_layers, int(model.config.hidden_size)
         self.model_type = str(model.config.model_type)
+        self.bidirectional = hasattr(model, "encoder")
         self.first_position, self.positions = _positions(model)
         self.max_tokens = min(max_tokens, self.positions or max_tokens)
         self.end_id = tokenizer.eos_token_id if pooling == "last" else None
@@ -111,10 +112,13 @@ class HuggingFaceLM(nn.Module):
         return self
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[str]) -> TextFeatures:
-        """Run the frozen prefix over B texts: states [B, L, H], bool [B, L], and their mean [B, H]."""
+    def encode(self, texts: Sequence[str], *, end: bool = True) -> TextFeatures:
+        """Run the frozen prefix over B texts: states [B, L, H], bool [B, L], and their mean [B, H].
+
+        `end` False leaves away the end token that decoders embed at, for a text that does not end there.
+        """
         device = next(self.prefix.parameters()).device
-        ids, mask = (x.to(device) for x in self._tokenize(texts))
+        ids, mask = (x.to(device) for x in self._tokenize(texts, end=end))
         if not mask.any(1).all():
             raise TgqError("the tokenizer gives no token for an empty text; choose a language model with an end token")
         if self.frozen_layers:
@@ -127,6 +131,26 @@ class HuggingFaceLM(nn.Module):
 
     def forward(self, visual: Tensor, visual_mask: Tensor, states: Tensor, mask: Tensor) -> Tensor:
         """Read visual [B, K, H] and states [B, L, H] with their masks; give the pooled state [B, H]."""
+        out, real = self._read(visual, visual_mask, states, mask)
+        return self._pooled(out, real)
+
+    def read_prefixed(
+        self, prefix: Tensor, has_prefix: Tensor, own: int, states: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Read a prefix [B, R, H] and states [B, L, H], and ask twice: give the pooled states of all and of the prefix.
+
+        The first `own` tokens of the prefix see each other alone, and the prefix is pooled over them; bool [B]
+        `has_prefix` says which items have one (where False its pooled state means nothing).
+        """
+        real = has_prefix[:, None].expand(-1, prefix.shape[1])
+        out, everything = self._read(prefix, real, states, mask, own=own)
+        among = torch.arange(out.shape[1], device=out.device) < own
+        return self._pooled(out, everything), self._pooled(out, among.expand(len(out), -1))
+
+    def _read(
+        self, visual: Tensor, visual_mask: Tensor, states: Tensor, mask: Tensor, own: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Run the body: (states [B, K + L, H], bool [B, K + L]); the first `own` tokens see no later one."""
         tokens = torch.cat([visual, states.to(visual.dtype)], 1)
         real = torch.cat([visual_mask, mask], 1)
         if not self.frozen_layers and tokens.shape[1] > (self.positions or tokens.shape[1]):
@@ -135,9 +159,12 @@ class HuggingFaceLM(nn.Module):
                 "positions of the language model; lower language.max_tokens"
             )
         positions = (real.long().cumsum(1) - 1).clamp_min(0) + self.first_position
-        out: Tensor = self.body(
-            inputs_embeds=tokens, attention_mask=real.long(), position_ids=positions
-        ).last_hidden_state
+        seen = _kept_apart(real, own, tokens.dtype) if own and self.bidirectional else real.long()
+        out: Tensor = self.body(inputs_embeds=tokens, attention_mask=seen, position_ids=positions).last_hidden_state
+        return out, real
+
+    def _pooled(self, out: Tensor, real: Tensor) -> Tensor:
+        """Pool states [B, S, H] where bool [B, S] `real`: their mean, or the last of them."""
         if self.pooling == "mean":
             return (out * real[..., None]).sum(1) / real.sum(1, keepdim=True)
         last = (real.long() * torch.arange(real.shape[1], device=real.device)).argmax(1)
@@ -163,22 +190,35 @@ class HuggingFaceLM(nn.Module):
         features = self.encode(["a product of a shop, with a name and a brand"])
         return float(features.tokens[features.mask].float().square().mean(-1).sqrt().median())
 
-    def _tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def _tokenize(self, texts: Sequence[str], *, end: bool = True) -> tuple[Tensor, Tensor]:
         """Give ids [B, L] and attention mask [B, L], padded at the right."""
         room = self.max_tokens - (self.end_id is not None)
         with TOKENIZING:
             rows = self.tokenizer(list(texts), truncation=True, max_length=room)["input_ids"]
-        found = [torch.tensor(self._ended(row), dtype=torch.long) for row in rows]
+        found = [torch.tensor(self._ended(row, end), dtype=torch.long) for row in rows]
         ids = pad_sequence(found, batch_first=True, padding_value=self.tokenizer.pad_token_id or 0)
         lengths = torch.tensor([len(row) for row in found])
         return ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long()
 
-    def _ended(self, ids: list[int]) -> list[int]:
+    def _ended(self, ids: list[int], end: bool) -> list[int]:
         """Decoders embed at an end token, which comes after the cut; some tokenizers put one there themselves."""
         if self.end_id is None:
             return ids
         own = bool(ids) and ids[-1] in self.tokenizer.all_special_ids and ids[-1] != self.tokenizer.bos_token_id
+        if not end:
+            return ids[:-1] if own else ids
         return ids if own else [*ids, self.end_id]
+
+
+def _kept_apart(real: Tensor, own: int, dtype: torch.dtype) -> Tensor:
+    """Additive attention mask [B, 1, S, S]: real tokens are seen, but by the first `own` only those among them.
+
+    A row that would see nothing sees itself, so that no number is lost.
+    """
+    place = torch.arange(real.shape[1], device=real.device)
+    seen = real[:, None, :] & ((place[:, None] >= own) | (place[None, :] < own))
+    seen = seen | torch.eye(len(place), dtype=torch.bool, device=real.device)
+    return torch.zeros(seen.shape, dtype=dtype, device=real.device).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
 
 
 def make_language(name: str, *, lora: LoRA, layers: int | None = None, frozen_layers: int | None = None,

@@ -7,8 +7,11 @@ import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
-from tgqformer.connectors import CONNECTORS, ConnectorInput, ConnectorWidths, make_connector
-from tgqformer.connectors.plain import MLPProjector, NoConnector
+from tgqformer.connectors import ConnectorInput, ConnectorWidths, make_connector
+from tgqformer.connectors.linear import LinearProjector
+from tgqformer.connectors.mean import MeanPool
+from tgqformer.connectors.mlp import MLPProjector
+from tgqformer.connectors.none import NoConnector
 from tgqformer.errors import TgqError
 
 WIDTHS = ConnectorWidths(visual=24, vector=6, metadata=10, grid=(2, 4))
@@ -56,13 +59,26 @@ def test_none_gives_no_token() -> None:
     assert NoConnector(WIDTHS)(some_inputs()).tokens.shape == (3, 0, 1)
 
 
-@pytest.mark.parametrize("name", sorted(CONNECTORS))
-def test_every_connector_keeps_its_promises(name: str) -> None:
-    model = make_connector(name, WIDTHS, {})
-    found = model(some_inputs())
-    assert found.tokens.shape == (3, model.tokens, model.width)
-    assert isinstance(model.guided, bool)
-    assert found.tokens.isfinite().all()
+def test_mean_pool_is_the_mean_of_each_cell_and_learns_nothing() -> None:
+    model, given = MeanPool(WIDTHS, tokens=2), some_inputs()
+    maps = given.visual.unflatten(1, (2, 4))
+    halves = torch.stack([maps[:, :, :2].mean((1, 2)), maps[:, :, 2:].mean((1, 2))], 1)
+    torch.testing.assert_close(model(given).tokens, halves)
+    assert (model.tokens, model.width, list(model.parameters())) == (2, 24, [])
+
+
+def test_linear_projects_what_is_pooled() -> None:
+    model, given = LinearProjector(WIDTHS, tokens=1, dim=16), some_inputs()
+    expected = model.linear(given.visual.mean(1, keepdim=True))
+    torch.testing.assert_close(model(given).tokens, expected, rtol=1e-4, atol=1e-5)
+    whole = LinearProjector(WIDTHS, tokens=None, dim=16)
+    torch.testing.assert_close(whole(given).tokens, whole.linear(given.visual))
+
+
+def test_the_value_path_of_the_mlp_pools_behind_the_non_linear_layer() -> None:
+    model, given = MLPProjector(WIDTHS, tokens=1, dim=16, value_path=True), some_inputs()
+    inner = torch.nn.functional.gelu(model.linear_1(given.visual)).mean(1, keepdim=True)
+    torch.testing.assert_close(model(given).tokens, model.linear_2(inner), rtol=1e-4, atol=1e-5)
 
 
 def test_options_reach_the_connector() -> None:
@@ -73,7 +89,17 @@ def test_options_reach_the_connector() -> None:
     ("name", "options", "message"),
     [
         ("qfromer", {}, "connector 'qfromer' is not known; did you mean 'qformer'?"),
-        ("zzz", {}, "choose from none, mlp, qformer, tgq"),
+        ("zzz", {}, "choose from none, mean, linear, mlp, qformer, text-qformer, resampler, c-abstractor, notellm2"),
+        ("qformer", {"tokens": 0}, "at least one query"),
+        ("qformer", {"blocks": 0, "value_path": False}, "a block or the value path"),
+        ("text-qformer", {"blocks": 0}, "at least one query and one block"),
+        ("resampler", {"tokens": 0}, "at least one latent and one block"),
+        ("resampler", {"dim": 30, "heads": 4}, "4 heads do not divide a width of 30"),
+        ("resampler", {"key_heads": 3}, "3 heads of keys do not divide 4 heads"),
+        ("c-abstractor", {"blocks": 0}, "without convolutions it is the connector mlp"),
+        ("mean", {"tokens": 0}, "tokens must be 1 or more"),
+        ("notellm2", {"weight": 1.0}, "from 0 to below 1, found 1.0"),
+        ("notellm2", {"word": " "}, "must not be empty"),
         ("tgq", {"ancored": 2}, "connector 'tgq' has no option 'ancored'; did you mean 'anchored'?"),
         ("tgq", {"widths": 2}, "has no option 'widths'"),
         ("none", {"dim": 2}, "connector 'none' has no option 'dim'"),

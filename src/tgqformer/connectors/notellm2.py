@@ -1,0 +1,56 @@
+"""NoteLLM-2: a Q-Former whose picture gets an embedding of its own beside the whole item's (arXiv 2405.16789)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from tgqformer.connectors.base import TOKENS, ConnectorInput, ConnectorOutput, ConnectorWidths, PictureWord
+from tgqformer.connectors.qformer import QFormer
+
+
+class NoteLLM2(nn.Module):
+    """The connector of NoteLLM-2 is a plain Q-Former; what is special is asked of the model (`picture_word`).
+
+    The LM is asked for one word for the picture, then for one word for the whole (mICL prompt); the picture's global
+    vector is fused into both late; both are trained. See `model/picture_word.py`.
+
+    Args:
+        widths: what the encoders give.
+        tokens: K; NoteLLM-2 has 16. dim, heads, blocks, hidden, cross_every, value_path, prior, agreement_bias, beta,
+            dropout: of the Q-Former.
+        word: what asks the LM for the picture's word.
+        weight: share of the picture's loss; NoteLLM-2 weighs the whole item 9 to 1.
+        fusion: whether the global vector is fused in.
+    """
+
+    def __init__(
+        self,
+        widths: ConnectorWidths,
+        *,
+        tokens: int = TOKENS,
+        dim: int = 256,
+        heads: int = 4,
+        blocks: int = 1,
+        hidden: int | None = None,
+        cross_every: int = 1,
+        value_path: bool = True,
+        prior: bool = True,
+        agreement_bias: bool = False,
+        beta: float = 2.0,
+        dropout: float = 0.0,
+        word: str = "Compress this picture into one word:",
+        weight: float = 0.1,
+        fusion: bool = True,
+    ) -> None:
+        super().__init__()
+        self.qformer = QFormer(
+            widths, tokens=tokens, dim=dim, heads=heads, blocks=blocks, hidden=hidden, cross_every=cross_every,
+            value_path=value_path, prior=prior, agreement_bias=agreement_bias, beta=beta, dropout=dropout,
+        )  # fmt: skip
+        self.tokens, self.width, self.guided = tokens, dim, agreement_bias
+        self.picture_word = PictureWord(word, weight, fusion)
+
+    def forward(self, inputs: ConnectorInput) -> ConnectorOutput:
+        """Give [B, K, D] and the attention of the stream `query`."""
+        found: ConnectorOutput = self.qformer(inputs)
+        return found

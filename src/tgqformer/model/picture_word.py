@@ -1,0 +1,75 @@
+"""A second embedding, of the picture alone, out of the same pass through the language model (NoteLLM-2, 2405.16789).
+
+The LM reads
+
+    [K visual tokens] [prompt for the picture's word] <IMG_EMB> [the item's own prompt]
+
+and is asked twice: the picture's embedding is its state before `<IMG_EMB>`, the item's the one it always gives. The
+picture's global vector is fused into both, and training weighs both (`PictureWord.weight`).
+
+A decoder (pooling `last`) sees only what stands before, so the state at the last token of the picture's prompt knows
+the picture alone. Ours: in a bidirectional model a state would have read the item's text too. There the tokens up to
+`<IMG_EMB>` are kept from seeing it and what follows, and the picture's embedding is their mean, as the item's is the
+mean over all.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tgqformer.connectors import PictureWord
+from tgqformer.model.language import HuggingFaceLM
+
+
+class LateFusion(nn.Module):
+    """`z = sigmoid(W[h ; v])`, `h ← z ⊙ h + (1 − z) ⊙ v`, v the projected global vector of the picture.
+
+    Ours: the global vector is layer-normalised on its way in, for its scale is any. An item without picture keeps h.
+    """
+
+    def __init__(self, vector_width: int, width: int) -> None:
+        super().__init__()
+        self.norm, self.project = nn.LayerNorm(vector_width), nn.Linear(vector_width, width)
+        self.gate = nn.Linear(2 * width, width)
+
+    def forward(self, h: Tensor, vector: Tensor, has_picture: Tensor) -> Tensor:
+        """Fuse h [B, H] with vector [B, Dg] where bool [B] `has_picture`."""
+        v = self.project(self.norm(vector))
+        z = self.gate(torch.cat([h, v], -1)).sigmoid()
+        return torch.where(has_picture[:, None], z * h + (1 - z) * v, h)
+
+
+class PictureHead(nn.Module):
+    """Ask the LM for the picture's word before the item's.
+
+    Args:
+        word: the prompt, the weight of the loss, and whether to fuse.
+        language: the LM that will be asked; not part of this module.
+        vector_width: Dg.
+    """
+
+    def __init__(self, word: PictureWord, language: HuggingFaceLM, vector_width: int) -> None:
+        super().__init__()
+        self.word = word
+        self.mark = nn.Parameter(torch.randn(1, 1, language.width) * language.state_scale())  # <IMG_EMB>
+        self.fusion = LateFusion(vector_width, language.width) if word.fusion else None
+
+    def forward(
+        self, language: HuggingFaceLM, visual: Tensor, has_picture: Tensor, states: Tensor, mask: Tensor, vector: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Ask for both.
+
+        visual (Tensor): [B, K, H]. has_picture (Tensor): bool [B]. states (Tensor): [B, L, H], of the item's prompt;
+        mask (Tensor): bool [B, L]. vector (Tensor): [B, Dg].
+
+        Returns:
+            (the item's state [B, H], the picture's [B, H]); for an item without picture both are the item's.
+        """
+        asked = language.encode([self.word.prompt], end=False).tokens.to(visual.dtype)
+        batch, own = len(visual), visual.shape[1] + asked.shape[1]
+        prefix = torch.cat([visual, asked.expand(batch, -1, -1), self.mark.to(visual.dtype).expand(batch, -1, -1)], 1)
+        item, picture = language.read_prefixed(prefix, has_picture, own, states, mask)
+        if self.fusion is not None:
+            item, picture = (self.fusion(h, vector, has_picture) for h in (item, picture))
+        return item, torch.where(has_picture[:, None], picture, item)
