@@ -1,0 +1,57 @@
+"""Noise on one picture, as the slider asks for it: kind, severity, seed; drawn by the same code as in training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+from PIL import Image
+
+from tgqformer.catalog.catalog import Catalog
+from tgqformer.catalog.item import Item
+from tgqformer.catalog.pictures import PictureError, read_picture
+from tgqformer.errors import TgqError
+from tgqformer.noise import Kind, NoiseSpec, add_noise
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+DONORS = 64
+"""A distractor's second product is chosen among so many items, drawn once by the seed of the noise."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Noise as a page asks for it. Severity 0 is the picture as it is. seed: 0 to 9999."""
+
+    kind: Kind = "poster"
+    severity: int = 0
+    seed: int = 0
+
+
+def noised(catalog: Catalog | None, item: Item, picture: Image.Image, asked: Asked) -> Image.Image:
+    """Draw noise on an item's picture. catalog: where the second product of a distractor comes from.
+
+    Raises: TgqError if there is no second product to show.
+    """
+    if not asked.severity:
+        return picture
+    spec = NoiseSpec(asked.kind, asked.severity, asked.seed)
+    donor = _donor(catalog, item, asked.seed) if asked.kind == "distractor" else None
+    return add_noise(picture, spec, donor).picture
+
+
+def _donor(catalog: Catalog | None, item: Item, seed: int) -> Image.Image:
+    """Give the picture of another item, of another category where there is one."""
+    if catalog is None:
+        raise TgqError("a distractor needs the catalogue; serve one, or choose another kind of noise")
+    rng = np.random.default_rng([seed, 2])
+    places = rng.permutation(len(catalog))[:DONORS]
+    others = [one for one in catalog.take_positions(places, pictures=False) if one.pictures and one.id != item.id]
+    others.sort(key=lambda one: one.category[:1] == item.category[:1])  # stable: the seed's order within
+    for other in others[:8]:
+        [whole] = catalog.take([other.id])
+        try:
+            return read_picture(whole.pictures[0], catalog.root)
+        except PictureError:  # known from the import's report; the next one serves as well
+            continue
+    raise TgqError("no other item has a picture that could join this one; choose another kind of noise")

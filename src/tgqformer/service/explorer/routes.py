@@ -1,0 +1,223 @@
+"""Addresses of the explorer: pages under `/`, JSON under `/explorer/api/`, pictures, and its own static files.
+
+Every address is relative in the pages, so that the service may stand behind a prefix. Items are named in the query
+string only, where any character may stand. Work goes to the site's threads; nothing blocks the event loop.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from importlib.resources import files
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from fastapi import APIRouter, File, Form, Query, Request, UploadFile
+from fastapi.responses import Response
+
+from tgqformer.catalog.checks import LIMITS
+from tgqformer.noise import Kind
+from tgqformer.service.errors import ApiError
+from tgqformer.service.explorer.atlas import Atlas
+from tgqformer.service.explorer.noising import KINDS, Asked
+from tgqformer.service.explorer.shop import Data, Shop, card_of, uploaded
+
+if TYPE_CHECKING:
+    from tgqformer.service.site import Site
+
+TYPES = {
+    ".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}  # fmt: skip
+PAGES = ("/", "/product", "/map", "/try")
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+FACETS = 300
+"""So many categories and brands are offered to choose from; the search finds the others."""
+
+Id = Annotated[str, Query(min_length=1, max_length=LIMITS["id"])]
+Size = Annotated[Literal["small", "large"], Query()]
+Count = Annotated[int, Query(ge=1, le=60)]
+Versions = Annotated[list[str], Query(max_length=2)]
+Version = Annotated[str, Query(max_length=200)]
+Severity = Annotated[int, Query(ge=0, le=5)]
+Seed = Annotated[int, Query(ge=0, le=9999)]
+Words = Annotated[str, Query(max_length=200)]
+Path_ = Annotated[list[str], Query(max_length=20)]
+
+
+def make_explorer(site: Site) -> APIRouter:
+    """Give the routes of the explorer for a site."""
+    shop, atlas = Shop(site), Atlas(site.folder / "explorer")
+    router = APIRouter(include_in_schema=False)
+    _add_pages(router)
+    _add_products(router, site, shop)
+    _add_models(router, site, shop)
+    _add_map(router, site, shop, atlas)
+    return router
+
+
+def _add_pages(router: APIRouter) -> None:
+    """Put the pages and their files on the router: read once, never by a path from the caller."""
+    root = files("tgqformer.service.explorer") / "static"
+    held = {one.name: one.read_bytes() for one in root.iterdir() if PurePath(one.name).suffix in TYPES}
+    tags = {name: f'"{blake2b(data, digest_size=12).hexdigest()}"' for name, data in held.items()}
+
+    def give(name: str, request: Request) -> Response:
+        headers = {**HEADERS, "ETag": tags[name], "Cache-Control": "no-cache"}
+        if request.headers.get("if-none-match") == tags[name]:
+            return Response(status_code=304, headers=headers)
+        return Response(held[name], headers=headers, media_type=TYPES[PurePath(name).suffix])
+
+    async def page(request: Request) -> Response:
+        return give("index.html", request)
+
+    for address in PAGES:
+        router.add_api_route(address, page, methods=["GET", "HEAD"])
+
+    @router.get("/explorer/static/{name}")
+    async def static(name: str, request: Request) -> Response:
+        if name not in held:
+            raise ApiError(404, "there is no such file", "open the explorer's first page")
+        return give(name, request)
+
+
+def _add_products(router: APIRouter, site: Site, shop: Shop) -> None:
+    """Put what the grid and the product page read on the router."""
+
+    @router.get("/explorer/api/site")
+    async def about() -> Data:
+        return await site.run(_about, site, shop)
+
+    @router.get("/explorer/api/items")
+    async def items(
+        q: Words = "",
+        category: Path_ = [],  # noqa: B006 - read only
+        brand: Words = "",
+        start: Annotated[int, Query(ge=0, le=10**9)] = 0,
+        count: Count = 48,
+    ) -> Data:
+        return await site.run(shop.find, q, tuple(category), brand, start, count)
+
+    @router.get("/explorer/api/item")
+    async def item(id: Id) -> Data:
+        return await site.run(shop.product, id)
+
+    @router.get("/explorer/picture")
+    async def picture(request: Request, id: Id, size: Size = "small") -> Response:
+        return _jpeg(request, await site.run(shop.encoded, id, size))
+
+    @router.get("/explorer/noised")
+    async def noised(
+        request: Request, id: Id, kind: Kind = "poster", severity: Severity = 0, seed: Seed = 0, size: Size = "large"
+    ) -> Response:
+        return _jpeg(request, await site.run(shop.encoded_noised, id, Asked(kind, severity, seed), size))
+
+
+def _add_models(router: APIRouter, site: Site, shop: Shop) -> None:
+    """Put what needs a store or a model on the router."""
+
+    @router.get("/explorer/api/neighbours")
+    async def neighbours(id: Id, version: Versions = [""], k: Count = 12) -> Data:  # noqa: B006 - read only
+        return await site.run(shop.neighbours, id, version, k, None)
+
+    @router.get("/explorer/api/trial")
+    async def trial(
+        id: Id,
+        version: Versions = [""],  # noqa: B006 - read only
+        kind: Kind = "poster",
+        severity: Severity = 0,
+        seed: Seed = 0,
+        k: Count = 10,
+    ) -> Data:
+        return await site.run(shop.trial, id, Asked(kind, severity, seed), version, k)
+
+    @router.get("/explorer/api/why")
+    async def why(
+        id: Id, other: Id, version: Version = "", kind: Kind | None = None, severity: Severity = 0, seed: Seed = 0
+    ) -> Data:
+        asked = Asked(kind, severity, seed) if kind is not None else None
+        return await site.run(shop.why, id, other, version, asked)
+
+    @router.post("/explorer/api/search")
+    async def search(
+        picture: Annotated[UploadFile | None, File()] = None,
+        title: Annotated[str, Form(max_length=LIMITS["title"])] = "",
+        version: Versions = [""],  # noqa: B006 - read only
+        k: Count = 12,
+    ) -> Data:
+        data = await picture.read() if picture is not None else b""
+        if not data and not title.strip():
+            raise ApiError(422, "there is neither a picture nor a title", "choose a picture, write a title, or both")
+        image = await site.run(site.decode, data) if data else None
+        return await site.run(shop.search, uploaded(title), image, version, k)
+
+
+def _add_map(router: APIRouter, site: Site, shop: Shop, atlas: Atlas) -> None:
+    """Put the map on the router; points are named by their place in it."""
+
+    def at(place: int) -> Data:
+        ids = atlas.map(shop.site.served.table).ids
+        if place >= len(ids):
+            raise ApiError(404, f"the map has {len(ids)} points", "load the page again")
+        return card_of(shop.item(ids[place]))
+
+    def thumbnail(place: int) -> bytes | None:
+        ids = atlas.map(shop.site.served.table).ids
+        return shop.encoded(ids[place], "small") if place < len(ids) else None
+
+    @router.get("/explorer/api/map")
+    async def state() -> Data:
+        return await site.run(atlas.state, site.served.table)
+
+    @router.get("/explorer/api/map/points")
+    async def points() -> Response:
+        made = await site.run(atlas.map, site.served.table)
+        headers = {**HEADERS, "Cache-Control": "no-cache"}
+        return Response(made.packed(), headers=headers, media_type="application/octet-stream")
+
+    @router.get("/explorer/api/map/place")
+    async def place(item: Id) -> Data:
+        made = await site.run(atlas.map, site.served.table)
+        return {"place": made.ids.index(item) if item in made.ids else None}
+
+    @router.get("/explorer/api/map/at")
+    async def point(place: Annotated[int, Query(ge=0)]) -> Data:
+        return await site.run(at, place)
+
+    @router.get("/explorer/api/map/picture")
+    async def dot(request: Request, place: Annotated[int, Query(ge=0)]) -> Response:
+        return _jpeg(request, await site.run(thumbnail, place))
+
+
+def _about(site: Site, shop: Shop) -> Data:
+    """Say what the pages can offer."""
+    goods, served = shop.goods(), site.served
+    versions = [
+        {"name": one.name, "label": one.label or one.name, "served": one.name == served.version.name}
+        for one in site.versions()
+    ]
+    versions.sort(key=lambda one: not one["served"])
+    categories = [{"path": one.path, "count": one.count} for one in goods.browser.categories[:FACETS]] if goods else []
+    brands = [{"name": one.path[0], "count": one.count} for one in goods.browser.brands[:FACETS]] if goods else []
+    return {
+        "name": (goods.clean or goods.catalog).name if goods else None, "items": len(goods.browser) if goods else 0,
+        "clean": bool(goods and goods.clean), "versions": versions, "kinds": KINDS,
+        "categories": categories, "brands": brands,
+    }  # fmt: skip
+
+
+def _jpeg(request: Request, data: bytes | None) -> Response:
+    """Give a picture that browsers keep for ten minutes and ask about afterwards."""
+    if data is None:
+        raise ApiError(404, "this item has no picture", "show it by its title")
+    tag = f'"{blake2b(data, digest_size=12).hexdigest()}"'
+    headers = {**HEADERS, "ETag": tag, "Cache-Control": "private, max-age=600"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(data, headers=headers, media_type="image/jpeg")

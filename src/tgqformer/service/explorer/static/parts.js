@@ -1,0 +1,105 @@
+// Parts that several pages show: cards, waiting cards, errors, columns of neighbours.
+import { pictureOf, useKey } from "./api.js";
+import { h, plural, score } from "./dom.js";
+
+export const productAddress = (id, more = {}) => `product?${new URLSearchParams({ id, ...more })}`;
+export const nameOf = (item) => item.title || item.id;
+export const altOf = (item) => [nameOf(item), item.brand && !nameOf(item).includes(item.brand) ? `by ${item.brand}` : ""].join(" ").trim();
+
+/** The picture of an item in its frame; an item without one, or with one that cannot be read, says so. */
+export function frame(item, { size = "small", alt = altOf(item), src = null, lazy = true } = {}) {
+  const box = h("span", { class: "frame" });
+  const missing = (words) => box.replaceChildren(h("span", { class: "none" }, words));
+  if (!item.picture && !src) missing("no picture");
+  else {
+    box.append(h("img", {
+      src: src ?? pictureOf(item, size), alt, loading: lazy ? "lazy" : null, decoding: "async",
+      onerror: () => missing("picture cannot be read"),
+    }));
+  }
+  return box;
+}
+
+/** A product as a card. `extra` stands below the text, `query` goes into the address of its page. */
+export function card(item, { extra = null, query = {}, line = null } = {}) {
+  const words = line ?? [item.brand, item.category?.at(-1)].filter(Boolean).join(" · ");
+  return h("li", { class: "card", data: { id: item.id } },
+    h("a", { href: productAddress(item.id, query), "data-link": true },
+      frame(item),
+      h("span", {},
+        h("span", { class: "title" }, nameOf(item)),
+        h("span", { class: "line" }, words || "\u00a0"))),
+    extra);
+}
+
+export function waiting(count) {
+  return Array.from({ length: count }, () => h("li", { class: "card waiting", "aria-hidden": "true" },
+    h("span", { class: "frame" }), h("span", { class: "bone" }), h("span", { class: "bone" })));
+}
+
+/** Say plainly what went wrong; with `again`, a button that tries once more. */
+export function wrong(error, again = null) {
+  console.debug(error);
+  if (error.status === 401 || error.status === 403) return askForKey(error);
+  return h("div", { class: "wrong appear", role: "alert" },
+    h("strong", {}, error.message), error.hint ? h("span", {}, error.hint) : null,
+    again ? h("button", { type: "button", onclick: again }, "Try again") : null);
+}
+
+function askForKey(error) {
+  const input = h("input", { type: "password", name: "key", autocomplete: "off", required: true });
+  const keep = (event) => {
+    event.preventDefault();
+    useKey(input.value.trim());
+    location.reload();
+  };
+  return h("form", { class: "wrong", onsubmit: keep },
+    h("strong", {}, error.message), h("span", {}, error.hint),
+    h("label", { class: "field" }, "API key, kept for this tab only", input), h("button", { type: "submit" }, "Use it"));
+}
+
+/** One column of neighbours. `marks`: what is said below each card, by id. `why`: called with a hit. */
+export function neighbours(column, { marks = new Map(), why = null, query = {} } = {}) {
+  if (column.error) return wrong({ message: column.error, hint: column.hint ?? "" });
+  if (!column.hits.length) return h("p", { class: "soft" }, "No neighbours found.");
+  return h("ol", { class: "cards neighbours", "aria-label": `Neighbours by ${column.label}` },
+    column.hits.map((hit, place) => {
+      const made = card(hit, { query, line: hit.shared?.length ? hit.shared.join(" · ") : "nothing in common in words" });
+      const mark = marks.get(hit.id);
+      made.append(h("span", { class: "under" },
+        h("span", { class: "figure" }, `${place + 1}.`),
+        h("span", { class: "figure", title: "cosine of the two embeddings; 1 at most" }, score(hit.score)),
+        why ? h("button", { class: "why", type: "button", onclick: () => why(hit), "aria-label": `Why is ${nameOf(hit)} similar?` }, "Why?") : null));
+      if (marks.size) made.append(h("span", { class: "marking" }, mark ? h("span", { class: mark.on ? "tag on" : "tag" }, mark.words) : null));
+      if (mark?.on) made.classList.add("differs");
+      return made;
+    }));
+}
+
+/** How many of the neighbours without noise are still there: words and dots. */
+export function keptOf(column) {
+  return h("p", { class: "kept", data: { kept: column.kept, of: column.of } },
+    h("strong", { class: "figure" }, `kept ${column.kept} of ${plural(column.of, "neighbour")}`), dotsOf(column));
+}
+
+/** A dot for each neighbour, filled for those kept. */
+export const dotsOf = ({ kept, of }) => h("span", { class: "dots", "aria-hidden": "true" },
+  Array.from({ length: of }, (_, at) => h("i", { class: at < kept ? "on" : "" })));
+
+/** The choice of the two versions that stand side by side; `changed` gets both names, the second may be empty. */
+export function versionsChoice(versions, [one, other], changed) {
+  const options = (chosen) => versions.map((version) =>
+    h("option", { value: version.name, selected: version.name === chosen || null }, titleOf(version, versions)));
+  const first = h("select", { name: "version", onchange: () => changed([first.value, second.value]) }, options(one));
+  const second = h("select", { name: "other", onchange: () => changed([first.value, second.value]) },
+    h("option", { value: "" }, "nothing"), options(other));
+  return h("div", { class: "versions" },
+    h("label", { class: "field" }, "Neighbours by", first), h("label", { class: "field" }, "beside", second));
+}
+
+/** The name of a version for people; two with one label are told apart by their names. */
+export function titleOf(version, versions) {
+  const label = version.label || version.name;
+  const shared = versions.filter((one) => (one.label || one.name) === label).length > 1;
+  return `${shared ? `${label} (${version.name})` : label}${version.served ? " · served" : ""}`;
+}
