@@ -79,7 +79,7 @@ class Precomputed:
 
     def _changed(self, item_id: str, content: str | None) -> bool | None:
         at = self._position.get(item_id)
-        return None if at is None else content is None or self._baseline[at] != _short(content)
+        return None if at is None else content is None or int(self._baseline[at]) != _short(content)
 
     def _contents(self) -> NDArray[np.uint64]:
         """Short digests of what the table holds, in the order of the neighbours; 0 where an item is gone."""

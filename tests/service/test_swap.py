@@ -1,0 +1,127 @@
+"""Another version is taken into service without a pause, and every answer comes wholly from one version."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from small_shop import FAST, Running, Shop, png, serving
+
+from tgqformer.service.errors import ApiError
+from tgqformer.service.site import open_site
+
+
+def eventually(true: Callable[[], bool], seconds: float = 20.0) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def version(ask: Any) -> str:
+    return str(ask.get("/readyz")["model_version"])
+
+
+def test_a_swap_is_seen_and_what_was_put_comes_along(shop: Shop) -> None:
+    old, new = shop.model(0).version, shop.model(1).version
+    second = shop.create(1, serve=False)
+    with serving(shop) as running:
+        ask = running.client()
+        assert ask.form("PUT", "/items/new-1", png("red"), title="red hat")[0] == 200
+        assert ask.form("PUT", "/items/sku-2", title="green bag")[0] == 200
+        assert ask("DELETE", "/items/sku-9")[0] == 200
+        assert version(ask) == old
+        shop.store.serve(second.name)
+        eventually(lambda: version(ask) == new)
+        answer = ask.get("/items/new-1/similar?k=24")
+        assert (answer["model_version"], answer["source"], len(answer["results"])) == (new, "live", 23)
+        assert "sku-9" not in {hit["id"] for hit in answer["results"]}
+        assert ask.get("/items/sku-2")["title"] == "green bag"
+        status, found = ask.form("POST", "/search?k=1", png("red"), title="red hat")
+        assert status == 200 and found["model_version"] == new
+        assert found["results"] == [{"id": "new-1", "score": pytest.approx(1, abs=1e-4)}]
+        assert shop.store.table(second.name).get(["new-1"])[0].id == "new-1"
+
+
+def test_no_answer_mixes_versions_while_swaps_go_on(shop: Shop) -> None:
+    shop.neighbours(1)
+    names = ("v1", shop.create(1, serve=False).name)
+    expected = {shop.model(which).version: which for which in (0, 1)}
+    first = {which: shop.model(which).encode([shop.items[3]])[0] for which in (0, 1)}
+    wrong: list[Any] = []
+    done = threading.Event()
+    with serving(shop) as running:
+
+        def read() -> None:
+            ask, seen = running.client(), set()
+            while not done.is_set() or len(seen) < 2:
+                status, answer = ask.form("POST", "/embed", shop.items[3].pictures[0].data, **_fields(shop, 3))
+                seen.add(answer["model_version"])
+                which = expected[answer["model_version"]]
+                if status != 200 or abs(first[which] - answer["vector"]).max() > 1e-4:
+                    wrong.append(answer)
+                near = ask.get("/items/sku-3/similar?k=4")
+                want = running.site.open_version(near["model_version"]).similar("sku-3", 4)
+                if [hit["id"] for hit in near["results"]] != [hit.id for hit in want.hits]:
+                    wrong.append(near)
+
+        readers = [threading.Thread(target=read) for _ in range(3)]
+        for reader in readers:
+            reader.start()
+        ask = running.client()
+        for turn in range(1, 5):
+            shop.store.serve(names[turn % 2])
+            eventually(lambda turn=turn: version(ask) == shop.model(turn % 2).version)  # type: ignore[misc]
+            assert ask.form("PUT", f"/items/new-{turn}", title="red shoe")[0] == 200
+        done.set()
+        for reader in readers:
+            reader.join(30)
+        assert not wrong
+        assert all(ask("GET", f"/items/new-{turn}")[0] == 200 for turn in range(1, 5))
+
+
+def _fields(shop: Shop, n: int) -> dict[str, str]:
+    item = shop.items[n]
+    return {
+        "title": item.title or "", "brand": item.brand or "", "category": " > ".join(item.category),
+        "attributes": f'{{"size": "{n}"}}',
+    }  # fmt: skip
+
+
+def test_neighbours_that_fit_are_used_as_soon_as_they_are_there(shop: Shop) -> None:
+    second = shop.create(1, serve=False)
+    where = shop.folder / "neighbours-1"
+    places = replace(shop.places(), neighbours=(shop.folder / "neighbours-0", where))
+    with Running(open_site(places, FAST), FAST) as running:
+        ask = running.client()
+        shop.store.serve(second.name)
+        eventually(lambda: version(ask) == shop.model(1).version)
+        assert ask.get("/items/sku-1/similar")["source"] == "live"
+        shop.neighbours(1)
+        eventually(lambda: ask.get("/items/sku-1/similar")["source"] == "precomputed")
+
+
+def test_a_version_whose_model_is_missing_is_not_taken(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    known = shop.create(1, serve=False)
+    places = replace(shop.places(), models=(shop.models[0],))
+    with Running(open_site(places, FAST), FAST) as running:
+        ask, site = running.client(), running.site
+        lost = replace(known, model="/nowhere")
+        with caplog.at_level("ERROR", logger="tgqformer.service"):
+            site._swap(lost)
+        assert version(ask) == shop.model(0).version and "--model" in caplog.text
+
+
+def test_versions_are_open_side_by_side(shop: Shop) -> None:
+    second = shop.create(1, serve=False)
+    site = open_site(shop.places(), FAST)
+    beside = site.open_version(second.name)
+    assert beside is site.open_version(shop.model(1).version) and beside is not site.served
+    assert beside.similar("sku-1", 3).model_version == shop.model(1).version
+    assert [one.name for one in site.versions()] == ["v1", second.name]
+    with pytest.raises(ApiError, match="no version 'v9'"):
+        site.open_version("v9")
