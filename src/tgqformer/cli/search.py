@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from tgqformer.store.base import Filter, Hit, Row
 
+Form = Literal["float32", "float16", "int8"]  # as store.base.Dtype, which is not imported for the help's sake
+STORE_HELP = "A folder, the URI of an object store (s3://…), or postgresql://user@host/database."
 EmbeddingsPath = Annotated[Path, typer.Argument(metavar="EMBEDDINGS", help="Folder written by `tgq embed`.")]
 
 
@@ -27,26 +29,43 @@ def register(app: typer.Typer) -> None:
 def index(
     embeddings: EmbeddingsPath,
     catalog: Annotated[Path, typer.Option(help="The catalogue that was embedded.")],
-    to: Annotated[Path, typer.Option(help="Folder of the store; one that is there is replaced when the new is ready.")],
+    to: Annotated[str, typer.Option(metavar="STORE", help=STORE_HELP)],
+    model: Annotated[
+        Path | None, typer.Option(help="The saved model that embedded; then `tgq sync` knows what is unchanged.")
+    ] = None,
+    label: Annotated[str, typer.Option(help="A name of this version for people, for example of its connector.")] = "",
+    dtype: Annotated[Form, typer.Option(help="How vectors are kept.")] = "float32",
+    dim: Annotated[int | None, typer.Option(help="Keep the first so many dimensions.")] = None,
+    serve: Annotated[bool, typer.Option(help="Serve the new version when it is whole.")] = True,
+    keep: Annotated[int, typer.Option(help="How many versions stay, the new one among them.")] = 2,
 ) -> None:
-    """Put embeddings and metadata into a store that answers searches.
+    """Put embeddings and metadata into a store that answers searches: as a new version, beside the one that is served,
+    which it replaces at once when it is whole. `tgq store rollback` brings the one before back.
 
-    Example:
+    Examples:
 
         tgq index embeddings --catalog catalogs/shop --to store
+
+        tgq index embeddings --catalog catalogs/shop --to postgresql://me@db.shop/search --dtype float16 --no-serve
     """
     from tgqformer.catalog.catalog import Catalog
-    from tgqformer.store.build import build_store
+    from tgqformer.store.build import Build, build_store
     from tgqformer.store.embeddings import Embeddings
 
-    stats = build_store(Embeddings.open(embeddings), Catalog.open(catalog), to).stats()
+    build = Build(label, model, dtype, dim, serve, keep)
+    store = build_store(Embeddings.open(embeddings), Catalog.open(catalog), to, build)
+    stats = store.table(store.versions()[-1].name).stats()
     how = "indexed" if stats.indexed else "searched exactly: too few to need an index"
-    typer.echo(f"{stats.rows:,} items of {stats.dim} dimensions in {to} ({how}), model {stats.model_version}")
+    made = stats.version
+    typer.echo(
+        f"{stats.rows:,} items of {made.dim} dimensions in {store.where} ({how}), version {made.name},"
+        f" model {made.model_version}{'' if serve else ', not served yet'}"
+    )
 
 
 def similar(
     item_id: Annotated[str, typer.Argument(help="Id of an item in the store.")],
-    store: Annotated[Path, typer.Option(help="Folder made by `tgq index`.")],
+    store: Annotated[str, typer.Option(metavar="STORE", help=STORE_HELP)],
     k: Annotated[int, typer.Option("-k", help="How many items to find.")] = 10,
     category: Annotated[
         list[str] | None, typer.Option(help="Only items in this category, at any level; repeat for or.")
@@ -57,6 +76,9 @@ def similar(
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every item instead of using the index.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a page with the pictures.")] = None,
     catalog: Annotated[Path | None, typer.Option(help="Where the pictures are, if the catalogue was moved.")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Search this version (see `tgq store versions`), not the served one.")
+    ] = None,
 ) -> None:
     """Find the items most similar to one item, and print them as a table.
 
@@ -69,16 +91,21 @@ def similar(
     from rich.console import Console
 
     from tgqformer.store import open_store
-    from tgqformer.store.base import Filter
+    from tgqformer.store.base import Filter, UnknownItem, unknown_item
     from tgqformer.store.base import similar as find
 
-    opened = open_store(store)
+    table = open_store(store).table(version)
     where = Filter(tuple(category or ()), tuple(brand or ()), min_price, max_price)
-    hits = find(opened, item_id, k, where, exact=exact)
-    [query] = opened.get([item_id])
+    try:
+        hits = find(table, item_id, k, where, exact=exact)
+        [query] = table.get([item_id])
+    except UnknownItem as error:
+        raise unknown_item(item_id, [name for name, _ in table.contents()], store) from error
     Console().print(_table(query, hits))
     if html is not None:
-        _write_html(html, catalog or opened.catalog, query, hits, where, opened.model_version)
+        known = table.version.catalog
+        pictures = catalog or (Path(known) if known else None)
+        _write_html(html, pictures, query, hits, where, table.version.model_version)
 
 
 def neighbours(

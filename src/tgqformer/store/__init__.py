@@ -1,30 +1,45 @@
-"""Embeddings on disk, the vector table that is served, and exact neighbours in bulk."""
+"""Embeddings on disk, the versioned vector tables that are served, and exact neighbours in bulk."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tgqformer.errors import TgqError
-from tgqformer.files import read_json
-
 if TYPE_CHECKING:
     from tgqformer.store.base import Store
 
-BACKENDS = ("lance",)
+POSTGRES = ("postgresql://", "postgres://")
 
 
-def open_store(path: Path) -> Store:
-    """Open the store in a folder, whatever its back end.
+def open_store(where: Path | str) -> Store:
+    """Open a store: a folder, the URI of an object store (`s3://...`), or `postgresql://user@host/database`.
 
     Raises: TgqError where there is none.
     """
-    try:
-        backend = read_json(path / "store.json")["backend"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TgqError(f"{path} is no store (no readable store.json); make one with `tgq index`") from error
-    if backend == "lance":
-        from tgqformer.store.lance import LanceStore
+    from tgqformer.store.versions import VersionedStore
 
-        return LanceStore.open(path)
-    raise TgqError(f"{path} is a store of the back end {backend!r}; this version has: {', '.join(BACKENDS)}")
+    place = str(where)
+    if place.startswith(POSTGRES):
+        from tgqformer.store.postgres import open_postgres
+
+        return VersionedStore(open_postgres(place))
+    from tgqformer.store.lance import open_lance
+
+    return VersionedStore(open_lance(place))
+
+
+def make_store(where: Path | str) -> Store:
+    """Open a store as `open_store` does, or make an empty one where there is none.
+
+    Raises: TgqError where a folder holds something else.
+    """
+    from tgqformer.store.versions import VersionedStore
+
+    place = str(where)
+    if place.startswith(POSTGRES):
+        from tgqformer.store.postgres import make_postgres
+
+        return VersionedStore(make_postgres(place))
+    from tgqformer.store.lance import make_lance
+
+    return VersionedStore(make_lance(place))

@@ -23,11 +23,11 @@ Vector = NDArray[np.float32]
 Dtype = Literal["float32", "float16", "int8"]
 
 
-class UnknownItem(TgqError):
-    """An id that is not there; the message names the known ids nearest in spelling."""
+class UnknownItem(TgqError):  # noqa: N818 - a fact, not a fault
+    """An id that is not there."""
 
 
-class VersionGone(TgqError):
+class VersionGone(TgqError):  # noqa: N818
     """The table of a version that was dropped while it was open; refresh the store and ask the served one."""
 
 
@@ -151,7 +151,7 @@ class Table(Protocol):
         ...
 
     def get(self, ids: Sequence[str]) -> list[Row]:
-        """Give the rows with these ids, in this order; raises UnknownItem, naming the nearest known ids."""
+        """Give the rows with these ids, in this order; raises UnknownItem for the first that is not there."""
         ...
 
     def search(self, vector: Vector, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
@@ -201,8 +201,12 @@ class Store(Protocol):
         """List the versions that are whole, oldest first."""
         ...
 
+    def unfinished(self) -> list[Version]:
+        """List the versions that a job is building, or that a killed one left."""
+        ...
+
     def table(self, version: str | None = None) -> Table:
-        """Open the table of a version by its name, of the served one by default; raises TgqError where there is none."""
+        """Open the table of a version by its name, by default of the served one; raises TgqError if there is none."""
         ...
 
     def create(self, spec: VersionSpec, rows: Iterable[Row]) -> Version:
@@ -253,11 +257,15 @@ class Backend(Protocol):
         ...
 
     def change(self, step: Callable[[Ledger], Ledger]) -> Ledger:
-        """Replace the ledger by `step(ledger)`, atomically; `step` may be called again where another process came first."""
+        """Replace the ledger by `step(ledger)`, atomically; `step` is called again where another process came first."""
+        ...
+
+    def tables(self) -> set[str]:
+        """Name all tables that are there, of whatever became of their versions."""
         ...
 
     def make(self, version: Version) -> BulkTable:
-        """Make an empty table."""
+        """Make an empty table, or open the one that is there."""
         ...
 
     def open(self, version: Version) -> BulkTable:

@@ -1,49 +1,93 @@
-"""From embeddings and a catalogue to a store."""
+"""From embeddings and a catalogue to a version of a store."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.errors import TgqError
+from tgqformer.model.prompt import Prompt
 from tgqformer.progress import progress
-from tgqformer.store.base import Row, Store
+from tgqformer.store import make_store
+from tgqformer.store.base import Dtype, Row, Store, VersionSpec
+from tgqformer.store.content import prompt_of, row_of
 from tgqformer.store.embeddings import Embeddings
 
 
-def build_store(embeddings: Embeddings, catalog: Catalog, to: Path, *, show_progress_bar: bool = True) -> Store:
-    """Write every item with its vector to the store at `to` and index it; what was served there before is replaced.
+@dataclass(frozen=True)
+class Build:
+    """How a version is made from embeddings.
 
-    The old table is served until the new one is whole; partitions stream, so memory does not grow with the catalogue.
+    label: a name for people. model: folder of the saved model; with it `tgq sync` knows what is unchanged.
+    dtype: how vectors are kept. truncate_dim: keep the first so many dimensions.
+    serve: serve it when it is whole. keep: how many versions stay, this one among them.
+    """
+
+    label: str = ""
+    model: Path | None = None
+    dtype: Dtype = "float32"
+    truncate_dim: int | None = None
+    serve: bool = True
+    keep: int = 2
+
+
+def build_store(
+    embeddings: Embeddings,
+    catalog: Catalog,
+    to: Path | str,
+    build: Build = Build(),
+    *,
+    show_progress_bar: bool = True,
+) -> Store:
+    """Write every item with its vector as a new version of the store at `to`, index it, and serve it.
+
+    What was served before is served until the new version is whole; partitions stream, so memory does not grow with
+    the catalogue.
 
     Raises: TgqError where the embeddings are not complete or were made from another catalogue.
     """
-    from tgqformer.store.lance import LanceStore
-
     embeddings.require_complete()
     if len(catalog) != len(embeddings):
         raise _other_catalog(embeddings, catalog)
+    dim = build.truncate_dim or embeddings.dim
+    if dim > embeddings.dim:
+        raise TgqError(f"truncate_dim is {dim}, the embeddings in {embeddings.path} have {embeddings.dim} dimensions")
+    place = [str(path.resolve()) if path is not None else None for path in (build.model, catalog.path)]
+    prompt = prompt_of(build.model) if build.model is not None else None
+    spec = VersionSpec(embeddings.model_version, dim, build.dtype, build.label, *place)
+    store = make_store(to)
     with progress("index", len(embeddings), shown=show_progress_bar) as bar:
 
         def rows() -> Iterator[Row]:
-            for row in rows_of(embeddings, catalog):
+            for row in rows_of(embeddings, catalog, dim, prompt):
                 yield row
                 bar.advance()
             bar.note("building the index")
 
-        version = embeddings.model_version
-        return LanceStore.create(to, rows(), dim=embeddings.dim, model_version=version, catalog=catalog.path)
+        version = store.create(spec, rows())
+    if build.serve:
+        store.serve(version.name)
+        store.prune(build.keep)
+    return store
 
 
-def rows_of(embeddings: Embeddings, catalog: Catalog) -> Iterator[Row]:
-    """Stream the items of a catalogue with their vectors; raises TgqError where the two do not belong together."""
+def rows_of(
+    embeddings: Embeddings, catalog: Catalog, dim: int | None = None, prompt: Prompt | None = None
+) -> Iterator[Row]:
+    """Stream the items of a catalogue with the first `dim` dimensions of their vectors.
+
+    Raises: TgqError where the two do not belong together.
+    """
     for part in embeddings:
         items = catalog.items(part.start, part.start + len(part.ids), pictures=False)
         for item_id, vector, item in zip(part.ids, part.vectors, items, strict=True):
             if item_id != item.id:
                 raise _other_catalog(embeddings, catalog)
-            yield Row(item.id, vector, item.title, item.brand, item.category, item.price)
+            yield row_of(item, np.asarray(vector[:dim]), prompt)
 
 
 def _other_catalog(embeddings: Embeddings, catalog: Catalog) -> TgqError:

@@ -1,19 +1,17 @@
-"""The default store: a LanceDB table on a local disk or an object store, embedded, durable and versioned.
+"""The default back end: LanceDB on a local disk or an object store, embedded, durable.
 
-A store is a folder: `store.json` names the table that is served, `tables/` is the LanceDB database. A new table is
-written beside the old one and becomes the served one when `store.json` is replaced, which is atomic.
+A store is a LanceDB database with one table for each version and one, `ledger`, with a single row that says which
+versions there are. On a local disk it lies in the folder `tables/`, beside `store.json`, which names the back end.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
-from uuid import uuid4
+from typing import Any
 
 os.environ.setdefault("LANCEDB_LOG", "error")  # read at import; else every new table is announced as a warning
 
@@ -24,146 +22,260 @@ from lancedb.index import Bitmap, BTree, HnswSq, LabelList
 
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
-from tgqformer.store.base import Filter, Hit, Row, Stats, Vector, unknown_item
+from tgqformer.store.base import (
+    Filter,
+    Hit,
+    Row,
+    TableStats,
+    UnknownItem,
+    Vector,
+    Version,
+    VersionGone,
+    VersionSpec,
+)
+from tgqformer.store.ledger import FORMAT, Ledger
+from tgqformer.store.rows import Counts, check_vector, checked, matrix, parts, unit
 
-T = TypeVar("T")
-BACKEND = "lance"
+NAME = "lance"
 INDEX_FROM = 10_000  # rows; below, an exact search takes a few milliseconds and needs no index
 EXACT_BELOW = 10_000  # rows that pass a filter; below, the index would lose some of them and save nothing
 WRITE_ROWS = 32_768  # a write adds a file and a version, so few large ones
-EF, REFINE = 200, 2  # candidates of HNSW at least, and how many times k of them are scored again in float32
-_FIELDS = ["id", "title", "brand", "category", "price"]
+EF, REFINE = 200, 2  # candidates of HNSW at least, and how many times k of them are scored again by the rows themselves
+SEEN_WITHIN = timedelta(seconds=1)  # how soon a table sees what other processes wrote
+OLD_AFTER = timedelta(hours=1)  # files that no reader can still be reading
+LEDGER = "ledger"
+_FACTS = ["id", "title", "brand", "category", "price"]
+_LEDGER_SCHEMA = pa.schema([
+    pa.field("key", pa.string(), nullable=False), ("revision", pa.int64()), ("content", pa.string())
+])  # fmt: skip
 
 
-@dataclass(frozen=True)
-class About:
-    """What `store.json` says: the table that is served, what it was made from."""
+class LanceBackend:
+    """A LanceDB database; see `base.Backend`. `where` is a folder or the URI of an object store."""
 
-    table: str
-    dim: int
-    model_version: str
-    catalog: str | None = None
+    name = NAME
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        place = where if "://" in where else str(Path(where) / "tables")
+        self._database = lancedb.connect(place, read_consistency_interval=SEEN_WITHIN)
+        first = pa.table({"key": [LEDGER], "revision": [0], "content": [Ledger().to_json()]}, schema=_LEDGER_SCHEMA)
+        there = LEDGER in self._names()
+        self._ledger = (
+            self._database.open_table(LEDGER)
+            if there
+            else self._database.create_table(LEDGER, first, exist_ok=True, mode="create")
+        )
+        self._read: tuple[int, int, Ledger] | None = None
+
+    def read(self) -> Ledger:
+        """Read the ledger; it is parsed again only where it was written since."""
+        return self._current()[1]
+
+    def change(self, step: Callable[[Ledger], Ledger]) -> Ledger:
+        """Replace the ledger if nobody else did since it was read, and try again where somebody did."""
+        while True:
+            revision, before = self._current()
+            after = step(before)
+            if after == before:
+                return after
+            values = {"revision": revision + 1, "content": after.to_json()}
+            if self._ledger.update(where=f"revision = {revision}", values=values).rows_updated == 1:
+                if revision % 50 == 49:
+                    self._ledger.optimize(cleanup_older_than=OLD_AFTER)
+                return after
+
+    def tables(self) -> set[str]:
+        """Name all tables of versions."""
+        return self._names() - {LEDGER}
+
+    def make(self, version: Version) -> LanceTable:
+        """Make an empty table, or open the one that is there."""
+        if version.name not in self._names():
+            table = self._database.create_table(version.name, schema=_schema(version), exist_ok=True)
+            table.set_unenforced_primary_key("id")  # two processes that add the same id at once: Lance finds it out
+        return self.open(version)
+
+    def open(self, version: Version) -> LanceTable:
+        """Open a table."""
+        with _gone(version, self.where):
+            return LanceTable(self._database.open_table(version.name), version, self.where)
+
+    def drop(self, name: str) -> None:
+        """Remove a table."""
+        self._database.drop_table(name, ignore_missing=True)
+
+    def _names(self) -> set[str]:
+        return set(self._database.list_tables(limit=10_000).tables)
+
+    def _current(self) -> tuple[int, Ledger]:
+        self._ledger.checkout_latest()
+        number = int(self._ledger.version)
+        if self._read is None or self._read[0] != number:
+            [row] = self._ledger.search().to_arrow().to_pylist()
+            self._read = number, row["revision"], Ledger.from_json(row["content"])
+        return self._read[1:]
 
 
-class LanceStore:
-    """A store on LanceDB; see `base.Store` for what the methods do. Made by `create` or `open`."""
+class LanceTable:
+    """A version in a table of its own; see `base.Table` for what the methods do."""
 
-    def __init__(self, path: Path, about: About) -> None:
-        self.path, self.dim, self.model_version = path, about.dim, about.model_version
-        self.catalog = Path(about.catalog) if about.catalog is not None else None
-        self._table = lancedb.connect(str(path / "tables")).open_table(about.table)
-
-    @classmethod
-    def create(
-        cls, path: Path, rows: Iterable[Row], *, dim: int, model_version: str, catalog: Path | None = None
-    ) -> LanceStore:
-        """Write `rows` as a new table, index it, and let it take the place of the one served from `path`, if any.
-
-        A job that is killed leaves the served table as it was.
-
-        Raises: TgqError where `path` is a folder of something else, or a row is wrong.
-        """
-        if not (path / "store.json").exists() and path.exists() and any(f.name != "tables" for f in path.iterdir()):
-            raise TgqError(f"{path} exists and is no store; choose another folder or remove it")
-        database, name = lancedb.connect(str(path / "tables")), f"items_{uuid4().hex}"
-        about = About(name, dim, model_version, str(catalog.resolve()) if catalog is not None else None)
-        with ExitStack() as undo:
-            table = database.create_table(name, schema=_schema(dim))
-            undo.callback(database.drop_table, name)
-            for part in _parts(rows, WRITE_ROWS):
-                table.add(_batch(part, dim, model_version, table.schema))
-            store = cls(path, about)
-            store.optimize()
-            write_json(path / "store.json", {"backend": BACKEND, **asdict(about)})
-            undo.pop_all()
-        for old in set(database.list_tables().tables) - {name}:
-            database.drop_table(old)
-        return store
-
-    @classmethod
-    def open(cls, path: Path) -> LanceStore:
-        """Open the table that is served from `path`; raises TgqError where there is none."""
-        content = dict(read_json(path / "store.json"))
-        content.pop("backend")
-        try:
-            return cls(path, About(**content))
-        except (ValueError, TypeError) as error:
-            raise TgqError(f"{path} is a damaged store ({error}); make it anew with `tgq index`") from error
+    def __init__(self, table: Any, version: Version, where: str) -> None:
+        self.version, self.where, self._table, self._counts = version, where, table, Counts()
+        # The codes of an int8 vector have no common length, so that only the cosine compares them rightly.
+        self._metric = "cosine" if version.dtype == "int8" else "dot"
 
     def __len__(self) -> int:
-        return int(self._table.count_rows())
+        return self.count()
 
-    def upsert(self, rows: Iterable[Row], *, model_version: str) -> None:
+    def add(self, rows: Iterable[Row]) -> None:
+        """Append rows that are not there."""
+        with _gone(self.version, self.where):
+            for part in parts(rows, WRITE_ROWS):
+                self._table.add(self._batch(part, self.version.model_version))
+
+    def upsert(self, rows: Iterable[Row], *, model_version: str) -> int:
         """Add rows or replace those with the same id, in one transaction."""
-        if model_version != self.model_version:
-            raise TgqError(
-                f"{self.path} holds vectors of model {self.model_version!r}, not {model_version!r}; vectors of two"
-                " models must not be mixed: build a new store with `tgq index`"
-            )
-        batch = _batch(list(rows), self.dim, model_version, self._table.schema)
-        if len(set(batch["id"].to_pylist())) != batch.num_rows:
-            raise TgqError("an id stands twice among the rows to write; give every item once")
-        merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-        merge.execute(pa.Table.from_batches([batch]))
+        batch = self._batch(rows, model_version)
+        if not batch.num_rows:
+            return self.revision()
+        with _gone(self.version, self.where):
+            merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            return int(merge.execute(batch).version)
 
-    def delete(self, ids: Sequence[str]) -> None:
-        """Remove rows by id."""
-        for part in _parts(ids, 1000):
-            self._table.delete(f"id IN {_in(part)}")
+    def delete(self, ids: Sequence[str]) -> int:
+        """Remove rows by id, in one transaction."""
+        if not ids:
+            return self.revision()
+        with _gone(self.version, self.where):
+            return int(self._table.delete(f"id IN {_in(ids)}").version)
 
     def search(self, vector: Vector, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
         """Find the `k` nearest rows; a filter that few rows pass is answered exactly, whatever `exact` says."""
-        condition = sql_of(where) if where else None
-        query = self._table.search(_unit(np.asarray(vector, np.float32)[None])[0]).distance_type("dot").limit(k)
-        if condition is not None:
-            query = query.where(condition, prefilter=True)
-            exact = exact or self._table.count_rows(condition) < EXACT_BELOW
-        query = query.bypass_vector_index() if exact else query.ef(max(EF, 4 * k)).refine_factor(REFINE)
-        found = query.select([*_FIELDS, "_distance"]).to_arrow().to_pylist()
-        hits = [Hit(score=1 - row.pop("_distance"), **_plain(row)) for row in found]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+        check_vector(vector, self.version.dim, "the vector to search")
+        asked = unit(np.asarray(vector, np.float32)[None])[0]
+        with _gone(self.version, self.where):
+            query = self._table.search(asked, vector_column_name="vector").distance_type(self._metric).limit(k)
+            if where:
+                condition = sql_of(where)
+                query = query.where(condition, prefilter=True)
+                exact = exact or self._counts.of(where, lambda: self.count(where)) < EXACT_BELOW
+            query = query.bypass_vector_index() if exact else query.ef(max(EF, 4 * k)).refine_factor(REFINE)
+            found = query.select([*_FACTS, "_distance"]).to_arrow()
+        return _hits(found)
 
     def get(self, ids: Sequence[str]) -> list[Row]:
         """Give rows by id, in the order asked."""
         found: dict[str, Row] = {}
-        for part in _parts(dict.fromkeys(ids), 1000):
-            rows = self._table.search().where(f"id IN {_in(part)}").select([*_FIELDS, "vector"]).to_arrow()
-            found |= {row["id"]: _row(row) for row in rows.to_pylist()}
+        for batch in self._stream([*_FACTS, "content", "vector"], list(dict.fromkeys(ids))):
+            found |= {row.id: row for row in _rows(batch, self.version)}
         for item_id in ids:
             if item_id not in found:
-                known = self._table.search().select(["id"]).limit(200_000).to_arrow()["id"].to_pylist()
-                raise unknown_item(item_id, known, self.path)
+                raise UnknownItem(f"{self.where} has no item {item_id!r}; check the id")
         return [found[item_id] for item_id in ids]
+
+    def count(self, where: Filter | None = None) -> int:
+        """Count the rows that pass."""
+        with _gone(self.version, self.where):
+            return int(self._table.count_rows(sql_of(where) if where else None))
+
+    def contents(self, ids: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:
+        """Stream ids and contents."""
+        for batch in self._stream(["id", "content"], ids):
+            yield from zip(batch["id"].to_pylist(), batch["content"].to_pylist(), strict=True)
+
+    def revision(self) -> int:
+        """Give the version of the Lance table; indexing counts it up, too."""
+        with _gone(self.version, self.where):
+            self._table.checkout_latest()
+            return int(self._table.version)
 
     def optimize(self) -> None:
         """Compact the files and bring the indexes up to date; build them once there are rows enough."""
-        there = {index.columns[0] for index in self._table.list_indices()}
-        if "vector" in there or len(self) < INDEX_FROM:
-            self._table.optimize()
-            return
-        for column, config in (("id", BTree()), ("brand", Bitmap()), ("category", LabelList()), ("price", BTree())):
-            self._table.create_index(column, config=config)
-        self._table.create_index("vector", config=HnswSq(distance_type="dot"))
+        with _gone(self.version, self.where):
+            there = {index.columns[0] for index in self._table.list_indices()}
+            if "vector" not in there and len(self) >= INDEX_FROM:
+                for column, config in _INDEXES:
+                    self._table.create_index(column, config=config)
+                self._table.create_index("vector", config=HnswSq(distance_type=self._metric))
+            self._table.optimize(cleanup_older_than=OLD_AFTER)
 
-    def stats(self) -> Stats:
-        """Say what the store holds."""
-        indexes = [index for index in self._table.list_indices() if index.columns == ["vector"]]
-        indexed = self._table.index_stats(indexes[0].name).num_indexed_rows if indexes else 0
-        return Stats(BACKEND, len(self), self.dim, self.model_version, int(indexed))
+    def stats(self) -> TableStats:
+        """Say what the table holds."""
+        with _gone(self.version, self.where):
+            indexes = [index for index in self._table.list_indices() if index.columns == ["vector"]]
+            indexed = self._table.index_stats(indexes[0].name).num_indexed_rows if indexes else 0
+        return TableStats(self.version, len(self), int(indexed), bytes=self._bytes())
+
+    def _batch(self, rows: Iterable[Row], model_version: str) -> Any:
+        taken = checked(rows, self.version, self.where, model_version=model_version)
+        schema = _schema(self.version)
+        columns = {name: [getattr(row, name) for row in taken] for name in (*_FACTS, "content")}
+        flat = matrix(taken, self.version).astype(schema.field("vector").type.value_type.to_pandas_dtype()).reshape(-1)
+        arrays = {name: pa.array(values, schema.field(name).type) for name, values in columns.items()}
+        arrays["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), self.version.dim)
+        return pa.table(arrays, schema=schema)
+
+    def _stream(self, columns: list[str], ids: Sequence[str] | None) -> Iterator[Any]:
+        """Give batches of some columns of all rows, or of those with some ids."""
+        with _gone(self.version, self.where):
+            if ids is None:
+                yield from self._table.search().select(columns).to_batches(8192)
+                return
+            for part in parts(ids, 1000):
+                yield self._table.search().where(f"id IN {_in(part)}").select(columns).to_arrow()
+
+    def _bytes(self) -> int | None:
+        folder = Path(self.where) / "tables" / f"{self.version.name}.lance"
+        return None if "://" in self.where else sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+_INDEXES = (("id", BTree()), ("brand", Bitmap()), ("category", LabelList()), ("price", BTree()))
+
+
+def open_lance(where: str) -> LanceBackend:
+    """Open the store in a folder or at the URI of an object store; raises TgqError where there is none."""
+    if "://" in where:
+        if LEDGER not in lancedb.connect(where).list_tables(limit=10_000).tables:
+            raise TgqError(f"{where} is no store; make one with `tgq index`")
+        return LanceBackend(where)
+    path = Path(where)
+    try:
+        about = read_json(path / "store.json")
+        backend = about["backend"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TgqError(f"{path} is no store (no readable store.json); make one with `tgq index`") from error
+    if backend != NAME:
+        raise TgqError(f"{path} is a store of the back end {backend!r}; this version reads {NAME!r} from a folder")
+    if about.get("format") != FORMAT:
+        raise TgqError(f"{path} was written by another version of tgqformer; remove it and build it with `tgq index`")
+    return LanceBackend(where)
+
+
+def make_lance(where: str) -> LanceBackend:
+    """Open a store, or make an empty one; raises TgqError where a folder holds something else."""
+    path = Path(where)
+    if "://" in where:
+        return LanceBackend(where)
+    if not (path / "store.json").exists():
+        if path.exists() and (not path.is_dir() or any(file.name != "tables" for file in path.iterdir())):
+            raise TgqError(f"{path} exists and is no store; choose another folder or remove it")
+        write_json(path / "store.json", {"backend": NAME, "format": FORMAT})
+    return open_lance(where)
 
 
 def sql_of(where: Filter) -> str:
     """Write a filter as the SQL that LanceDB reads; every value is a quoted literal."""
-    parts = []
+    conditions = []
     if where.category:
-        parts.append(f"array_has_any(category, [{', '.join(map(_literal, where.category))}])")
+        conditions.append(f"array_has_any(category, [{', '.join(map(_literal, where.category))}])")
     if where.brand:
-        parts.append(f"brand IN {_in(where.brand)}")
+        conditions.append(f"brand IN {_in(where.brand)}")
     if where.min_price is not None:
-        parts.append(f"price >= {float(where.min_price)!r}")
+        conditions.append(f"price >= {float(where.min_price)!r}")
     if where.max_price is not None:
-        parts.append(f"price <= {float(where.max_price)!r}")
-    return " AND ".join(parts)
+        conditions.append(f"price <= {float(where.max_price)!r}")
+    return " AND ".join(conditions)
 
 
 def _literal(value: str) -> str:
@@ -174,38 +286,38 @@ def _in(values: Iterable[str]) -> str:
     return f"({', '.join(map(_literal, values))})"
 
 
-def _schema(dim: int) -> Any:
-    return pa.schema({
-        "id": pa.string(), "vector": pa.list_(pa.float32(), dim), "title": pa.string(), "brand": pa.string(),
-        "category": pa.list_(pa.string()), "price": pa.float64(), "model_version": pa.string(),
-    })  # fmt: skip
+def _schema(version: VersionSpec) -> Any:
+    """Give the columns. LanceDB searches no 8-bit vectors: the codes of int8 rest as float16, which is exact."""
+    kept = pa.float32() if version.dtype == "float32" else pa.float16()
+    return pa.schema([
+        pa.field("id", pa.string(), nullable=False), ("vector", pa.list_(kept, version.dim)), ("title", pa.string()),
+        ("brand", pa.string()), ("category", pa.list_(pa.string())), ("price", pa.float64()), ("content", pa.string()),
+    ])  # fmt: skip
 
 
-def _batch(rows: list[Row], dim: int, model_version: str, schema: Any) -> Any:
-    """Turn rows into an Arrow batch with unit vectors; raises TgqError for a vector that is wrong."""
-    for row in rows:
-        if row.vector.shape != (dim,) or not np.isfinite(row.vector).all():
-            raise TgqError(f"item {row.id!r}: the store takes finite vectors of width {dim}; got {row.vector.shape}")
-    vectors = _unit(np.array([row.vector for row in rows], np.float32).reshape(-1, dim))
-    columns = {name: [getattr(row, name) for row in rows] for name in _FIELDS}
-    columns |= {"vector": list(vectors), "model_version": [model_version] * len(rows)}
-    return pa.RecordBatch.from_pydict(columns, schema=schema)
+def _hits(found: Any) -> list[Hit]:
+    hits = []
+    for row in found.to_pylist():
+        distance = row.pop("_distance")
+        score = 0.0 if distance is None or distance != distance else min(1.0, 1 - distance)  # no length, no cosine
+        hits.append(Hit(score=score, **row | {"category": tuple(row["category"] or ())}))
+    return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
 
-def _unit(vectors: Vector) -> Vector:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(length > 0, length, 1)).astype(np.float32)
+def _rows(batch: Any, version: Version) -> Iterator[Row]:
+    flat = batch["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    vectors = flat.reshape(-1, version.dim)
+    vectors = vectors if version.dtype == "float32" else unit(vectors)
+    for row, vector in zip(batch.select([*_FACTS, "content"]).to_pylist(), vectors, strict=True):
+        yield Row(vector=vector, **row | {"category": tuple(row["category"] or ()), "content": row["content"] or ""})
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in _FIELDS} | {"category": tuple(row["category"] or ())}
-
-
-def _row(row: dict[str, Any]) -> Row:
-    return Row(vector=np.array(row["vector"], np.float32), **_plain(row))
-
-
-def _parts(values: Iterable[T], size: int) -> Iterator[list[T]]:
-    remaining = iter(values)
-    while part := list(islice(remaining, size)):
-        yield part
+@contextmanager
+def _gone(version: Version, where: str) -> Iterator[None]:
+    """Turn the error of a table that was dropped into one that says so."""
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError) as error:
+        if "not found" in str(error).lower() or "no such file" in str(error).lower():
+            raise VersionGone(f"{where}: version {version.name} was dropped; open the store again") from error
+        raise

@@ -1,0 +1,56 @@
+"""What a row is made from, as a digest: so that a sync knows what changed, and whether it must be embedded anew."""
+
+from __future__ import annotations
+
+import json
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tgqformer.catalog.item import Item
+from tgqformer.errors import TgqError
+from tgqformer.files import read_json
+from tgqformer.model.prompt import Prompt
+from tgqformer.store.base import Row
+
+SEEN = 32  # hex digits of what the model sees; those of the facts that are only kept follow
+BLIND = "0" * SEEN  # of an item whose picture could not be read: never equal, so that the next sync tries again
+
+
+def content_of(item: Item, prompt: Prompt) -> str:
+    """Give 48 hex digits: what the model sees of an item (its text, its first picture), then what the store keeps."""
+    return seen_of(item, prompt) + _digest([item.title, item.brand, item.category, item.price], 8)
+
+
+def seen_of(item: Item, prompt: Prompt) -> str:
+    """Give 32 hex digits that change with what the model sees: the text by its prompt, the bytes of the picture."""
+    return _digest([prompt.text(item), item.pictures[0].digest if item.pictures else ""], SEEN // 2)
+
+
+def row_of(item: Item, vector: Any, prompt: Prompt | None, *, blind: bool = False) -> Row:
+    """Make the row of an item and its vector [d].
+
+    Without a prompt its content stays unknown, and a sync embeds it again; so it does where the picture could not be
+    read (`blind`).
+    """
+    content = "" if prompt is None else content_of(item, prompt)
+    if blind:
+        content = BLIND + content[SEEN:]
+    facts = (item.title, item.brand, item.category, item.price)
+    return Row(item.id, np.asarray(vector, np.float32), *facts, content)
+
+
+def prompt_of(model: Path) -> Prompt:
+    """Read the prompt of a saved model; raises TgqError where there is none."""
+    try:
+        return Prompt.from_dict(read_json(model / "prompt.json"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TgqError(
+            f"{model} is not a saved model (no readable prompt.json); give the folder of a training"
+        ) from error
+
+
+def _digest(content: list[Any], size: int) -> str:
+    return blake2b(json.dumps(content).encode(), digest_size=size).hexdigest()

@@ -1,0 +1,113 @@
+"""The ledger of a store: which versions there are, which were served, in which order. Plain data, no input or output.
+
+Every change gives a new ledger; a back end replaces the old one by it atomically.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
+from typing import Any
+
+from tgqformer.errors import TgqError
+from tgqformer.store.base import Version, VersionSpec
+
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Versions that are whole and unfinished, oldest first; the names served, the present one last.
+
+    `begun` counts all versions that there ever were, so that no name is given twice.
+    """
+
+    whole: tuple[Version, ...] = ()
+    unfinished: tuple[Version, ...] = ()
+    history: tuple[str, ...] = ()
+    begun: int = 0
+
+    @property
+    def served(self) -> Version | None:
+        """The version that is served."""
+        return self.find(self.history[-1]) if self.history else None
+
+    @property
+    def names(self) -> set[str]:
+        """The names of all versions."""
+        return {version.name for version in (*self.whole, *self.unfinished)}
+
+    def find(self, name: str, *, unfinished: bool = False) -> Version:
+        """Give a version by name; raises TgqError where there is none."""
+        for version in (*self.whole, *(self.unfinished if unfinished else ())):
+            if version.name == name:
+                return version
+        known = [version.name for version in self.whole]
+        if name in self.names:
+            raise TgqError(f"version {name} is not finished; run the job that builds it again, or drop it")
+        near = get_close_matches(name, known, n=1, cutoff=0)
+        hint = f"it has {', '.join(known)}; did you mean {near[0]}" if near else "it has none yet"
+        raise TgqError(f"the store has no version {name!r}; {hint}")
+
+    def start(self, spec: VersionSpec, created: str) -> Ledger:
+        """Add an unfinished version."""
+        version = Version(**asdict(spec), name=f"v{self.begun + 1}", created=created)
+        return replace(self, unfinished=(*self.unfinished, version), begun=self.begun + 1)
+
+    def finish(self, name: str) -> Ledger:
+        """Move an unfinished version to those that are whole; one that is whole stays so."""
+        version = self.find(name, unfinished=True)
+        if version in self.whole:
+            return self
+        rest = tuple(one for one in self.unfinished if one.name != name)
+        return replace(self, whole=(*self.whole, version), unfinished=rest)
+
+    def serve(self, name: str) -> Ledger:
+        """Serve a version that is whole."""
+        version = self.find(name)
+        return replace(self, history=(*(one for one in self.history if one != version.name), version.name))
+
+    def rollback(self) -> Ledger:
+        """Serve the version that was served before this one."""
+        if len(self.history) < 2:
+            raise TgqError(
+                "no version was served before the present one, or it was dropped; `tgq store versions` lists all"
+            )
+        return replace(self, history=self.history[:-1])
+
+    def drop(self, name: str) -> Ledger:
+        """Forget a version that is not served."""
+        self.find(name, unfinished=True)
+        if self.history[-1:] == (name,):
+            raise TgqError(f"version {name} is served; serve another one before you drop it")
+        return replace(
+            self,
+            whole=tuple(one for one in self.whole if one.name != name),
+            unfinished=tuple(one for one in self.unfinished if one.name != name),
+            history=tuple(one for one in self.history if one != name),
+        )
+
+    def droppable(self, keep: int) -> list[str]:
+        """Name the oldest whole versions beyond `keep`, but for the one served and the one before it."""
+        needed = set(self.history[-2:])
+        spare = [version.name for version in self.whole if version.name not in needed]
+        return spare[: max(0, len(self.whole) - max(keep, 1))]
+
+    def to_json(self) -> str:
+        """Write the ledger as one line."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Ledger:
+        """Read what `to_json` wrote; raises TgqError for a later format."""
+        content: dict[str, Any] = json.loads(text)
+        if content.pop("format") != FORMAT:
+            raise TgqError("the store was written by another version of tgqformer; build it anew with `tgq index`")
+        whole, unfinished = (tuple(Version(**one) for one in content[key]) for key in ("whole", "unfinished"))
+        return cls(whole, unfinished, tuple(content["history"]), content["begun"])
+
+
+def alike(one: VersionSpec, other: VersionSpec) -> bool:
+    """Say whether two versions hold the same vectors: of one model, one width, one dtype."""
+    return (one.model_version, one.dim, one.dtype) == (other.model_version, other.dim, other.dtype)

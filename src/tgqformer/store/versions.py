@@ -1,0 +1,129 @@
+"""Versions beside each other, one served: the same for every back end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from tgqformer.errors import TgqError
+from tgqformer.store.base import Backend, BulkTable, Row, TableStats, Version, VersionSpec
+from tgqformer.store.ledger import Ledger, alike
+
+
+class VersionedStore:
+    """A store over a back end; see `base.Store` for what the methods do."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend, self._tables = backend, dict[str, BulkTable]()
+        self.where, self.backend = backend.where, backend.name
+        self._ledger = backend.read()
+
+    @property
+    def served(self) -> Version | None:
+        """The version that is served, as of the last refresh."""
+        return self._ledger.served
+
+    def versions(self) -> list[Version]:
+        """List the versions that are whole."""
+        return list(self._ledger.whole)
+
+    def unfinished(self) -> list[Version]:
+        """List the versions that a job is building, or that a killed one left."""
+        return list(self._ledger.unfinished)
+
+    def table(self, version: str | None = None) -> BulkTable:
+        """Open a table, once."""
+        wanted = self._ledger.served if version is None else self._ledger.find(version)
+        if wanted is None:
+            raise TgqError(f"{self.where} serves no version yet; fill it by `tgq index` or `tgq sync`")
+        if wanted.name not in self._tables:
+            self._tables[wanted.name] = self._backend.open(wanted)
+        return self._tables[wanted.name]
+
+    def create(self, spec: VersionSpec, rows: Iterable[Row]) -> Version:
+        """Build a version beside the others."""
+        for left in [one for one in self._backend.read().unfinished if alike(one, spec)]:
+            self._remove(left.name)
+        self._change(lambda ledger: ledger.start(spec, _now()))
+        version = self._newest(spec)
+        with ExitStack() as undo:
+            undo.callback(self._remove, version.name)
+            table = self._backend.make(version)
+            table.add(rows)
+            table.optimize()
+            self._change(lambda ledger: ledger.finish(version.name))
+            undo.pop_all()
+        self._tables[version.name] = table
+        return version
+
+    def begin(self, spec: VersionSpec) -> BulkTable:
+        """Start a version, or take up one that was begun."""
+
+        def step(ledger: Ledger) -> Ledger:
+            begun = any(alike(one, spec) for one in ledger.unfinished)
+            return ledger if begun else ledger.start(spec, _now())
+
+        self._change(step)
+        return self._backend.make(self._newest(spec))
+
+    def finish(self, name: str) -> Version:
+        """Index a version that was begun, and list it."""
+        version = self._ledger.find(name, unfinished=True)
+        self._backend.open(version).optimize()
+        self._change(lambda ledger: ledger.finish(name))
+        return version
+
+    def serve(self, name: str) -> Version:
+        """Serve a version."""
+        self._change(lambda ledger: ledger.serve(name))
+        return self._ledger.find(name)
+
+    def rollback(self) -> Version:
+        """Serve the version before."""
+        self._change(Ledger.rollback)
+        served = self._ledger.served
+        assert served is not None
+        return served
+
+    def drop(self, name: str) -> None:
+        """Remove a version."""
+        self._change(lambda ledger: ledger.drop(name))
+        self._tables.pop(name, None)
+        self._backend.drop(name)
+
+    def prune(self, keep: int) -> list[str]:
+        """Drop old versions, and what killed jobs left of dropped ones."""
+        gone = self._backend.read().droppable(keep)
+        for name in gone:
+            self.drop(name)
+        for name in self._backend.tables() - self._backend.read().names:
+            self._backend.drop(name)  # a ledger names a version before its table is made
+        return gone
+
+    def refresh(self) -> bool:
+        """Read the ledger again."""
+        before, self._ledger = self._ledger.served, self._backend.read()
+        for name in self._tables.keys() - self._ledger.names:
+            self._tables.pop(name, None)
+        return before != self._ledger.served
+
+    def stats(self) -> list[TableStats]:
+        """Say what each version holds."""
+        served = self.served
+        return [replace(self.table(one.name).stats(), served=one == served) for one in self.versions()]
+
+    def _change(self, step: Callable[[Ledger], Ledger]) -> None:
+        self._ledger = self._backend.change(step)
+
+    def _remove(self, name: str) -> None:
+        if name in self._backend.read().names:
+            self.drop(name)
+
+    def _newest(self, spec: VersionSpec) -> Version:
+        return [one for one in self._ledger.unfinished if alike(one, spec)][-1]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
