@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tgqformer.errors import TgqError
 
 if TYPE_CHECKING:
     from tgqformer.store.base import Store
@@ -20,9 +23,7 @@ def open_store(where: Path | str) -> Store:
 
     place = str(where)
     if place.startswith(POSTGRES):
-        from tgqformer.store.postgres import open_postgres
-
-        return VersionedStore(open_postgres(place))
+        return VersionedStore(_postgres().open_postgres(place))
     from tgqformer.store.lance import open_lance
 
     return VersionedStore(open_lance(place))
@@ -37,9 +38,16 @@ def make_store(where: Path | str) -> Store:
 
     place = str(where)
     if place.startswith(POSTGRES):
-        from tgqformer.store.postgres import make_postgres
-
-        return VersionedStore(make_postgres(place))
+        return VersionedStore(_postgres().make_postgres(place))
     from tgqformer.store.lance import make_lance
 
     return VersionedStore(make_lance(place))
+
+
+def _postgres() -> Any:
+    try:
+        return import_module("tgqformer.store.postgres")
+    except ImportError as error:
+        raise TgqError(
+            f"a store in PostgreSQL needs what `pip install 'tgqformer[postgres]'` installs ({error.name} is missing)"
+        ) from error
