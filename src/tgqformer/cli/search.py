@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tgqformer.cli import store as store_commands
+from tgqformer.cli.store import STORE_HELP, Form
+from tgqformer.cli.sync import sync
 from tgqformer.errors import TgqError
 
 if TYPE_CHECKING:
@@ -15,15 +18,14 @@ if TYPE_CHECKING:
 
     from tgqformer.store.base import Filter, Hit, Row
 
-Form = Literal["float32", "float16", "int8"]  # as store.base.Dtype, which is not imported for the help's sake
-STORE_HELP = "A folder, the URI of an object store (s3://…), or postgresql://user@host/database."
 EmbeddingsPath = Annotated[Path, typer.Argument(metavar="EMBEDDINGS", help="Folder written by `tgq embed`.")]
 
 
 def register(app: typer.Typer) -> None:
     """Put the commands of this file on the top level of `app`."""
-    for command in (index, similar, neighbours):
+    for command in (index, similar, neighbours, sync):
         app.command()(command)
+    app.add_typer(store_commands.app, name="store")
 
 
 def index(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from tgqformer.files import read_json, write_json
 from tgqformer.model.embedder import ItemEmbedder, truncate
 from tgqformer.parallel import ahead, batches, cores, one_thread_each
 from tgqformer.progress import progress
-from tgqformer.store.embeddings import Embeddings, fingerprint_of
+from tgqformer.store.embeddings import Embeddings, Vectors, fingerprint_of
 
 
 @dataclass
@@ -29,6 +30,15 @@ class EmbedReport:
     """
 
     embedded: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EmbeddedItems:
+    """Items, their vectors [n, d] float32, and which pictures could not be read (id -> reason)."""
+
+    items: list[Item]
+    vectors: Vectors
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
@@ -56,29 +66,47 @@ def embed_catalog(
         to, dim=truncate_dim or model.dim, model_version=model.version,
         ids_fingerprint=fingerprint_of(catalog.ids()), count=len(catalog), partition_size=partition_size,
     )  # fmt: skip
-    missing, count, listed = table.missing(), workers or cores(), to / "unreadable.json"
+    missing, listed = table.missing(), to / "unreadable.json"
     report = EmbedReport(unreadable=read_json(listed) if listed.exists() else {})
     left = sum(stop - start for start, stop in map(table.bounds, missing))
 
-    def work(items: list[Item]) -> tuple[list[str], Tensor]:
-        vectors = embed_prepared(model, items, [_prepare(model, item, catalog.root, report) for item in items])
-        return [item.id for item in items], truncate(vectors, truncate_dim)
-
-    with one_thread_each(), ThreadPoolExecutor(count) as pool, progress("embedding", left, shown=shown) as bar:
+    with progress("embedding", left, shown=shown) as bar:
         for partition in missing:
-            ids: list[str] = []
-            vectors: list[Tensor] = []
-            for names, embedded in ahead(
-                pool, work, batches(catalog.items(*table.bounds(partition)), batch_size), count
+            done: list[EmbeddedItems] = []
+            items = catalog.items(*table.bounds(partition))
+            for batch in embed_stream(
+                model, items, catalog.root, batch_size=batch_size, workers=workers, truncate_dim=truncate_dim
             ):
-                ids.extend(names)
-                vectors.append(embedded)
-                bar.advance(len(names))
+                done.append(EmbeddedItems([Item(item.id) for item in batch.items], batch.vectors))
+                report.unreadable |= batch.unreadable
+                bar.advance(len(batch.items))
             if report.unreadable:
                 write_json(listed, report.unreadable)  # before the partition: a kill between the two forgets none
-            table.write(partition, ids, torch.cat(vectors).numpy())
+            ids = [item.id for batch in done for item in batch.items]
+            table.write(partition, ids, np.concatenate([batch.vectors for batch in done]))
             report.embedded += len(ids)
     return report
+
+
+def embed_stream(
+    model: ItemEmbedder,
+    items: Iterable[Item],
+    root: Path | None,
+    *,
+    batch_size: int = 64,
+    workers: int | None = None,
+    truncate_dim: int | None = None,
+) -> Iterator[EmbeddedItems]:
+    """Embed a stream of items in its order, a batch in each of `workers` threads (one per processor by default)."""
+    count = workers or cores()
+
+    def work(batch: list[Item]) -> EmbeddedItems:
+        unreadable: dict[str, str] = {}
+        vectors = embed_prepared(model, batch, [_prepare(model, item, root, unreadable) for item in batch])
+        return EmbeddedItems(batch, truncate(vectors, truncate_dim).numpy(), unreadable)
+
+    with one_thread_each(), ThreadPoolExecutor(count) as pool:
+        yield from ahead(pool, work, batches(items, batch_size), count)
 
 
 @torch.inference_mode()
@@ -91,9 +119,9 @@ def embed_prepared(model: ItemEmbedder, items: Sequence[Item], pixels: Sequence[
     return embedding.float().cpu()
 
 
-def _prepare(model: ItemEmbedder, item: Item, root: Path | None, report: EmbedReport) -> Tensor | None:
+def _prepare(model: ItemEmbedder, item: Item, root: Path | None, unreadable: dict[str, str]) -> Tensor | None:
     try:
         return model.encoders.preprocess(item, root) if model.encoders else None
     except PictureError as error:
-        report.unreadable[item.id] = str(error)
+        unreadable[item.id] = str(error)
         return None

@@ -1,0 +1,69 @@
+"""`tgq sync`: keep a store fresh."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tgqformer.cli.store import STORE_HELP, Form
+
+
+def sync(
+    catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="The catalogue as it is now.")],
+    store: Annotated[str, typer.Option(metavar="STORE", help=STORE_HELP)],
+    model: Annotated[Path | None, typer.Option(help="A saved model  [default: the one the version knows]")] = None,
+    version: Annotated[str | None, typer.Option(help="Keep this version fresh, not the served one.")] = None,
+    new_version: Annotated[
+        bool, typer.Option("--new-version", help="Build a version of this model beside, and serve it when it is whole.")
+    ] = False,
+    label: Annotated[str, typer.Option(help="A name of the new version for people.")] = "",
+    dtype: Annotated[Form, typer.Option(help="How the new version keeps vectors.")] = "float32",
+    dim: Annotated[int | None, typer.Option(help="Keep the first so many dimensions in the new version.")] = None,
+    serve: Annotated[bool, typer.Option(help="Serve the new version when it is whole.")] = True,
+    keep: Annotated[int, typer.Option(help="How many versions stay after a new one.")] = 2,
+    batch_size: Annotated[int, typer.Option(help="Items embedded at once.")] = 64,
+    workers: Annotated[int | None, typer.Option(help="Threads that read and embed  [default: one a processor]")] = None,
+    allow_shrink: Annotated[bool, typer.Option("--allow-shrink", help="Let more than half of the items go.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+) -> None:
+    """Compare a catalogue with a store by content: embed what is new or changed, delete what is gone.
+
+    What the model does not read, such as the price, is updated without embedding. Pictures count by the digest that
+    the catalogue holds, so import a changed shop first. Killed anywhere, the same command goes on. A model of another
+    version is refused, unless a new version is asked for: that is built beside the served one, which stays for
+    `tgq store rollback`. One call keeps one version fresh; for several, call it once for each with `--version`.
+
+    Examples:
+
+        tgq sync catalogs/shop --store store --model runs/shop/models/tgq-former/seed-0/model
+
+        tgq sync catalogs/shop --store store --model runs/new/models/tgq-former/seed-0/model --new-version --label new
+    """
+    from tgqformer.catalog.catalog import Catalog
+    from tgqformer.errors import TgqError
+    from tgqformer.model.embedder import ItemEmbedder
+    from tgqformer.store import make_store, open_store
+    from tgqformer.store.sync import SyncSettings
+    from tgqformer.store.sync import sync as bring_up_to_date
+
+    opened = make_store(store) if new_version else open_store(store)
+    known = None if new_version else opened.table(version).version.model
+    place = model or (Path(known) if known else None)
+    if place is None:
+        raise TgqError("which model? the version does not know it; give its folder with --model")
+    settings = SyncSettings(
+        version, new_version, label, dtype, dim, place, serve, keep, batch_size, workers, allow_shrink=allow_shrink
+    )
+    report = bring_up_to_date(Catalog.open(catalog), opened, ItemEmbedder.load(place, device), settings)
+    typer.echo(
+        f"version {report.version.name} of {opened.where}: embedded {report.embedded:,}, updated {report.updated:,},"
+        f" deleted {report.deleted:,}, unchanged {report.same:,}"
+    )
+    if report.unreadable:
+        first, reason = next(iter(report.unreadable.items()))
+        typer.echo(
+            f"{len(report.unreadable):,} pictures could not be read (first {first!r}: {reason}); those items are"
+            " embedded by their text, and the next sync tries again"
+        )

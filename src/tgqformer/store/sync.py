@@ -1,0 +1,197 @@
+"""Keeping a version fresh: embed what is new or changed in the catalogue, delete what is gone.
+
+Every batch is acknowledged by the store before the next one is written, and what is left to do is found by comparing
+the catalogue with the table. So a sync that was killed goes on when it is run again, and two at a time do no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tgqformer.catalog.catalog import Catalog
+from tgqformer.catalog.item import Item
+from tgqformer.errors import TgqError
+from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.model.prompt import Prompt
+from tgqformer.progress import progress, track
+from tgqformer.store.base import Dtype, Row, Store, Table, Version, VersionSpec
+from tgqformer.store.content import SEEN, content_of, row_of
+from tgqformer.store.embed import embed_stream
+from tgqformer.store.ledger import alike
+from tgqformer.store.rows import parts
+
+Positions = NDArray[np.int64]
+ROWS = 1000  # of one delete, or of one update of facts
+SHRINK = 0.5  # share of a table that may go at once
+
+
+@dataclass(frozen=True)
+class SyncSettings:
+    """How a sync works.
+
+    version: name of the version to keep fresh; the served one by default.
+    new_version: the model may be another one; its version is built beside, and served when it is whole.
+    label, dtype, dim, model: of a new version; see `VersionSpec`. `dim` keeps the first so many dimensions.
+    serve, keep: whether a new version is served when it is whole, and how many versions stay.
+    batch_size, workers: items embedded at once in a thread, and threads. batch_rows: rows of one write.
+    allow_shrink: let more than half of the table go.
+    """
+
+    version: str | None = None
+    new_version: bool = False
+    label: str = ""
+    dtype: Dtype = "float32"
+    dim: int | None = None
+    model: Path | None = None
+    serve: bool = True
+    keep: int = 2
+    batch_size: int = 64
+    workers: int | None = None
+    batch_rows: int = 512
+    allow_shrink: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What differs: positions in the catalogue to embed and to update without embedding, ids to delete."""
+
+    embed: Positions
+    facts: Positions
+    gone: list[str]
+    same: int
+
+
+@dataclass
+class SyncReport:
+    """What a sync did. `unreadable` items (id -> reason) were embedded by their text; the next sync tries again."""
+
+    version: Version
+    embedded: int = 0
+    updated: int = 0
+    deleted: int = 0
+    same: int = 0
+    built: bool = False
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def sync(
+    catalog: Catalog, store: Store, model: ItemEmbedder, settings: SyncSettings, *, shown: bool = True
+) -> SyncReport:
+    """Bring a version of the store up to date with a catalogue.
+
+    Raises:
+        TgqError: for a model of another version than the table's (unless `new_version`), or a catalogue that lacks
+            more than half of the table's items (unless `allow_shrink`).
+    """
+    if model.encoders is None:
+        raise TgqError("this model has no encoders; load it with ItemEmbedder.load(path)")
+    table, unfinished = _target(catalog, store, model, settings)
+    _require_model(table, model)
+    report = SyncReport(table.version, built=unfinished)
+    prompt = model.encoders.prompt
+    plan = plan_sync(catalog, table, prompt, shown=shown)
+    _require_no_slip(plan, table, catalog, settings)
+    for ids in parts(plan.gone, ROWS):
+        table.delete(ids)
+    for places in parts(plan.facts.tolist(), ROWS):
+        _update_facts(table, catalog.take_positions(places, pictures=False), prompt)
+    _embed(table, model, catalog, plan.embed, settings, report, shown)
+    report.updated, report.deleted, report.same = len(plan.facts), len(plan.gone), plan.same
+    if unfinished:
+        store.finish(table.version.name)
+    elif report.embedded or report.deleted or report.updated:
+        table.optimize()
+    if settings.new_version and settings.serve:
+        store.serve(table.version.name)
+        store.prune(settings.keep)
+    return report
+
+
+def plan_sync(catalog: Catalog, table: Table, prompt: Prompt, *, shown: bool = False) -> Plan:
+    """Compare a catalogue with a table by content; ids and digests of the table are held in memory."""
+    known = dict(table.contents())
+    embed, facts, same = list[int](), list[int](), 0
+    items = track(catalog.items(pictures=False), "comparing", len(catalog), shown=shown)
+    for place, item in enumerate(items):
+        content, found = content_of(item, prompt), known.pop(item.id, "")
+        if content == found:
+            same += 1
+        elif content[:SEEN] == found[:SEEN]:
+            facts.append(place)
+        else:
+            embed.append(place)
+    return Plan(np.array(embed, np.int64), np.array(facts, np.int64), list(known), same)
+
+
+def _target(catalog: Catalog, store: Store, model: ItemEmbedder, settings: SyncSettings) -> tuple[Table, bool]:
+    """Give the table to bring up to date, and whether it is one that is still being built."""
+    if not settings.new_version:
+        return store.table(settings.version), False
+    if settings.version is not None:
+        raise TgqError("a version is either named or new; give one of --version and --new-version")
+    place = str(settings.model.resolve()) if settings.model is not None else None
+    dim = settings.dim or model.dim
+    spec = VersionSpec(model.version, dim, settings.dtype, settings.label, place, str(catalog.path.resolve()))
+    if dim > model.dim:
+        raise TgqError(f"the model gives {model.dim} dimensions, not {dim}")
+    whole = [version for version in store.versions() if alike(version, spec)]
+    return (store.table(whole[-1].name), False) if whole else (store.begin(spec), True)
+
+
+def _require_model(table: Table, model: ItemEmbedder) -> None:
+    version = table.version
+    if model.version != version.model_version:
+        raise TgqError(
+            f"version {version.name} of the store holds vectors of model {version.model_version}, this model is"
+            f" {model.version}: vectors of two models must not be mixed. Use the model of the store"
+            f"{f' ({version.model})' if version.model else ''}, or build a new version with --new-version"
+        )
+
+
+def _require_no_slip(plan: Plan, table: Table, catalog: Catalog, settings: SyncSettings) -> None:
+    rows = table.count()
+    if len(plan.gone) > max(SHRINK * rows, 10) and not settings.allow_shrink:
+        raise TgqError(
+            f"{catalog.path} lacks {len(plan.gone):,} of the {rows:,} items in the store, and they would be deleted;"
+            " if that is meant, give --allow-shrink"
+        )
+
+
+def _update_facts(table: Table, items: list[Item], prompt: Prompt) -> None:
+    """Write what changed besides what the model sees: the vectors stay."""
+    rows = [
+        replace(row_of(item, row.vector, prompt), id=row.id)
+        for item, row in zip(items, table.get([item.id for item in items]), strict=True)
+    ]
+    table.upsert(rows, model_version=table.version.model_version)
+
+
+def _embed(
+    table: Table, model: ItemEmbedder, catalog: Catalog, places: Positions, settings: SyncSettings, report: SyncReport,
+    shown: bool,
+) -> None:  # fmt: skip
+    with progress("embedding", len(places), shown=shown) as bar:
+        for rows in parts(_rows(table, model, catalog, places, settings, report), settings.batch_rows):
+            table.upsert(rows, model_version=model.version)
+            report.embedded += len(rows)
+            bar.advance(len(rows))
+
+
+def _rows(
+    table: Table, model: ItemEmbedder, catalog: Catalog, places: Positions, settings: SyncSettings, report: SyncReport
+) -> Iterator[Row]:
+    """Stream the rows of the items at these positions, embedding them on the way."""
+    assert model.encoders is not None
+    items = (item for part in parts(places.tolist(), 256) for item in catalog.take_positions(part))
+    for batch in embed_stream(
+        model, items, catalog.root, batch_size=settings.batch_size, workers=settings.workers,
+        truncate_dim=table.version.dim,
+    ):  # fmt: skip
+        report.unreadable |= batch.unreadable
+        for item, vector in zip(batch.items, batch.vectors, strict=True):
+            yield row_of(item, vector, model.encoders.prompt, blind=item.id in batch.unreadable)
