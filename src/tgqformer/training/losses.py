@@ -62,19 +62,18 @@ class PairLoss(nn.Module):
     def _at(
         self, queries: Tensor, positives: Tensor, masked: Tensor, memory: Memory | None, width: int | None
     ) -> Tensor:
-        forth = _logits(queries, positives, masked)
+        forth = self._logits(queries, positives, masked)
         back = forth.T
         if memory is not None:
             others = cut(memory.vectors, width)
-            forth = torch.cat([forth, _logits(queries, others, memory.of_queries)], 1)
-            back = torch.cat([back, _logits(positives, others, memory.of_positives)], 1)
+            forth = torch.cat([forth, self._logits(queries, others, memory.of_queries)], 1)
+            back = torch.cat([back, self._logits(positives, others, memory.of_positives)], 1)
         target = torch.arange(len(forth), device=forth.device)
-        there, back_again = (F.cross_entropy(side / self.temperature, target) for side in (forth, back))
-        return (there + back_again) / 2
+        return (F.cross_entropy(forth, target) + F.cross_entropy(back, target)) / 2
 
-
-def _logits(a: Tensor, b: Tensor, masked: Tensor) -> Tensor:
-    return (a.float() @ b.float().T).masked_fill(masked, -torch.inf)
+    def _logits(self, a: Tensor, b: Tensor, masked: Tensor) -> Tensor:
+        logits = a.float() @ b.float().T / self.temperature
+        return logits.masked_fill(masked, torch.finfo(logits.dtype).min)
 
 
 def cut(vectors: Tensor, width: int | None) -> Tensor:
