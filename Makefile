@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test docs lint format types fashion speed clean
+.PHONY: help install demo serve test docs lint format types fashion bench speed clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ format: $(VENV)/.ready ## put code into its style
 
 types: $(VENV)/.ready ## check types
 	$(BIN)/mypy
+
+bench: $(VENV)/.ready ## compare every connector on a small drawn catalogue (the full bench: tgq bench fashion)
+	$(BIN)/tgq bench small
 
 fashion: $(VENV)/.ready ## run the fashion benchmark on ../shared/data/fashion (long on a CPU)
 	$(BIN)/tgq run fashion

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from tgqformer.dataset import Dataset, Positions
+from tgqformer.encoders.alignment import Alignment
 from tgqformer.encoders.frozen import Precision
 from tgqformer.evaluation.metrics import Queries, evaluate
 from tgqformer.evaluation.results import Result, View, read_log
@@ -52,6 +53,8 @@ class Trial:
         model = ItemEmbedder(section.connector, section.options, encoders.widths, language, encoders=encoders)
         if model.connector.guided:
             model.alignment = alignment
+            if self.recipe.training.alignment_lr and isinstance(alignment, Alignment):
+                alignment.requires_grad_(True).log_temperature.requires_grad_(False)  # which only its own loss reads
         model.token_norm.load_state_dict(norm.state_dict())
         return model
 

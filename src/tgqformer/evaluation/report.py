@@ -82,6 +82,11 @@ class Report:
 
 def write_report(to: Path, report: Report, *, shown: bool = False) -> Path:
     """Write the report to one HTML file, atomically; gives the path. `shown`: whether to show a progress bar."""
+    return write_page(to, "report.html", _context(report, shown))
+
+
+def write_page(to: Path, template: str, context: Mapping[str, object]) -> Path:
+    """Fill one of the templates, with the style sheet inside, and write it atomically; gives the path."""
     environment = Environment(
         loader=PackageLoader("tgqformer.evaluation", "templates"),
         autoescape=True,
@@ -91,7 +96,7 @@ def write_report(to: Path, report: Report, *, shown: bool = False) -> Path:
     )
     environment.filters |= {"amount": amount, "share": _share}
     css = files("tgqformer.evaluation").joinpath("templates/report.css").read_text(encoding="utf-8")
-    write_text(to, environment.get_template("report.html").render(css=css, **_context(report, shown)))
+    write_text(to, environment.get_template(template).render(css=css, **context))
     return to
 
 

@@ -1,0 +1,86 @@
+"""`tgq bench`: every connector under one protocol, in restartable cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tgqformer.errors import TgqError
+
+
+def bench(
+    grid: Annotated[
+        str | None, typer.Argument(help="a YAML file, or the name of a shipped bench (see `tgq bench --list`)")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="folder of the bench  [default: runs/bench-NAME]")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="change a key: `--set set.training.steps=200`; repeatable")
+    ] = None,
+    catalog: Annotated[
+        str | None, typer.Option(help="bench your own data: files of a shop, as in `tgq catalog import`")
+    ] = None,
+    interactions: Annotated[str | None, typer.Option(help="with --catalog: a log of (session, item, time)")] = None,
+    pairs: Annotated[str | None, typer.Option(help="with --catalog: or a file of pairs")] = None,
+    cell: Annotated[
+        Path | None, typer.Option(help="do one finished cell again and compare its metrics to the last digit")
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="list the shipped benches")] = False,
+) -> None:
+    """Compare connectors on equal terms: same pairs, steps, batch, language model, visual tokens, tuning and seeds.
+
+    Every combination of model, language model, token budget, noise and seed is a cell: a folder with its recipe,
+    metrics and versions. A killed bench goes on where it was. It ends in table.md, table.csv and report.html.
+
+    Examples:
+
+        tgq bench small
+
+        tgq bench fashion --to runs/bench --set catalog.source=data/fashion
+
+        tgq bench small --catalog shop/items.csv --interactions shop/clicks.csv
+
+        tgq bench --cell runs/bench-small/cells/catalogue/minilm/tokens-4/tgq-former/seed-0
+    """
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from tgqformer.bench.bench import Bench
+    from tgqformer.bench.cell import rerun_cell
+    from tgqformer.bench.grid import load_bench, shipped_benches
+
+    if listed:
+        for name, path in shipped_benches().items():
+            typer.echo(f"{name:<10} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}\n{'':<10} {path}")
+    elif cell is not None:
+        again = to or cell.with_name(f"{cell.name}-again")
+        different = rerun_cell(cell, again)
+        if different:
+            raise TgqError(f"{cell} and {again} differ: " + "; ".join(different[:5]))
+        typer.echo(f"{again} has the metrics of {cell}, to the last digit")
+    elif grid is None:
+        raise TgqError("name a bench: a YAML file or one of `tgq bench --list`")
+    else:
+        loaded = load_bench(grid, (*_own(catalog, interactions, pairs), *(change or ())))
+        made = Bench(loaded, to or Path("runs") / f"bench-{loaded.name}")
+        page = made.report()
+        Console().print(Markdown((made.folder / "table.md").read_text(encoding="utf-8")))
+        typer.echo(f"report in {page}")
+
+
+def _own(catalog: str | None, interactions: str | None, pairs: str | None) -> list[str]:
+    """The changes that put a shop's own data in the place of the bench's."""
+    given = {key: path for key, path in (("interactions", interactions), ("pairs", pairs)) if path is not None}
+    if (catalog is not None) != (len(given) == 1):
+        raise TgqError("give --catalog together with one of --interactions and --pairs: what is sold, and what was "
+                       "clicked together")  # fmt: skip
+    if catalog is None:
+        return []
+    [(kind, path)] = given.items()
+    return [f"set.catalog.source={catalog}", f"set.pairs.{kind}={path}", "set.pairs.shoppers=null"]
+
+
+def register(app: typer.Typer) -> None:
+    """Put the command on the root."""
+    app.command()(bench)
