@@ -58,21 +58,36 @@ class GridPrior(nn.Module):
 
 
 class AgreementBias(nn.Module):
-    """`β_h · κ · a[p]`: the anchored queries look where the picture agrees with the metadata; β is learned per head."""
+    """`β_h · κ · a[p]`: queries look where the picture agrees with the metadata; β is learned per head.
 
-    def __init__(self, heads: int, start: float = 2.0) -> None:
+    With `trust` the bias is weighed by `sigmoid(w · s + b)`: an item whose picture and metadata hardly agree (a wrong
+    title) is guided less.
+
+    Args:
+        heads: number of heads. start: where β starts. trust: whether the guidance depends on the agreement s.
+    """
+
+    def __init__(self, heads: int, start: float = 2.0, *, trust: bool = False) -> None:
         super().__init__()
         self.beta = nn.Parameter(torch.full((heads,), start))
+        self.trust = nn.Linear(1, 1) if trust else None
+        if self.trust is not None:
+            nn.init.zeros_(self.trust.weight)
+            nn.init.constant_(self.trust.bias, 4.0)  # full trust at the start
 
-    def forward(self, agreement_map: Tensor) -> Tensor:
-        """Turn κ·a [B, P] into a bias [B, heads, 1, P]."""
+    def forward(self, agreement_map: Tensor, agreement: Tensor) -> Tensor:
+        """Turn κ·a [B, P] and s [B] into a bias [B, heads, 1, P]."""
+        if self.trust is not None:
+            agreement_map = agreement_map * torch.sigmoid(self.trust(agreement[:, None]))
         return self.beta[None, :, None, None] * agreement_map[:, None, None, :]
 
 
 def agreement_bias(module: AgreementBias, inputs: ConnectorInput) -> Tensor:
     """Bias [B, heads, 1, P] of an item's agreement map; zeros without alignment, so that β still gets a gradient."""
     flat = inputs.visual.new_zeros(inputs.visual.shape[:2])
-    return module(flat if inputs.agreement_map is None else inputs.agreement_map)  # type: ignore[no-any-return]
+    known = flat if inputs.agreement_map is None else inputs.agreement_map
+    agreement = flat[:, 0] if inputs.agreement is None else inputs.agreement
+    return module(known, agreement)  # type: ignore[no-any-return]
 
 
 def shared_bias(inputs: ConnectorInput, prior: GridPrior | None, agreement: AgreementBias | None) -> Tensor | None:

@@ -64,6 +64,18 @@ def redundancy(anchored: Tensor, exploratory: Tensor) -> Tensor:
     return correlation.square().mean()
 
 
+def overlap(weights: Tensor, anchored: int) -> Tensor:
+    """How much the two streams look at the same places: mean cosine of their mean attention maps (ours).
+
+    weights (Tensor): [B, heads, A + E, P]; the first `anchored` queries are the anchored ones. Returns a scalar from 0
+    to 1; 0 for no item.
+    """
+    if not len(weights):
+        return weights.new_zeros(())
+    a, e = (weights[:, :, part].mean((1, 2)) for part in (slice(None, anchored), slice(anchored, None)))
+    return nn.functional.cosine_similarity(a, e, dim=-1).mean()
+
+
 def split_tokens(tokens: int | None, anchored: int | None, exploratory: int | None) -> tuple[int, int]:
     """Split K tokens into (A, E): half and half, the odd one anchored; what one stream is given, the other is left.
 
@@ -99,7 +111,11 @@ class TGQFormer(nn.Module):
         streams: whether the two streams see each other in self-attention.
         gates: reliability-aware modulation: both, one, or none.
         value_path, prior, agreement_bias: our additions, each with its switch.
-        beta: where the agreement bias starts.
+        guide: whether the agreement bias guides the anchored queries alone, or the exploratory ones too.
+        beta, beta_exploratory: where the agreement bias of each stream starts.
+        trust: whether the bias is weighed by a learned function of the agreement s.
+        agreement_feature: whether each visual token also carries its own agreement, along a learned direction.
+        redundant: what the redundancy loss compares: the streams' pooled vectors (the paper) or their attention maps.
         dropout: probability in the residual branches.
     """
 
@@ -120,7 +136,12 @@ class TGQFormer(nn.Module):
         value_path: bool = True,
         prior: bool = True,
         agreement_bias: bool = True,
+        guide: Literal["anchored", "all"] = "anchored",
         beta: float = 2.0,
+        beta_exploratory: float = 0.5,
+        trust: bool = False,
+        agreement_feature: bool = False,
+        redundant: Literal["vectors", "attention"] = "vectors",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -137,7 +158,11 @@ class TGQFormer(nn.Module):
         )
         self.value_path = ValuePath(dim, widths.visual, heads) if value_path else None
         self.prior = GridPrior(exploratory, widths.grid, heads) if prior and exploratory else None
-        self.agreement_bias = AgreementBias(heads, beta) if agreement_bias and anchored else None
+        self.redundant = redundant
+        self.agreement_bias = AgreementBias(heads, beta, trust=trust) if agreement_bias and anchored else None
+        guided = agreement_bias and exploratory and guide == "all"
+        self.exploratory_bias = AgreementBias(heads, beta_exploratory, trust=trust) if guided else None
+        self.agreement_direction = nn.Parameter(torch.zeros(widths.visual)) if agreement_feature else None
         stream_widths = [dim] * (bool(anchored) + bool(exploratory))
         gate_anchored = anchored and gates in ("both", "anchored")
         gate_exploratory = exploratory and gates in ("both", "exploratory")
@@ -147,7 +172,11 @@ class TGQFormer(nn.Module):
     def forward(self, inputs: ConnectorInput) -> ConnectorOutput:
         """Give [B, A + E, D], anchored first, and the attention of the streams `anchored` and `exploratory`."""
         queries, bias = self._queries(inputs), self._bias(inputs)
-        z, weights = self._attend(queries, inputs.visual, bias)
+        visual = inputs.visual
+        if self.agreement_direction is not None and inputs.agreement_map is not None:
+            centred = inputs.agreement_map - inputs.agreement_map.mean(1, keepdim=True)
+            visual = visual + centred[..., None] * self.agreement_direction
+        z, weights = self._attend(queries, visual, bias)
         za, ze = z.split([self.anchored, self.exploratory], 1)  # type: ignore[no-untyped-call]
         gates = self._gates(inputs, za, ze)
         za, ze = (stream * (1 + gates[name][:, None]) if name in gates else stream
@@ -156,7 +185,7 @@ class TGQFormer(nn.Module):
             torch.cat([za, ze], 1),
             attention=self._by_stream(weights),
             gates=gates,
-            redundancy=self._redundancy(za, ze, inputs.has_picture),
+            redundancy=self._redundancy(za, ze, weights, inputs.has_picture),
         )
 
     def _queries(self, inputs: ConnectorInput) -> Tensor:
@@ -169,7 +198,7 @@ class TGQFormer(nn.Module):
 
     def _bias(self, inputs: ConnectorInput) -> Tensor | None:
         """Additive attention bias [B, heads, A + E, P]: agreement for the anchored, grid prior for the exploratory."""
-        if self.agreement_bias is None and self.prior is None:
+        if self.agreement_bias is None and self.prior is None and self.exploratory_bias is None:
             return None
         batch, tokens, _ = inputs.visual.shape
         anchored = inputs.visual.new_zeros(batch, self.heads, self.anchored, tokens)
@@ -178,6 +207,8 @@ class TGQFormer(nn.Module):
             anchored = anchored + agreement_bias(self.agreement_bias, inputs)
         if self.prior is not None:
             exploratory = exploratory + self.prior()
+        if self.exploratory_bias is not None:
+            exploratory = exploratory + agreement_bias(self.exploratory_bias, inputs)
         return torch.cat([anchored, exploratory], 2)
 
     def _attend(self, x: Tensor, visual: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -213,7 +244,9 @@ class TGQFormer(nn.Module):
         streams = {"anchored": anchored, "exploratory": exploratory}
         return {name: stream for name, stream in streams.items() if stream.shape[2]}
 
-    def _redundancy(self, za: Tensor, ze: Tensor, has_picture: Tensor) -> Tensor | None:
+    def _redundancy(self, za: Tensor, ze: Tensor, weights: Tensor | None, has_picture: Tensor) -> Tensor | None:
         if not (self.anchored and self.exploratory):
             return None
+        if self.redundant == "attention" and weights is not None:
+            return overlap(weights[has_picture], self.anchored)
         return redundancy(za.mean(1)[has_picture], ze.mean(1)[has_picture])

@@ -37,6 +37,15 @@ class ItemBatch:
         """Hide the pictures of the items where bool [B] `dropped` is True."""
         return replace(self, has_picture=self.has_picture & ~dropped)
 
+    def with_swapped_text(self, swapped: Tensor) -> ItemBatch:
+        """Let the items where bool [B] `swapped` is True wear the text of the item before them."""
+
+        def worn(own: Tensor) -> Tensor:
+            return torch.where(swapped.view(-1, *[1] * (own.ndim - 1)), own.roll(1, 0), own)
+
+        texts = ("metadata", "metadata_mask", "metadata_vector", "states", "states_mask")
+        return replace(self, **{name: worn(getattr(self, name)) for name in texts})
+
     def without_text(self, dropped: Tensor, empty: ItemBatch) -> ItemBatch:
         """Hide the metadata where bool [B] `dropped` is True; `empty` is the batch of one item without any text."""
         length = max(self.states.shape[1], empty.states.shape[1])

@@ -248,15 +248,14 @@ class ItemEmbedder(nn.Module):
         """κ·a [B, P] and s [B]; zero where picture or text is missing, so that nothing guides."""
         if self.alignment is None:
             return None, None
-        with torch.no_grad():
-            if isinstance(self.alignment, JointAlignment):
-                picture = VisualFeatures(batch.visual.float(), batch.vector.float())
-                text = TextFeatures(batch.metadata, batch.metadata_mask, batch.metadata_vector.float())
-                agreement_map, agreement = self.alignment(picture, text)
-            else:
-                agreement_map, agreement = self.alignment(visual, batch.metadata_vector.float())
-            both = batch.has_picture & batch.metadata_mask.any(1)
-            return agreement_map * both[:, None], agreement * both
+        if isinstance(self.alignment, JointAlignment):
+            picture = VisualFeatures(batch.visual.float(), batch.vector.float())
+            text = TextFeatures(batch.metadata, batch.metadata_mask, batch.metadata_vector.float())
+            agreement_map, agreement = self.alignment(picture, text)
+        else:
+            agreement_map, agreement = self.alignment(visual, batch.metadata_vector.float())
+        both = batch.has_picture & batch.metadata_mask.any(1)
+        return agreement_map * both[:, None], agreement * both
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -166,7 +166,9 @@ def _optimizer(weights: dict[str, nn.Parameter], settings: TrainingSettings) -> 
     """AdamW; vectors and scalars without weight decay, the agreement bias β with its own learning rate."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in weights.items():
-        kind = settings.beta_lr if name.endswith(".beta") else 1.0, settings.weight_decay if weight.ndim > 1 else 0.0
+        factor = settings.beta_lr if name.endswith(".beta") else 1.0
+        factor = settings.alignment_lr if name.startswith("model.alignment.") else factor
+        kind = factor, settings.weight_decay if weight.ndim > 1 else 0.0
         groups.setdefault(kind, []).append(weight)
     return torch.optim.AdamW(
         [{"params": alike, "factor": factor, "weight_decay": decay} for (factor, decay), alike in groups.items()],
@@ -193,6 +195,9 @@ def _drop_modalities(model: ItemEmbedder, batch: ItemBatch, empty: ItemBatch, se
     """Hide some pictures and some texts of items that have both; a model that reads one of the two keeps it."""
     if model.language is None or not model.connector.tokens:
         return batch
+    if settings.wrong_text:
+        swapped = torch.rand(len(batch)).to(batch.has_picture.device) < settings.wrong_text
+        batch = batch.with_swapped_text(swapped)
     chance = torch.rand(len(batch)).to(batch.has_picture.device)
     both = batch.has_picture & batch.metadata_mask.any(1)
     without_picture = both & (chance < settings.drop_picture)

@@ -41,6 +41,8 @@ class TrainingSettings:
         augment: share of the pictures that are shown with other noise than they wear.
         memory: how many embeddings of earlier steps serve as further negatives (XBM, arXiv 1912.06798); 0 for none.
         matryoshka: widths at which the loss is asked for too, so that embeddings may be cut there (arXiv 2205.13147).
+        wrong_text: how often an item wears the text of another one, so that a wrong title is no surprise.
+        alignment_lr: factor of the learning rate with which the alignment goes on learning with the model; 0: frozen.
         drop_picture, drop_text: how often a modality is hidden, so that a missing one is no surprise; only of items
             that have both, and in models that read both.
         validate_every: steps between validations; 0 for none. patience: validations without a better one before the
@@ -64,6 +66,8 @@ class TrainingSettings:
     augment: float = 0.0
     memory: int = 0
     matryoshka: tuple[int, ...] = ()
+    wrong_text: float = 0.0
+    alignment_lr: float = 0.0
     drop_picture: float = 0.05
     drop_text: float = 0.05
     validate_every: int = 100
@@ -74,8 +78,8 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         _require("training", vars(self), positive=("steps", "batch", "group", "lr", "clip", "temperature"),
-                 share=("floor", "augment", "drop_picture", "drop_text"),
-                 natural=("warmup", "beta_lr", "weight_decay", "redundancy", "memory", "validate_every", "patience",
+                 share=("floor", "augment", "wrong_text", "drop_picture", "drop_text"),
+                 natural=("warmup", "beta_lr", "weight_decay", "redundancy", "memory", "alignment_lr", "validate_every", "patience",
                           "checkpoint_every"))  # fmt: skip
         if self.drop_picture + self.drop_text > 1:
             raise ValueError("training.drop_picture and training.drop_text together must not be above 1")
