@@ -8,15 +8,6 @@ export class Wrong extends Error {
   }
 }
 
-let key = "";
-try { key = sessionStorage.getItem("key") ?? ""; } catch { /* without storage the key lasts as long as the page */ }
-
-/** Keep the API key for this tab; the server sees it as a header, never in an address. */
-export function useKey(given) {
-  key = given;
-  try { sessionStorage.setItem("key", given); } catch { /* see above */ }
-}
-
 const withQuery = (path, query) => {
   const words = new URLSearchParams();
   for (const [name, value] of Object.entries(query)) {
@@ -49,7 +40,7 @@ async function send(address, options) {
 async function ask(address, options) {
   let answer;
   try {
-    answer = await fetch(address, { ...options, headers: key ? { Authorization: `Bearer ${key}` } : {} });
+    answer = await fetch(address, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Wrong(0, "The server does not answer.", "Check that it still runs, then try again.");

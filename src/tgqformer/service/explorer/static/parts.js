@@ -1,5 +1,5 @@
 // Parts that several pages show: cards, waiting cards, errors, columns of neighbours.
-import { pictureOf, useKey } from "./api.js";
+import { pictureOf } from "./api.js";
 import { h, plural, score } from "./dom.js";
 
 export const productAddress = (id, more = {}) => `product?${new URLSearchParams({ id, ...more })}`;
@@ -39,23 +39,9 @@ export function waiting(count) {
 
 /** Say plainly what went wrong; with `again`, a button that tries once more. */
 export function wrong(error, again = null) {
-  console.debug(error);
-  if (error.status === 401 || error.status === 403) return askForKey(error);
   return h("div", { class: "wrong appear", role: "alert" },
     h("strong", {}, error.message), error.hint ? h("span", {}, error.hint) : null,
     again ? h("button", { type: "button", onclick: again }, "Try again") : null);
-}
-
-function askForKey(error) {
-  const input = h("input", { type: "password", name: "key", autocomplete: "off", required: true });
-  const keep = (event) => {
-    event.preventDefault();
-    useKey(input.value.trim());
-    location.reload();
-  };
-  return h("form", { class: "wrong", onsubmit: keep },
-    h("strong", {}, error.message), h("span", {}, error.hint),
-    h("label", { class: "field" }, "API key, kept for this tab only", input), h("button", { type: "submit" }, "Use it"));
 }
 
 /** One column of neighbours. `marks`: what is said below each card, by id. `why`: called with a hit. */

@@ -2,7 +2,7 @@
 
 const CELLS = 64;
 const WIDEST = 1;
-const PICTURES = 160;
+const PICTURES = 600;
 
 /**
  * Draw points and let a person move among them.
@@ -59,7 +59,7 @@ export function plane(canvas, points, { colors, picked, chosen, pictureOf }) {
     sheet.globalAlpha = visible.length > 4000 ? 0.75 : 0.9;
     for (const [group, places] of byGroup) dots(sheet, places, radius, tones.groups[group % tones.groups.length]);
     sheet.globalAlpha = 1;
-    if (visible.length <= PICTURES && view.zoom > 2) visible.forEach((place) => picture(sheet, place, tones));
+    if (visible.length <= PICTURES && view.zoom > 2) spread(visible).forEach((place) => picture(sheet, place, tones));
     if (current >= 0) ring(sheet, toScreen(at(current)), radius, tones);
   }
 
@@ -74,6 +74,19 @@ export function plane(canvas, points, { colors, picked, chosen, pictureOf }) {
     sheet.fill();
   }
 
+  const sideOf = () => Math.min(84, 26 + 3 * view.zoom);
+
+  /** Choose points whose pictures would not lie on each other, the current one first. */
+  function spread(places) {
+    const taken = [], side = sideOf() * 0.92;
+    for (const place of [current, ...places]) {
+      if (place < 0 || !shown(place)) continue;
+      const { x, y } = toScreen(at(place));
+      if (taken.every((one) => Math.max(Math.abs(one.x - x), Math.abs(one.y - y)) > side)) taken.push({ x, y, place });
+    }
+    return taken.map((one) => one.place);
+  }
+
   function picture(sheet, place, tones) {
     let image = pictures.get(place);
     if (!image) {
@@ -81,10 +94,10 @@ export function plane(canvas, points, { colors, picked, chosen, pictureOf }) {
       image.onload = later;
       image.src = pictureOf(place);
       pictures.set(place, image);
-      if (pictures.size > 600) pictures.delete(pictures.keys().next().value);
+      if (pictures.size > 900) pictures.delete(pictures.keys().next().value);
     }
     if (!image.complete || !image.naturalWidth) return;
-    const side = Math.min(76, 22 + 3 * view.zoom);
+    const side = sideOf();
     const { x, y } = toScreen(at(place));
     const scale = side / Math.max(image.naturalWidth, image.naturalHeight);
     sheet.save();
@@ -106,7 +119,10 @@ export function plane(canvas, points, { colors, picked, chosen, pictureOf }) {
     sheet.lineWidth = 2.5;
     sheet.strokeStyle = tones.ink;
     sheet.beginPath();
-    sheet.arc(x, y, radius + 6, 0, 7);
+    if (pictures.get(current)?.naturalWidth && view.zoom > 2) {
+      const side = sideOf() + 6;
+      sheet.roundRect(x - side / 2, y - side / 2, side, side, side / 6);
+    } else sheet.arc(x, y, radius + 6, 0, 7);
     sheet.stroke();
   }
 

@@ -3,13 +3,13 @@ import { get, noisedOf, pictureOf } from "./api.js";
 import { choice, h, s, score } from "./dom.js";
 import { frame, nameOf, productAddress, wrong } from "./parts.js";
 
-const STREAMS = { anchored: "Anchored", exploratory: "Exploratory", queries: "Queries" };
+const STREAMS = { anchored: "Anchored", exploratory: "Exploratory", query: "Queries" };
 const MEANS = {
   off: "The pictures as the model gets them.",
   agreement: "Where picture and text agree: the alignment’s map, before any query has looked.",
   anchored: "Anchored queries are made of this item’s own text; they look where the text leads them.",
   exploratory: "Exploratory queries are the same for every item; they look at whatever tends to matter.",
-  queries: "The learned queries of this connector, the same for every item.",
+  query: "The learned queries of this connector, the same for every item.",
 };
 // Dark violet to pale yellow, readable over a grey picture by lightness alone.
 const RAMP = [[20, 11, 53, 0.1], [114, 31, 129, 0.5], [205, 64, 99, 0.68], [251, 136, 40, 0.8], [252, 253, 191, 0.9]];
