@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import torch
@@ -31,3 +34,35 @@ def write(tmp_path: Path) -> Write:
         return made
 
     return written
+
+
+BACKENDS = ("lance", "lance-uri", "postgres")
+Place = Callable[[], str]
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a real PostgreSQL with pgvector that only this process uses."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says where it puts its socket
+        import pgserver
+
+        server = pgserver.get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(params=BACKENDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Give a function that names a place where no store is yet, in each back end in turn."""
+    numbers = count()
+
+    def fresh() -> str:
+        number = next(numbers)
+        if request.param == "lance":
+            return str(tmp_path / f"store-{number}")
+        if request.param == "lance-uri":  # the way of an object store, over files
+            return f"file-object-store://{tmp_path}/bucket-{number}"
+        return f"{request.getfixturevalue('postgres_url')}&schema=s{uuid4().hex[:12]}"
+
+    return fresh

@@ -34,7 +34,7 @@ from tgqformer.store.base import (
     VersionSpec,
 )
 from tgqformer.store.ledger import FORMAT, Ledger
-from tgqformer.store.rows import Counts, check_vector, checked, matrix, parts, unit
+from tgqformer.store.rows import Counts, check_vector, checked, matrix, parts, quantised, unit
 
 NAME = "lance"
 INDEX_FROM = 10_000  # rows; below, an exact search takes a few milliseconds and needs no index
@@ -122,8 +122,6 @@ class LanceTable:
 
     def __init__(self, table: Any, version: Version, where: str) -> None:
         self.version, self.where, self._table, self._counts = version, where, table, Counts()
-        # The codes of an int8 vector have no common length, so that only the cosine compares them rightly.
-        self._metric = "cosine" if version.dtype == "int8" else "dot"
 
     def __len__(self) -> int:
         return self.count()
@@ -155,7 +153,7 @@ class LanceTable:
         check_vector(vector, self.version.dim, "the vector to search")
         asked = unit(np.asarray(vector, np.float32)[None])[0]
         with _gone(self.version, self.where):
-            query = self._table.search(asked, vector_column_name="vector").distance_type(self._metric).limit(k)
+            query = self._table.search(asked, vector_column_name="vector").distance_type("dot").limit(k)
             if where:
                 condition = sql_of(where)
                 query = query.where(condition, prefilter=True)
@@ -197,7 +195,7 @@ class LanceTable:
             if "vector" not in there and len(self) >= INDEX_FROM:
                 for column, config in _INDEXES:
                     self._table.create_index(column, config=config)
-                self._table.create_index("vector", config=HnswSq(distance_type=self._metric))
+                self._table.create_index("vector", config=HnswSq(distance_type="dot"))
             self._table.optimize(cleanup_older_than=OLD_AFTER)
 
     def stats(self) -> TableStats:
@@ -211,7 +209,8 @@ class LanceTable:
         taken = checked(rows, self.version, self.where, model_version=model_version)
         schema = _schema(self.version)
         columns = {name: [getattr(row, name) for row in taken] for name in (*_FACTS, "content")}
-        flat = matrix(taken, self.version).astype(schema.field("vector").type.value_type.to_pandas_dtype()).reshape(-1)
+        vectors = unit(matrix(taken, self.version))
+        flat = vectors.astype(schema.field("vector").type.value_type.to_pandas_dtype()).reshape(-1)
         arrays = {name: pa.array(values, schema.field(name).type) for name, values in columns.items()}
         arrays["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), self.version.dim)
         return pa.table(arrays, schema=schema)
@@ -287,7 +286,7 @@ def _in(values: Iterable[str]) -> str:
 
 
 def _schema(version: VersionSpec) -> Any:
-    """Give the columns. LanceDB searches no 8-bit vectors: the codes of int8 rest as float16, which is exact."""
+    """Give the columns. LanceDB searches no 8-bit vectors: int8 is rounded so and rests as float16."""
     kept = pa.float32() if version.dtype == "float32" else pa.float16()
     return pa.schema([
         pa.field("id", pa.string(), nullable=False), ("vector", pa.list_(kept, version.dim)), ("title", pa.string()),
@@ -298,8 +297,7 @@ def _schema(version: VersionSpec) -> Any:
 def _hits(found: Any) -> list[Hit]:
     hits = []
     for row in found.to_pylist():
-        distance = row.pop("_distance")
-        score = 0.0 if distance is None or distance != distance else min(1.0, 1 - distance)  # no length, no cosine
+        score = min(1.0, 1 - row.pop("_distance"))
         hits.append(Hit(score=score, **row | {"category": tuple(row["category"] or ())}))
     return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
@@ -307,7 +305,7 @@ def _hits(found: Any) -> list[Hit]:
 def _rows(batch: Any, version: Version) -> Iterator[Row]:
     flat = batch["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
     vectors = flat.reshape(-1, version.dim)
-    vectors = vectors if version.dtype == "float32" else unit(vectors)
+    vectors = vectors if version.dtype == "float32" else unit(quantised(vectors, version.dtype))
     for row, vector in zip(batch.select([*_FACTS, "content"]).to_pylist(), vectors, strict=True):
         yield Row(vector=vector, **row | {"category": tuple(row["category"] or ()), "content": row["content"] or ""})
 

@@ -6,9 +6,11 @@ A store is a schema (`?schema=shop` at the end of the URL; `tgqformer` by defaul
 
 from __future__ import annotations
 
+import atexit
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -36,10 +38,7 @@ class PostgresBackend:
     def __init__(self, url: str) -> None:
         self.conninfo, self.schema = _split(url)
         self.where = _without_password(url)
-        self._pool: ConnectionPool[Any] = ConnectionPool(
-            self.conninfo, min_size=1, max_size=CONNECTIONS, timeout=PATIENCE, open=True, configure=_configure,
-            check=ConnectionPool.check_connection,
-        )  # fmt: skip
+        self._pool = _pool(self.conninfo)
 
     def read(self) -> Ledger:
         """Read the ledger."""
@@ -102,10 +101,6 @@ class PostgresBackend:
         with _explained(self.where), psycopg.connect(self.conninfo, autocommit=True) as connection:
             yield connection
 
-    def close(self) -> None:
-        """Close all connections."""
-        self._pool.close()
-
     def place(self, table: str) -> Identifier:
         """Give the full name of a table."""
         return Identifier(self.schema, table)
@@ -150,6 +145,17 @@ def make_postgres(url: str) -> PostgresBackend:
             "CREATE TABLE IF NOT EXISTS {}.revisions (name text PRIMARY KEY, revision bigint NOT NULL)"
         ).format(place))  # fmt: skip
     return PostgresBackend(url)
+
+
+@cache
+def _pool(conninfo: str) -> ConnectionPool[Any]:
+    """Give the connections of this process to a database, for all stores in it; they are closed at its end."""
+    pool: ConnectionPool[Any] = ConnectionPool(
+        conninfo, min_size=0, max_size=CONNECTIONS, timeout=PATIENCE, open=True, configure=_configure,
+        check=ConnectionPool.check_connection,
+    )  # fmt: skip
+    atexit.register(pool.close)
+    return pool
 
 
 def _require_pgvector(connection: Any, where: str) -> None:

@@ -1,0 +1,32 @@
+"""Rows for the tests of the store, and what a search of them must find."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tgqformer.store.base import Row
+from tgqformer.store.embeddings import Vectors
+from tgqformer.store.rows import unit
+
+
+def clusters(number: int, dim: int, seed: int = 0) -> Vectors:
+    """Give vectors around 20 middles."""
+    luck = np.random.default_rng(seed)
+    middle = np.random.default_rng(7).normal(size=(20, dim))[luck.integers(0, 20, number)]
+    return (middle + 0.7 * luck.normal(size=(number, dim))).astype(np.float32)
+
+
+def rows_of(vectors: Vectors) -> Iterator[Row]:
+    """Give rows whose facts follow from their number."""
+    for i, vector in enumerate(vectors):
+        path = (f"top{i % 3}", f"leaf{i % 7}")
+        yield Row(f"i{i}", vector, f"title {i}", f"brand{i % 5}", path, None if i % 11 == 0 else float(i), f"c{i}")
+
+
+def truth(vectors: Vectors, query: Vectors, k: int, passing: Sequence[int] | None = None) -> list[str]:
+    """Give the ids of the k nearest by brute force."""
+    scores = unit(vectors) @ unit(query[None])[0]
+    chosen = range(len(vectors)) if passing is None else passing
+    return [f"i{i}" for i in sorted(chosen, key=lambda i: -scores[i])[:k]]
