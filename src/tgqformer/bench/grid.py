@@ -24,6 +24,7 @@ from tgqformer.recipe import (
     load_recipe,
     parse_recipe,
 )
+from tgqformer.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -181,12 +182,21 @@ def recipe_of(bench: BenchRecipe, cell: Cell, lr: float) -> Recipe:
     options = dict(model.options)
     if model.connector != "none":
         options.setdefault("tokens", cell.setting.tokens)
-    training = replace(base.training, lr=lr, **model.training)
+    training = _training(model, {**asdict(base.training), "lr": lr, **model.training})
     return replace(
         base, name=cell.path.as_posix().replace("/", " "), seeds=(cell.seed,), training=training,
         models=(ModelSection(model.name, model.connector, options, model.language),),
         language=bench.languages[cell.setting.language], noise=bench.noises[cell.setting.noise],
     )  # fmt: skip
+
+
+def _training(model: BenchModel, values: dict[str, Any]) -> TrainingSettings:
+    where = f"models: {model.name}: training"
+    check_keys(values, TrainingSettings, where)
+    try:
+        return TypeAdapter(TrainingSettings).validate_python(values)
+    except ValidationError as error:
+        raise TgqError(f"{where}: {error.errors()[0]['msg']}") from error
 
 
 def base_recipe(bench: BenchRecipe) -> Recipe:

@@ -1,0 +1,115 @@
+"""A real bench, tiny: tuned, run, killed, gone on with, and one cell done again to the last digit."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from tgqformer.bench.bench import Bench
+from tgqformer.bench.cell import read_cell
+from tgqformer.bench.grid import load_bench
+from tgqformer.cli import app
+from tgqformer.files import read_json, write_json
+
+TINY = {
+    "name": "tiny",
+    "base": "demo",
+    "set": {
+        "catalog.items": 60,
+        "pairs": {"train": 0.6, "val": 0.1, "test": 0.3},
+        "alignment": {"steps": 3, "batch": 16},
+        "training": {"steps": 3, "batch": 8, "group": 4, "warmup": 1, "validate_every": 3, "checkpoint_every": 2},
+        "evaluation": {
+            "views": ["mixed", "clean"], "probes": ["clean", "poster-5", "no-text", "wrong-text"], "probe_queries": 9,
+            "validation_pool": 20,
+        },
+    },
+    "languages": {"minilm": {"name": "minilm"}},
+    "models": [{"name": "TGQ-Former", "connector": "tgq"}, {"name": "text only", "connector": "none"}],
+    "tuning": {"lr": [0.001, 0.002]},
+    "headline": {"model": "TGQ-Former", "language": "minilm"},
+    "grids": [{"title": "all", "languages": ["minilm"], "seeds": 1}],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("bench")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    bench = Bench(load_bench(str(folder / "tiny.yaml")), folder / "out")
+    bench.report()
+    return bench
+
+
+def test_a_bench_leaves_tables_a_report_and_a_folder_for_each_cell(done: Bench) -> None:
+    assert "text only" in (done.folder / "table.md").read_text()
+    page = (done.folder / "report.html").read_text()
+    assert "Equal treatment" in page and "0.001: " in page and "<script" not in page
+    for cell in done.cells:
+        folder = done.folder / "cells" / cell.path
+        assert {"recipe.yaml", "metrics.json", "versions.json"} <= {path.name for path in folder.iterdir()}
+        assert not (folder / "checkpoint").exists()
+
+
+def test_the_learning_rate_with_the_best_validation_is_taken(done: Bench) -> None:
+    for row in read_json(done.folder / "tuning.json"):
+        assert len(row["tried"]) == 2
+        assert row["tried"][str(row["lr"])] == max(row["tried"].values())
+    measured = read_cell(done.folder / "cells" / done.cells[0].path)
+    assert measured.lr in (0.001, 0.002) and 0 <= measured.validation <= 1
+
+
+def test_probes_change_the_query_alone(done: Bench) -> None:
+    tgq, text = (read_cell(done.folder / "cells" / cell.path) for cell in done.cells)
+    assert set(tgq.result.probes) == {"clean", "poster-5", "no-text", "wrong-text"}
+    assert len(tgq.result.probes["clean"].query) == 9
+    own = dict(zip(text.result.views["mixed"].query, text.result.views["mixed"].values["mrr"], strict=True))
+    seen = text.result.probes["poster-5"]  # text alone sees no sticker
+    assert [own[name] for name in seen.query] == seen.values["mrr"].tolist()
+    assert (text.result.probes["wrong-text"].values["mrr"] != seen.values["mrr"]).any()
+    assert "even attention" in tgq.attention and set(tgq.gates) == {"anchored", "exploratory"}
+
+
+def test_a_cell_done_again_has_the_same_metrics_to_the_last_digit(done: Bench, tmp_path: Path) -> None:
+    cell = done.folder / "cells" / done.cells[0].path
+    runner = CliRunner()
+    again = runner.invoke(app, ["bench", "--cell", str(cell), "--to", str(tmp_path / "again")])
+    assert again.exit_code == 0 and "to the last digit" in again.output
+    assert (tmp_path / "again" / "metrics.json").read_bytes() == (cell / "metrics.json").read_bytes()
+    copy = done.folder / "cells" / "other" / "other" / "tokens-4" / "tgq" / "seed-0"
+    shutil.copytree(cell, copy)
+    changed = read_json(copy / "metrics.json")
+    changed["views"]["mixed"]["mrr"] += 1e-12
+    write_json(copy / "metrics.json", changed)
+    differs = runner.invoke(app, ["bench", "--cell", str(copy), "--to", str(tmp_path / "again")])
+    shutil.rmtree(done.folder / "cells" / "other")
+    assert differs.exit_code != 0 and "views.mixed.mrr" in str(differs.exception)
+
+
+def test_what_is_done_is_not_done_again_and_what_was_killed_is(done: Bench) -> None:
+    first, second = (done.folder / "cells" / cell.path for cell in done.cells)
+    kept = (second / "metrics.json").stat().st_mtime_ns
+    metrics = (first / "metrics.json").read_bytes()
+    (first / "stage.json").unlink()  # as if killed before the end
+    (first / "metrics.json").unlink()
+    Bench(done.bench, done.folder).report()
+    assert (second / "metrics.json").stat().st_mtime_ns == kept
+    assert (first / "metrics.json").read_bytes() == metrics
+
+
+def test_the_command_says_what_it_needs() -> None:
+    runner = CliRunner()
+    assert "small" in runner.invoke(app, ["bench", "--list"]).output
+    for arguments, words in (
+        (["bench"], "name a bench"),
+        (["bench", "small", "--catalog", "x.csv"], "--interactions and --pairs"),
+        (["bench", "--cell", "/nowhere"], "is not a cell"),
+    ):
+        failed = runner.invoke(app, arguments)
+        assert failed.exit_code != 0 and words in str(failed.exception)

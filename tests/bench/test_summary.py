@@ -1,0 +1,118 @@
+"""Tables of a bench, from results made by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from tgqformer.bench import summary
+from tgqformer.bench.bench import _Clock
+from tgqformer.bench.cell import Measured
+from tgqformer.bench.grid import BenchModel, BenchRecipe, Cell, Grid, Headline, Setting
+from tgqformer.evaluation.results import Result, View
+from tgqformer.recipe import LanguageSection
+
+QUERIES = 200
+MODELS = {"TGQ-Former": 0.6, "Q-Former": 0.5, "MLP": 0.4, "text only": 0.3, "no gates": 0.55}
+
+
+def bench() -> BenchRecipe:
+    models = tuple(
+        BenchModel(name, "none" if name == "text only" else "mlp", ablation=name == "no gates") for name in MODELS
+    )
+    grid = Grid("all", ("minilm",), tokens=(2, 4), seeds=3)
+    return BenchRecipe("b", "demo", models, {"minilm": LanguageSection()}, (grid,), Headline("TGQ-Former", "minilm"))
+
+
+def scores(share: float, seed: int) -> View:
+    """Exactly a share of the queries is hit; which ones depends on the seed a little."""
+    hits = (np.roll(np.arange(QUERIES), seed) < round(share * QUERIES)).astype(float)
+    return View([f"q{at}" for at in range(QUERIES)], {"hit@10": hits})
+
+
+def cells(tokens: tuple[int, ...] = (2, 4)) -> dict[Cell, Measured]:
+    made = {}
+    for budget in tokens:
+        for name, share in MODELS.items():
+            for seed in range(3):
+                views = {
+                    "mixed": scores(share, seed),
+                    "clean": scores(share + 0.1, seed),
+                    "noised": scores(share, seed),
+                }
+                probes = {"clean": scores(share + 0.1, seed), "no-text": scores(share - 0.2, seed)}
+                probes |= {f"poster-{step}": scores(share - step / 50, seed) for step in range(1, 6)}
+                gates = {"anchored": {"mean": 1.0 + seed / 10, "over_channels": 0.2, "over_items": 0.1}}
+                if name == "text only" and budget > tokens[0]:
+                    continue
+                made[Cell(Setting("minilm", "catalogue", budget), name, seed)] = Measured(
+                    Result(name, seed, views, (), probes),
+                    {"query": 0.1 + seed / 10, "even attention": 0.3} if name != "text only" else {},
+                    gates if name == "TGQ-Former" else {}, {"connector": 1e6 * budget, "language model": 2e6},
+                    1e-3, 0.5, {"training": 1.0, "measuring": 1.0},
+                )  # fmt: skip
+    return made
+
+
+def test_text_only_stands_in_every_table_of_its_language() -> None:
+    made = summary.tables(bench(), cells())
+    assert [table.setting.tokens for table in made] == [2, 4]
+    assert all({row.model for row in table.rows} == set(MODELS) for table in made)
+
+
+def test_the_headline_is_against_the_strongest_other_connector_and_no_ablation() -> None:
+    table = summary.of_headline(bench(), summary.tables(bench(), cells()))
+    assert table is not None
+    [lead] = [lead for lead in summary.leads(bench(), table) if lead.view == "mixed"]
+    assert lead.other == "Q-Former"
+    assert lead.mean.mean == pytest.approx(0.6)
+    assert lead.comparison.difference.mean == pytest.approx(0.1)
+    assert lead.comparison.relative.mean == pytest.approx(0.2)
+    assert lead.comparison.difference.low > 0
+
+
+def test_variants_losses_probes_attention_and_gates() -> None:
+    table = summary.tables(bench(), cells())[0]
+    assert summary.ablation_lines(bench(), table)[0][0] == "no gates"
+    assert summary.ablation_lines(bench(), table)[0][1][0].startswith("−5.0 [")
+    assert all(loss.startswith("−10.0 [") for _, loss in summary.loss_lines(table))
+    names, lines = summary.probe_lines(table)
+    assert names == ["clean", "no-text"]
+    assert dict(lines)["MLP"][1].startswith("20.0 ±")
+    inside = {name: (share, even) for name, _, share, even in summary.inside_lines(table, cells())}
+    assert inside["MLP"] == ("20.0 %", "30.0 %") and "text only" not in inside
+    assert summary.gate_lines(table, cells()) == [("TGQ-Former", "anchored", ["1.100", "0.200", "0.100"])]
+
+
+def test_plots_show_every_model() -> None:
+    made, known = summary.tables(bench(), cells()), cells()
+    [poster] = summary.severity_plots(made[0])
+    assert poster.caption == "poster" and "severity" in poster.svg
+    [budget] = summary.token_plots(bench(), made)
+    assert budget.caption == "minilm"
+    cost = summary.cost_plot(made[1], known)
+    assert cost is not None and "TGQ-Former 6 M, 60.0" in cost.svg
+    assert summary.token_plots(bench(), made[:1]) == []
+
+
+def test_markdown_and_csv_hold_all_figures() -> None:
+    text = summary.markdown_of(bench(), cells())
+    assert "| mixed | Q-Former | +10.0 [" in text and "| no gates | −5.0 [" in text and "60.0 ± 0.0" in text
+    rows = list(csv.DictReader(io.StringIO(summary.csv_of(bench(), cells()))))
+    found = {(r["tokens"], r["model"], r["view"]): float(r["mean"]) for r in rows}
+    assert found["4", "Q-Former", "mixed"] == 0.5 and found["2", "MLP", "probe:poster-5"] == pytest.approx(0.3)
+
+
+def test_the_clock_knows_cells_of_the_same_kind(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    clock = _Clock(tmp_path / "clock.json")
+    every = list(cells())
+    assert clock.left(every) == ""
+    for cell in every:
+        if cell.seed == 0:
+            clock.took[str(cell.path)] = 120.0 if cell.model == "MLP" else 60.0
+    left = [cell for cell in every if cell.setting.tokens == 2 and cell.model in ("MLP", "Q-Former")]
+    assert clock.left(left) == " · about 6 min left"
+    assert clock.left([cell for cell in every if cell.seed == 0]) == ""
