@@ -159,8 +159,6 @@ def test_the_index_finds_what_is_there_filtered_and_not(
     place: Callable[[], str], dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where, vectors, k = place(), clusters(1500, 24), 20
-    if "bucket" in where and dtype != "float32":
-        pytest.skip("the index of a bucket is that of a folder")
     for module in (lance, postgres_table):
         monkeypatch.setattr(module, "INDEX_FROM", 1000)
     table = made(where, vectors, dtype)
