@@ -8,7 +8,7 @@ from importlib.metadata import version as installed_version
 import typer
 from rich.markup import escape
 
-from tgqformer.cli import bench, catalog, noise, pairs, run, search, serve, studio
+from tgqformer.cli import bench, catalog, cost, noise, pairs, run, search, serve, studio
 from tgqformer.errors import TgqError
 from tgqformer.progress import console
 
@@ -23,6 +23,7 @@ app.add_typer(catalog.app, name="catalog")
 app.add_typer(pairs.app, name="pairs")
 app.add_typer(noise.app, name="noise")
 app.command()(studio.studio)
+app.command()(cost.cost)
 run.register(app)
 bench.register(app)
 search.register(app)

@@ -132,7 +132,7 @@ class PerceiverResampler(nn.Module):
     def forward(self, inputs: ConnectorInput) -> ConnectorOutput:
         """Give [B, K, D] and the attention of the stream `query`, as it is spread over the picture."""
         bias, context = shared_bias(inputs, self.prior, self.agreement_bias), self.project(inputs.visual)
-        x, weights = self.latents.expand(len(context), -1, -1), inputs.visual.new_zeros(0)
+        x, weights = self.latents.repeat(len(context), 1, 1), inputs.visual.new_zeros(0)
         for block in self.blocks:
             x, weights = block(x, context, bias)
         x = self.norm(x)
