@@ -87,8 +87,10 @@ class Neighbours:
         """Give the ids of all items, in the order of the pool; not to be changed."""
         return self._ids
 
-    def of(self, item_id: str) -> list[tuple[str, float]]:
-        """Give the neighbours of an item as (id, cosine), best first; equal scores stand in the order of the pool.
+    def of(self, item_id: str, k: int | None = None) -> list[tuple[str, float]]:
+        """Give the `k` nearest (all that are kept by default) as (id, cosine), best first.
+
+        Equal scores stand in the order of the pool.
 
         Raises: TgqError for an unknown id, naming the nearest known ones.
         """
@@ -96,7 +98,8 @@ class Neighbours:
             raise unknown_item(item_id, self._ids, self.path)
         partition, row = divmod(self._position[item_id], self._folder.partition_size)
         positions, scores = self._partition(partition)
-        return [(self._ids[p], s) for p, s in zip(positions[row].tolist(), scores[row].tolist(), strict=True)]
+        ids, best = self._ids, slice(None, k)
+        return [(ids[p], s) for p, s in zip(positions[row, best].tolist(), scores[row, best].tolist(), strict=True)]
 
     def partitions(self) -> Iterator[tuple[int, Any, Any]]:
         """Stream (start, positions [n, K] int32, scores [n, K] float32) over all items, mapped from disk."""
