@@ -50,6 +50,16 @@ def test_similar_items_are_looked_up_and_equal_those_searched(still: Still) -> N
     np.testing.assert_allclose([hit["score"] for hit in answer["results"]], [hit.score for hit in live], atol=1e-5)
 
 
+@pytest.mark.parametrize("query", ["", "?k=1", "?k=7", "?k=20"])
+def test_the_shortcut_answers_as_the_route_does(still: Still, query: str) -> None:
+    shop, running = still
+    ask, joint = running.client(), "&" if query else "?"
+    short = ask("GET", f"/items/sku-4/similar{query}")
+    routed = ask("GET", f"/items/sku-4/similar{query}{joint}metadata=false")
+    assert short[2] == routed[2] and short[2]["source"] == "precomputed"
+    assert {**short[1], "x-request-id": "", "date": ""} == {**routed[1], "x-request-id": "", "date": ""}
+
+
 def test_what_the_table_cannot_answer_is_searched(still: Still) -> None:
     shop, running = still
     ask = running.client()

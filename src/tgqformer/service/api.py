@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from tgqformer.catalog.item import Item
 from tgqformer.service.errors import ApiError, unknown_item
 from tgqformer.service.forms import ItemFields, ItemForm, with_picture
-from tgqformer.service.params import Count, ItemId, Metadata, Where
+from tgqformer.service.params import DEFAULT_COUNT, Count, ItemId, Metadata, Where
 from tgqformer.service.schemas import (
     Alive,
     EmbeddingOut,
@@ -46,7 +46,9 @@ def make_api(site: Site) -> APIRouter:
 
 def _add_items(router: APIRouter, site: Site) -> None:
     @router.get("/items/{item_id}/similar", tags=["items"], response_model=SimilarItems, responses=problems(404))
-    async def similar_items(item_id: ItemId, where: Where, k: Count = 10, metadata: Metadata = False) -> Response:
+    async def similar_items(
+        item_id: ItemId, where: Where, k: Count = DEFAULT_COUNT, metadata: Metadata = False
+    ) -> Response:
         """Items most similar to one of the store.
 
         Looked up in the table of precomputed neighbours where that is possible: no filter, and the item is as it was
@@ -96,7 +98,7 @@ def _add_items(router: APIRouter, site: Site) -> None:
 
 def _add_embedding(router: APIRouter, site: Site) -> None:
     @router.post("/search", tags=["search"], response_model=SearchResults, responses=problems(413, 501))
-    async def search(form: ItemFields, where: Where, k: Count = 10, metadata: Metadata = False) -> Response:
+    async def search(form: ItemFields, where: Where, k: Count = DEFAULT_COUNT, metadata: Metadata = False) -> Response:
         """Items most similar to one that is not in the store, given by a picture, by text, or by both."""
         _check_count(site, k)
         with site.lease() as served:

@@ -16,6 +16,7 @@ from tgqformer.service.errors import ApiError, as_api_error, response_of
 from tgqformer.service.guard import Guard, TooLarge
 from tgqformer.service.keys import Keyring
 from tgqformer.service.settings import ServiceSettings
+from tgqformer.service.shortcut import Shortcut
 from tgqformer.service.site import Site
 from tgqformer.version import __version__
 
@@ -57,6 +58,7 @@ def make_app(site: Site, settings: ServiceSettings) -> FastAPI:
         from tgqformer.service.explorer import make_explorer
 
         app.include_router(make_explorer(site))
+    app.add_middleware(Shortcut, site=site)
     app.add_middleware(Guard, settings=settings, telemetry=site.telemetry, keyring=keyring)
     return app
 

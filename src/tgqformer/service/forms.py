@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import orjson
 from fastapi import Depends, File, Form, UploadFile
-from PIL.Image import Image
 
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.service.errors import ApiError
@@ -17,28 +16,18 @@ from tgqformer.service.errors import ApiError
 MAX_TITLE, MAX_WORD, MAX_LEVELS, MAX_ATTRIBUTES = 2000, 500, 16, 100
 
 
+@dataclass(frozen=True)
 class ItemForm:
     """The parts of an item that a request holds. `item(id)` gives it; `picture` is the upload, not yet read."""
 
-    def __init__(
-        self,
-        title: Annotated[str | None, Form(max_length=MAX_TITLE, examples=["Red canvas shoe"])] = None,
-        brand: Annotated[str | None, Form(max_length=MAX_WORD, description="Brand.", examples=["Acme"])] = None,
-        category: Annotated[
-            list[str] | None,
-            Form(description="Category path from the top; repeat the field for each level, or write `A > B`."),
-        ] = None,
-        attributes: Annotated[
-            str | None,
-            Form(max_length=20_000, description="Attributes, a JSON object of strings.", examples=['{"color": "red"}']),
-        ] = None,
-        price: Annotated[float | None, Form(description="Price.", examples=[19.9])] = None,
-        picture: Annotated[
-            UploadFile | None, File(description="A picture: JPEG, PNG, WebP and others. URLs are never fetched.")
-        ] = None,
-    ) -> None:
-        self.title, self.brand, self.category = title or None, brand or None, _levels(category or [])
-        self.attributes, self.price, self.picture = _attributes(attributes), _price(price), picture
+    title: str | None
+    brand: str | None
+    category: tuple[str, ...]
+    attributes: dict[str, str]
+    price: float | None
+    picture: UploadFile | None
+
+    def __post_init__(self) -> None:
         for words in (self.title, self.brand, *self.category, *self.attributes, *self.attributes.values()):
             _check_text(words)
 
@@ -66,15 +55,32 @@ class ItemForm:
         return await self.picture.read() if self.picture is not None and self.has_picture else None
 
 
-ItemFields = Annotated[ItemForm, Depends()]
+async def _item_form(
+    title: Annotated[str | None, Form(max_length=MAX_TITLE, examples=["Red canvas shoe"])] = None,
+    brand: Annotated[str | None, Form(max_length=MAX_WORD, examples=["Acme"])] = None,
+    category: Annotated[
+        list[str] | None,
+        Form(description="Category path from the top; repeat the field for each level, or write `A > B`."),
+    ] = None,
+    attributes: Annotated[
+        str | None, Form(max_length=20_000, description="A JSON object of strings.", examples=['{"color": "red"}'])
+    ] = None,
+    price: Annotated[float | None, Form(description="0 or more.", examples=[19.9])] = None,
+    picture: Annotated[
+        UploadFile | None, File(description="A picture: JPEG, PNG, WebP and others. URLs are never fetched.")
+    ] = None,
+) -> ItemForm:
+    return ItemForm(
+        title or None, brand or None, _levels(category or []), _attributes(attributes), _price(price), picture
+    )
+
+
+ItemFields = Annotated[ItemForm, Depends(_item_form)]
 
 
 def with_picture(item: Item, data: bytes | None) -> Item:
     """Give the item with its packed picture."""
     return item if data is None else replace(item, pictures=(Picture(Picture.digest_of(data), None, data),))
-
-
-Upload = tuple[bytes | None, Image | None]
 
 
 def _levels(sent: Sequence[str]) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ class Guard:
     ) -> None:
         self._app, self._settings, self._telemetry, self._keyring = app, settings, telemetry, keyring
         self._in_work = 0
+        telemetry.in_work.set_function(lambda: self._in_work)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or refuse it."""
@@ -37,7 +38,6 @@ class Guard:
         call = _Call(send, os.urandom(8).hex())
         started = time.perf_counter()
         self._in_work += 1
-        self._telemetry.in_work.set(self._in_work)
         try:
             refusal = self._refusal(scope)
             if refusal is not None:

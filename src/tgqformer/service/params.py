@@ -1,4 +1,7 @@
-"""What callers may send in the path and the query: checked, with words that tell what to do."""
+"""What callers may send in the path and the query: checked, with words that tell what to do.
+
+Dependencies are coroutines: FastAPI would call plain functions in a thread, which costs more than an answer.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from fastapi import Depends, Path, Query
 from tgqformer.service.errors import ApiError
 from tgqformer.store.base import Filter
 
-MAX_ID = 512
+MAX_ID, MAX_COUNT, DEFAULT_COUNT = 512, 500, 10
 Word = Annotated[str, Query(max_length=200)]
 Words = Annotated[list[Word] | None, Query(max_length=50)]
 Price = Annotated[float | None, Query(allow_inf_nan=False)]
@@ -32,7 +35,7 @@ def checked_id(quoted: str) -> str:
     return item_id
 
 
-def _item_id(
+async def _item_id(
     item_id: Annotated[str, Path(description="Id of the item, percent-encoded.", examples=["studio-00042"])],
 ) -> str:
     return checked_id(item_id)
@@ -41,7 +44,7 @@ def _item_id(
 ItemId = Annotated[str, Depends(_item_id)]
 
 
-def _where(
+async def _where(
     category: Annotated[Words, Query(description="Only items in this category, at any level; repeat for or.")] = None,
     brand: Annotated[Words, Query(description="Only items of this brand; repeat for or.")] = None,
     min_price: Annotated[Price, Query(description="Only items that cost at least this.")] = None,
@@ -51,5 +54,5 @@ def _where(
 
 
 Where = Annotated[Filter, Depends(_where)]
-Count = Annotated[int, Query(ge=1, le=500, description="How many items to find.")]
+Count = Annotated[int, Query(ge=1, le=MAX_COUNT, description="How many items to find.")]
 Metadata = Annotated[bool, Query(description="Also give title, brand, category and price of each item.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable
 from hashlib import blake2b
@@ -13,16 +14,18 @@ from numpy.typing import NDArray
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
 from tgqformer.store.base import Table
+from tgqformer.store.content import SEEN
 from tgqformer.store.neighbours import Neighbours
 
+log = logging.getLogger("tgqformer.service")
 Written = tuple[str, str | None]
 
 
 class Precomputed:
     """Precomputed neighbours of one version, kept honest: an item that is not as it was is not answered from them.
 
-    The first time that a table of neighbours is served, the digests of the rows' content are written to `folder`; a
-    row whose digest differs later, or that is gone, is `stale`: it is left out of answers, and asked for itself it is
+    The first time that a table of neighbours is served, digests of what the model saw are written to `folder`; a row
+    whose digest differs later, or that is gone, is `stale`: it is left out of answers, and asked for itself it is
     searched live. About 100 bytes of memory an item.
     """
 
@@ -40,13 +43,11 @@ class Precomputed:
         """Give the `k` nearest as (id, cosine), best first; None where the table cannot answer: search live."""
         if k > self.neighbours.manifest.width or item_id in self.stale or item_id not in self._position:
             return None
-        found = self.neighbours.of(item_id)
-        if self.stale:
-            stale = self.stale
-            found = [hit for hit in found if hit[0] not in stale]
-            if len(found) < k:
-                return None
-        return found[:k]
+        stale = self.stale
+        if not stale:
+            return self.neighbours.of(item_id, k)
+        found = [hit for hit in self.neighbours.of(item_id) if hit[0] not in stale]
+        return found[:k] if len(found) >= k else None
 
     def wrote(self, contents: Iterable[Written], revision: int) -> None:
         """Take in own writes, (id, content; None for deleted), that left the table at `revision`."""
@@ -79,7 +80,7 @@ class Precomputed:
 
     def _changed(self, item_id: str, content: str | None) -> bool | None:
         at = self._position.get(item_id)
-        return None if at is None else content is None or int(self._baseline[at]) != _short(content)
+        return None if at is None else content is None or int(self._baseline[at]) != _short(content[:SEEN])
 
     def _contents(self) -> NDArray[np.uint64]:
         """Short digests of what the table holds, in the order of the neighbours; 0 where an item is gone."""
@@ -87,7 +88,7 @@ class Precomputed:
         position = self._position
         for item_id, content in self._table.contents():
             if (at := position.get(item_id)) is not None:
-                digests[at] = _short(content)
+                digests[at] = _short(content[:SEEN])
         return digests
 
     def _differing(self, now: NDArray[np.uint64]) -> set[str]:
@@ -101,9 +102,8 @@ def find_neighbours(paths: Iterable[Path], model_version: str) -> Neighbours | N
     for path in paths:
         try:
             found = Neighbours.open(path)
-        except TgqError:
-            if (path / "manifest.json").exists():
-                raise
+        except TgqError as error:  # being made this moment, perhaps: it is looked at again when it changes
+            log.warning("not used: %s", error)
             continue
         if found.manifest.model_version == model_version:
             return found
@@ -111,16 +111,21 @@ def find_neighbours(paths: Iterable[Path], model_version: str) -> Neighbours | N
 
 
 def stamp(path: Path) -> str:
-    """Give a short digest that changes when a table of neighbours is replaced."""
+    """Give a mark that changes when a file or a folder is replaced, or a file is put into the folder; "" for none."""
     try:
-        seen = (path / "manifest.json").stat()
+        seen = path.stat()
     except OSError:
         return ""
     return f"{seen.st_mtime_ns:x}-{seen.st_ino:x}"
 
 
 def _key(neighbours: Neighbours, table: Table) -> str:
-    parts = (table.version.name, table.version.created, neighbours.manifest.ids_fingerprint, stamp(neighbours.path))
+    parts = (
+        table.version.name,
+        table.version.created,
+        neighbours.manifest.ids_fingerprint,
+        stamp(neighbours.path / "manifest.json"),
+    )
     return blake2b("|".join(parts).encode(), digest_size=8).hexdigest()
 
 

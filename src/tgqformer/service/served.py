@@ -56,8 +56,8 @@ class Served:
         self.truncate_dim = table.version.dim
         self.users = 0
         self.batcher: Batcher[Prepared, Vector] = Batcher(
-            lambda jobs: list(self._embed_prepared(jobs)), size=settings.batch, wait=settings.batch_wait, queue=settings.batch_queue,
-            workers=settings.batch_workers, name="embedding", seen=seen,
+            lambda jobs: list(self._embed_prepared(jobs)), size=settings.batch, wait=settings.batch_wait,
+            queue=settings.batch_queue, workers=settings.batch_workers, name="embedding", seen=seen,
         )  # fmt: skip
 
     @property
@@ -73,9 +73,9 @@ class Served:
         return self.embedder
 
     @property
-    def prompt(self) -> Prompt:
-        """What the model reads of an item's metadata; all of it where there is no model."""
-        return self.embedder.encoders.prompt if self.embedder and self.embedder.encoders else Prompt()
+    def prompt(self) -> Prompt | None:
+        """What the model reads of an item's metadata; None where there is no model."""
+        return self.embedder.encoders.prompt if self.embedder and self.embedder.encoders else None
 
     def has(self, item_id: str) -> bool:
         """Say whether the table has an item; blocking."""

@@ -16,7 +16,7 @@ class ServiceSettings:
     explorer: serve the web pages, too. keys: file of hashed API keys; None leaves everything open.
     open_reads: with keys, reading needs none; only what writes does.
     max_body_bytes: of a request, checked while it streams in. max_pixels: of a picture, checked before it is decoded.
-    max_k: most items of one answer. concurrency: requests in work at once; more get 503 at once.
+    max_k: most items of one answer, 500 or less. concurrency: requests in work at once; more get 503 at once.
     timeout: seconds for one request, its upload included.
     threads: for searches and for decoding pictures. waiting: jobs that may wait for a thread.
     batch: items embedded at once. batch_wait: seconds that the first of a batch waits for others.
