@@ -64,5 +64,16 @@ def test_grid_prior_is_scaled_per_head_and_not_saved() -> None:
 def test_agreement_bias_is_beta_times_agreement() -> None:
     bias = AgreementBias(heads=2, start=2.0)
     bias.beta.data[1] = -1
-    found = bias(torch.tensor([[0.5, math.pi]]))
+    found = bias(torch.tensor([[0.5, math.pi]]), torch.tensor([0.3]))
     torch.testing.assert_close(found, torch.tensor([[[[1.0, 2 * math.pi]], [[-0.5, -math.pi]]]]))
+
+
+def test_trust_weighs_the_bias_by_the_agreement() -> None:
+    bias = AgreementBias(heads=1, start=1.0, trust=True)
+    assert bias.trust is not None
+    places, agreement = torch.ones(2, 3), torch.tensor([0.0, 1.0])
+    torch.testing.assert_close(bias(places, agreement), torch.full((2, 1, 1, 3), 1 / (1 + math.exp(-4))))
+    bias.trust.weight.data.fill_(2.0)
+    bias.trust.bias.data.fill_(-1.0)  # σ(−1) without agreement, σ(1) with it
+    weights = bias(places, agreement)[:, 0, 0, 0]
+    torch.testing.assert_close(weights, torch.tensor([-1.0, 1.0]).sigmoid())
