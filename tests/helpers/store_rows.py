@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
+import torch
 
+from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.model.encoding import make_encoders
+from tgqformer.model.prompt import Prompt
 from tgqformer.store.base import Row
 from tgqformer.store.embeddings import Vectors
 from tgqformer.store.rows import unit
@@ -30,3 +35,11 @@ def truth(vectors: Vectors, query: Vectors, k: int, passing: Sequence[int] | Non
     scores = unit(vectors) @ unit(query[None])[0]
     chosen = range(len(vectors)) if passing is None else passing
     return [f"i{i}" for i in sorted(chosen, key=lambda i: -scores[i])[:k]]
+
+
+def tiny_embedder(tiny_model: Callable[[str], Path], seed: int) -> ItemEmbedder:
+    """Give an embedder of 8 dimensions with random weights."""
+    exact = {"precision": "float32", "device": "cpu", "levels": [1]}
+    encoders = make_encoders(f"hf:{tiny_model('vit')}", f"hf:{tiny_model('bert')}", Prompt(), exact)
+    torch.manual_seed(seed)
+    return ItemEmbedder("mlp", {"dim": 8}, encoders.widths, None, encoders=encoders).eval()

@@ -36,7 +36,6 @@ def write(tmp_path: Path) -> Write:
     return written
 
 
-BACKENDS = ("lance", "lance-uri", "postgres")
 Place = Callable[[], str]
 
 
@@ -52,9 +51,19 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.cleanup()
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=("lance", "postgres"))
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """Give a function that names a place where no store is yet, in each back end in turn."""
+    return _places(request, tmp_path)
+
+
+@pytest.fixture(params=("lance", "lance-uri", "postgres"))
+def any_place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Give the same, and places in an object store."""
+    return _places(request, tmp_path)
+
+
+def _places(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     numbers = count()
 
     def fresh() -> str:

@@ -15,11 +15,10 @@ from tgqformer.catalog.catalog import Catalog, CatalogWriter
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.cli import search
 from tgqformer.errors import TgqError
-from tgqformer.store import open_store
-from tgqformer.store.base import Filter, Row
+from tgqformer.store import make_store, open_store
+from tgqformer.store.base import Filter, Row, VersionSpec
 from tgqformer.store.build import build_store
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
-from tgqformer.store.lance import LanceStore
 from tgqformer.store.page import price_of, words_of
 
 COLORS = ["red", "orange", "gold", "green", "teal", "blue", "purple", "black"]
@@ -75,7 +74,12 @@ def rows_printed(output: str) -> list[str]:
 def test_index_says_what_it_made(made: Path) -> None:
     output = run("index", made / "embeddings", "--catalog", made / "catalog", "--to", made / "again")
     assert "8 items of 2 dimensions" in output and "tgq-1" in output
-    assert open_store(made / "again").catalog == (made / "catalog").resolve()
+    served = open_store(made / "again").served
+    assert served is not None and served.catalog == str((made / "catalog").resolve())
+    output = run("index", made / "embeddings", "--catalog", made / "catalog", "--to", made / "again", "--no-serve",
+                 "--dtype", "float16", "--dim", 1)  # fmt: skip
+    assert "8 items of 1 dimensions" in output and "version v2" in output and "not served yet" in output
+    assert rows_printed(run("similar", "sku-0", "--store", made / "again", "-k", 1)) == ["sku-1"]
 
 
 def test_similar_prints_a_table(made: Path) -> None:
@@ -121,10 +125,8 @@ def test_a_catalogue_that_was_moved(made: Path) -> None:
 
 
 def test_pictures_that_cannot_be_shown(made: Path) -> None:
-    store = LanceStore.create(
-        made / "bare", [Row("sku-0", np.float32([1, 0]))], dim=2, model_version="tgq-1", catalog=None
-    )
-    assert store.catalog is None
+    store = make_store(made / "bare")
+    store.serve(store.create(VersionSpec("tgq-1", 2), [Row("sku-0", np.float32([1, 0]))]).name)
     with pytest.raises(TgqError, match="does not know its catalogue"):
         run("similar", "sku-0", "--store", made / "bare", "--html", made / "page.html")
     broken = Picture(Picture.digest_of(b"x"), data=b"no picture at all")

@@ -53,8 +53,8 @@ FILTERS: list[tuple[Filter, Callable[[int], object]]] = [
 ]
 
 
-def test_filters(place: Callable[[], str]) -> None:
-    table = made(place())
+def test_filters(any_place: Callable[[], str]) -> None:
+    table = made(any_place())
     for where, passes in FILTERS:
         passing = [i for i in range(300) if passes(i)]
         assert [hit.id for hit in table.search(VECTORS[3], 25, where)] == truth(VECTORS, VECTORS[3], 25, passing), where
@@ -95,8 +95,8 @@ def test_get_keeps_the_order_asked(place: Callable[[], str]) -> None:
     assert [row.id for row in table.get(many)] == many and table.get([]) == []
 
 
-def test_upsert_replaces_and_adds_and_delete_removes(place: Callable[[], str]) -> None:
-    where = place()
+def test_upsert_replaces_and_adds_and_delete_removes(any_place: Callable[[], str]) -> None:
+    where = any_place()
     table = made(where, VECTORS[:50])
     first = table.revision()
     after = table.upsert([Row("i3", VECTORS[100], "new title"), Row("new", VECTORS[101])], model_version="m1")
@@ -184,8 +184,8 @@ def test_the_index_finds_what_is_there_filtered_and_not(
     assert table.search(new, 1)[0].id == "new" and table.stats().indexed == 1501
 
 
-def test_writers_at_the_same_time_lose_and_double_nothing(place: Callable[[], str]) -> None:
-    where = place()
+def test_writers_at_the_same_time_lose_and_double_nothing(any_place: Callable[[], str]) -> None:
+    where = any_place()
     made(where, VECTORS[:10])
 
     def write(worker: int) -> None:

@@ -28,8 +28,8 @@ def built(store: Store, model: str, vectors: np.ndarray = VECTORS, serve: bool =
     return name
 
 
-def test_a_new_version_is_built_beside_and_swapped_in(place: Callable[[], str]) -> None:
-    where = place()
+def test_a_new_version_is_built_beside_and_swapped_in(any_place: Callable[[], str]) -> None:
+    where = any_place()
     store = make_store(where)
     assert store.served is None and store.versions() == []
     with pytest.raises(TgqError, match="serves no version yet"):
@@ -104,8 +104,8 @@ def test_a_version_that_a_killed_job_began_is_taken_up(place: Callable[[], str])
     assert store.unfinished() == []
 
 
-def test_drop_and_prune(place: Callable[[], str]) -> None:
-    where = place()
+def test_drop_and_prune(any_place: Callable[[], str]) -> None:
+    where = any_place()
     store = make_store(where)
     for model in ("m1", "m2", "m3", "m4"):
         built(store, model)
@@ -127,8 +127,8 @@ def test_drop_and_prune(place: Callable[[], str]) -> None:
     assert store.rollback().name == "v3"
 
 
-def test_tables_that_nobody_knows_are_swept(place: Callable[[], str]) -> None:
-    where = place()
+def test_tables_that_nobody_knows_are_swept(any_place: Callable[[], str]) -> None:
+    where = any_place()
     store = make_store(where)
     built(store, "m1")
     built(store, "m2")
@@ -152,9 +152,9 @@ def test_versions_begun_at_the_same_time_get_names_of_their_own(place: Callable[
     assert sorted(names) == [f"v{i}" for i in range(1, 7)]
 
 
-def test_places_that_are_no_store_are_refused(place: Callable[[], str]) -> None:
+def test_places_that_are_no_store_are_refused(any_place: Callable[[], str]) -> None:
     with pytest.raises(TgqError, match=r"no store"):
-        open_store(place())
+        open_store(any_place())
 
 
 def test_folders_of_something_else_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,231 @@
+"""`tgq sync`: what is new, changed or gone; interruptions; new versions. The same tests for every back end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from store_rows import tiny_embedder
+from typer.testing import CliRunner
+
+from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.item import Item, Picture
+from tgqformer.cli import app
+from tgqformer.errors import TgqError
+from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.store import make_store, open_store
+from tgqformer.store.base import Filter, Store, Table
+from tgqformer.store.build import Build, build_store
+from tgqformer.store.content import BLIND, SEEN
+from tgqformer.store.embed import embed_catalog
+from tgqformer.store.embeddings import Embeddings
+from tgqformer.store.sync import SyncReport, SyncSettings, plan_sync, sync
+
+FIRST = SyncSettings(new_version=True, label="first", workers=1)
+PLAIN = SyncSettings(workers=1)
+
+
+@pytest.fixture(scope="session")
+def models(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Give two saved models whose weights differ."""
+    folders = [tmp_path_factory.mktemp("models") / name for name in ("one", "two")]
+    for seed, folder in enumerate(folders):
+        tiny_embedder(tiny_model, seed).save(folder)
+    return folders
+
+
+@pytest.fixture(scope="session")
+def model(models: list[Path]) -> ItemEmbedder:
+    return ItemEmbedder.load(models[0])
+
+
+def written(path: Path, items: Sequence[Item]) -> Catalog:
+    with CatalogWriter(path, name="shop", pack=True) as writer:
+        for item in items:
+            writer.add(item)
+    return Catalog.open(path)
+
+
+def run(catalog: Catalog, store: Store, model: ItemEmbedder, settings: SyncSettings = PLAIN) -> SyncReport:
+    return sync(catalog, store, model, settings, shown=False)
+
+
+def require_equal(table: Table, items: Sequence[Item], model: ItemEmbedder) -> None:
+    """The table holds exactly these items, as they are now."""
+    rows = {row.id: row for row in table.get([name for name, _ in table.contents()])}
+    assert sorted(rows) == sorted(item.id for item in items) and table.count() == len(items)
+    vectors = model.encode(items, truncate_dim=table.version.dim)
+    for item, vector in zip(items, vectors, strict=True):
+        row = rows[item.id]
+        assert (row.title, row.brand, row.category, row.price) == (item.title, item.brand, item.category, item.price)
+        np.testing.assert_allclose(row.vector, vector, atol=1e-5)
+
+
+def test_a_store_follows_its_catalogue(
+    place: Callable[[], str], tmp_path: Path, tiny_items: list[Item], model: ItemEmbedder
+) -> None:
+    store = make_store(place())
+    report = run(written(tmp_path / "a", tiny_items), store, model, FIRST)
+    assert (report.embedded, report.built, report.version.label) == (12, True, "first")
+    assert store.served is not None and store.served.name == "v1"
+    require_equal(store.table(), tiny_items, model)
+    again = run(written(tmp_path / "a", tiny_items), store, model)
+    assert (again.embedded, again.updated, again.deleted, again.same) == (0, 0, 0, 12)
+
+    now = tiny_items[1:10]
+    now[0] = replace(now[0], price=9.5)  # the model does not read it
+    now[1] = replace(now[1], title="blue bag")
+    now[2] = replace(now[2], pictures=tiny_items[0].pictures)
+    now.append(replace(tiny_items[0], id="new", price=3.0))
+    revision = store.table().revision()
+    report = run(written(tmp_path / "b", now), store, model)
+    assert (report.embedded, report.updated, report.deleted, report.same) == (3, 1, 3, 6)
+    assert store.table().revision() > revision and len(store.versions()) == 1
+    require_equal(store.table(), now, model)
+    assert [hit.id for hit in store.table().search(store.table().get(["new"])[0].vector, 3, Filter(max_price=5))] == [
+        "new"
+    ]
+
+
+def test_a_sync_that_breaks_goes_on(
+    place: Callable[[], str],
+    tmp_path: Path,
+    tiny_items: list[Item],
+    model: ItemEmbedder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, catalog = make_store(place()), written(tmp_path / "a", tiny_items)
+    small = replace(FIRST, batch_rows=2, batch_size=2)
+    left, encode = iter(range(3)), model.encoders.encode  # type: ignore[union-attr]
+
+    def breaks(*given: object) -> object:
+        if next(left, None) is None:
+            raise TgqError("the power fails here")
+        return encode(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(model.encoders), "encode", lambda _, *given: breaks(*given))
+    with pytest.raises(TgqError, match="power fails"):
+        run(catalog, store, model, small)
+    monkeypatch.undo()
+    assert store.versions() == [] and store.served is None
+    report = run(catalog, open_store(store.where) if "://" not in store.where else store, model, small)
+    assert 0 < report.same < 12 and report.embedded + report.same == 12
+    store.refresh()
+    require_equal(store.table(), tiny_items, model)
+
+
+def test_a_new_model_is_built_beside(
+    place: Callable[[], str], tmp_path: Path, tiny_items: list[Item], models: list[Path], model: ItemEmbedder
+) -> None:
+    store, catalog, other = make_store(place()), written(tmp_path / "a", tiny_items), ItemEmbedder.load(models[1])
+    run(catalog, store, model, FIRST)
+    with pytest.raises(TgqError, match=r"holds vectors of model \w+, this model is \w+: .* --new-version"):
+        run(catalog, store, other)
+    waiting = replace(FIRST, label="second", serve=False, dtype="float16", dim=4)
+    assert run(catalog, store, other, waiting).version.name == "v2"
+    assert store.served is not None and store.served.name == "v1"
+    report = run(catalog, store, other, replace(waiting, serve=True))
+    assert (report.version.name, report.same, report.built) == ("v2", 12, False), "what is whole is not built twice"
+    assert store.served.name == "v2" and store.table().version.dim == 4
+    changed = written(tmp_path / "b", tiny_items[:8])
+    assert run(changed, store, model, replace(PLAIN, version="v1")).deleted == 4, "an old version can be kept fresh"
+    assert store.table("v1").count() == 8 and store.table().count() == 12
+    assert store.rollback().name == "v1"
+    with pytest.raises(TgqError, match="either named or new"):
+        run(catalog, store, other, replace(FIRST, version="v1"))
+    with pytest.raises(TgqError, match="gives 8 dimensions, not 9"):
+        run(catalog, store, other, replace(FIRST, dim=9))
+
+
+def test_a_catalogue_that_lost_most_of_its_items_is_refused(
+    tmp_path: Path, tiny_items: list[Item], model: ItemEmbedder
+) -> None:
+    store = make_store(tmp_path / "store")
+    many = [replace(tiny_items[0], id=f"m{i}") for i in range(40)]
+    run(written(tmp_path / "a", many), store, model, FIRST)
+    few = written(tmp_path / "b", many[:10])
+    with pytest.raises(TgqError, match="lacks 30 of the 40 items"):
+        run(few, store, model)
+    assert store.table().count() == 40
+    assert run(few, store, model, replace(PLAIN, allow_shrink=True)).deleted == 30
+
+
+def test_pictures_that_cannot_be_read_are_tried_again(
+    tmp_path: Path, tiny_items: list[Item], model: ItemEmbedder
+) -> None:
+    good = tiny_items[0]
+    data = good.pictures[0].data
+    assert data is not None
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.png").write_bytes(data)
+    with CatalogWriter(tmp_path / "a", name="shop", pack=False, root=tmp_path / "photos") as writer:
+        writer.add(replace(good, pictures=(Picture(good.pictures[0].digest, "a.png"),)))
+    (tmp_path / "photos/a.png").unlink()
+    catalog, store = Catalog.open(tmp_path / "a"), make_store(tmp_path / "store")
+    report = run(catalog, store, model, FIRST)
+    assert list(report.unreadable) == [good.id]
+    assert dict(store.table().contents())[good.id][:SEEN] == BLIND
+    (tmp_path / "photos/a.png").write_bytes(data)
+    assert run(catalog, store, model).embedded == 1
+    assert run(catalog, store, model).same == 1
+
+
+def test_what_an_index_made_is_unchanged_for_a_sync(
+    place: Callable[[], str], tmp_path: Path, tiny_items: list[Item], models: list[Path], model: ItemEmbedder
+) -> None:
+    catalog = written(tmp_path / "a", tiny_items)
+    embed_catalog(model, catalog, tmp_path / "e", workers=1, shown=False)
+    build = Build("indexed", models[0], "float16", truncate_dim=5)
+    store = build_store(Embeddings.open(tmp_path / "e"), catalog, place(), build, show_progress_bar=False)
+    version = store.served
+    assert version is not None and (version.dim, version.dtype, version.label) == (5, "float16", "indexed")
+    assert version.model == str(models[0].resolve()) and version.catalog == str(catalog.path.resolve())
+    prompt = model.encoders.prompt  # type: ignore[union-attr]
+    assert plan_sync(catalog, store.table(), prompt).same == 12
+    torch.testing.assert_close(
+        torch.tensor(store.table().get(["i2"])[0].vector),
+        torch.tensor(model.encode([tiny_items[2]], truncate_dim=5)[0]),
+        atol=1e-3,
+        rtol=0,
+    )
+    unknown = build_store(Embeddings.open(tmp_path / "e"), catalog, store.where if "://" not in store.where
+                          else str(tmp_path / "s"), show_progress_bar=False)  # fmt: skip
+    assert len(plan_sync(catalog, unknown.table(), prompt).embed) == 12, "without a prompt nothing is known"
+    with pytest.raises(TgqError, match="truncate_dim is 9"):
+        build_store(Embeddings.open(tmp_path / "e"), catalog, tmp_path / "x", Build(truncate_dim=9))
+
+
+def tgq(*words: object) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def test_the_commands(
+    tmp_path: Path, tiny_items: list[Item], models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "shop", tiny_items)
+    with pytest.raises(TgqError, match="is no store"):
+        tgq("sync", "shop", "--store", "store")
+    with pytest.raises(TgqError, match="which model"):
+        tgq("sync", "shop", "--store", "store", "--new-version")
+    output = tgq("sync", "shop", "--store", "store", "--model", models[0], "--new-version", "--label", "old")
+    assert "version v1 of store: embedded 12, updated 0, deleted 0, unchanged 0" in output
+    assert "unchanged 12" in tgq("sync", "shop", "--store", "store"), "the version knows its model"
+    tgq("sync", "shop", "--store", "store", "--model", models[1], "--new-version", "--label", "new", "--dtype", "int8")
+    listed = [line for line in tgq("store", "versions", "store").splitlines() if "8 x" in line]
+    assert "old" in listed[0] and "8 x float32" in listed[0] and "served" not in listed[0]
+    assert "new" in listed[1] and "8 x int8" in listed[1] and "served" in listed[1] and " 12 " in listed[1]
+    assert "serves v1 again" in tgq("store", "rollback", "store")
+    assert "serves v2" in tgq("store", "serve", "store", "v2")
+    assert "0 of 12 rows indexed" in tgq("store", "optimize", "store", "--version", "v1")
+    assert "v1 is gone" in tgq("store", "drop", "store", "v1")
+    assert "i2" in tgq("similar", "i1", "--store", "store", "--version", "v2")
+    with pytest.raises(TgqError, match="no item 'i99'; nearest known ids: 'i9"):
+        tgq("similar", "i99", "--store", "store")
