@@ -66,8 +66,7 @@ def run_folder(model_of: Callable[[str], ItemEmbedder], tmp_path_factory: pytest
     for name in MODELS:
         model_of(name).save(folder / "models" / name / "seed-0" / "model")
         model = ItemEmbedder.load(folder / "models" / name / "seed-0" / "model")
-        saved = str(folder / "models" / name / "seed-0" / "model")
-        spec = VersionSpec(model.version, model.dim, label=name, model=saved, catalog=str(shown.path))
+        spec = VersionSpec(model.version, model.dim, label=name, catalog=str(shown.path))
         rows = [
             Row(item.id, vector, item.title, item.brand, item.category, item.price)
             for item, vector in zip(items, model.encode(items), strict=True)

@@ -11,9 +11,15 @@ from scipy.spatial import cKDTree
 
 from tgqformer.errors import TgqError
 from tgqformer.service.explorer import atlas as atlas_module
+from tgqformer.service.explorer import layout
 from tgqformer.service.explorer.atlas import OTHER, Atlas, Map, groups_of, make_map, read_map
 from tgqformer.service.explorer.layout import lay_out
 from tgqformer.store.base import Row, Version
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "EPOCHS", 12)
 
 
 def clouds(count: int, groups: int = 5, dim: int = 24) -> tuple[np.ndarray, np.ndarray]:

@@ -53,7 +53,7 @@ class Browser:
 
         words: all of them must occur. category: a path from the root; items in it or below it. brand: exactly this.
         """
-        wanted = words.lower().split()[:WORDS]
+        wanted = pc.utf8_lower(pa.scalar(words)).as_py().split()[:WORDS]
         fits = pa.array(np.ones(len(self), dtype=bool))
         for word in wanted:
             fits = pc.and_(fits, pc.match_substring(self._text, word))

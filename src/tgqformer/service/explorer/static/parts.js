@@ -9,7 +9,10 @@ export const altOf = (item) => [nameOf(item), item.brand && !nameOf(item).includ
 /** The picture of an item in its frame; an item without one, or with one that cannot be read, says so. */
 export function frame(item, { size = "small", alt = altOf(item), src = null, lazy = true } = {}) {
   const box = h("span", { class: "frame" });
-  const missing = (words) => box.replaceChildren(h("span", { class: "none" }, words));
+  const missing = (words) => {
+    box.replaceChildren(h("span", { class: "none" }, words));
+    box.parentElement?.querySelector(".title")?.removeAttribute("aria-hidden");
+  };
   if (!item.picture && !src) missing("no picture");
   else {
     box.append(h("img", {
@@ -27,7 +30,7 @@ export function card(item, { extra = null, query = {}, line = null } = {}) {
     h("a", { href: productAddress(item.id, query), "data-link": true },
       frame(item),
       h("span", {},
-        h("span", { class: "title" }, nameOf(item)),
+        h("span", { class: "title", "aria-hidden": item.picture ? "true" : null }, nameOf(item)), // the picture says it
         h("span", { class: "line" }, words || "\u00a0"))),
     extra);
 }
