@@ -163,7 +163,7 @@ def make_shop(folder: Path, drawn: Path, models: tuple[Path, Path]) -> Shop:
     return shop
 
 
-FAST = ServiceSettings(explorer=False, refresh=0.05, timeout=10.0, threads=2)
+FAST = ServiceSettings(explorer=False, refresh=0.05, timeout=60.0, threads=2)
 
 
 class Client:

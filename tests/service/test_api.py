@@ -52,7 +52,7 @@ def test_similar_items_are_looked_up_and_equal_those_searched(still: Still) -> N
 
 @pytest.mark.parametrize("query", ["", "?k=1", "?k=7", "?k=20"])
 def test_the_shortcut_answers_as_the_route_does(still: Still, query: str) -> None:
-    shop, running = still
+    _, running = still
     ask, joint = running.client(), "&" if query else "?"
     short = ask("GET", f"/items/sku-4/similar{query}")
     routed = ask("GET", f"/items/sku-4/similar{query}{joint}metadata=false")

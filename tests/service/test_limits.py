@@ -102,7 +102,7 @@ def test_key_files(tmp_path: Path) -> None:
 def tight(tmp_path_factory: pytest.TempPathFactory, drawn: Path, models: tuple[Path, Path]) -> object:
     """A server with small limits."""
     shop = make_shop(tmp_path_factory.mktemp("tight") / "run", drawn, models)
-    limits = replace(FAST, max_body_bytes=100_000, max_pixels=10_000, timeout=1.0, head_bytes=8192, head_seconds=0.5)
+    limits = replace(FAST, max_body_bytes=100_000, max_pixels=10_000, timeout=3.0, head_bytes=8192, head_seconds=1.0)
     with serving(shop, limits) as running:
         yield running
 

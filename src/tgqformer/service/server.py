@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 
 import httptools
@@ -30,6 +31,8 @@ def run(places: Places, settings: ServiceSettings, host: str, port: int, log_lev
     Raises: TgqError where the port is taken, or something to serve is missing.
     """
     log_to_stderr(log_level)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # while it serves, uvicorn has its own; after that, the end is orderly
     with listen(host, port) as address:
         torch.set_num_threads(1)  # batches are spread over threads already
         app = make_app(open_site(places, settings), settings)
