@@ -208,3 +208,16 @@ def test_nearest_leaves_the_query_out() -> None:
     positions, scores = nearest(one_query([0.2, 0.9, 0.5]), [0], 2)
     assert positions.tolist() == [[2, 3]]
     assert scores[0] == pytest.approx([0.9, 0.5])
+
+
+def test_queries_may_look_other_than_they_stand_in_the_pool() -> None:
+    pool = np.eye(4, dtype=np.float32)
+    queries = Queries.from_pairs([0, 2], [1, 3])
+    scores = evaluate(pool, queries, query_vectors=pool[[1, 0, 3, 2]])  # each query looks like its positive
+    assert scores.values["mrr"].tolist() == [1, 1, 1, 1]
+    some = queries.at([3, 0])
+    assert some.query.tolist() == [3, 0] and some.positives.row(0).tolist() == [2]
+    again = evaluate(pool, some, query_vectors=pool[[2, 1]])
+    assert again.values["mrr"].tolist() == [1, 1]
+    with pytest.raises(TgqError, match=r"finite ones, \[4, 4\]"):
+        evaluate(pool, queries, query_vectors=pool[:2])

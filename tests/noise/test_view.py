@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tgqformer.catalog.item import Item, Picture
 from tgqformer.catalog.studio import draw_studio
 from tgqformer.cli.noise import app
 from tgqformer.errors import TgqError
-from tgqformer.noise import NoisePlan, NoiseView, add_noise, write_view
+from tgqformer.noise import NoisePlan, NoiseView, add_noise, noise_views, write_view
 from tgqformer.noise.sheet import contact_sheet
 from tgqformer.noise.view import DONOR_SIDE
 
@@ -178,3 +179,30 @@ def test_writing_a_view_keeps_what_it_leaves_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "pictures" / "1.jpg").unlink()
     with pytest.raises(TgqError, match=r"item 'a': .*mend or remove the picture"):
         write_view(NoiseView(shop, "mixed", plan), tmp_path / "gone", shown=False)
+
+
+def test_a_view_of_one_kind_and_severity(shop: Catalog) -> None:
+    view, mixed = NoiseView(shop, "clutter-4", NoisePlan()), NoiseView(shop, "noised", NoisePlan())
+    for item in shop.items():
+        spec, drawn = view.full_spec(item), mixed.full_spec(item)
+        assert spec is not None and drawn is not None
+        assert (spec.kind, spec.severity, spec.seed) == ("clutter", 4, drawn.seed)
+    with pytest.raises(TgqError, match="poster-5"):
+        NoiseView(shop, "poster-6", NoisePlan())
+
+
+def test_second_products_of_the_same_category(shop: Catalog) -> None:
+    view = NoiseView(shop, "collage-same", NoisePlan())
+    kinds = {item.id: item.category for item in shop.items()}
+    counts = Counter(kinds.values())
+    for item in shop.items():
+        spec = view.full_spec(item)
+        assert spec is not None and spec.donor is not None and spec.donor != item.id
+        assert counts[item.category] == 1 or kinds[spec.donor] == item.category
+
+
+def test_several_views_share_donors_and_may_show_some_items_alone(shop: Catalog) -> None:
+    some = frozenset(shop.ids()[:3])
+    made = noise_views(shop, NoisePlan(), {"mixed": None, "distractor-2": some, "collage-same": None})
+    assert made[0]._donors is made[1]._donors is not made[2]._donors
+    assert [made[1].key(item) is not None for item in shop.items()] == [item_id in some for item_id in shop.ids()]

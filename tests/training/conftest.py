@@ -71,10 +71,11 @@ def make_model(tiny_model: Callable[[str], Path]) -> Callable[..., ItemEmbedder]
     """Give a function that makes the same fresh tiny model at every call."""
 
     def made(connector: str = "tgq", language: bool = True, **options: Any) -> ItemEmbedder:
+        folder = tiny_model("bert")  # the first call writes it, and draws from the generator
         torch.manual_seed(5)
         lm = None
         if language:
-            lm = make_language(f"hf:{tiny_model('bert')}", lora=LoRA(rank=2, dropout=0.1), frozen_layers=2)
+            lm = make_language(f"hf:{folder}", lora=LoRA(rank=2, dropout=0.1), frozen_layers=2)
         default = {} if connector == "none" else {"dim": 8}
         default |= {"heads": 2, "dropout": 0.1} if connector in ("tgq", "qformer") else {}
         alignment = Alignment(WIDTHS.visual, WIDTHS.metadata) if connector == "tgq" else None

@@ -101,6 +101,41 @@ def test_a_resumed_training_is_an_unbroken_one_bit_for_bit(make_model, toy, samp
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_memory_of_negatives_and_wrong_texts_resume_bit_for_bit(make_model, toy, sampler, tmp_path):
+    settings = replace(SETTINGS, memory=20, wrong_text=0.3, matryoshka=(4,), alignment_lr=0.5)
+    unbroken, broken, resumed = make_model(), make_model(), make_model()
+    for model in (unbroken, broken, resumed):
+        model.alignment.requires_grad_(True).log_temperature.requires_grad_(False)
+    run(unbroken, toy, sampler, settings, tmp_path / "whole", validation())
+    with pytest.raises(StopError):
+        run(broken, toy, sampler, settings, tmp_path / "broken", validation(dies_at=4))
+    run(resumed, toy, sampler, settings, tmp_path / "broken", validation())
+    expected, fresh = weights_of(unbroken), weights_of(make_model())
+    assert rows_of(tmp_path / "broken") == rows_of(tmp_path / "whole")
+    assert [name for name, value in weights_of(resumed).items() if not torch.equal(value, expected[name])] == []
+    learned = [name for name in expected if name.startswith("alignment.") and "temperature" not in name]
+    assert learned and not [name for name in learned if torch.equal(expected[name], fresh[name])]
+    without = make_model()
+    run(without, toy, sampler, replace(SETTINGS, matryoshka=(4,)), tmp_path / "without", validation())
+    assert rows_of(tmp_path / "without")[5]["loss"] < rows_of(tmp_path / "whole")[5]["loss"]  # more negatives
+
+
+def test_augmentation_asks_for_other_noise(make_model, toy, sampler, tmp_path, monkeypatch):
+    asked, batch = [], toy.batch
+
+    def watched(positions: np.ndarray, *, noised: np.ndarray | None = None):
+        asked.append(noised)
+        return batch(positions)
+
+    monkeypatch.setattr(toy, "batch", watched)
+    run(make_model(), toy, sampler, replace(SETTINGS, augment=0.5), tmp_path / "half")
+    shares = [noised.mean() for noised in asked if noised is not None]
+    assert len(shares) == 9 and 0.3 < np.mean(shares) < 0.7
+    asked.clear()
+    run(make_model(), toy, sampler, SETTINGS, tmp_path / "none")
+    assert all(noised is None for noised in asked)
+
+
 def test_a_finished_training_is_not_repeated(make_model, toy, sampler, tmp_path):
     model, again = make_model(), make_model()
     run(model, toy, sampler, SETTINGS, tmp_path, validation())

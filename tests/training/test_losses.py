@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tgqformer.training.losses import FLOOR, PairLoss
+from tgqformer.training.losses import FLOOR, Memory, PairLoss
 
 torch.set_num_threads(1)
 NONE = torch.zeros(2, 2, dtype=torch.bool)
@@ -64,3 +64,32 @@ def test_the_temperature_is_learned_and_stays_above_its_floor():
 def test_a_single_pair_teaches_nothing_but_is_finite():
     one = F.normalize(torch.randn(1, 3), dim=-1)
     assert PairLoss()(one, -one, torch.zeros(1, 1, dtype=torch.bool)).item() == 0
+
+
+def test_negatives_from_memory_by_hand():
+    """One pair that agrees wholly, one remembered vector at right angles, temperature 1: -log(e / (e + 1))."""
+    one, far = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    free, taken = torch.zeros(1, 1, dtype=torch.bool), torch.ones(1, 1, dtype=torch.bool)
+    loss = PairLoss(1.0)
+    expected = math.log(math.e + 1) - 1
+    assert loss(one, one, free, Memory(far, free, free)).item() == pytest.approx(expected, abs=1e-6)
+    assert loss(one, one, free, Memory(far, taken, free)).item() == pytest.approx(expected / 2, abs=1e-6)
+    assert loss(one, one, free, Memory(far, taken, taken)).item() == 0
+
+
+def test_gradients_of_masked_entries_stay_finite():
+    queries = F.normalize(torch.randn(3, 4), dim=-1).requires_grad_()
+    masked = torch.ones(3, 3, dtype=torch.bool)
+    loss = PairLoss()
+    loss(queries, queries.detach(), masked, Memory(queries.detach(), masked, masked)).backward()
+    assert torch.isfinite(queries.grad).all() and torch.isfinite(loss.log_temperature.grad)
+
+
+def test_matryoshka_asks_for_the_loss_of_the_first_dimensions_too():
+    torch.manual_seed(0)
+    queries, positives = (F.normalize(torch.randn(5, 8), dim=-1) for _ in range(2))
+    free = torch.zeros(5, 5, dtype=torch.bool)
+    plain = PairLoss(0.1)
+    short = plain(F.normalize(queries[:, :3], dim=-1), F.normalize(positives[:, :3], dim=-1), free)
+    both = PairLoss(0.1, widths=[3])(queries, positives, free)
+    assert both.item() == pytest.approx((plain(queries, positives, free).item() + short.item()) / 2, abs=1e-6)

@@ -48,4 +48,5 @@ class Bank:
     def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
         """Take back what `state` gave."""
         if state:
-            self.vectors, self.positions = state["vectors"].to(device), state["positions"].numpy()
+            self.vectors = state["vectors"].to(device).clone()  # aligned as a fresh tensor is: the same bits come out
+            self.positions = state["positions"].numpy()
