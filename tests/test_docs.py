@@ -21,6 +21,7 @@ from doc_commands import COMMANDS, ROOT, Block, blocks, check_command
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
+from tgqformer.bench.grid import load_bench
 from tgqformer.cli import app
 from tgqformer.connectors import CONNECTORS, ConnectorWidths, make_connector
 from tgqformer.errors import TgqError
@@ -67,7 +68,11 @@ def test_python_is_python(page: Path, block: Block) -> None:
 
 
 @of_kind("yaml")
-def test_every_recipe_is_one(page: Path, block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_recipe_is_one(page: Path, block: Block, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if "grids:" in block.text:
+        (tmp_path / "bench.yaml").write_text(block.text)
+        assert load_bench(str(tmp_path / "bench.yaml")).grids
+        return
     monkeypatch.setitem(CONNECTORS, "glance", CONNECTORS["mlp"])  # of the worked example
     whole = {"name": "shown", "catalog": {}, "pairs": {"pairs": "pairs.parquet"}, **yaml.safe_load(block.text)}
     parse_recipe({"models": [{"name": "TGQ-Former", "connector": "tgq"}], **whole}, f"{page.name}:{block.line}")
