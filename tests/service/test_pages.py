@@ -1,0 +1,131 @@
+"""The commands of docs/service.md, run against a real server; `tgq serve` and `tgq keys` as commands."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doc_commands import ROOT, blocks
+from small_shop import Client, Shop, multipart, png, serving
+from typer.testing import CliRunner
+
+from tgqformer.cli import app
+from tgqformer.errors import TgqError
+from tgqformer.service.places import find_places
+
+
+def curl(ask: Client, words: list[str]) -> tuple[int, Any]:
+    """Do what a curl command says; it knows what the page uses."""
+    method, fields, picture, headers, path = "", {}, None, {}, ""
+    rest = iter(words[1:])
+    for word in rest:
+        if word == "-X":
+            method = next(rest)
+        elif word == "-H":
+            name, _, value = next(rest).partition(": ")
+            headers[name.lower()] = value
+        elif word == "-F":
+            name, _, value = next(rest).partition("=")
+            if value.startswith("@"):
+                picture = png("red", (30, 30), "JPEG")
+            else:
+                fields[name] = value
+        else:
+            path = word.removeprefix("http://").removeprefix("localhost:8000")
+    assert path.startswith("/"), words
+    body = None
+    if fields or picture:
+        body, headers["content-type"] = multipart(fields, picture)
+    status, _, answer = ask(method or ("POST" if body else "GET"), path, body, headers)
+    return status, answer
+
+
+def test_the_page_is_true(shop: Shop) -> None:
+    with serving(shop) as running:
+        ask, done = running.client(), 0
+        assert ask.form("PUT", "/items/studio-00042", png("red"), title="red shoe", price="20")[0] == 200
+        for block in blocks(ROOT / "docs/service.md"):
+            for words in block.commands() if block.is_shell else ():
+                if words[0] == "curl" and "Authorization" not in " ".join(words):
+                    status, answer = curl(ask, words)
+                    assert status == 200, (words, answer)
+                    done += 1
+        assert done == 8
+        assert ask("GET", "/items/new-1")[0] == 404  # the page has deleted it
+
+
+def test_the_page_names_every_limit_as_it_is() -> None:
+    page = (ROOT / "docs/service.md").read_text(encoding="utf-8")
+    shown = CliRunner().invoke(app, ["serve", "--help"], env={"COLUMNS": "200"}).output
+    for option in re.findall(r"`(--[a-z-]+)", page):
+        assert option in shown or option == "--read-only", option
+
+
+def test_keys_from_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    made = CliRunner().invoke(app, ["keys", "new", "front", "--file", str(file), "--read-only"])
+    key = made.stdout.split()[0]
+    assert made.exit_code == 0 and key.startswith("tgq_") and len(key) > 40 and key not in file.read_text()
+    listed = CliRunner().invoke(app, ["keys", "list", "--file", str(file)]).stdout
+    assert listed.split()[:2] == ["front", "read"]
+    assert CliRunner().invoke(app, ["keys", "remove", "front", "--file", str(file)]).exit_code == 0
+    assert CliRunner().invoke(app, ["keys", "list", "--file", str(file)]).stdout == ""
+
+
+def test_what_is_missing_is_said(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "recipe.yaml").write_text("name: begun\n")
+    for where, words in ((tmp_path / "begun", "the run is not finished"), (tmp_path, "holds no store")):
+        with pytest.raises(TgqError, match=words):
+            find_places(str(where))
+    with pytest.raises(TgqError, match="no folder"):
+        find_places(str(shop.folder), models=[tmp_path / "nowhere"])
+    for words in (["serve", str(tmp_path)], ["serve", str(shop.folder), "--log-level", "loud"]):
+        assert isinstance(CliRunner().invoke(app, words).exception, TgqError)
+
+
+def test_a_run_and_its_store_are_the_same_place(shop: Shop) -> None:
+    run, store = find_places(str(shop.folder)), find_places(str(shop.folder / "store"))
+    assert run == store
+    assert run.catalog == shop.folder / "catalog" and run.state == shop.folder / "service"
+    assert [path.name for path in run.neighbours] == ["neighbours-0"]
+    url = find_places("postgresql://user@host/db")
+    assert url.store == "postgresql://user@host/db" and not url.models
+
+
+def test_the_command_serves_and_ends_in_order(shop: Shop) -> None:
+    tgq = Path(sys.executable).with_name("tgq")
+    words = [tgq, "serve", shop.folder, "--port", "0", "--no-explorer", "--model", shop.models[0]]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    lines: list[str] = []
+    for line in process.stderr:
+        lines.append(line)
+        if found := re.search(r"on http://127\.0\.0\.1:(\d+)", line):
+            break
+    else:
+        pytest.fail("".join(lines))
+    ask = _patiently(int(found[1]))
+    assert ask.get("/items/sku-1/similar?k=3")["source"] == "precomputed"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert '"message":"request"' in process.stderr.read()
+
+
+def _patiently(port: int) -> Client:
+    until = time.monotonic() + 60
+    while True:
+        try:
+            ask = Client(port)
+            ask.get("/healthz")
+        except ConnectionError:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        else:
+            return ask
