@@ -233,6 +233,24 @@ def test_a_shop_without_models_and_clean_pictures_still_shows_itself(
         assert picture(client, "noised", id=name, severity=3).width > 0
 
 
+def test_a_picture_that_came_over_http_takes_the_place_of_the_clean_one(
+    copied: Callable[[Path], Path], tmp_path: Path, open_shop: Callable[..., Site]
+) -> None:
+    folder = copied(tmp_path / "run")
+    site = open_shop(folder, tmp_path / "state")
+    with Running(site, site.settings) as server:
+        client = server.client()
+        name = next(name for name in Catalog.open(folder / "shown").ids() if api(client, "item", id=name)["clean"])
+        status, answer = client.form("PUT", f"/items/{name}", png("red", (64, 48)), title="A red flag")
+        assert status < 300, answer
+        assert api(client, "item", id=name)["clean"] is None
+        for path in ("picture", "noised"):
+            red, green, _ = picture(client, path, id=name).resize((1, 1)).getpixel((0, 0))
+            assert red > 200 and green < 60
+        assert client("DELETE", f"/items/{name}")[0] < 300
+        assert client("GET", f"/explorer/api/item?id={name}")[0] == 404
+
+
 def test_the_clean_catalogue_is_found_by_its_fingerprint_only(copied: Callable[[Path], Path], tmp_path: Path) -> None:
     folder = copied(tmp_path / "run")
     shown = Catalog.open(folder / "shown")

@@ -130,8 +130,13 @@ class Shop:
         return noised((goods.clean or goods.catalog) if goods else None, item, picture, asked)
 
     def _clean_picture(self, item: Item) -> Picture | None:
+        """Give the picture that an item's own was drawn on; None where it has come in over HTTP since."""
         goods = self.goods()
-        if goods is None or goods.clean is None or goods.browser.position(item.id) < 0:
+        place = goods.browser.position(item.id) if goods is not None and goods.clean is not None else -1
+        if goods is None or goods.clean is None or place < 0:
+            return None
+        [shown] = goods.catalog.take_positions([place], pictures=False)
+        if [one.digest for one in shown.pictures[:1]] != [one.digest for one in item.pictures[:1]]:
             return None
         [clean] = goods.clean.take([item.id], pictures=False)
         return clean.pictures[0] if clean.pictures else None
@@ -202,7 +207,8 @@ class Shop:
         rows = []
         for hit, other in zip(hits, found, strict=True):
             other = other or Item(hit.id, hit.title, hit.brand, hit.category, {}, hit.price)
-            rows.append({**card_of(other), "score": round(float(hit.score), 4), "shared": agreeing(item, other)})
+            shared = agreeing(item, other) if item.id else None
+            rows.append({**card_of(other), "score": round(float(hit.score), 4), "shared": shared})
         return {**_named(served), "source": source, "hits": rows}
 
     # --- why ----------------------------------------------------------------------------------------------------------

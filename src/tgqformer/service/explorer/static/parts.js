@@ -53,7 +53,8 @@ export function neighbours(column, { marks = new Map(), why = null, query = {} }
   if (!column.hits.length) return h("p", { class: "soft" }, "No neighbours found.");
   return h("ol", { class: "cards neighbours", "aria-label": `Neighbours by ${column.label}` },
     column.hits.map((hit, place) => {
-      const made = card(hit, { query, line: hit.shared?.length ? hit.shared.join(" · ") : "nothing in common in words" });
+      const line = hit.shared && (hit.shared.join(" · ") || "nothing in common in words");
+      const made = card(hit, { query, line });
       const mark = marks.get(hit.id);
       made.append(h("span", { class: "under" },
         h("span", { class: "figure" }, `${place + 1}.`),
