@@ -18,6 +18,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.catalog.pictures import read_picture
@@ -27,7 +28,7 @@ from tgqformer.model.multimodal import load_multimodal
 from tgqformer.model.prompt import Prompt
 
 torch.set_num_threads(1)
-KINDS = ["llava", "idefics3", "internvl", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
+KINDS = ["llava", "idefics3", "smolvlm", "internvl", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
 HIDDEN = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
 SMALL = {"image_size": 16, "patch_size": 4}
 FILMS = {"depth": 1, "num_heads": 2, "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2}
@@ -40,6 +41,7 @@ CHAT = (
     "{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' %}"
     "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
 )
+NUMBERS = "transformers.models.smolvlm.processing_smolvlm.num2words"  # an extra package; only films have it read
 Saved = Callable[[str], Path]
 
 
@@ -56,7 +58,7 @@ def tokenizer(special: list[str], **named: Any) -> Any:
 def parts(kind: str) -> tuple[Any, Any, Any, dict[str, Any]]:
     """Config, image processor, tokenizer, and what stands in processor_config.json."""
     special = {"llava": ["<image>"], "internvl": list(INTERN.values())}.get(kind, QWEN)
-    if kind == "idefics3":
+    if kind in ("idefics3", "smolvlm"):
         special = ["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
     at = {word: len(WORDS) + i for i, word in enumerate(special)}
     text = {**HIDDEN, "num_key_value_heads": 1, "max_position_embeddings": 512, "vocab_size": len(WORDS) + len(special),
@@ -69,12 +71,13 @@ def parts(kind: str) -> tuple[Any, Any, Any, dict[str, Any]]:
         images = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
         said = {"patch_size": 4, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
         return config, images, tokenizer(special), said
-    if kind == "idefics3":
-        config = hf.Idefics3Config(
+    if kind in ("idefics3", "smolvlm"):
+        config = (hf.Idefics3Config if kind == "idefics3" else hf.SmolVLMConfig)(
             text_config={"model_type": "llama", **text}, vision_config={**HIDDEN, **SMALL}, scale_factor=2,
             image_token_id=at["<image>"], pad_token_id=0,
         )  # fmt: skip
-        images = Idefics3ImageProcessorPil(size={"longest_edge": 16}, max_image_size={"longest_edge": 16})
+        made = Idefics3ImageProcessorPil if kind == "idefics3" else SmolVLMImageProcessorPil
+        images = made(size={"longest_edge": 16}, max_image_size={"longest_edge": 16})
         return config, images, tokenizer(special), {"image_seq_len": 4}
     if kind == "internvl":
         config = hf.InternVLConfig(
@@ -132,7 +135,10 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_items_of_every_sort_are_embedded(saved: Saved, tiny_items: list[Item], kind: str) -> None:
+def test_items_of_every_sort_are_embedded(
+    saved: Saved, tiny_items: list[Item], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NUMBERS, str)
     model: Embedder = load_multimodal(saved(kind), precision="float32")
     found = model.encode(tiny_items, batch_size=5)  # items 3, 5 and 7 miss picture, text, both
     assert found.shape == (12, 16) == (12, model.dim) and found.dtype == np.float32 and np.isfinite(found).all()
@@ -190,8 +196,11 @@ def test_half_precision_is_near(saved: Saved, tiny_items: list[Item]) -> None:
 
 
 def test_what_cannot_be_loaded_or_read_is_named(
-    saved: Saved, tiny_model: Saved, tmp_path: Path, tiny_items: list[Item]
+    saved: Saved, tiny_model: Saved, tmp_path: Path, tiny_items: list[Item], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(NUMBERS, None)
+    with pytest.raises(TgqError, match="pip install num2words"):
+        load_multimodal(saved("smolvlm"))
     with pytest.raises(TgqError, match="cannot be loaded"):
         load_multimodal(tmp_path)
     with pytest.raises(TgqError, match="no processor of pictures and text for model type 'llama'"):

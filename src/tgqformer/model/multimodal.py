@@ -184,16 +184,17 @@ def _processor(folder: Path) -> Any:
     kind = AutoConfig.from_pretrained(folder).model_type
     if kind not in PROCESSOR_MAPPING_NAMES:
         raise ValueError(f"transformers has no processor of pictures and text for model type {kind!r}")
-    made = _without_films(processor_class_from_name(PROCESSOR_MAPPING_NAMES[kind]))
+    whole = processor_class_from_name(PROCESSOR_MAPPING_NAMES[kind])
+    made, wanted = _without_films(whole), whole.get_attributes()
     parts = {
         "image_processor": AutoImageProcessor.from_pretrained(folder, backend="pil"),
         "tokenizer": AutoTokenizer.from_pretrained(folder),
     }
-    settings, _ = made.get_processor_dict(folder)
     unread = [part for part in made.get_attributes() if part not in parts]
     if unread:
         raise ValueError(f"the processor of {kind!r} also wants {', '.join(unread)}")
-    return made.from_args_and_dict([parts[part] for part in made.get_attributes()], settings)
+    settings, _ = made.get_processor_dict(folder)
+    return made.from_args_and_dict([parts.get(part) for part in wanted], settings)  # None where films would be read
 
 
 def _without_films(processor: Any) -> Any:
