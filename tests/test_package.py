@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src/tgqformer"
 HEAVY = ("torch", "transformers", "lancedb", "lance", "matplotlib", "scipy", "peft", "accelerate")
-SHARED = {"errors", "files", "progress", "version", "parallel", "stages"}
+SHARED = {"errors", "files", "progress", "version", "parallel"}
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys

@@ -56,7 +56,10 @@ def test_a_run_leaves_a_table_a_report_and_a_store(run: Run) -> None:
     assert all(name in table for name in ("TGQ-Former", "text only", "picture only"))
     page = (folder / "report.html").read_text()
     assert "anchored" in page and "data:image" in page and "http://" not in page.replace("http://www.w3.org", "")
-    assert open_store(folder / "store").stats().rows == 90
+    store = open_store(folder / "store")
+    assert [stats.rows for stats in store.stats()] == [90, 90, 90]
+    served = store.served
+    assert served is not None and served.label == "TGQ-Former"
 
 
 def test_the_noise_is_on_the_pictures_that_are_served_and_nowhere_else(run: Run) -> None:
@@ -89,19 +92,19 @@ def test_served_vectors_are_those_of_the_saved_model_on_the_shown_pictures(run: 
     model = ItemEmbedder.load(run.trial(run.recipe.models[0], 0).folder / "model")
     shown = Catalog.open(run.folder / "shown")
     fresh = model.encode(list(shown.items(0, 12)), batch_size=4, root=shown.root)
-    served = Embeddings.open(run.folder / "embeddings").vectors()[:12]
+    served = Embeddings.open(run.folder / "embeddings" / "tgq-former").vectors()[:12]
     np.testing.assert_allclose(fresh, served, atol=2e-3)
-    assert model.version == Embeddings.open(run.folder / "embeddings").model_version
+    assert model.version == Embeddings.open(run.folder / "embeddings" / "tgq-former").model_version
 
 
 def test_neighbours_are_the_nearest_and_the_store_agrees(run: Run) -> None:
-    table = Embeddings.open(run.folder / "embeddings")
+    table = Embeddings.open(run.folder / "embeddings" / "tgq-former")
     vectors, ids = np.asarray(table.vectors()), table.ids()
     scores = vectors[7] @ vectors.T
     scores[7] = -np.inf
     wanted = {ids[int(at)] for at in np.argsort(-scores)[:5]}
     assert {name for name, _ in Neighbours.open(run.folder / "neighbours").of(ids[7])} == wanted
-    hits = open_store(run.folder / "store").search(vectors[7], 6)
+    hits = open_store(run.folder / "store").table().search(vectors[7], 6)
     assert {hit.id for hit in hits} - {ids[7]} == wanted
 
 

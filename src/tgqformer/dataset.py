@@ -22,6 +22,7 @@ from tgqformer.catalog.pairs import Pairs, PairSets, mine_pairs, split_pairs
 from tgqformer.catalog.shoppers import FASHION, STUDIO, prepare_pairs, subset
 from tgqformer.catalog.splits import ItemSplit
 from tgqformer.encoders.alignment import Alignment, JointAlignment, TokenNorm
+from tgqformer.encoders.frozen import best_device
 from tgqformer.evaluation.metrics import Queries
 from tgqformer.model.encoding import Encoders, make_encoders
 from tgqformer.model.features import CatalogFeatures, cache_features
@@ -195,7 +196,7 @@ class Dataset:
             if self.encoders.space is None:
                 trained = train_alignment(
                     features.pictures, lambda chosen: features.pictures(chosen, "noised"), norm, items,
-                    self.recipe.alignment, seed=seed,
+                    self.recipe.alignment, seed=seed, device=best_device(),
                 )  # fmt: skip
                 save_file(trained.state_dict(), to / "alignment.safetensors")
             end(to, inputs)

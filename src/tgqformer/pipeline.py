@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.dataset import Dataset
+from tgqformer.errors import TgqError
 from tgqformer.evaluation.report import Report, write_report
 from tgqformer.evaluation.results import Result, summarize
 from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown, rich_table
@@ -22,7 +23,7 @@ from tgqformer.noise import write_view
 from tgqformer.recipe import ModelSection, Recipe, write_recipe
 from tgqformer.reporting import Looks, NoisedSample, cost_of, neighbour_examples
 from tgqformer.stages import begin, end
-from tgqformer.store.build import build_store
+from tgqformer.store.build import Build, build_store
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
 from tgqformer.store.neighbours import build_neighbours
 from tgqformer.trial import Trial
@@ -62,7 +63,10 @@ class Run:
         trial = self.trial(section, seed)
         to, inputs = trial.folder, trial.inputs()
         if begin(f"{section.name}, seed {seed}", to, inputs, resumable=True):
-            trial.fit().save(to / "model")
+            model = trial.fit()
+            if not isinstance(model, ItemEmbedder):
+                raise TgqError(f"{section.name} is a whole multimodal model, which a run cannot serve; use `tgq bench`")
+            model.save(to / "model")
             shutil.rmtree(to / "checkpoint", ignore_errors=True)
             end(to, inputs)
         return to / "model"
@@ -94,14 +98,14 @@ class Run:
             end(to, inputs)
         return Catalog.open(to)
 
-    def embed(self) -> Embeddings:
-        """Embed the catalogue with the first model of the recipe, from the cached features."""
-        trial = self.trial(self.recipe.models[0], self.recipe.seeds[0])
+    def embed(self, section: ModelSection | None = None) -> Embeddings:
+        """Embed the catalogue with a model (the first of the recipe), of the first seed, from the cached features."""
+        trial = self.trial(section or self.recipe.models[0], self.recipe.seeds[0])
         saved = self.train(trial.section, trial.seed)
-        catalog, to = self.shown_catalog, self.folder / "embeddings"
+        catalog, to = self.shown_catalog, self.folder / "embeddings" / trial.folder.parent.name
         model = ItemEmbedder.load(saved)
         inputs = {"model": model.version, "catalog": catalog.fingerprint}
-        if begin("embeddings", to, inputs, resumable=True):
+        if begin(f"embeddings by {trial.section.name}", to, inputs, resumable=True):
             ids = catalog.ids()
             table = Embeddings.create(
                 to, dim=model.dim, model_version=model.version, ids_fingerprint=fingerprint_of(ids), count=len(ids)
@@ -113,11 +117,15 @@ class Run:
         return Embeddings.open(to)
 
     def index(self) -> Path:
-        """Build the store."""
-        embeddings, to = self.embed(), self.folder / "store"
-        inputs = {"model": embeddings.model_version, "catalog": self.shown_catalog.fingerprint}
+        """Build the store: a version for each model of the recipe, the first of them served."""
+        sections, to = self.recipe.models, self.folder / "store"
+        tables = [self.embed(section) for section in sections]
+        inputs = {"models": [t.model_version for t in tables], "catalog": self.shown_catalog.fingerprint}
         if begin("store", to, inputs):
-            build_store(embeddings, self.shown_catalog, to)
+            for section, table in zip(reversed(sections), reversed(tables), strict=True):
+                model = self.trial(section, self.recipe.seeds[0]).folder / "model"
+                build = Build(section.name, model, keep=len(sections))  # the last one made is served
+                build_store(table, self.shown_catalog, to, build)
             end(to, inputs)
         return to
 
@@ -182,7 +190,7 @@ def execute(recipe: Recipe, folder: Path, until: str = "report") -> Run:
     work: dict[str, Callable[[], object]] = {
         "catalog": lambda: run.data.catalog, "pairs": lambda: run.data.pairs, "features": lambda: run.data.features,
         "train": lambda: [run.train(*one) for one in every], "evaluate": lambda: [run.evaluate(*one) for one in every],
-        "embed": run.embed, "index": run.index, "neighbours": run.neighbours, "report": run.report,
+        "embed": lambda: [run.embed(section) for section in recipe.models], "index": run.index, "neighbours": run.neighbours, "report": run.report,
     }  # fmt: skip
     for stage in STAGES[: STAGES.index(until) + 1]:
         work[stage]()

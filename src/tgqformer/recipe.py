@@ -125,13 +125,15 @@ class LanguageSection:
 class ModelSection:
     """One model of the comparison: a connector with its options, see `connectors.CONNECTORS`.
 
-    `language: false` gives a picture-only model.
+    `language: false` gives a picture-only model. `multimodal` names a whole image-text-to-text model instead (a folder or a
+    hub id), which is taken as it is, without training; only `tgq bench` does that.
     """
 
     name: str
-    connector: str
+    connector: str = "none"
     options: dict[str, Any] = field(default_factory=dict)
     language: bool = True
+    multimodal: str | None = None
 
     def __post_init__(self) -> None:
         check_connector(self.connector, self.options)

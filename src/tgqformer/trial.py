@@ -12,16 +12,24 @@ from numpy.typing import NDArray
 
 from tgqformer.dataset import Dataset, Positions
 from tgqformer.encoders.alignment import Alignment
-from tgqformer.encoders.frozen import Precision
+from tgqformer.encoders.frozen import Precision, best_device
 from tgqformer.evaluation.metrics import Queries, evaluate
 from tgqformer.evaluation.results import Result, View, read_log
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.features import embed_features
+from tgqformer.model.multimodal import MultimodalEmbedder, load_multimodal
+from tgqformer.progress import progress
 from tgqformer.recipe import ModelSection, Recipe
 from tgqformer.training.loop import train
 from tgqformer.training.sampling import PairSampler
 
 Vectors = NDArray[np.float32]
+Model = ItemEmbedder | MultimodalEmbedder
+
+
+def _sees(model: Model) -> bool:
+    """Whether the picture makes a difference."""
+    return isinstance(model, MultimodalEmbedder) or bool(model.connector.tokens)
 
 
 class Trial:
@@ -58,8 +66,13 @@ class Trial:
         model.token_norm.load_state_dict(norm.state_dict())
         return model
 
-    def fit(self) -> ItemEmbedder:
-        """Train a fresh model, or go on where a killed training was; it ends with the weights that validated best."""
+    def fit(self) -> Model:
+        """Train a fresh model, or go on where a killed training was; it ends with the weights that validated best.
+
+        A whole multimodal model is taken as it is.
+        """
+        if self.section.multimodal is not None:
+            return load_multimodal(self.section.multimodal, device=best_device())
         model, data, settings = self.build(), self.data, self.recipe.training
         a, b = data.pair_positions("train")
         sampler = PairSampler(
@@ -69,13 +82,13 @@ class Trial:
         train(model, data.features, sampler, settings, self.folder, seed=self.seed, validate=validate)
         return model
 
-    def validate(self, model: ItemEmbedder) -> float:
+    def validate(self, model: Model) -> float:
         """H@10 of the validation queries in their pool."""
         assert self.data.validation is not None
         pool, queries = self.data.validation
         return evaluate(self.embed(model, pool, shown=False), queries).means()["hit@10"]
 
-    def measure(self, model: ItemEmbedder) -> Result:
+    def measure(self, model: Model) -> Result:
         """Measure a trained model in the full pool, on every view, and by every probe."""
         views = {}
         vectors = self.embed_views(model)
@@ -85,7 +98,7 @@ class Trial:
         probes = {name: self._probe(model, name, vectors["mixed"]) for name in self.recipe.evaluation.probes}
         return Result(self.section.name, self.seed, views, read_log(self.folder / "log.jsonl"), probes)
 
-    def embed_views(self, model: ItemEmbedder) -> dict[str, Vectors]:
+    def embed_views(self, model: Model) -> dict[str, Vectors]:
         """Embed the whole catalogue in every view; an item that looks alike in two views is embedded once."""
         found: dict[str, Vectors] = {}
         everything, rows = np.arange(len(self.data.catalog)), self.data.features.rows
@@ -93,22 +106,42 @@ class Trial:
             vectors = np.empty((len(everything), model.dim), np.float32)
             left = np.ones(len(everything), bool)
             for earlier, known in found.items():
-                same = left & ((rows[earlier] == rows[view]) | (not model.connector.tokens))
+                same = left & ((rows[earlier] == rows[view]) | (not _sees(model)))
                 vectors[same], left[same] = known[same], False
             vectors[left] = self.embed(model, everything[left], view)
             found[view] = vectors
         return found
 
     def embed(
-        self, model: ItemEmbedder, positions: Positions, view: str = "mixed", *, texts: Positions | None = None,
+        self, model: Model, positions: Positions, view: str = "mixed", *, texts: Positions | None = None,
         shown: bool = True,
     ) -> Vectors:  # fmt: skip
-        """Embed from the cache. Texts alone stay in float32: equal titles must give equal vectors, so ties are seen."""
-        precision: Precision = "auto" if model.connector.tokens else "float32"
+        """Embed from the cache. Texts alone stay in float32: equal titles must give equal vectors, so ties are seen.
+
+        texts: whose text each item wears, -1 for none. A whole multimodal model is shown the pictures themselves.
+        """
+        if isinstance(model, MultimodalEmbedder):
+            return self._embed_pictures(model, positions, view, texts, shown)
+        precision: Precision = "auto" if _sees(model) else "float32"
         features = self.data.features
         return embed_features(model, features, positions, view, texts=texts, precision=precision, shown=shown)
 
-    def _probe(self, model: ItemEmbedder, name: str, pool: Vectors) -> View:
+    def _embed_pictures(
+        self, model: MultimodalEmbedder, positions: Positions, view: str, texts: Positions | None, shown: bool
+    ) -> Vectors:
+        catalog, look, prompt = self.data.catalog, self.data.views[view], self.recipe.prompt
+        worn, found = positions if texts is None else texts, np.empty((len(positions), model.dim), np.float32)
+        with progress(f"embedding ({view})", len(positions), shown=shown) as bar:
+            for start in range(0, len(positions), 16):
+                part = slice(start, start + 16)
+                rendered = [look.render(item) for item in catalog.take_positions(positions[part])]
+                known = catalog.take_positions(np.maximum(worn[part], 0))
+                words = [prompt.metadata(item) if at >= 0 else "" for item, at in zip(known, worn[part], strict=True)]
+                found[part] = model.embed([one.picture if one else None for one in rendered], words).numpy()
+                bar.advance(len(words))
+        return found
+
+    def _probe(self, model: Model, name: str, pool: Vectors) -> View:
         queries = self.data.queries.at(self.data.probed)
         view = name if name in self.data.views else "mixed"
         texts = {"no-text": np.full(len(queries), -1), "wrong-text": self._foreign(queries)}.get(name)

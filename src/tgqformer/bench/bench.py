@@ -63,7 +63,7 @@ class Bench:
         tuned = dict.fromkeys((self.bench.model(name).tuned_as or name, *rest) for name, *rest in wanted)
         found: dict[tuple[str, str, str], dict[float, float]] = {}
         for number, (name, language, noise) in enumerate(tuned, 1):
-            if len(self.bench.tuning.lr) == 1:
+            if len(self.bench.tuning.lr) == 1 or self.bench.model(name).multimodal:
                 found[name, language, noise] = {self.bench.tuning.lr[0]: float("nan")}
                 continue
             console.print(f"[bold]tuning {number} of {len(tuned)}[/] {name} · {language}")

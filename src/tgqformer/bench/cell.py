@@ -25,6 +25,8 @@ from tgqformer.reporting import Looks, NoisedSample, cost_of
 from tgqformer.stages import begin, end
 from tgqformer.trial import Trial
 
+UNSEEN: dict[str, Any] = {"attention": {}, "gates": {}, "cost": {}}
+"""What is not known of a whole multimodal model; `tgq cost` counts its FLOPs."""
 SAMPLE = 1000
 """How many queries are looked at for attention and gates."""
 
@@ -64,7 +66,7 @@ def run_cell(recipe: Recipe, data: Dataset, folder: Path, sample: NoisedSample) 
         model = trial.fit()
         trained = time.perf_counter()
         trial.measure(model).write(folder)
-        looked = _look(model, data, sample) | {
+        looked = (_look(model, data, sample) if isinstance(model, ItemEmbedder) else UNSEEN) | {
             "lr": recipe.training.lr, "validation": _validation(folder),
             "seconds": {"training": trained - started, "measuring": time.perf_counter() - trained},
         }  # fmt: skip
@@ -143,6 +145,8 @@ def _look(model: ItemEmbedder, data: Dataset, sample: NoisedSample) -> dict[str,
 
 
 def _validation(folder: Path) -> float:
+    if not (folder / "log.jsonl").exists():  # a model that was not trained
+        return math.nan
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     return max((row["val_hit@10"] for row in rows if "val_hit@10" in row), default=math.nan)
 

@@ -32,16 +32,17 @@ class BenchModel:
     """One model of the bench.
 
     Args:
-        name, connector, options, language: as in a recipe; the token budget comes from the grid.
+        name, connector, options, language, multimodal: as in a recipe; the token budget comes from the grid.
         training: settings of training that this model alone has, shown in the report.
         ablation: whether it is a variant of TGQ-Former, not one of the connectors it is compared with.
         tuned_as: name of the model whose learning rate it takes; by default it is tuned itself.
     """
 
     name: str
-    connector: str
+    connector: str = "none"
     options: dict[str, Any] = field(default_factory=dict)
     language: bool = True
+    multimodal: str | None = None
     training: dict[str, Any] = field(default_factory=dict)
     ablation: bool = False
     tuned_as: str | None = None
@@ -185,7 +186,7 @@ def recipe_of(bench: BenchRecipe, cell: Cell, lr: float) -> Recipe:
     training = _training(model, {**asdict(base.training), "lr": lr, **model.training})
     return replace(
         base, name=cell.path.as_posix().replace("/", " "), seeds=(cell.seed,), training=training,
-        models=(ModelSection(model.name, model.connector, options, model.language),),
+        models=(ModelSection(model.name, model.connector, options, model.language, model.multimodal),),
         language=bench.languages[cell.setting.language], noise=bench.noises[cell.setting.noise],
     )  # fmt: skip
 

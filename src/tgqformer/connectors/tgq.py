@@ -173,9 +173,9 @@ class TGQFormer(nn.Module):
         """Give [B, A + E, D], anchored first, and the attention of the streams `anchored` and `exploratory`."""
         queries, bias = self._queries(inputs), self._bias(inputs)
         visual = inputs.visual
-        if self.agreement_direction is not None and inputs.agreement_map is not None:
-            centred = inputs.agreement_map - inputs.agreement_map.mean(1, keepdim=True)
-            visual = visual + centred[..., None] * self.agreement_direction
+        if self.agreement_direction is not None:
+            known = inputs.agreement_map if inputs.agreement_map is not None else visual.new_zeros(visual.shape[:2])
+            visual = visual + (known - known.mean(1, keepdim=True))[..., None] * self.agreement_direction
         z, weights = self._attend(queries, visual, bias)
         za, ze = z.split([self.anchored, self.exploratory], 1)  # type: ignore[no-untyped-call]
         gates = self._gates(inputs, za, ze)

@@ -34,6 +34,11 @@ def resolve_device(device: str) -> torch.device:
     return torch.device(device)
 
 
+def best_device() -> str:
+    """A GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
     """Turn "auto" into bfloat16 where the hardware computes in it (AVX512-BF16, AMX, recent CUDA), else float32.
 

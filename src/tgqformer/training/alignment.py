@@ -29,6 +29,7 @@ def train_alignment(
     settings: AlignmentSettings,
     *,
     seed: int = 0,
+    device: str = "cpu",
     shown: bool = True,
 ) -> Alignment:
     """Train the alignment on training items that have both picture and text.
@@ -37,12 +38,13 @@ def train_alignment(
         pictures, noised: give features of items (positions) as they stand in the catalogue, and all noised.
         norm: standardisation of the visual tokens, already fitted.
         items: int64, positions of training items.
+        device: where to compute; the alignment comes back on the CPU.
 
     A batch in which fewer than two items have both picture and text teaches nothing and is passed over.
     """
     torch.manual_seed(seed)
     first = pictures(items[:1])
-    alignment = Alignment(first.visual.shape[-1], first.metadata_vector.shape[-1])
+    alignment, norm = Alignment(first.visual.shape[-1], first.metadata_vector.shape[-1]).to(device), norm.to(device)
     optimizer = torch.optim.AdamW(alignment.parameters(), lr=settings.lr, weight_decay=0.01)
     steps = max(3, settings.steps)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -52,7 +54,7 @@ def train_alignment(
     with progress("alignment", settings.steps, shown=shown) as bar:
         for _ in range(settings.steps):
             source = noised if rng.random() < settings.noised else pictures
-            batch = source(rng.choice(items, min(settings.batch, len(items)), replace=False))
+            batch = source(rng.choice(items, min(settings.batch, len(items)), replace=False)).to(device)
             usable = batch.has_picture & batch.metadata_mask.any(1)
             bar.advance()
             if usable.sum() < 2:
@@ -65,4 +67,5 @@ def train_alignment(
             optimizer.step()
             schedule.step()
             bar.note(f"loss {loss.item():.3f}")
-    return alignment.requires_grad_(False).eval()
+    norm.to("cpu")
+    return alignment.to("cpu").requires_grad_(False).eval()
