@@ -28,7 +28,6 @@ from tgqformer.store.embeddings import Embeddings, fingerprint_of
 from tgqformer.store.neighbours import build_neighbours
 from tgqformer.trial import Trial
 
-
 NOTES = (
     "Every item but the query is in the pool. Test queries and their positives are items that training never saw. Ties "
     "are averaged, never broken by order.",
@@ -190,7 +189,8 @@ def execute(recipe: Recipe, folder: Path, until: str = "report") -> Run:
     work: dict[str, Callable[[], object]] = {
         "catalog": lambda: run.data.catalog, "pairs": lambda: run.data.pairs, "features": lambda: run.data.features,
         "train": lambda: [run.train(*one) for one in every], "evaluate": lambda: [run.evaluate(*one) for one in every],
-        "embed": lambda: [run.embed(section) for section in recipe.models], "index": run.index, "neighbours": run.neighbours, "report": run.report,
+        "embed": lambda: [run.embed(section) for section in recipe.models], "index": run.index,
+        "neighbours": run.neighbours, "report": run.report,
     }  # fmt: skip
     for stage in STAGES[: STAGES.index(until) + 1]:
         work[stage]()

@@ -125,8 +125,8 @@ class LanguageSection:
 class ModelSection:
     """One model of the comparison: a connector with its options, see `connectors.CONNECTORS`.
 
-    `language: false` gives a picture-only model. `multimodal` names a whole image-text-to-text model instead (a folder or a
-    hub id), which is taken as it is, without training; only `tgq bench` does that.
+    `language: false` gives a picture-only model. `multimodal` names a whole image-text-to-text model instead (a
+    folder or a hub id), which is taken as it is, without training; only `tgq bench` does that.
     """
 
     name: str

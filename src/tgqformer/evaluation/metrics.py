@@ -165,8 +165,8 @@ def retrieve_ranks(
 
     vectors: [N, d], on any device; normalise them for cosine similarity. query_vectors: [Q, d], the queries as they
     look now, where that is not how they stand in the pool (a picture that got a sticker). block: queries scored at a
-    time (None: as many as fit in 64 MiB of scores). ignore: rows of pool positions, one row per query, left out of that query's pool
-    (known positives of training, say). tolerance: see `TIE_TOLERANCE`. shown: whether to show a progress bar.
+    time (None: as many as fit in 64 MiB of scores). ignore: rows of pool positions, one row per query, left out of that
+    query's pool (known positives of training, say). tolerance: see `TIE_TOLERANCE`. shown: whether to show a bar.
 
     Raises TgqError when a vector is not finite, a position is outside the pool, or a positive is to be ignored.
     """

@@ -79,8 +79,8 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         _require("training", vars(self), positive=("steps", "batch", "group", "lr", "clip", "temperature"),
                  share=("floor", "augment", "wrong_text", "drop_picture", "drop_text"),
-                 natural=("warmup", "beta_lr", "weight_decay", "redundancy", "memory", "alignment_lr", "validate_every", "patience",
-                          "checkpoint_every"))  # fmt: skip
+                 natural=("warmup", "beta_lr", "weight_decay", "redundancy", "memory", "alignment_lr",
+                          "validate_every", "patience", "checkpoint_every"))  # fmt: skip
         if self.drop_picture + self.drop_text > 1:
             raise ValueError("training.drop_picture and training.drop_text together must not be above 1")
         if any(width < 1 for width in self.matryoshka):
