@@ -30,7 +30,7 @@ class Facet:
 class Browser:
     """The light columns of a catalogue in memory (about 100 bytes an item), searched by scanning them.
 
-    Words match anywhere in id, title, brand or category, whatever their case. 100,000 items take a few milliseconds a
+    Words match anywhere in id, title, brand or category, whatever their case. 100,000 items take about 20 ms a
     word.
     """
 
