@@ -31,6 +31,7 @@ import asyncio
 
 from hostile import Upload, uploads, watched
 
+import tgqformer
 from tgqformer.service.app import make_app
 from tgqformer.service.places import find_places
 from tgqformer.service.server import listen, make_server
@@ -82,7 +83,16 @@ def attack(port: int, folder: Path, count: int, examples: int) -> bool:
             most = max(most, process.memory_info().rss / (1 << 20) - before)
     print(f"{len(hostile)} uploads, answered {dict(sorted(statuses.items()))}; {environment()}")
     print(f"memory: {before:.0f} MB before, {most:.0f} MB more at most")
-    allowed = (str(folder), str(Path(sys.prefix)), sys.base_prefix, tempfile.gettempdir(), "/proc/self", "/dev/null")
+    own = str(Path(tgqformer.__file__).parent)  # FastAPI reads a route's source to name it in an error
+    allowed = (str(folder), own, sys.prefix, sys.base_prefix, tempfile.gettempdir(), "/proc/self", "/dev/null")
+        str(folder),
+        str(Path(tgqformer.__file__).parent),
+        sys.prefix,
+        sys.base_prefix,
+        tempfile.gettempdir(),
+        "/proc/self",
+        "/dev/null",
+    )
     opened = [what.split(" ", 1)[1] for what in seen if what.startswith("open ")]
     outside = [name for name in opened if not name.isdigit() and not name.startswith(allowed)]
     outside += [what for what in seen if not what.startswith(("open ", "os."))]

@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
+LOGGERS = {"tgqformer.service": "", "uvicorn": "", "py.warnings": "", "python_multipart": "ERROR"}
+"""What goes to the log, and its level where it is not the one asked for (forms are broken every day)."""
 requests_log = logging.getLogger("tgqformer.service.requests")
 
 
@@ -81,7 +83,8 @@ def log_to_stderr(level: str = "info") -> None:
     """Write the logs of the service and of the server as JSON lines to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    for name in ("tgqformer.service", "uvicorn"):
+    logging.captureWarnings(True)
+    for name, least in LOGGERS.items():
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level.upper())
+        logger.setLevel(least or level.upper())
