@@ -184,21 +184,24 @@ def test_the_index_finds_what_is_there_filtered_and_not(
     assert table.search(new, 1)[0].id == "new" and table.stats().indexed == 1501
 
 
-def test_writers_at_the_same_time_lose_and_double_nothing(any_place: Callable[[], str]) -> None:
-    where = any_place()
+def test_writers_at_the_same_time_lose_and_double_nothing(place: Callable[[], str]) -> None:
+    where = place()
     made(where, VECTORS[:10])
 
     def write(worker: int) -> None:
         table = open_store(where).table("v1")  # as another process would
         for first in range(0, 60, 10):
             rows = [Row(f"n{i}", VECTORS[i], f"by {worker}") for i in range(first, first + 10)]
-            table.upsert(rows, model_version="m1")
+            table.upsert([*rows, Row(f"own-{worker}-{first}", VECTORS[worker])], model_version="m1")
+            table.delete([f"i{first // 10}"])
+            if worker == 2:
+                table.optimize()
 
     with ThreadPoolExecutor(3) as threads:
         list(threads.map(write, range(3)))
-    table = open_store(where).table("v1")
-    ids = [name for name, _ in table.contents()]
-    assert sorted(ids) == sorted({*(f"i{i}" for i in range(10)), *(f"n{i}" for i in range(60))})
+    ids = [name for name, _ in open_store(where).table("v1").contents()]
+    own = {f"own-{worker}-{first}" for worker in range(3) for first in range(0, 60, 10)}
+    assert sorted(ids) == sorted({*(f"i{i}" for i in range(6, 10)), *(f"n{i}" for i in range(60)), *own})
 
 
 def test_wrong_filters_are_refused() -> None:

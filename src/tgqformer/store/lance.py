@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ os.environ.setdefault("LANCEDB_LOG", "error")  # read at import; else every new 
 import lancedb
 import numpy as np
 import pyarrow as pa
+from filelock import FileLock
 from lancedb.index import Bitmap, BTree, HnswSq, LabelList
 
 from tgqformer.errors import TgqError
@@ -41,10 +42,13 @@ INDEX_FROM = 10_000  # rows; below, an exact search takes a few milliseconds and
 EXACT_BELOW = 10_000  # rows that pass a filter; below, the index would lose some of them and save nothing
 WRITE_ROWS = 32_768  # a write adds a file and a version, so few large ones
 EF, REFINE = 200, 2  # candidates of HNSW at least, and how many times k of them are scored again by the rows themselves
+TRIES = 3  # of compacting beside writers; then they wait
 SEEN_WITHIN = timedelta(seconds=1)  # how soon a table sees what other processes wrote
 OLD_AFTER = timedelta(hours=1)  # files that no reader can still be reading
 LEDGER = "ledger"
 _FACTS = ["id", "title", "brand", "category", "price"]
+# Two processes that add the same id at the same time: with a primary key Lance finds it out.
+_ID = pa.field("id", pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})
 _LEDGER_SCHEMA = pa.schema([
     pa.field("key", pa.string(), nullable=False), ("revision", pa.int64()), ("content", pa.string())
 ])  # fmt: skip
@@ -92,8 +96,7 @@ class LanceBackend:
     def make(self, version: Version) -> LanceTable:
         """Make an empty table, or open the one that is there."""
         if version.name not in self._names():
-            table = self._database.create_table(version.name, schema=_schema(version), exist_ok=True)
-            table.set_unenforced_primary_key("id")  # two processes that add the same id at once: Lance finds it out
+            self._database.create_table(version.name, schema=_schema(version), exist_ok=True)
         return self.open(version)
 
     def open(self, version: Version) -> LanceTable:
@@ -122,6 +125,10 @@ class LanceTable:
 
     def __init__(self, table: Any, version: Version, where: str) -> None:
         self.version, self.where, self._table, self._counts = version, where, table, Counts()
+        # Lance lets writers of one table go at the same time, and then doubles a row once in a while.
+        self._writing: AbstractContextManager[Any] = (
+            nullcontext() if "://" in where else FileLock(Path(where) / f".{version.name}.lock", poll_interval=0.002)
+        )
 
     def __len__(self) -> int:
         return self.count()
@@ -137,7 +144,7 @@ class LanceTable:
         batch = self._batch(rows, model_version)
         if not batch.num_rows:
             return self.revision()
-        with _gone(self.version, self.where):
+        with _gone(self.version, self.where), self._writing:
             merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             return int(merge.execute(batch).version)
 
@@ -145,7 +152,7 @@ class LanceTable:
         """Remove rows by id, in one transaction."""
         if not ids:
             return self.revision()
-        with _gone(self.version, self.where):
+        with _gone(self.version, self.where), self._writing:
             return int(self._table.delete(f"id IN {_in(ids)}").version)
 
     def search(self, vector: Vector, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
@@ -196,7 +203,11 @@ class LanceTable:
                 for column, config in _INDEXES:
                     self._table.create_index(column, config=config)
                 self._table.create_index("vector", config=HnswSq(distance_type="dot"))
-            self._table.optimize(cleanup_older_than=OLD_AFTER)
+            for _ in range(TRIES):
+                if self._compacted():
+                    return
+            with self._writing:
+                self._compacted()
 
     def stats(self) -> TableStats:
         """Say what the table holds."""
@@ -204,6 +215,16 @@ class LanceTable:
             indexes = [index for index in self._table.list_indices() if index.columns == ["vector"]]
             indexed = self._table.index_stats(indexes[0].name).num_indexed_rows if indexes else 0
         return TableStats(self.version, len(self), int(indexed), bytes=self._bytes())
+
+    def _compacted(self) -> bool:
+        """Compact, and take new rows into the indexes; False where a write came in between."""
+        try:
+            self._table.optimize(cleanup_older_than=OLD_AFTER)
+        except RuntimeError as error:
+            if "commit conflict" not in str(error):
+                raise
+            return False
+        return True
 
     def _batch(self, rows: Iterable[Row], model_version: str) -> Any:
         taken = checked(rows, self.version, self.where, model_version=model_version)
@@ -289,7 +310,7 @@ def _schema(version: VersionSpec) -> Any:
     """Give the columns. LanceDB searches no 8-bit vectors: int8 is rounded so and rests as float16."""
     kept = pa.float32() if version.dtype == "float32" else pa.float16()
     return pa.schema([
-        pa.field("id", pa.string(), nullable=False), ("vector", pa.list_(kept, version.dim)), ("title", pa.string()),
+        _ID, ("vector", pa.list_(kept, version.dim)), ("title", pa.string()),
         ("brand", pa.string()), ("category", pa.list_(pa.string())), ("price", pa.float64()), ("content", pa.string()),
     ])  # fmt: skip
 
