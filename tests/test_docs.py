@@ -166,8 +166,8 @@ def test_the_worked_example_of_a_connector(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_connectors_page_lists_every_connector_with_its_options() -> None:
     text = (ROOT / "docs/connectors.md").read_text(encoding="utf-8")
-    table = {name: re.findall(r"`(\w+)`", options)
-             for name, options in re.findall(r"^\| `([\w-]+)` \| `[A-Z].*\| ([^|]*) \|$", text, re.MULTILINE)}  # fmt: skip
+    rows = re.findall(r"^\| `([\w-]+)` \| `[A-Z].*\| ([^|]*) \|$", text, re.MULTILINE)
+    table = {name: re.findall(r"`(\w+)`", options) for name, options in rows}
     assert table == {name: list(inspect.signature(made).parameters)[1:] for name, made in CONNECTORS.items()}
 
 

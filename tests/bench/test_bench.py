@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
+from tiny_multimodal import write_multimodal
 from typer.testing import CliRunner
 
 from tgqformer.bench.bench import Bench
@@ -16,7 +18,7 @@ from tgqformer.bench.grid import load_bench
 from tgqformer.cli import app
 from tgqformer.files import read_json, write_json
 
-TINY = {
+TINY: dict[str, Any] = {
     "name": "tiny",
     "base": "demo",
     "set": {
@@ -41,7 +43,9 @@ TINY = {
 def done(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("bench")
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    write_multimodal("llava", folder / "llava")
+    whole = {"name": "whole multimodal model", "multimodal": str(folder / "llava")}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump({**TINY, "models": [*TINY["models"], whole]}))
     bench = Bench(load_bench(str(folder / "tiny.yaml")), folder / "out")
     bench.report()
     return bench
@@ -59,6 +63,9 @@ def test_a_bench_leaves_tables_a_report_and_a_folder_for_each_cell(done: Bench) 
 
 def test_the_learning_rate_with_the_best_validation_is_taken(done: Bench) -> None:
     for row in read_json(done.folder / "tuning.json"):
+        if row["model"] == "whole multimodal model":
+            assert len(row["tried"]) == 1  # it is taken as it is
+            continue
         assert len(row["tried"]) == 2
         assert row["tried"][str(row["lr"])] == max(row["tried"].values())
     measured = read_cell(done.folder / "cells" / done.cells[0].path)
@@ -66,13 +73,18 @@ def test_the_learning_rate_with_the_best_validation_is_taken(done: Bench) -> Non
 
 
 def test_probes_change_the_query_alone(done: Bench) -> None:
-    tgq, text = (read_cell(done.folder / "cells" / cell.path) for cell in done.cells)
+    tgq, text, whole = (read_cell(done.folder / "cells" / cell.path) for cell in done.cells)
     assert set(tgq.result.probes) == {"clean", "poster-5", "no-text", "wrong-text"}
     assert len(tgq.result.probes["clean"].query) == 9
     own = dict(zip(text.result.views["mixed"].query, text.result.views["mixed"].values["mrr"], strict=True))
     seen = text.result.probes["poster-5"]  # text alone sees no sticker
     assert [own[name] for name in seen.query] == seen.values["mrr"].tolist()
     assert (text.result.probes["wrong-text"].values["mrr"] != seen.values["mrr"]).any()
+    mixed, probes = whole.result.views["mixed"], whole.result.probes
+    poster, bare = (probes[name].values["mrr"] for name in ("poster-5", "no-text"))
+    own = dict(zip(mixed.query, mixed.values["mrr"], strict=True))
+    asked = [own[name] for name in probes["poster-5"].query]
+    assert poster.tolist() != asked and bare.tolist() != asked  # a whole model sees picture and text
     assert "even attention" in tgq.attention and set(tgq.gates) == {"anchored", "exploratory"}
 
 
@@ -93,7 +105,7 @@ def test_a_cell_done_again_has_the_same_metrics_to_the_last_digit(done: Bench, t
 
 
 def test_what_is_done_is_not_done_again_and_what_was_killed_is(done: Bench) -> None:
-    first, second = (done.folder / "cells" / cell.path for cell in done.cells)
+    first, second, _ = (done.folder / "cells" / cell.path for cell in done.cells)
     kept = (second / "metrics.json").stat().st_mtime_ns
     metrics = (first / "metrics.json").read_bytes()
     (first / "stage.json").unlink()  # as if killed before the end
