@@ -24,6 +24,7 @@ def sync(
     serve: Annotated[bool, typer.Option(help="Serve the new version when it is whole.")] = True,
     keep: Annotated[int, typer.Option(help="How many versions stay after a new one.")] = 2,
     batch_size: Annotated[int, typer.Option(help="Items embedded at once.")] = 64,
+    batch_rows: Annotated[int, typer.Option(help="Items of one write: what a kill loses at most.")] = 512,
     workers: Annotated[int | None, typer.Option(help="Threads that read and embed  [default: one a processor]")] = None,
     allow_shrink: Annotated[bool, typer.Option("--allow-shrink", help="Let more than half of the items go.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
@@ -54,7 +55,7 @@ def sync(
     if place is None:
         raise TgqError("which model? the version does not know it; give its folder with --model")
     settings = SyncSettings(
-        version, new_version, label, dtype, dim, place, serve, keep, batch_size, workers, allow_shrink=allow_shrink
+        version, new_version, label, dtype, dim, place, serve, keep, batch_size, workers, batch_rows, allow_shrink
     )
     report = bring_up_to_date(Catalog.open(catalog), opened, ItemEmbedder.load(place, device), settings)
     typer.echo(
