@@ -85,14 +85,6 @@ def attack(port: int, folder: Path, count: int, examples: int) -> bool:
     print(f"memory: {before:.0f} MB before, {most:.0f} MB more at most")
     own = str(Path(tgqformer.__file__).parent)  # FastAPI reads a route's source to name it in an error
     allowed = (str(folder), own, sys.prefix, sys.base_prefix, tempfile.gettempdir(), "/proc/self", "/dev/null")
-        str(folder),
-        str(Path(tgqformer.__file__).parent),
-        sys.prefix,
-        sys.base_prefix,
-        tempfile.gettempdir(),
-        "/proc/self",
-        "/dev/null",
-    )
     opened = [what.split(" ", 1)[1] for what in seen if what.startswith("open ")]
     outside = [name for name in opened if not name.isdigit() and not name.startswith(allowed)]
     outside += [what for what in seen if not what.startswith(("open ", "os."))]

@@ -71,7 +71,10 @@ def _handlers() -> dict[int | type[Exception], Handler]:
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    return response_of(_as_api_error(error))
+    answer = response_of(_as_api_error(error))
+    if answer.status_code == 500:  # it does not pass the guard any more
+        answer.headers["x-request-id"] = request.scope["request_id"]
+    return answer
 
 
 def _as_api_error(error: Exception) -> ApiError:

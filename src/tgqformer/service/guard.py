@@ -36,6 +36,7 @@ class Guard:
             return
         _keep_quoted(scope)
         call = _Call(send, os.urandom(8).hex())
+        scope["request_id"] = call.id
         started = time.perf_counter()
         self._in_work += 1
         try:

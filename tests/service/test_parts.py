@@ -1,0 +1,128 @@
+"""Batches, threads, the shelf and item look-ups by themselves, where the server does not show them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_shop import FAST, Running, Shop, packed, png
+
+from tgqformer.catalog.item import Item
+from tgqformer.errors import TgqError
+from tgqformer.service.batching import Batcher, Pool
+from tgqformer.service.errors import ApiError, as_api_error
+from tgqformer.service.shelf import Entry, Shelf
+from tgqformer.service.site import open_site
+from tgqformer.store.base import VersionGone
+
+
+def test_one_bad_job_spoils_no_other() -> None:
+    sizes: list[int] = []
+
+    def halve(jobs: list[int]) -> list[float]:
+        sizes.append(len(jobs))
+        return [1 / job for job in jobs]
+
+    async def work() -> list[object]:
+        batcher = Batcher(halve, size=4, wait=0.05, queue=10)
+        found = await asyncio.gather(*(batcher.submit(job) for job in (1, 2, 0, 4)), return_exceptions=True)
+        await batcher.close()
+        return found
+
+    one, two, bad, four = asyncio.run(work())
+    assert (one, two, four) == (1.0, 0.5, 0.25) and isinstance(bad, ZeroDivisionError)
+    assert sizes == [4, 1, 1, 1, 1]
+
+
+def test_jobs_that_nobody_waits_for_are_not_done() -> None:
+    done: list[int] = []
+    held = threading.Event()
+
+    def work(jobs: list[int]) -> list[int]:
+        held.wait(5)
+        done.extend(jobs)
+        return jobs
+
+    async def give_up() -> None:
+        batcher = Batcher(work, size=1, wait=0.0, queue=10)
+        first, second = (asyncio.ensure_future(batcher.submit(job)) for job in (1, 2))
+        await asyncio.sleep(0.05)
+        second.cancel()
+        held.set()
+        assert await first == 1
+        await batcher.close()
+
+    asyncio.run(give_up())
+    assert done == [1]
+
+
+def test_threads_that_are_all_taken() -> None:
+    async def work() -> None:
+        pool, held = Pool(1, 1), threading.Event()
+        running = [asyncio.ensure_future(pool.run(held.wait, 5)) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(ApiError, match="too many requests"):
+            await pool.run(held.wait, 5)
+        held.set()
+        assert await asyncio.gather(*running) == [True, True]
+        await asyncio.sleep(0.01)
+        assert pool.jobs == 0
+        pool.close()
+
+    asyncio.run(work())
+
+
+def test_the_shelf_knows_which_version_has_what(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path / "state" / "shelf.sqlite")
+    item = Item("a", "red shoe", "acme", ("All", "Shoes"), {"size": "3"}, 4.5, (packed(png("red")),))
+    shelf.record([Entry("a", item, "c1"), Entry("b", None)])
+    shelf.applied(["a"], "v1")
+    assert shelf.get("a") == Entry("a", item, "c1") and shelf.get("none") is None
+    assert [[entry.id for entry in part] for part in _drained(shelf, "v1")] == [["b"]]
+    assert [[entry.id for entry in part] for part in _drained(shelf, "v2")] == [["a", "b"]]
+    assert not list(shelf.pending("v3", "9999"))
+    shelf.record([Entry("a", item, "c2")])  # a new write: no version has it
+    assert [entry.content for part in _drained(shelf, "v1") for entry in part] == ["c2"]
+    shelf.record([Entry("c", None)])
+    with pytest.raises(TgqError, match="cannot be brought into"):
+        list(shelf.pending("v1", ""))
+    shelf.close()
+    (tmp_path / "no.sqlite").write_text("this is no database, but a text long enough to look at")
+    with pytest.raises(TgqError, match="--state"):
+        Shelf(tmp_path / "no.sqlite")
+
+
+def _drained(shelf: Shelf, version: str) -> list[list[Entry]]:
+    found = []
+    for part in shelf.pending(version, ""):
+        found.append(part)
+        shelf.applied([entry.id for entry in part], version)
+    return found
+
+
+def test_items_of_a_store_without_catalogue(shop: Shop) -> None:
+    site = open_site(replace(shop.places(), catalog=shop.folder / "catalog"), FAST)
+    assert site.picture("sku-1") == shop.items[1].pictures[0].data and site.picture("sku-5") is None
+    assert site.item("none") is None and site.picture("none") is None
+    site.items._catalog = None
+    bare = site.item("sku-1")
+    assert bare == Item("sku-1", "blue shoe", "bolt", ("All", "shoe"), price=11.0)
+    with pytest.raises(TgqError, match="--catalog"):
+        open_site(replace(shop.places(), catalog=shop.folder), FAST)
+
+
+def test_what_fails_inside_is_told_without_its_words(shop: Shop) -> None:
+    with Running(open_site(shop.places(), FAST), FAST) as running:
+
+        def broken(*_: object, **__: object) -> None:
+            raise RuntimeError("a secret")
+
+        running.site.served.table.search = broken  # type: ignore[assignment,method-assign]
+        status, headers, body = running.client()("GET", "/items/sku-1/similar?brand=acme")
+        assert status == 500 and "secret" not in str(body) and headers["x-request-id"]
+        assert running.client().get("/healthz") == {"status": "ok"}
+    gone = as_api_error(VersionGone("v1 was dropped; refresh"))
+    assert gone.status == 503 and gone.headers["retry-after"] == "1"
