@@ -65,7 +65,7 @@ def test_an_installed_command_runs() -> None:
         (["pairs", "mine", "nowhere.csv", "--to", "pairs.parquet"], "nowhere.csv"),
         (["pairs", "show", "nowhere.parquet"], "nowhere.parquet"),
         (["noise", "sheet", "nowhere"], "nowhere"),
-        (["run", "nowhere.yaml"], "shipped recipes are demo, fashion"),
+        (["run", "nowhere.yaml"], "shipped are demo, fashion"),
         (["run", "demo", "--set", "training.stepz=3"], "did you mean 'steps'?"),
         (["run", "demo", "--set", "training.steps=many"], "training.steps"),
         (["embed", "nowhere", "nowhere", "--to", "out"], "nowhere is not a saved model"),

@@ -147,7 +147,7 @@ def test_files_that_are_no_recipe_are_refused(tmp_path: Path, content: bytes):
 
 
 def test_a_recipe_that_is_not_there_is_named_with_those_that_are(tmp_path):
-    with pytest.raises(TgqError, match="no recipe file 'fashon'; shipped recipes are demo, fashion"):
+    with pytest.raises(TgqError, match="no recipe file 'fashon'; shipped are demo, fashion"):
         load_recipe("fashon")
     with pytest.raises(TgqError, match="no recipe file"):
         load_recipe(str(tmp_path))

@@ -7,7 +7,7 @@ import difflib
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -19,6 +19,7 @@ from tgqformer.model.prompt import Prompt
 from tgqformer.noise import VIEWS, WHOLE_VIEWS
 from tgqformer.training.settings import AlignmentSettings, TrainingSettings
 
+S = TypeVar("S")
 TEXT_PROBES = ("no-text", "wrong-text")
 """Probes of the text: the query item loses its metadata, or wears those of an item of another category."""
 
@@ -220,33 +221,57 @@ def load_recipe(source: str, changes: tuple[str, ...] = ()) -> Recipe:
     Raises:
         TgqError: for a file that is not there, a key that is not known (with the nearest one), or a wrong value.
     """
+    path, data = read_yaml(source, shipped_recipes(), "recipe", changes)
+    return parse_recipe(data, str(path))
+
+
+def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
+    """Check plain data key by key."""
+    return parse_as(Recipe, data, where)
+
+
+def read_yaml(
+    source: str, shipped: dict[str, Path], kind: str, changes: tuple[str, ...] = ()
+) -> tuple[Path, dict[str, Any]]:
+    """Read a YAML file of sections, or a shipped one by its name, with changes set on top.
+
+    Args:
+        source: path or name. shipped: name -> path. kind: what it is, for errors.
+        changes: `section.key=value`, read as YAML.
+
+    Raises:
+        TgqError: for a file that is not there or is no YAML of sections, or a change that is none.
+    """
     path = Path(source)
     if not path.is_file():
-        shipped = shipped_recipes()
         if source not in shipped:
-            raise TgqError(f"there is no recipe file {source!r}; shipped recipes are {', '.join(shipped)}")
+            raise TgqError(f"there is no {kind} file {source!r}; shipped are {', '.join(shipped)}")
         path = shipped[source]
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise TgqError(f"{path} is not YAML: {error}") from error
     if not isinstance(data, dict):
-        raise TgqError(f"{path} must hold sections such as catalog, pairs, models; found {type(data).__name__}")
+        raise TgqError(f"{path} must hold sections of keys; found {type(data).__name__}")
     for change in changes:
         _change(data, change)
-    return parse_recipe(data, str(path))
+    return path, data
 
 
-def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
-    """Check plain data key by key."""
-    check_keys(data, Recipe, where)
+def parse_as(schema: type[S], data: dict[str, Any], where: str) -> S:
+    """Check plain data key by key against a dataclass and make it.
+
+    Raises:
+        TgqError: for a key that is not known (with the nearest one) or a wrong value, with its place.
+    """
+    check_keys(data, schema, where)
     try:
-        return TypeAdapter(Recipe).validate_python(data)
+        return TypeAdapter(schema).validate_python(data)
     except TgqError as error:
-        raise TgqError(f"{where}: models: {error}") from error
+        raise TgqError(f"{where}: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "recipe"
+        place = ".".join(str(part) for part in first["loc"]) or "as a whole"
         raise TgqError(f"{where}: {place}: {first['msg']} (found {first['input']!r:.80})") from error
 
 

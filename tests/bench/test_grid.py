@@ -84,10 +84,10 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path: Path, changes: dic
 def test_files_that_are_no_bench(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("- 1")
     (tmp_path / "broken.yaml").write_text("a: [")
-    for name, words in (("list.yaml", "must hold keys"), ("broken.yaml", "is not YAML")):
+    for name, words in (("list.yaml", "must hold sections"), ("broken.yaml", "is not YAML")):
         with pytest.raises(TgqError, match=words):
             load_bench(str(tmp_path / name))
-    with pytest.raises(TgqError, match=r"shipped benches are .*small"):
+    with pytest.raises(TgqError, match=r"shipped are .*small"):
         load_bench("smal")
 
 

@@ -9,20 +9,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import TypeAdapter, ValidationError
-
 from tgqformer.connectors import check_connector
-from tgqformer.errors import TgqError
 from tgqformer.recipe import (
     LanguageSection,
     ModelSection,
     NoiseSection,
     Recipe,
     change_key,
-    check_keys,
     load_recipe,
+    parse_as,
     parse_recipe,
+    read_yaml,
 )
 from tgqformer.training.settings import TrainingSettings
 
@@ -192,12 +189,7 @@ def recipe_of(bench: BenchRecipe, cell: Cell, lr: float) -> Recipe:
 
 
 def _training(model: BenchModel, values: dict[str, Any]) -> TrainingSettings:
-    where = f"models: {model.name}: training"
-    check_keys(values, TrainingSettings, where)
-    try:
-        return TypeAdapter(TrainingSettings).validate_python(values)
-    except ValidationError as error:
-        raise TgqError(f"{where}: {error.errors()[0]['msg']}") from error
+    return parse_as(TrainingSettings, values, f"models: {model.name}: training")
 
 
 def base_recipe(bench: BenchRecipe) -> Recipe:
@@ -229,30 +221,8 @@ def load_bench(source: str, changes: tuple[str, ...] = ()) -> BenchRecipe:
     Raises:
         TgqError: for a file that is not there, a key that is not known (with the nearest one), or a wrong value.
     """
-    path = Path(source)
-    if not path.is_file():
-        shipped = shipped_benches()
-        if source not in shipped:
-            raise TgqError(f"there is no bench file {source!r}; shipped benches are {', '.join(shipped)}")
-        path = shipped[source]
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TgqError(f"{path} is not YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise TgqError(f"{path} must hold keys such as base, models, grids; found {type(data).__name__}")
-    for change in changes:
-        place, equals, value = change.partition("=")
-        if not equals:
-            raise TgqError(f"--set {change!r} must be section.key=value, for example tuning.lr=[0.001]")
-        change_key(data, place, yaml.safe_load(value))
-    check_keys(data, BenchRecipe, str(path))
-    try:
-        bench = TypeAdapter(BenchRecipe).validate_python(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "bench"
-        raise TgqError(f"{path}: {place}: {first['msg']} (found {first['input']!r:.80})") from error
+    path, data = read_yaml(source, shipped_benches(), "bench", changes)
+    bench = parse_as(BenchRecipe, data, str(path))
     for _, cell in cells_of(bench):
         recipe_of(bench, cell, bench.tuning.lr[0])  # refuses what no cell could do, before anything runs
     return bench
