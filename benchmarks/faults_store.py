@@ -55,6 +55,15 @@ def kill_a_writer(where: str, first: int, batches: int, after: float) -> int:
     return max(int(line) for line in said if line.endswith("\n"))
 
 
+def settled(table: Table) -> Table:
+    """Wait until a server has done what a killed client had sent already."""
+    before = -1
+    while (now := table.revision()) != before:
+        before = now
+        time.sleep(0.5)
+    return table
+
+
 def check(table: Table, done: int) -> None:
     """Raise AssertionError unless the batches up to `done` are there, once, and the next one wholly or not at all."""
     ids = [name for name, _ in table.contents()]
@@ -80,9 +89,10 @@ def upserts(where: str, kills: int, seed: int = 0) -> int:
     store.serve(store.create(VersionSpec("m1", DIM), []).name)
     for _ in range(kills):
         done = kill_a_writer(where, done + 1, luck.randint(1, 6), luck.uniform(0, 0.05))
-        check(open_store(where).table(), done)
-        done += any(name.startswith(f"own-{done + 1}-") for name, _ in open_store(where).table().contents())
-        open_store(where).table().delete([f"own-{done}-0"])  # of a batch that was killed before its own delete
+        table = settled(open_store(where).table())
+        check(table, done)
+        done += any(name.startswith(f"own-{done + 1}-") for name, _ in table.contents())
+        table.delete([f"own-{done}-0"])  # of a batch that was killed before its own delete
     return done + 1
 
 
@@ -100,7 +110,7 @@ def syncs(where: str, kills: int, folder: Path, items: int = 240, seed: int = 0)
     while count < kills:
         shop = Catalog.open(shops[(turn + 1) % 2])
         ended = run_sync(where, shop.path, "--allow-shrink", kill_after=luck.uniform(0.3, 1.1) * pace)
-        table = open_store(where).table()
+        table = settled(open_store(where).table())
         ids = [name for name, _ in table.contents()]
         assert len(ids) == len(set(ids)), "an id stands twice"
         plan = plan_sync(shop, table, prompt)
@@ -125,6 +135,8 @@ def run_sync(where: str, catalog: Path, *options: str, kill_after: float | None 
         str(catalog),
         "--store",
         where,
+        "--batch-rows",
+        "24",
         *options,
     ]
     job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
