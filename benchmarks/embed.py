@@ -4,7 +4,7 @@ The bare side has its pictures decoded and prepared and its items in memory, and
 or with a batch a thread as `tgq embed` does; the better of the two is what counts. Ours reads the catalogue, decodes,
 prepares, computes and writes partitions. Prints medians of interleaved repeats, and the ratio of the rates.
 
-    python benchmarks/embed.py MODEL CATALOG [--items 512] [--repeats 5]
+    python benchmarks/embed.py [MODEL CATALOG] [--items 512] [--repeats 5]     # those of the demo by default
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ Batch = tuple[list[Item], list[Tensor | None]]
 def main() -> None:
     """Time both in turns."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("catalog", type=Path)
+    parser.add_argument("model", type=Path, nargs="?", default=Path("demo/models/tgq-former/seed-0/model"))
+    parser.add_argument("catalog", type=Path, nargs="?", default=Path("demo/shown"))
     parser.add_argument("--items", type=int, default=512)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
