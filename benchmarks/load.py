@@ -2,7 +2,7 @@
 
     python benchmarks/load.py --items 20000 --seconds 60 --share 0.8
 
-First the capacity is measured with the same mixture in a closed loop; then requests come at `--share` of it, at random
+First the server is warmed up and its capacity is measured, with the same mixture in a closed loop; then requests come at `--share` of it, at random
 moments whether or not earlier ones are answered. 5 % are writes (PUT with a picture, DELETE), the rest similar items by
 id (precomputed and filtered), searches by text and picture. In the middle a second version is served.
 """
@@ -47,6 +47,7 @@ def main() -> None:
     options.add_argument("--items", type=int, default=20_000)
     options.add_argument("--seconds", type=float, default=60.0)
     options.add_argument("--share", type=float, default=0.8, help="of the measured capacity")
+    options.add_argument("--warm", type=float, default=40.0, help="seconds of warming up")
     options.add_argument("--timeout", type=float, default=30.0)
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as made:
@@ -64,6 +65,7 @@ def run(folder: Path, given: argparse.Namespace) -> None:
     served = Process.serve(store, folder / "log", *options)
     try:
         mixture = Mixture(given.items)
+        uvloop.run(closed_loop(served.port, 16, given.warm, mixture.next))
         capacity = uvloop.run(closed_loop(served.port, 16, min(10.0, given.seconds), mixture.next)).rate
         print(f"{given.items:,} items, capacity {capacity:.0f} requests a second; {environment()}")
         load = Load(served, store, mixture, rate=given.share * capacity, seconds=given.seconds, swap_to=version.name)
