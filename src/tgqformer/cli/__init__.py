@@ -8,7 +8,7 @@ from importlib.metadata import version as installed_version
 import typer
 from rich.markup import escape
 
-from tgqformer.cli import bench, catalog, cost, noise, pairs, run, search, serve, studio
+from tgqformer.cli import bench, catalog, collab, cost, noise, pairs, run, search, serve, studio
 from tgqformer.errors import TgqError
 from tgqformer.progress import console
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(pairs.app, name="pairs")
 app.add_typer(noise.app, name="noise")
+app.add_typer(collab.app, name="collab")
 app.command()(studio.studio)
 app.command()(cost.cost)
 run.register(app)

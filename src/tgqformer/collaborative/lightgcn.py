@@ -1,0 +1,125 @@
+"""LightGCN: He, Deng, Wang, Li, Zhang, Wang, "LightGCN: Simplifying and Powering Graph Convolution Network for
+Recommendation", SIGIR 2020, arXiv 2002.02126.
+
+A = D^-1/2 R D^-1/2 over users and items; E(k+1) = A E(k); the final vectors are the mean of E(0) … E(K) (equations 3, 4
+with α = 1 / (K + 1)); a score is the dot product of user and item. Trained by BPR with L2 on E(0) of the batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tgqformer.collaborative.base import Features, Recommender, Scorer, Task, bpr, half_squares
+from tgqformer.collaborative.data import Ints, Split
+from tgqformer.collaborative.graph import SparseMatrix, bipartite, symmetric_norm
+from tgqformer.collaborative.sampling import BprSampler
+from tgqformer.errors import TgqError
+
+
+@dataclass(frozen=True)
+class LightGCNSettings:
+    """LightGCN.
+
+    Args:
+        dim: width of the vectors. layers: K, how far behaviour spreads. l2: weight of the regulariser.
+        spread: standard deviation of the vectors at the start.
+    """
+
+    dim: int = 64
+    layers: int = 3
+    l2: float = 1e-4
+    spread: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.dim < 1 or self.layers < 0 or self.l2 < 0 or self.spread <= 0:
+            raise ValueError(f"LightGCN takes dim >= 1, layers >= 0, l2 >= 0, spread > 0; found {self}")
+
+
+class LightGCN(nn.Module):
+    """One vector for each user and item, spread over the graph.
+
+    Args:
+        adjacency: normalised, [U + N, U + N]. users, items: U, N. dim, layers, spread: see `LightGCNSettings`.
+        initial: float32 [N, dim], where the items' vectors start, for example content; None for random ones.
+    """
+
+    def __init__(
+        self, adjacency: SparseMatrix, users: int, items: int, *, dim: int, layers: int, spread: float = 0.1,
+        initial: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.adjacency, self.users, self.layers = adjacency, users, layers
+        self.table = nn.Parameter(torch.randn(users + items, dim) * spread)
+        if initial is not None:
+            with torch.no_grad():
+                self.table[users:] = initial
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Give final vectors of users [U, d] and items [N, d]."""
+        mean = spread_mean(self.adjacency, self.table, self.layers)
+        return mean[: self.users], mean[self.users :]
+
+    def loss(self, users: Tensor, positives: Tensor, negatives: Tensor, l2: float) -> Tensor:
+        """Give the loss of triples int64 [B] each."""
+        user_table, item_table = self()
+        of_users = user_table[users]
+        scores = [(of_users * item_table[items]).sum(-1) for items in (positives, negatives)]
+        start = (self.table[users], self.table[self.users + positives], self.table[self.users + negatives])
+        return bpr(scores[0], scores[1]) + l2 * half_squares(*start)
+
+
+def spread_mean(adjacency: SparseMatrix, table: Tensor, layers: int) -> Tensor:
+    """Give the mean of A^0 E … A^K E, [n, d], by Horner's rule, so that no layer is kept: E + A (E + A (E + …))."""
+    total = table
+    for _ in range(layers):
+        total = table + adjacency @ total
+    return total / (layers + 1)
+
+
+def lightgcn(
+    settings: LightGCNSettings, split: Split, *, batch: int, seed: int, device: torch.device,
+    features: Features | None = None,
+) -> Task:  # fmt: skip
+    """Put LightGCN on a split; `features` [N, Df], if any, become the items' start, reduced to `dim`."""
+    torch.manual_seed(seed)
+    adjacency = SparseMatrix.of(symmetric_norm(bipartite(split.train, split.items)), device, symmetric=True)
+    initial = None if features is None else torch.from_numpy(reduced(features, settings.dim, settings.spread))
+    model = LightGCN(
+        adjacency, split.users, split.items, dim=settings.dim, layers=settings.layers, spread=settings.spread,
+        initial=initial,
+    ).to(device)  # fmt: skip
+    sampler = BprSampler(split.train, split.items, batch=batch, seed=seed)
+    return Task(
+        Recommender(lambda known: dot_scorer(model), lambda: model()[1]),
+        model, sampler.steps, sampler.draw, lambda *triple: model.loss(triple[0], triple[1], triple[2], settings.l2),
+    )  # fmt: skip
+
+
+def dot_scorer(model: nn.Module) -> Scorer:
+    """Score by the dot products of what `model()` gives: users [U, d] and items [N, d]."""
+    users, items = model()
+
+    def scores(chosen: Ints) -> Tensor:
+        return torch.mm(users[torch.from_numpy(chosen).to(users.device)], items.T)
+
+    return scores
+
+
+def reduced(features: Features, dim: int, spread: float) -> Features:
+    """Reduce content features [N, Df] to [N, dim] by their principal axes, scaled to a standard deviation of `spread`.
+
+    Raises:
+        TgqError: where there are fewer columns or items than `dim`.
+    """
+    if min(features.shape) < dim:
+        raise TgqError(
+            f"features {list(features.shape)} cannot start vectors of width {dim}; give more, or a lower dim"
+        )
+    centred = features - features.mean(0, keepdims=True)
+    values, axes = np.linalg.eigh(centred.T.astype(np.float64) @ centred)
+    scores = centred @ axes[:, np.argsort(values)[::-1][:dim]]
+    return np.asarray(scores * (spread / max(float(scores.std()), 1e-12)), dtype=np.float32)

@@ -1,0 +1,113 @@
+"""NGCF: Wang, He, Wang, Feng, Chua, "Neural Graph Collaborative Filtering", SIGIR 2019, arXiv 1905.08108.
+
+Layer by layer E(k+1) = LeakyReLU(L E(k) W1 + b1) + LeakyReLU((E(k) ⊙ L E(k)) W2 + b2), as the authors' code has it (the
+paper's equation 7 takes one LeakyReLU of the sum), with L = D^-1 (A + I), the code's `norm`. Each layer is dropped out,
+L2-normalised, and all layers are laid side by side; a score is the dot product of user and item.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from scipy.sparse import eye_array
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tgqformer.collaborative.base import Features, Recommender, Task, bpr, half_squares
+from tgqformer.collaborative.data import Split
+from tgqformer.collaborative.graph import SparseMatrix, bipartite, row_norm
+from tgqformer.collaborative.lightgcn import dot_scorer
+from tgqformer.collaborative.sampling import BprSampler
+from tgqformer.errors import TgqError
+
+
+@dataclass(frozen=True)
+class NGCFSettings:
+    """NGCF.
+
+    Args:
+        dim: width of the vectors. widths: of the layers. l2: weight of the regulariser, on the final vectors.
+        edge_dropout: share of the graph's entries dropped at each step (the authors' `node_dropout`).
+        message_dropout: share of each layer's output dropped.
+    """
+
+    dim: int = 64
+    widths: tuple[int, ...] = (64, 64, 64)
+    l2: float = 1e-5
+    edge_dropout: float = 0.1
+    message_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.dim < 1 or any(width < 1 for width in self.widths) or self.l2 < 0:
+            raise ValueError(f"NGCF takes dim and widths >= 1, l2 >= 0; found {self}")
+        if not (0 <= self.edge_dropout < 1 and 0 <= self.message_dropout < 1):
+            raise ValueError(f"NGCF takes shares in [0, 1) to drop; found {self.edge_dropout}, {self.message_dropout}")
+
+
+class NGCF(nn.Module):
+    """Vectors of users and items, changed layer by layer by their neighbours and by what they share with them.
+
+    Args:
+        laplacian: D^-1 (A + I), [U + N, U + N]. users, items: U, N. The others: see `NGCFSettings`.
+    """
+
+    def __init__(
+        self, laplacian: SparseMatrix, users: int, items: int, *, dim: int, widths: tuple[int, ...],
+        edge_dropout: float, message_dropout: float,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.laplacian, self.users = laplacian, users
+        self.edge_dropout, self.message_dropout = edge_dropout, message_dropout
+        self.user_table, self.item_table = (nn.Parameter(torch.empty(n, dim)) for n in (users, items))
+        self.sums = nn.ModuleList([nn.Linear(*shape) for shape in pairwise((dim, *widths))])
+        self.products = nn.ModuleList([nn.Linear(*shape) for shape in pairwise((dim, *widths))])
+        for weight in self.parameters():
+            nn.init.xavier_uniform_(weight if weight.ndim > 1 else weight[None])
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Give final vectors of users [U, d] and items [N, d], d = dim + the sum of widths."""
+        drops = self.training and self.edge_dropout > 0
+        laplacian = self.laplacian.dropped(self.edge_dropout) if drops else self.laplacian
+        layer = torch.cat([self.user_table, self.item_table])
+        layers = [layer]
+        for of_sum, of_product in zip(self.sums, self.products, strict=True):
+            side = laplacian @ layer
+            layer = F.leaky_relu(of_sum(side), 0.2) + F.leaky_relu(of_product(layer * side), 0.2)
+            layer = F.dropout(layer, self.message_dropout, self.training)
+            layers.append(F.normalize(layer, dim=1))
+        final = torch.cat(layers, dim=1)
+        return final[: self.users], final[self.users :]
+
+    def loss(self, users: Tensor, positives: Tensor, negatives: Tensor, l2: float) -> Tensor:
+        """Give the loss of triples int64 [B] each."""
+        user_table, item_table = self()
+        rows = user_table[users], item_table[positives], item_table[negatives]
+        scores = [(rows[0] * side).sum(-1) for side in rows[1:]]
+        return bpr(scores[0], scores[1]) + l2 * half_squares(*rows)
+
+
+def ngcf(
+    settings: NGCFSettings, split: Split, *, batch: int, seed: int, device: torch.device,
+    features: Features | None = None,
+) -> Task:  # fmt: skip
+    """Put NGCF on a split; it takes no content.
+
+    Raises:
+        TgqError: where `features` are given.
+    """
+    if features is not None:
+        raise TgqError("NGCF takes no content features; use pinsage, or lightgcn, which starts from them")
+    torch.manual_seed(seed)
+    adjacency = bipartite(split.train, split.items)
+    laplacian = SparseMatrix.of(row_norm(adjacency + eye_array(adjacency.shape[0], format="csr")), device)
+    model = NGCF(
+        laplacian, split.users, split.items, dim=settings.dim, widths=settings.widths,
+        edge_dropout=settings.edge_dropout, message_dropout=settings.message_dropout,
+    ).to(device)  # fmt: skip
+    sampler = BprSampler(split.train, split.items, batch=batch, seed=seed, distinct=True)
+    return Task(
+        Recommender(lambda known: dot_scorer(model), lambda: model()[1]),
+        model, sampler.steps, sampler.draw, lambda *triple: model.loss(triple[0], triple[1], triple[2], settings.l2),
+    )  # fmt: skip

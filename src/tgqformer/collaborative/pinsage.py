@@ -1,0 +1,208 @@
+"""PinSage: Ying, He, Chen, Eksombatchai, Hamilton, Leskovec, "Graph Convolutional Neural Networks for Web-Scale
+Recommender Systems", KDD 2018, arXiv 1806.01973.
+
+An item's neighbours are what short random walks from it visit most; a convolution pools what they say, weighted by
+visits (importance pooling), and joins it to what the item itself says (algorithm 1). Trained by a max-margin loss on
+pairs against negatives shared by the batch and, by a curriculum, hard ones: items that walks visit, but seldom.
+Ours: the final vectors are of unit length, so that their score is the cosine and the margin has a scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tgqformer.collaborative.base import Features, Recommender, Task, profile_scorer
+from tgqformer.collaborative.data import Ints, Split
+from tgqformer.collaborative.graph import interactions_matrix
+from tgqformer.collaborative.walks import Visits, walk
+from tgqformer.errors import TgqError
+from tgqformer.evaluation.metrics import Csr
+
+_ITEMS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class PinSageSettings:
+    """PinSage.
+
+    Args:
+        dim: width of the vectors and, without content, of what is learned for each item. hidden: of the messages.
+        layers: convolutions; 0 uses content alone. neighbours: T, items that a convolution pools.
+        importance: pool by visits; otherwise all neighbours weigh the same.
+        walks, length, restart: of the random walks, see `walks.walk`.
+        margin: Δ. negatives: shared by the batch. hard: hard negatives of each pair at most: none in the first epoch,
+            one more in each epoch after it. hard_from, hard_to: the ranks by visits among which they are drawn.
+    """
+
+    dim: int = 64
+    hidden: int = 128
+    layers: int = 2
+    neighbours: int = 10
+    importance: bool = True
+    walks: int = 50
+    length: int = 3
+    restart: float = 0.3
+    margin: float = 0.1
+    negatives: int = 500
+    hard: int = 5
+    hard_from: int = 30
+    hard_to: int = 100
+
+    def __post_init__(self) -> None:
+        if min(self.dim, self.hidden, self.neighbours, self.negatives) < 1 or min(self.layers, self.hard) < 0:
+            raise ValueError(f"PinSage takes dim, hidden, neighbours, negatives >= 1, layers, hard >= 0; found {self}")
+        if not 0 <= self.hard_from < self.hard_to or self.margin < 0:
+            raise ValueError(f"PinSage takes 0 <= hard_from < hard_to and margin >= 0; found {self}")
+
+
+class Convolution(nn.Module):
+    """Algorithm 1: an item's vector from its own and its neighbours'."""
+
+    def __init__(self, width: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(width, hidden), nn.Linear(width + hidden, out)
+
+    def forward(self, own: Tensor, others: Tensor, places: Tensor, weights: Tensor) -> Tensor:
+        """Give vectors [n, out] of unit length.
+
+        own: [n, width]. others: [m, width], all items that are anyone's neighbour. places: int64 [n, T], whose rows of
+        `others` the neighbours are. weights: [n, T].
+        """
+        messages = F.relu(self.inner(others))
+        pooled = torch.einsum("nth,nt->nh", messages[places], weights)
+        return F.normalize(F.relu(self.outer(torch.cat([own, pooled], 1))), dim=1)
+
+
+class PinSage(nn.Module):
+    """Item vectors from content, or from vectors learned for each item, convolved over their neighbourhoods.
+
+    Args:
+        neighbours, weights: int64 and float32 [N, T], of `Visits.nearest`. dim, hidden, layers: see `PinSageSettings`.
+        features: float32 [N, Df], content of the items; None learns a vector for each.
+    """
+
+    def __init__(
+        self, neighbours: Tensor, weights: Tensor, *, dim: int, hidden: int, layers: int, features: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        self.register_buffer("neighbours", neighbours, persistent=False)
+        self.register_buffer("weights", weights, persistent=False)
+        self.neighbours: Tensor
+        self.weights: Tensor
+        self.table: Tensor
+        if features is None:
+            self.table = nn.Parameter(torch.randn(len(neighbours), dim) * 0.1)
+        else:
+            self.register_buffer("table", features, persistent=False)
+        widths = [self.table.shape[1], *[dim] * layers]
+        self.convolutions = nn.ModuleList([Convolution(width, hidden, dim) for width in widths[:-1]])
+        self.final = nn.Sequential(nn.Linear(widths[-1], dim), nn.ReLU(), nn.Linear(dim, dim, bias=False))
+
+    def forward(self, items: Tensor) -> Tensor:
+        """Give vectors [n, d] of unit length for items int64 [n]; only what they hang on is computed."""
+        levels = [torch.unique(items)]
+        for _ in self.convolutions:
+            levels.append(torch.unique(torch.cat([levels[-1], self.neighbours[levels[-1]].flatten()])))
+        x = self.table[levels[-1]]
+        for convolution, below, here in zip(self.convolutions, levels[:0:-1], levels[-2::-1], strict=True):
+            places = torch.searchsorted(below, self.neighbours[here])
+            x = convolution(x[torch.searchsorted(below, here)], x, places, self.weights[here])
+        return F.normalize(self.final(x), dim=1)[torch.searchsorted(levels[0], items)]
+
+    def vectors(self) -> Tensor:
+        """Item vectors [N, d], some items at a time."""
+        everything = torch.arange(len(self.neighbours), device=self.neighbours.device)
+        return torch.cat([self(part) for part in torch.split(everything, _ITEMS_AT_ONCE)])
+
+    def loss(self, queries: Tensor, positives: Tensor, shared: Tensor, hard: Tensor, margin: float) -> Tensor:
+        """Max-margin loss (equation 1) of pairs int64 [B] against negatives `shared` [S] and `hard` [B, H].
+
+        A negative that is its pair's query or positive does not count.
+        """
+        ids = torch.cat([queries, positives, shared, hard.flatten()])
+        sizes = [len(queries), len(positives), len(shared), hard.numel()]
+        q, p, s, h = self(ids).split(sizes)
+        of_hard = torch.einsum("bd,bhd->bh", q, h.view(*hard.shape, q.shape[1]))
+        others = torch.cat([shared.expand(len(q), -1), hard], 1)
+        wrong = (others == queries[:, None]) | (others == positives[:, None])
+        short = F.relu(torch.cat([q @ s.T, of_hard], 1) - (q * p).sum(1, keepdim=True) + margin)
+        return short.masked_fill(wrong, 0.0).sum() / (~wrong).sum().clamp_min(1)
+
+
+class PairDraws:
+    """Pairs of items of one user, with shared and hard negatives; a function of (seed, epoch, step) alone.
+
+    Args:
+        rows: Csr of users, each item once in a row; users with one item make no pair. visits: of the walks.
+    """
+
+    def __init__(self, rows: Csr, items: int, visits: Visits, settings: PinSageSettings, *, batch: int, seed: int):
+        self.rows, self.items, self.settings, self.batch, self.seed = rows, items, settings, batch, seed
+        self._seldom = visits.items[:, settings.hard_from : settings.hard_to]
+        self._user = rows.rows()
+        self._usable = np.flatnonzero(np.diff(rows.indptr)[self._user] > 1)
+        if not len(self._usable):
+            raise TgqError("no user has two different items: there is no pair to train on")
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch: as many pairs as there are interactions."""
+        return -(-len(self._usable) // self.batch)
+
+    def draw(self, epoch: int, step: int) -> tuple[Ints, Ints, Ints, Ints]:
+        """Give queries [B], positives [B], shared negatives [S] and hard negatives [B, H]; H grows with the epoch."""
+        rng = np.random.default_rng([self.seed, epoch, step])
+        at = rng.choice(self._usable, self.batch)
+        start, stop = self.rows.indptr[self._user[at]], self.rows.indptr[self._user[at] + 1]
+        further = 1 + np.floor(rng.random(len(at)) * (stop - start - 1)).astype(np.int64)
+        other = start + (at - start + further) % (stop - start)
+        queries, positives = self.rows.indices[at], self.rows.indices[other]
+        shared = rng.integers(self.items, size=self.settings.negatives)
+        return queries, positives, shared, self._hard(queries, min(epoch, self.settings.hard), rng)
+
+    def _hard(self, queries: Ints, count: int, rng: np.random.Generator) -> Ints:
+        """Draw seldom visited items; where a query has none, any item."""
+        seldom = self._seldom[queries]
+        there = (seldom >= 0).sum(1)[:, None]
+        places = np.floor(rng.random((len(queries), count)) * there).astype(np.int64)
+        anything = rng.integers(self.items, size=(len(queries), count))
+        return np.where(there > 0, np.take_along_axis(seldom, places, 1), anything)
+
+
+def pinsage(
+    settings: PinSageSettings, split: Split, *, batch: int, seed: int, device: torch.device,
+    features: Features | None = None,
+) -> Task:  # fmt: skip
+    """Put PinSage on a split, with content `features` [N, Df] or without."""
+    if features is None and not settings.layers:
+        raise TgqError("PinSage without layers is content alone, and there are no features; give --features or layers")
+    torch.manual_seed(seed)
+    visits = walk(
+        split.train, split.items, walks=settings.walks, length=settings.length, restart=settings.restart,
+        keep=max(settings.neighbours, settings.hard_to), seed=seed, shown=True,
+    )  # fmt: skip
+    neighbours, weights = visits.nearest(settings.neighbours, importance=settings.importance)
+    content = None if features is None else torch.from_numpy(standardised(features))
+    model = PinSage(
+        torch.from_numpy(neighbours), torch.from_numpy(weights), dim=settings.dim, hidden=settings.hidden,
+        layers=settings.layers, features=content,
+    ).to(device)  # fmt: skip
+    matrix = interactions_matrix(split.train, split.items)
+    rows = Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64))
+    draws = PairDraws(rows, split.items, visits, settings, batch=batch, seed=seed)
+    return Task(
+        Recommender(profile_scorer(model.vectors), model.vectors, "cosine"),
+        model, draws.steps, draws.draw, lambda *a: model.loss(a[0], a[1], a[2], a[3], settings.margin),
+    )  # fmt: skip
+
+
+def standardised(features: Features) -> Features:
+    """Give each column mean 0 and variance 1 over the items [N, Df]; a constant column becomes 0."""
+    centred = features - features.mean(0, keepdims=True)
+    spread = centred.std(0, keepdims=True)
+    return np.asarray(np.where(spread > 1e-8, centred / np.maximum(spread, 1e-8), 0.0), dtype=np.float32)

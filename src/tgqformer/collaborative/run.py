@@ -1,0 +1,230 @@
+"""A run: a folder with everything that one training made.
+
+RUN/
+  preset.yaml            every setting, written out
+  run.json               the data: where, fingerprint, counts; the device; seconds
+  log.jsonl              a row an epoch
+  checkpoint/            what a killed training goes on from
+  weights.safetensors    what the training ended with (none for models that count)
+  vectors.safetensors    item vectors [N, d], as the model's score takes them; items.json: their ids, in order
+  metrics.json           what the preset's protocol says of the test part
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.torch import load_file, save_file
+
+from tgqformer.collaborative.base import Features, Task
+from tgqformer.collaborative.data import Split, read_split
+from tgqformer.collaborative.evaluate import evaluate
+from tgqformer.collaborative.models import make_task
+from tgqformer.collaborative.settings import Preset, load_preset, write_preset
+from tgqformer.collaborative.training import train
+from tgqformer.errors import TgqError
+from tgqformer.files import atomic_path, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Content:
+    """Content features: ids, and float32 [n, Df] in their order. `source` says where they came from."""
+
+    ids: list[str]
+    vectors: Features
+    source: str = ""
+
+
+def train_run(
+    preset: Preset, folder: Path, *, data: Path | None = None, device: str = "cpu", content: Content | None = None,
+    shown: bool = True,
+) -> dict[str, float]:  # fmt: skip
+    """Train a preset in `folder`, or go on where it was; write weights, item vectors and metrics.
+
+    data: where the interactions are, in the place of the preset's own. content: features of items; items that only
+    these know are new ones, without interactions.
+
+    Returns:
+        What the preset's protocol says of the test part.
+
+    Raises:
+        TgqError: for unreadable data, or a folder that holds a run of another preset or other data.
+    """
+    place = data or (Path(preset.data) if preset.data else None)
+    if place is None:
+        raise TgqError(f"the preset {preset.name} names no data; say with --data where the interactions are")
+    preset = dataclasses.replace(preset, data=str(place))
+    split, features = _with_content(read_split(place, preset.split), content)
+    _same_run(folder, preset, split, content)
+    task = make_task(preset, split, device=device, features=features)
+    about = {
+        "model": preset.model, "score": task.recommender.score, "data": str(place), "fingerprint": split.fingerprint,
+        "users": split.users, "items": split.items, "content": content.source if content else None,
+        "interactions": {name: len(getattr(split, name).indices) for name in ("train", "valid", "test")},
+    }  # fmt: skip
+    write_preset(preset, folder / "preset.yaml")
+    write_json(folder / "run.json", about)
+    start = time.perf_counter()
+    _train(task, preset, split, folder, shown=shown)
+    _keep(task, split, folder)
+    metrics = evaluate(task.recommender, split, preset.evaluation, shown=shown)
+    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "run.json", {**about, "device": device, "seconds": round(time.perf_counter() - start, 1)})
+    return metrics
+
+
+def evaluate_run(
+    folder: Path, *, data: Path | None = None, device: str = "cpu", content: Content | None = None, shown: bool = True
+) -> dict[str, float]:
+    """Judge the test part again with the weights of a finished run; writes `metrics.json`.
+
+    Raises:
+        TgqError: where the run is not finished, or the data are no longer those it was trained on.
+    """
+    preset = open_run(folder)
+    split, features = _with_content(read_split(data or Path(str(preset.data)), preset.split), content)
+    _same_run(folder, preset, split, content)
+    task = make_task(preset, split, device=device, features=features)
+    if task.module is not None:
+        _load(task, folder)
+    metrics = evaluate(task.recommender, split, preset.evaluation, shown=shown)
+    write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+def open_run(folder: Path) -> Preset:
+    """Read the preset of a run; raises TgqError where there is none."""
+    if not (folder / "preset.yaml").is_file() or not (folder / "run.json").is_file():
+        raise TgqError(f"{folder} holds no run; `tgq collab train` makes one")
+    return load_preset(str(folder / "preset.yaml"))
+
+
+@dataclass(frozen=True)
+class ItemVectors:
+    """Item vectors of a run: ids [N], float32 [N, d], how two are compared, and a version that names the weights."""
+
+    ids: list[str]
+    vectors: Features
+    score: str
+    version: str
+
+
+def item_vectors(folder: Path) -> ItemVectors:
+    """Read the item vectors of a finished run.
+
+    Raises:
+        TgqError: where the run is not finished, or its model only counts and has no vectors.
+    """
+    preset, about = open_run(folder), read_json(folder / "run.json")
+    if not (folder / "vectors.safetensors").is_file():
+        counts = (folder / "metrics.json").is_file()
+        raise TgqError(
+            f"{folder}: {preset.model} counts pairs and has no item vectors; embed a trained model"
+            if counts
+            else f"{folder} is not finished; call `tgq collab train` again, which goes on where it was"
+        )
+    ids = read_json(folder / "items.json")
+    try:
+        vectors = load_arrays(folder / "vectors.safetensors")["items"]
+    except (SafetensorError, KeyError) as error:
+        raise TgqError(f"{folder / 'vectors.safetensors'} is damaged: {error}; train the run again") from error
+    digest = blake2b(np.ascontiguousarray(vectors).tobytes(), digest_size=6).hexdigest()
+    return ItemVectors(ids, vectors, about["score"], f"{preset.name}-{digest}")
+
+
+def vectors_for(found: ItemVectors, ids: list[str]) -> tuple[Features, int]:
+    """Give the vectors of `ids` in their order, zeros where there is none, and how many have none."""
+    places = {item: place for place, item in enumerate(found.ids)}
+    at = np.array([places.get(item, -1) for item in ids], dtype=np.int64)
+    vectors = np.where((at >= 0)[:, None], found.vectors[at], 0.0).astype(np.float32)
+    return vectors, int((at < 0).sum())
+
+
+def for_cosine(vectors: Features) -> Features:
+    """Add a coordinate so that the cosine with a query (q, 0) orders items as the dot product with q does.
+
+    Every vector becomes as long as the longest one (Bachrach et al., RecSys 2014), so that a store of cosines finds
+    the greatest dot products exactly. It is the order for users; between two items it is not their dot product.
+    """
+    squares = (vectors.astype(np.float64) ** 2).sum(1)
+    extra = np.sqrt(np.maximum(squares.max(initial=0.0) - squares, 0.0))
+    return np.concatenate([vectors, extra[:, None].astype(np.float32)], axis=1)
+
+
+def _train(task: Task, preset: Preset, split: Split, folder: Path, *, shown: bool) -> None:
+    """Train; with a validation part, keep what is best on it. The test part is only looked at for the log."""
+    has_validation = bool(len(split.valid.indices))
+    watch = f"ndcg@{preset.evaluation.k}" if has_validation else None
+
+    def judged() -> dict[str, float]:
+        found = evaluate(task.recommender, split, preset.evaluation, validation=has_validation)
+        return {name: value for name, value in found.items() if name != "users"}
+
+    train(task, preset.training, folder, seed=preset.seed, evaluate=judged, watch=watch, shown=shown)
+
+
+@torch.no_grad()
+def _keep(task: Task, split: Split, folder: Path) -> None:
+    """Write final weights and item vectors."""
+    if task.module is not None:
+        weights = {name: weight.detach().cpu().contiguous() for name, weight in task.module.named_parameters()}
+        with atomic_path(folder / "weights.safetensors") as unfinished:
+            save_file(weights, unfinished)
+    if task.recommender.vectors is not None:
+        vectors = task.recommender.vectors().detach().float().cpu().contiguous()
+        with atomic_path(folder / "vectors.safetensors") as unfinished:
+            save_file({"items": vectors.clone()}, unfinished)
+        write_json(folder / "items.json", split.item_names)
+
+
+def _load(task: Task, folder: Path) -> None:
+    assert task.module is not None
+    path = folder / "weights.safetensors"
+    if not path.is_file():
+        raise TgqError(f"{folder} is not finished; call `tgq collab train` again, which goes on where it was")
+    try:
+        task.module.load_state_dict(load_file(path), strict=True)
+    except (SafetensorError, RuntimeError) as error:
+        raise TgqError(f"{path} does not fit the run's preset: {error}; train it again") from error
+    task.module.eval()
+
+
+def _with_content(split: Split, content: Content | None) -> tuple[Split, Features | None]:
+    """Join items that only the content knows, and put the features in the order of the items (zeros where none)."""
+    if content is None:
+        return split, None
+    known = set(split.item_names)
+    names = split.item_names + [item for item in content.ids if item not in known]
+    grown = dataclasses.replace(split, item_names=names)
+    features, missing = vectors_for(ItemVectors(content.ids, content.vectors, "", ""), names)
+    if missing == len(split.item_names):
+        raise TgqError(f"the content features {content.source} know none of the {missing} items of the interactions;"
+                       " are both of one shop?")  # fmt: skip
+    return grown, features
+
+
+def _same_run(folder: Path, preset: Preset, split: Split, content: Content | None) -> None:
+    """Refuse a folder whose run is of another preset (more epochs are fine), other data or other content."""
+    if not (folder / "run.json").is_file():
+        return
+    about, before, now = read_json(folder / "run.json"), open_run(folder).to_dict(), preset.to_dict()
+    for plain in (before, now):
+        plain["training"].pop("epochs")
+        plain.pop("data")
+    changed = [key for key in now if before.get(key) != now[key]]
+    if changed:
+        raise TgqError(f"{folder} holds a run of another preset ({', '.join(changed)} differ); choose another folder")
+    if about["fingerprint"] != split.fingerprint or about["items"] != split.items:
+        raise TgqError(f"{folder} was trained on other data ({about['data']}); give those, or choose another folder")
+    if bool(about["content"]) != (content is not None):
+        raise TgqError(
+            f"{folder} was trained {'with' if about['content'] else 'without'} content features; do the same"
+        )

@@ -1,0 +1,158 @@
+"""SASRec: Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, arXiv 1808.09781.
+
+A causal transformer over a user's last L items; a place's score of an item is the dot product of its state with that
+item's vector (shared with the input). Trained by binary cross-entropy of the next item against one negative, at every
+place. As in the authors' code, each sub-layer adds what it gives to its *normalised* input, the attention has no output
+projection, and input vectors are scaled by sqrt(d).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tgqformer.collaborative.base import Features, Recommender, Scorer, Task
+from tgqformer.collaborative.data import Ints, Split
+from tgqformer.collaborative.sampling import SequenceSampler, last_items
+from tgqformer.errors import TgqError
+from tgqformer.evaluation.metrics import Csr
+
+
+@dataclass(frozen=True)
+class SASRecSettings:
+    """SASRec.
+
+    Args:
+        dim: width. blocks, heads: of the transformer. length: L, how many of a user's last items are read.
+        dropout: of input, attention and feed-forward layers. l2: weight of the item vectors' squared norm.
+    """
+
+    dim: int = 50
+    blocks: int = 2
+    heads: int = 1
+    length: int = 50
+    dropout: float = 0.5
+    l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.dim, self.heads, self.length) < 1 or self.blocks < 0 or self.dim % self.heads:
+            raise ValueError(
+                f"SASRec takes dim, heads, length >= 1, blocks >= 0, dim a multiple of heads; found {self}"
+            )
+        if not 0 <= self.dropout < 1 or self.l2 < 0:
+            raise ValueError(f"SASRec takes dropout in [0, 1) and l2 >= 0; found {self.dropout}, {self.l2}")
+
+
+class Block(nn.Module):
+    """Causal self-attention and a feed-forward layer over [B, L, d]."""
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.before, self.between = nn.LayerNorm(dim, eps=1e-8), nn.LayerNorm(dim, eps=1e-8)
+        self.query, self.key, self.value = (nn.Linear(dim, dim) for _ in range(3))
+        self.inner, self.outer = nn.Linear(dim, dim), nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Change states [B, L, d]; bias [B, 1, L, L] is added to the attention's logits."""
+        normed = self.before(x)
+        y = self.between(normed + self._attend(normed, x, bias))
+        hidden = F.dropout(F.relu(self.inner(y)), self.dropout, self.training)
+        result: Tensor = y + F.dropout(self.outer(hidden), self.dropout, self.training)
+        return result
+
+    def _attend(self, queries: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
+        batch, length, dim = keys.shape
+        q, k, v = (
+            layer(source).view(batch, length, self.heads, -1).transpose(1, 2)
+            for layer, source in ((self.query, queries), (self.key, keys), (self.value, keys))
+        )
+        weights = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + bias).softmax(-1)
+        weights = F.dropout(weights, self.dropout, self.training)
+        mixed: Tensor = (weights @ v).transpose(1, 2).reshape(batch, length, dim)
+        return mixed
+
+
+class SASRec(nn.Module):
+    """Item vectors and a causal transformer over them.
+
+    Args:
+        items: N; item i of the catalogue is i + 1 here, 0 pads. The others: see `SASRecSettings`.
+    """
+
+    def __init__(self, items: int, *, dim: int, blocks: int, heads: int, length: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.table = nn.Embedding(items + 1, dim, padding_idx=0)
+        self.places = nn.Parameter(torch.empty(length, dim))
+        self.blocks = nn.ModuleList([Block(dim, heads, dropout) for _ in range(blocks)])
+        self.last = nn.LayerNorm(dim, eps=1e-8)
+        for name, weight in self.named_parameters():
+            if weight.ndim > 1:
+                nn.init.xavier_uniform_(weight)
+            elif name.endswith("bias"):
+                nn.init.zeros_(weight)
+        with torch.no_grad():
+            self.table.weight[0] = 0
+        self.causal: Tensor
+        causal = torch.full((length, length), -1e9).triu(1)
+        self.register_buffer("causal", causal, persistent=False)
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        """Read sequences int64 [B, L] of items from 1, padded by 0 at the left; give states [B, L, d]."""
+        there = (sequence > 0)[..., None]
+        x = self.table(sequence) * self.table.embedding_dim**0.5 + self.places
+        x = F.dropout(x, self.dropout, self.training) * there
+        bias = self.causal + torch.where(there.transpose(1, 2), 0.0, -1e9)[:, None]
+        for block in self.blocks:
+            x = block(x, bias) * there
+        states: Tensor = self.last(x)
+        return states
+
+    def loss(self, sequence: Tensor, following: Tensor, negatives: Tensor, l2: float = 0.0) -> Tensor:
+        """Give the loss of int64 [B, L] inputs, next items and negatives; 0 as next item does not count."""
+        states, real = self(sequence), following > 0
+        scores = [(states * self.table(items)).sum(-1)[real] for items in (following, negatives)]
+        found = F.softplus(-scores[0]).mean() + F.softplus(scores[1]).mean()
+        return found + l2 * self.table.weight.pow(2).sum() / 2 if l2 else found
+
+    def vectors(self) -> Tensor:
+        """Item vectors [N, d], in the order of the catalogue."""
+        return self.table.weight[1:]
+
+    def next_scores(self, sequence: Tensor) -> Tensor:
+        """Score every item as the next one of sequences int64 [B, L]: [B, N]."""
+        return torch.mm(self(sequence)[:, -1], self.vectors().T)
+
+
+def sasrec(
+    settings: SASRecSettings, split: Split, *, batch: int, seed: int, device: torch.device,
+    features: Features | None = None,
+) -> Task:  # fmt: skip
+    """Put SASRec on a split; it takes no content.
+
+    Raises:
+        TgqError: where `features` are given.
+    """
+    if features is not None:
+        raise TgqError("SASRec takes no content features; use pinsage, or lightgcn, which starts from them")
+    torch.manual_seed(seed)
+    model = SASRec(
+        split.items, dim=settings.dim, blocks=settings.blocks, heads=settings.heads, length=settings.length,
+        dropout=settings.dropout,
+    ).to(device)  # fmt: skip
+    sampler = SequenceSampler(split.train, split.items, batch=batch, length=settings.length, seed=seed)
+
+    def scorer(known: Csr) -> Scorer:
+        def scores(users: Ints) -> Tensor:
+            return model.next_scores(torch.from_numpy(last_items(known, users, settings.length)).to(device))
+
+        return scores
+
+    return Task(
+        Recommender(scorer, model.vectors),
+        model, sampler.steps, sampler.draw, lambda *arrays: model.loss(arrays[0], arrays[1], arrays[2], settings.l2),
+    )  # fmt: skip
