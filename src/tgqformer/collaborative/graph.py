@@ -43,6 +43,32 @@ class SparseMatrix:
         product: Tensor = _Product.apply(self.forward, self.backward, x)  # type: ignore[no-untyped-call]
         return product
 
+    def plus(self, addend: Tensor, x: Tensor) -> Tensor:
+        """Give `addend + matrix @ x` in one pass, without gradients: [n, d] of addend [n, d] and x [m, d]."""
+        return torch.addmm(addend, self.forward, x)
+
+    def transpose(self) -> SparseMatrix:
+        """Give the transpose, for products; it cannot drop entries."""
+        return SparseMatrix(self.backward, self.forward, None)
+
+    def at(self, rows: Tensor) -> SparseMatrix:
+        """Give some rows, int64 [r], as a matrix [r, m]; it cannot drop entries."""
+        starts = self.forward.crow_indices()
+        begin = starts[rows].long()
+        lengths = starts[rows + 1].long() - begin
+        ends = lengths.cumsum(0)
+        place = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), lengths)
+        entries = torch.arange(len(place), device=rows.device) + (begin - ends + lengths)[place]
+        columns, values = self.forward.col_indices()[entries], self.forward.values()[entries]
+        order = columns.argsort(stable=True)
+        counts = torch.bincount(columns, minlength=self.forward.shape[1])
+        zero = ends.new_zeros(1)
+        turned = (self.forward.shape[1], len(rows))
+        return SparseMatrix(
+            _tensor(torch.cat([zero, ends]).int(), columns, values, turned[::-1]),
+            _tensor(torch.cat([zero, counts.cumsum(0)]).int(), place[order].int(), values[order], turned), None,
+        )  # fmt: skip
+
     def dropped(self, share: float) -> SparseMatrix:
         """Set a share of the entries to 0 and scale the others up, as dropout does (torch's own random numbers)."""
         if self._order is None:
@@ -106,8 +132,9 @@ def _power(adjacency: csr_array, power: float) -> np.ndarray:
 
 
 def _csr(matrix: csr_array) -> Tensor:
-    places = (torch.from_numpy(one.astype(np.int64)) for one in (matrix.indptr, matrix.indices))
-    return _tensor(*places, torch.from_numpy(np.ascontiguousarray(matrix.data, dtype=np.float32)), matrix.shape)
+    # Indices of 32 bits: with 64 a product on a CPU converts them first, each time.
+    rows, columns = (torch.from_numpy(one.astype(np.int32)) for one in (matrix.indptr, matrix.indices))
+    return _tensor(rows, columns, torch.from_numpy(np.ascontiguousarray(matrix.data, dtype=np.float32)), matrix.shape)
 
 
 def _with_values(matrix: Tensor, values: Tensor) -> Tensor:

@@ -8,12 +8,13 @@ with α = 1 / (K + 1)); a score is the dot product of user and item. Trained by 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tgqformer.collaborative.base import Features, Recommender, Scorer, Task, bpr, half_squares
+from tgqformer.collaborative.base import Features, Recommender, Scorer, Task, bpr
 from tgqformer.collaborative.data import Ints, Split
 from tgqformer.collaborative.graph import SparseMatrix, bipartite, symmetric_norm
 from tgqformer.collaborative.sampling import BprSampler
@@ -65,11 +66,13 @@ class LightGCN(nn.Module):
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor, l2: float) -> Tensor:
         """Give the loss of triples int64 [B] each."""
-        user_table, item_table = self()
-        of_users = user_table[users]
-        scores = [(of_users * item_table[items]).sum(-1) for items in (positives, negatives)]
-        start = (self.table[users], self.table[self.users + positives], self.table[self.users + negatives])
-        return bpr(scores[0], scores[1]) + l2 * half_squares(*start)
+        nodes = torch.cat([users, self.users + positives, self.users + negatives])
+        rows, place, counts = torch.unique(nodes, return_inverse=True, return_counts=True)
+        final: Tensor = _SpreadRows.apply(self.table, self.adjacency, rows, self.layers)  # type: ignore[no-untyped-call]
+        of_users, liked, other = final[place].chunk(3)
+        squares = (self.table[rows].pow(2).sum(1) * counts).sum() / (2 * len(users))
+        ranked = bpr((of_users * liked).sum(1), (of_users * other).sum(1))
+        return ranked + l2 * squares.float()
 
 
 def spread_mean(adjacency: SparseMatrix, table: Tensor, layers: int) -> Tensor:
@@ -78,6 +81,38 @@ def spread_mean(adjacency: SparseMatrix, table: Tensor, layers: int) -> Tensor:
     for _ in range(layers):
         total = table + adjacency @ total
     return total / (layers + 1)
+
+
+class _SpreadRows(torch.autograd.Function):
+    """Rows of `spread_mean` and their gradient, for a symmetric matrix A.
+
+    The outermost product is needed at the batch's rows only, and so is the innermost one of the gradient, which is the
+    same polynomial of A: of the 2 K products of a step two become small. No layer is kept.
+    """
+
+    @staticmethod
+    def forward(context: Any, table: Tensor, adjacency: SparseMatrix, rows: Tensor, layers: int) -> Tensor:
+        few = adjacency.at(rows) if layers else None
+        context.adjacency, context.few, context.rows = adjacency, few, rows
+        context.layers, context.shape = layers, table.shape
+        if few is None:
+            return table[rows]
+        total = table
+        for _ in range(layers - 1):
+            total = adjacency.plus(table, total)
+        return few.plus(table[rows], total) / (layers + 1)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        given = gradients[0] / (context.layers + 1)
+        spread = given.new_zeros(context.shape)
+        spread[context.rows] = given
+        if context.few is None:
+            return spread, None, None, None
+        total = context.few.transpose().plus(spread, given)
+        for _ in range(context.layers - 1):
+            total = context.adjacency.plus(spread, total)
+        return total, None, None, None
 
 
 def lightgcn(

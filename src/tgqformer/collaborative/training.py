@@ -52,7 +52,7 @@ def train(
     if task.module is None:
         return at
     weights = {name: weight for name, weight in task.module.named_parameters() if weight.requires_grad}
-    optimizer = torch.optim.Adam(list(weights.values()), lr=settings.lr, betas=settings.betas)
+    optimizer = torch.optim.Adam(list(weights.values()), lr=settings.lr, betas=settings.betas, fused=True)
     best: dict[str, Tensor] | None = None
     if restore(folder / "checkpoint"):
         state, best, _ = load_checkpoint(folder / "checkpoint", weights, optimizer)
