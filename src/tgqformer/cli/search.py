@@ -96,13 +96,14 @@ def similar(
     from tgqformer.store.base import Filter, UnknownItem, unknown_item
     from tgqformer.store.base import similar as find
 
-    table = open_store(store).table(version)
+    opened = open_store(store)
+    table = opened.table(version)
     where = Filter(tuple(category or ()), tuple(brand or ()), min_price, max_price)
     try:
         hits = find(table, item_id, k, where, exact=exact)
         [query] = table.get([item_id])
     except UnknownItem as error:
-        raise unknown_item(item_id, [name for name, _ in table.contents()], store) from error
+        raise unknown_item(item_id, [name for name, _ in table.contents()], opened.where) from error
     Console().print(_table(query, hits))
     if html is not None:
         known = table.version.catalog

@@ -20,12 +20,16 @@ def sync(
     ] = False,
     label: Annotated[str, typer.Option(help="A name of the new version for people.")] = "",
     dtype: Annotated[Form, typer.Option(help="How the new version keeps vectors.")] = "float32",
-    dim: Annotated[int | None, typer.Option(help="Keep the first so many dimensions in the new version.")] = None,
+    dim: Annotated[
+        int | None, typer.Option(help="Keep the first so many dimensions in the new version.", min=1)
+    ] = None,
     serve: Annotated[bool, typer.Option(help="Serve the new version when it is whole.")] = True,
     keep: Annotated[int, typer.Option(help="How many versions stay after a new one.")] = 2,
-    batch_size: Annotated[int, typer.Option(help="Items embedded at once.")] = 64,
-    batch_rows: Annotated[int, typer.Option(help="Items of one write: what a kill loses at most.")] = 512,
-    workers: Annotated[int | None, typer.Option(help="Threads that read and embed  [default: one a processor]")] = None,
+    batch_size: Annotated[int, typer.Option(help="Items embedded at once.", min=1)] = 64,
+    batch_rows: Annotated[int, typer.Option(help="Items of one write: what a kill loses at most.", min=1)] = 512,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads that read and embed  [default: one a processor]", min=1)
+    ] = None,
     allow_shrink: Annotated[bool, typer.Option("--allow-shrink", help="Let more than half of the items go.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
 ) -> None:

@@ -7,7 +7,7 @@ the catalogue with the table. So a sync that was killed goes on when it is run a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -164,11 +164,11 @@ def _require_no_slip(plan: Plan, table: Table, catalog: Catalog, settings: SyncS
 
 def _update_facts(table: Table, items: list[Item], prompt: Prompt) -> None:
     """Write what changed besides what the model sees: the vectors stay."""
-    rows = [
-        replace(row_of(item, row.vector, prompt), id=row.id)
-        for item, row in zip(items, table.get([item.id for item in items]), strict=True)
-    ]
-    table.upsert(rows, model_version=table.version.model_version)
+    stored = table.get([item.id for item in items])
+    rows = [row_of(item, row.vector, prompt) for item, row in zip(items, stored, strict=True)]
+    # One that was written since the comparison has the vector of something else: the next sync sees to it.
+    same = [row for row, was in zip(rows, stored, strict=True) if row.content[:SEEN] == was.content[:SEEN]]
+    table.upsert(same, model_version=table.version.model_version)
 
 
 def _embed(
