@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -81,9 +81,8 @@ def _add_items(router: APIRouter, site: Site) -> None:
         item = with_picture(form.item(item_id), data)
         with site.lease() as served:
             _ = served.model
-            picture = await site.run(site.decode, data) if data is not None else None
-            vector = await served.embed(item, picture)
-            version = await site.write(Write(item_id, served, item, vector, picture))
+            vector = await served.embed(item, _decoded(site, data))
+            version = await site.write(Write(item_id, served, item, vector))
         return _json({"id": item_id, "model_version": version})
 
     @router.delete("/items/{item_id}", tags=["items"], response_model=Written, responses=problems(404))
@@ -146,8 +145,11 @@ async def _embed(site: Site, served: Served, form: ItemForm) -> Any:
     form.require_content()
     _ = served.model
     data = await form.read()
-    picture: Image | None = await site.run(site.decode, data) if data is not None else None
-    return await served.embed(form.item("(sent)"), picture)
+    return await served.embed(form.item("(sent)"), _decoded(site, data))
+
+
+def _decoded(site: Site, data: bytes | None) -> Callable[[], Image] | None:
+    return None if data is None else lambda: site.decode(data)
 
 
 def _check_count(site: Site, k: int) -> None:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from tgqformer.catalog.pictures import PictureError
 from tgqformer.errors import TgqError
-from tgqformer.store.base import UnknownItem, VersionGone
+from tgqformer.store.base import UnknownItem, Unreachable, VersionGone
 
 RETRY = {"retry-after": "1"}
 
@@ -36,6 +36,8 @@ def unknown_item(item_id: str) -> ApiError:
 def as_api_error(error: TgqError) -> ApiError:
     """Turn an error that a user can mend into an answer; its last clause is the hint."""
     what, _, hint = str(error).rpartition("; ")
+    if isinstance(error, PictureError) and error.kind in ("missing", "escapes", "remote"):  # never of an upload
+        return ApiError(404, "the item's picture is not where the catalogue says", "import the catalogue again")
     if isinstance(error, PictureError):
         status = 413 if error.kind in ("bomb", "too-large") else 422
         return ApiError(status, f"the picture cannot be read: {error.reason}", "send a JPEG, PNG or WebP picture")
@@ -43,6 +45,8 @@ def as_api_error(error: TgqError) -> ApiError:
         return ApiError(404, what or hint, hint)
     if isinstance(error, VersionGone):
         return ApiError(503, "the version being served was replaced this moment", "try again", RETRY)
+    if isinstance(error, Unreachable):  # what it says is for the log: it names the server
+        return ApiError(503, "the store cannot be reached", "try again after the seconds in Retry-After", RETRY)
     return ApiError(400, what or hint, hint)
 
 

@@ -44,9 +44,11 @@ class Precomputed:
         if k > self.neighbours.manifest.width or item_id in self.stale or item_id not in self._position:
             return None
         stale = self.stale
-        if not stale:
-            return self.neighbours.of(item_id, k)
-        found = [hit for hit in self.neighbours.of(item_id) if hit[0] not in stale]
+        try:
+            found = self.neighbours.of(item_id, None if stale else k)
+        except TgqError:  # its files were removed or replaced this moment; the next look at them takes that in
+            return None
+        found = [hit for hit in found if hit[0] not in stale] if stale else found
         return found[:k] if len(found) >= k else None
 
     def wrote(self, contents: Iterable[Written], revision: int) -> None:
@@ -135,7 +137,7 @@ def _short(content: str) -> int:
 
 
 def _remembered(file: Path, now: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Read the digests written at the first look, or write them now. Those of other tables are removed."""
+    """Read the digests written at the first look, or write them now."""
     if file.exists():
         kept: NDArray[np.uint64] = np.load(file, allow_pickle=False)
         if kept.shape == now.shape:

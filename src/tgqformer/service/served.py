@@ -106,11 +106,15 @@ class Served:
         """Find the items nearest to a vector [d]; blocking."""
         return self.table.search(vector, k, where)
 
-    async def embed(self, item: Item, picture: Image | None) -> Vector:
-        """Embed one item [d], together with others that come at the same moment."""
+    async def embed(self, item: Item, picture: Callable[[], Image] | None) -> Vector:
+        """Embed one item [d], together with others that come at the same moment.
+
+        `picture` decodes the item's picture. It is called in a thread that makes the model's input of it at once, so
+        that no more pictures lie decoded in memory than there are threads.
+        """
         pixels = None
         if picture is not None:
-            pixels = await self._pool.run(self._preprocess, picture)
+            pixels = await self._pool.run(lambda: self._preprocess(picture()))
         return await self.batcher.submit((item, pixels))
 
     def embed_now(self, items: Sequence[Item], pictures: Iterable[Image | None]) -> Vector:

@@ -31,13 +31,14 @@ def run(places: Places, settings: ServiceSettings, host: str, port: int, log_lev
     Raises: TgqError where the port is taken, or something to serve is missing.
     """
     log_to_stderr(log_level)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)  # while it serves, uvicorn has its own; after that, the end is orderly
     with listen(host, port) as address:
         torch.set_num_threads(1)  # batches are spread over threads already
-        app = make_app(open_site(places, settings), settings)
+        site = open_site(places, settings)
+        app = make_app(site, settings)
         shown = f"[{host}]" if ":" in host else host
-        console.print(f"serving {places.store} on http://{shown}:{address.getsockname()[1]}", highlight=False)
+        console.print(f"serving {site.store.where} on http://{shown}:{address.getsockname()[1]}", highlight=False)
+        for number in (signal.SIGTERM, signal.SIGINT):  # while it serves, uvicorn has its own
+            signal.signal(number, lambda *_: None)  # after that, the end is orderly
         make_server(app, settings).run(sockets=[address])
 
 

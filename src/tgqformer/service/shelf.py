@@ -43,14 +43,14 @@ class Shelf:
     """The writes of a service in one SQLite file; a write is on disk when the call returns. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self._lock = path, threading.Lock()
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, check_same_thread=False, timeout=10)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
             self._connection.executescript(SCHEMA)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise TgqError(f"{path} cannot be used ({error}); name another folder with --state") from error
 
     def record(self, entries: Iterable[Entry]) -> None:

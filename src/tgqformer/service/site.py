@@ -16,7 +16,7 @@ from PIL.Image import Image
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
-from tgqformer.catalog.pictures import decode
+from tgqformer.catalog.pictures import PictureError, decode
 from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.service.batching import Pool
@@ -35,6 +35,7 @@ from tgqformer.store.base import Filter, Store, Version
 T = TypeVar("T")
 log = logging.getLogger("tgqformer.service")
 KEPT = 4  # versions that are open beside the served one, and models in memory
+SCANS, BYTES_A_SCAN = 100, 40_000  # a picture may have so many scans, and one more for so many bytes
 
 
 class Site:
@@ -47,7 +48,7 @@ class Site:
         self.shelf = Shelf(places.state / "shelf.sqlite")
         self._models: OrderedDict[str, ItemEmbedder] = OrderedDict()
         self._beside: OrderedDict[str, Served] = OrderedDict()
-        self._opening = threading.Lock()
+        self._opening = threading.RLock()
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="looking")
         self._refused: str | None = None  # the version that could not be taken into service
         self._tasks: set[asyncio.Task[None]] = set()
@@ -55,6 +56,7 @@ class Site:
         if version is None:
             raise TgqError(f"{store.where} serves no version yet; see `tgq store versions` and `tgq store serve`")
         self.items = Items(self.shelf, _catalog(places, version))
+        self._seen = self._stamps()
         self._served = self._open(version)
         self.writer = Writer(self.shelf, lambda: self._served, settings)
         carry_over(self.shelf, self._served)
@@ -99,7 +101,10 @@ class Site:
             self._beside.move_to_end(key)
             while len(self._beside) > KEPT:
                 self._beside.popitem(last=False)
-            return self._beside[key]
+            beside = self._beside[key]
+            if beside.neighbours is not None:
+                beside.neighbours.refresh()
+            return beside
 
     async def similar(self, served: Served, item_id: str, k: int, where: Filter | None = None) -> Answer:
         """Find similar items: looked up at once where they are precomputed, else searched in a thread."""
@@ -125,7 +130,10 @@ class Site:
         return self.items.picture(self._served, item_id)
 
     def decode(self, data: bytes) -> Image:
-        """Decode an upload; raises PictureError for what is no picture or has too many pixels. Blocking."""
+        """Decode an upload; raises PictureError for what is no picture or has too many pixels or scans. Blocking."""
+        scans = data.count(b"\xff\xda")  # of a JPEG: a few bytes each, and each costs a pass over all pixels
+        if scans > SCANS + len(data) // BYTES_A_SCAN:
+            raise PictureError("bomb", f"a JPEG of {scans} scans, where a real one has a dozen")
         return decode(data, self.settings.max_pixels)
 
     async def write(self, write: Write) -> str:
@@ -156,14 +164,15 @@ class Site:
 
     async def refresh(self, also: Callable[[], object] | None = None) -> bool:
         """Look now what others did to the store; say whether another version was taken into service."""
-        before = self._served
-        if also is not None:
-            await asyncio.wrap_future(self._looking.submit(also))
-        await asyncio.wrap_future(self._looking.submit(self._look))
-        if self._served is before:
-            return False
-        self._keep(_retire(before))
-        return True
+        before, steps = self._served, (self._look,) if also is None else (also, self._look)
+        jobs = [asyncio.wrap_future(self._looking.submit(step)) for step in steps]
+        done = await asyncio.gather(*jobs, return_exceptions=True)  # where one fails, the other is done all the same
+        if self._served is not before:
+            self._keep(_retire(before))
+        for error in done:
+            if isinstance(error, BaseException):
+                raise error
+        return self._served is not before
 
     async def _watch(self, also: Callable[[], object] | None) -> None:
         while True:
@@ -181,6 +190,8 @@ class Site:
     def _look(self) -> None:
         self.store.refresh()
         version, served = self.store.served, self._served
+        if version is not None and _key(version) == served.key:
+            self._refused = None  # one that is served anew is tried anew
         if version is not None and _key(version) not in (served.key, self._refused):
             self._swap(version)
         else:
@@ -189,6 +200,7 @@ class Site:
 
     def _swap(self, version: Version) -> None:
         """Open a version beside the served one; switch when it is ready and has every write."""
+        seen = self._stamps()
         try:
             ready = self._open(version)
             if self._served.embedder is not None and ready.embedder is None:
@@ -200,31 +212,33 @@ class Site:
             return
         with self.writer.held():
             carry_over(self.shelf, ready)  # what was written meanwhile
-            self._served = ready
+            self._served, self._seen = ready, seen
         self._announce(ready)
 
     def _renew(self, served: Served) -> None:
         """Take in what others wrote to the served version, a new catalogue, a new table of neighbours."""
-        self.items.refresh()
-        if self._stamps() != self._seen:
-            served.neighbours = self._neighbours(served)
+        if (seen := self._stamps()) != self._seen:
+            anew = self._neighbours(served)
+            with self.writer.held():
+                if anew is not None:
+                    anew.refresh()  # what was written meanwhile
+                served.neighbours, self._seen = anew, seen
         elif served.neighbours is not None:
             served.neighbours.refresh()
+        self.items.refresh()  # last: where the catalogue is gone, the store is looked at all the same
 
     def _open(self, version: Version) -> Served:
-        served = Served(
-            self.store.table(version.name), self._model(version), None, pool=self.pool, settings=self.settings,
-            seen=self.telemetry.batches.observe,
-        )  # fmt: skip
+        with self._opening:
+            table, model = self.store.table(version.name), self._model(version)
+        served = Served(table, model, None, pool=self.pool, settings=self.settings, seen=self.telemetry.batches.observe)
         served.neighbours = self._neighbours(served)
         if served.embedder is not None:
             served.embed_now([Item("warm", title="warm")], [None])
         return served
 
     def _neighbours(self, served: Served) -> Precomputed | None:
-        self._seen = self._stamps()
         found = find_neighbours(self.places.neighbours, served.model_version)
-        if found is None and any(self._seen):
+        if found is None and any(self._stamps()):
             log.warning("no table of neighbours was made by model %s; all is searched live", served.model_version)
         return None if found is None else Precomputed(found, served.table, self.folder)
 

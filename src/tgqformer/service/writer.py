@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,13 +27,12 @@ TOGETHER = 64  # writes of one transaction at most
 
 @dataclass(frozen=True)
 class Write:
-    """One write: an item with its vector [d] by `served`'s model, or None to delete `id`. `picture` is decoded."""
+    """One write: an item with its vector [d] by `served`'s model, or None to delete `id`."""
 
     id: str
     served: Served
     item: Item | None = None
     vector: Vector | None = None
-    picture: Image | None = None
 
 
 class Writer:
@@ -100,8 +100,7 @@ def carry_over(shelf: Shelf, served: Served) -> int:
         kept = [entry.item for entry in entries if entry.item is not None]
         rows: list[Row] = []
         if kept:
-            pictures = [decode(item.pictures[0].data or b"") if item.pictures else None for item in kept]
-            vectors = served.embed_now(kept, pictures)
+            vectors = served.embed_now(kept, map(_picture, kept))
             rows = [row_of(item, vector, served.prompt) for item, vector in zip(kept, vectors, strict=True)]
         apply(served, rows, [entry.id for entry in entries if entry.item is None])
         shelf.applied([entry.id for entry in entries], served.key)
@@ -126,8 +125,13 @@ def _row(write: Write, served: Served) -> Row:
     item, vector = write.item, write.vector
     assert item is not None
     if vector is None or write.served is not served:
-        [vector] = served.embed_now([item], [write.picture])
+        [vector] = served.embed_now([item], [_picture(item)])
     return row_of(item, vector, served.prompt)
+
+
+def _picture(item: Item) -> Image | None:
+    """Decode an item's picture, whatever its size: that was looked at when it came in."""
+    return decode(item.pictures[0].data or b"", sys.maxsize) if item.pictures else None
 
 
 def _log_failure(done: Future[None]) -> None:

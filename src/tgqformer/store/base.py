@@ -31,6 +31,10 @@ class VersionGone(TgqError):  # noqa: N818
     """The table of a version that was dropped while it was open; refresh the store and ask the served one."""
 
 
+class Unreachable(TgqError):  # noqa: N818
+    """The server of a store does not answer, or cannot do what is asked now."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One item in a table. `vector` [d] is float32; the table keeps it L2-normalised, in its own dtype.

@@ -21,7 +21,7 @@ from psycopg.sql import SQL, Identifier
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from tgqformer.errors import TgqError
-from tgqformer.store.base import Version, VersionGone
+from tgqformer.store.base import Unreachable, Version, VersionGone
 from tgqformer.store.ledger import Ledger
 from tgqformer.store.postgres_table import Form, PostgresTable
 
@@ -182,7 +182,7 @@ def _explained(where: str) -> Iterator[None]:
     try:
         yield
     except (errors.OperationalError, PoolTimeout) as error:
-        raise TgqError(f"{where}: PostgreSQL does not do it ({_first_line(error)}); check server and URL") from error
+        raise Unreachable(f"{where}: PostgreSQL does not do it ({_first_line(error)}); check server and URL") from error
     except (errors.DataError, errors.InsufficientPrivilege) as error:
         raise TgqError(f"{where}: PostgreSQL refuses this ({_first_line(error)})") from error
 
@@ -204,4 +204,6 @@ def _split(url: str) -> tuple[str, str]:
 def _without_password(url: str) -> str:
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}"))
+    shown = [(name, value) for name, value in parse_qsl(parts.query) if "password" not in name]
+    query = urlencode(shown, safe="/")
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}", query=query))
