@@ -115,7 +115,8 @@ def row_norm(adjacency: csr_array) -> csr_array:
 
 def interactions_matrix(rows: Csr, items: int) -> csr_array:
     """Give the user x item matrix [U, N] of ones, sparse, float32; a repeated interaction counts once."""
-    matrix = csr_array((np.ones(len(rows.indices), np.float32), rows.indices, rows.indptr), shape=(len(rows), items))
+    entries = np.ones(len(rows.indices), np.float32), rows.indices, rows.indptr
+    matrix = csr_array(entries, shape=(len(rows), items), copy=True)  # what follows changes it in place
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
     return matrix

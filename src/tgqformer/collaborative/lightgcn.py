@@ -71,8 +71,8 @@ class LightGCN(nn.Module):
         final: Tensor = _SpreadRows.apply(self.table, self.adjacency, rows, self.layers)  # type: ignore[no-untyped-call]
         of_users, liked, other = final[place].chunk(3)
         squares = (self.table[rows].pow(2).sum(1) * counts).sum() / (2 * len(users))
-        ranked = bpr((of_users * liked).sum(1), (of_users * other).sum(1))
-        return ranked + l2 * squares.float()
+        total: Tensor = bpr((of_users * liked).sum(1), (of_users * other).sum(1)) + l2 * squares
+        return total
 
 
 def spread_mean(adjacency: SparseMatrix, table: Tensor, layers: int) -> Tensor:

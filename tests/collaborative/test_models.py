@@ -1,0 +1,171 @@
+"""The learned models against dense computations and cases worked by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tgqformer.collaborative.data import Split, histories
+from tgqformer.collaborative.graph import SparseMatrix, bipartite, symmetric_norm
+from tgqformer.collaborative.lightgcn import LightGCN, LightGCNSettings, lightgcn, reduced
+from tgqformer.collaborative.ngcf import NGCFSettings, ngcf
+from tgqformer.collaborative.sasrec import SASRec, SASRecSettings, sasrec
+from tgqformer.errors import TgqError
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("layers", [0, 1, 3])
+def test_lightgcn_loss_and_gradient_are_those_of_dense_matrices(split: Split, layers: int) -> None:
+    torch.manual_seed(0)
+    adjacency = SparseMatrix.of(symmetric_norm(bipartite(split.train, split.items)), symmetric=True)
+    model = LightGCN(adjacency, split.users, split.items, dim=5, layers=layers)
+    users, liked, other = torch.tensor([0, 1, 1]), torch.tensor([3, 4, 4]), torch.tensor([8, 2, 3])
+    loss = model.loss(users, liked, other, 1e-2)
+    loss.backward()
+
+    table = model.table.detach().requires_grad_()
+    powers = [table]
+    for _ in range(layers):
+        powers.append(adjacency.forward.to_dense() @ powers[-1])
+    final = torch.stack(powers).mean(0)
+    torch.testing.assert_close(torch.cat(model()), final)
+    u, p, n = (final[rows] for rows in (users, split.users + liked, split.users + other))
+    start = [table[rows] for rows in (users, split.users + liked, split.users + other)]
+    wanted = -F.logsigmoid((u * p).sum(1) - (u * n).sum(1)).mean()
+    wanted = wanted + 1e-2 * sum(one.pow(2).sum() for one in start) / 2 / 3
+    wanted.backward()
+    torch.testing.assert_close(loss, wanted)
+    torch.testing.assert_close(model.table.grad, table.grad)
+
+
+def test_lightgcn_scores_are_dot_products_and_start_from_content(split: Split) -> None:
+    features = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
+    settings = LightGCNSettings(dim=4, layers=2)
+    task = lightgcn(settings, split, batch=8, seed=0, device=CPU, features=features)
+    model = task.module
+    assert isinstance(model, LightGCN)
+    torch.testing.assert_close(model.table[split.users :].detach(), torch.from_numpy(reduced(features, 4, 0.1)))
+    scores = task.recommender.scorer(split.train)(np.array([2, 0]))
+    torch.testing.assert_close(scores, model()[0][[2, 0]] @ model()[1].T)
+    with pytest.raises(TgqError, match="width 7"):
+        reduced(features, 7, 0.1)
+
+
+def test_reduced_features_keep_the_order_of_distances() -> None:
+    rng = np.random.default_rng(1)
+    features = (rng.normal(size=(30, 2)) @ rng.normal(size=(2, 8)) + 5).astype(np.float32)
+    low = reduced(features, 2, 0.1)
+    near = [np.linalg.norm(x[:, None] - x[None], axis=2) for x in (features, low)]
+    np.testing.assert_allclose(near[0] / near[0].max(), near[1] / near[1].max(), atol=1e-4)
+    assert low.std() == pytest.approx(0.1, rel=1e-3)
+
+
+def test_ngcf_is_the_authors_formula(split: Split) -> None:
+    settings = NGCFSettings(dim=4, widths=(3, 2), edge_dropout=0.3, message_dropout=0.3)
+    task = ngcf(settings, split, batch=4, seed=0, device=CPU)
+    model = task.module
+    assert model is not None
+    model.eval()
+    whole = torch.from_numpy(bipartite(split.train, split.items).toarray()) + torch.eye(16)
+    laplacian = whole / whole.sum(1, keepdim=True)
+    layer = torch.cat([model.user_table, model.item_table])
+    layers = [layer]
+    for k in range(2):
+        side = laplacian @ layer
+        first = F.leaky_relu(side @ model.sums[k].weight.T + model.sums[k].bias, 0.2)
+        layer = first + F.leaky_relu((layer * side) @ model.products[k].weight.T + model.products[k].bias, 0.2)
+        layers.append(layer / layer.norm(dim=1, keepdim=True))
+    users, items = model()
+    torch.testing.assert_close(torch.cat([users, items]), torch.cat(layers, 1))
+    assert users.shape == (7, 9) and items.shape == (9, 9)
+    model.train()
+    assert not torch.equal(model()[0], users)
+    u, p, n = users[[0, 1]], items[[2, 3]], items[[4, 5]]
+    wanted = (
+        F.softplus((u * n).sum(1) - (u * p).sum(1)).mean() + 0.5 * (u.norm() ** 2 + p.norm() ** 2 + n.norm() ** 2) / 4
+    )
+    model.eval()
+    found = model.loss(torch.tensor([0, 1]), torch.tensor([2, 3]), torch.tensor([4, 5]), 0.5)
+    torch.testing.assert_close(found, wanted)
+
+
+def small_sasrec(dropout: float = 0.0) -> SASRec:
+    torch.manual_seed(0)
+    return SASRec(10, dim=6, blocks=2, heads=2, length=5, dropout=dropout)
+
+
+def test_sasrec_sees_only_what_came_before() -> None:
+    model = small_sasrec()
+    sequence = torch.tensor([[0, 3, 5, 2, 7]])
+    changed = torch.tensor([[0, 3, 5, 9, 1]])
+    torch.testing.assert_close(model(sequence)[:, :3], model(changed)[:, :3])
+    assert not torch.allclose(model(sequence)[:, 3:], model(changed)[:, 3:])
+
+
+def test_sasrec_is_a_transformer_written_out() -> None:
+    """One sequence with nothing padded, one head at a time, one place at a time."""
+    model = small_sasrec().eval()
+    sequence = [4, 3, 5, 2, 7]
+    x = model.table.weight[sequence] * 6**0.5 + model.places
+    for block in model.blocks:
+        normed, rows = block.before(x), []
+        q, k, v = block.query(normed), block.key(x), block.value(x)
+        for place in range(5):
+            heads = []
+            for head in (slice(0, 3), slice(3, 6)):
+                weights = torch.softmax(k[: place + 1, head] @ q[place, head] / 3**0.5, 0)
+                heads.append(weights @ v[: place + 1, head])
+            rows.append(torch.cat(heads))
+        y = block.between(normed + torch.stack(rows))
+        x = y + block.outer(torch.relu(block.inner(y)))
+    torch.testing.assert_close(model(torch.tensor([sequence]))[0], model.last(x))
+
+
+def test_sasrec_loss_skips_what_pads_and_the_padding_vector_stays_zero() -> None:
+    model = small_sasrec()
+    inputs, following = torch.tensor([[0, 0, 4, 3, 5]]), torch.tensor([[0, 0, 3, 5, 2]])
+    negatives = torch.tensor([[0, 0, 9, 8, 1]])
+    states = model(inputs)[0]
+    scores = [(states * model.table.weight[items[0]]).sum(1)[2:] for items in (following, negatives)]
+    wanted = -(F.logsigmoid(scores[0]) + F.logsigmoid(-scores[1])).mean()
+    found = model.loss(inputs, following, negatives)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(
+        model.loss(inputs, following, negatives, 0.1) - found, 0.05 * model.table.weight.pow(2).sum()
+    )
+    found.backward()
+    assert not model.table.weight.grad[0].any() and not model.table.weight[0].any()
+
+
+def test_sasrec_scores_next_items_of_what_is_known(split: Split) -> None:
+    task = sasrec(SASRecSettings(dim=6, length=5), split, batch=4, seed=0, device=CPU)
+    model = task.module
+    assert isinstance(model, SASRec)
+    model.eval()
+    scores = task.recommender.scorer(split.train)(np.array([1]))
+    sequence = torch.from_numpy(np.r_[[0] * 2, split.train.row(1) + 1])[None]
+    torch.testing.assert_close(scores, model(sequence)[:, -1] @ model.vectors().T)
+    assert task.recommender.vectors is not None and task.recommender.vectors().shape == (9, 6)
+
+
+def test_settings_out_of_range_and_content_where_none_is_taken_are_refused(split: Split) -> None:
+    features = np.ones((9, 4), np.float32)
+    for make, settings in ((ngcf, NGCFSettings(dim=4)), (sasrec, SASRecSettings(dim=4))):
+        with pytest.raises(TgqError, match="takes no content"):
+            make(settings, split, batch=4, seed=0, device=CPU, features=features)  # type: ignore[operator]
+    for bad in (
+        lambda: LightGCNSettings(layers=-1), lambda: NGCFSettings(widths=(0,)), lambda: NGCFSettings(edge_dropout=1.0),
+        lambda: SASRecSettings(dim=5, heads=2), lambda: SASRecSettings(dropout=1.0),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="takes"):
+            bad()
+
+
+def test_a_user_without_history_can_be_scored() -> None:
+    rows = histories(np.array([0, 0, 0]), np.array([1, 2, 3]), 2)
+    split = Split(rows, rows, rows, ["a", "b"], list("vwxyz"))
+    task = sasrec(SASRecSettings(dim=4, length=3), split, batch=2, seed=0, device=CPU)
+    assert torch.isfinite(task.recommender.scorer(rows)(np.array([1]))).all()
