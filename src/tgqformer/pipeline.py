@@ -24,6 +24,7 @@ from tgqformer.recipe import ModelSection, Recipe, write_recipe
 from tgqformer.reporting import Looks, NoisedSample, cost_of, neighbour_examples
 from tgqformer.stages import begin, end
 from tgqformer.store.build import Build, build_store
+from tgqformer.store.content import prompt_of, seen_of
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
 from tgqformer.store.neighbours import build_neighbours
 from tgqformer.trial import Trial
@@ -105,13 +106,14 @@ class Run:
         model = ItemEmbedder.load(saved)
         inputs = {"model": model.version, "catalog": catalog.fingerprint}
         if begin(f"embeddings by {trial.section.name}", to, inputs, resumable=True):
-            ids = catalog.ids()
+            ids, prompt = catalog.ids(), prompt_of(saved)
             table = Embeddings.create(
                 to, dim=model.dim, model_version=model.version, ids_fingerprint=fingerprint_of(ids), count=len(ids)
             )
             for partition in table.missing():
                 start, stop = table.bounds(partition)
-                table.write(partition, ids[start:stop], trial.embed(model, np.arange(start, stop)))
+                contents = [seen_of(item, prompt) for item in catalog.items(start, stop, pictures=False)]
+                table.write(partition, ids[start:stop], trial.embed(model, np.arange(start, stop)), contents)
             end(to, inputs)
         return Embeddings.open(to)
 

@@ -33,7 +33,7 @@ from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.site import Site, open_site
 from tgqformer.store import make_store
 from tgqformer.store.base import Row, Store, Version, VersionSpec
-from tgqformer.store.content import row_of
+from tgqformer.store.content import SEEN, row_of
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
 from tgqformer.store.neighbours import build_neighbours
 
@@ -106,14 +106,15 @@ class Shop:
         version = store.create(spec, self.rows(which))
         return store.serve(version.name) if serve else version
 
-    def neighbours(self, which: int, k: int = 20) -> Path:
-        """Precompute the neighbours of a model."""
+    def neighbours(self, which: int, k: int = 20, *, told: bool = True) -> Path:
+        """Precompute the neighbours of a model; without `told` they do not say what they were made from."""
         ids, rows = [item.id for item in self.items], self.rows(which)
         at, model = self.folder / f"embeddings-{which}", self.model(which)
         table = Embeddings.create(
             at, dim=model.dim, model_version=model.version, ids_fingerprint=fingerprint_of(ids), count=len(ids)
         )
-        table.write(0, ids, np.stack([row.vector for row in rows]).astype(np.float32))
+        contents = [row.content[:SEEN] for row in rows] if told else None
+        table.write(0, ids, np.stack([row.vector for row in rows]).astype(np.float32), contents)
         to = self.folder / f"neighbours-{which}"
         build_neighbours(table, to, k, show_progress_bar=False)
         return to

@@ -156,6 +156,24 @@ def test_wrong_folders_are_refused(tmp_path: Path, write) -> None:  # type: igno
         build_neighbours(unfinished, tmp_path / "o")
 
 
+def test_what_vectors_were_made_from_goes_along(tmp_path: Path, write) -> None:  # type: ignore[no-untyped-def]
+    vectors, told = clusters(6, 4), [f"{n:032x}" for n in range(6)]
+    plain = write(vectors, size=3)
+    assert list(build_neighbours(plain, tmp_path / "plain", k=2).contents()) == [None] * 6
+    embeddings = write(vectors, size=3, name="told")
+    for number, (start, stop) in enumerate(((0, 3), (3, 6))):
+        embeddings.write(number, [f"i{i}" for i in range(start, stop)], vectors[start:stop], told[start:stop])
+    assert [part.contents for part in Embeddings.open(embeddings.path)] == [told[:3], told[3:]]
+    assert list(build_neighbours(embeddings, tmp_path / "n", k=2).contents()) == told
+    assert list(build_neighbours(embeddings, tmp_path / "n", k=2).contents()) == told  # made already
+    embeddings.write(1, ["i3", "i4", "i5"], vectors[3:])  # embedded again by a writer that does not tell
+    assert list(build_neighbours(embeddings, tmp_path / "half", k=2).contents()) == [*told[:3], None, None, None]
+    with pytest.raises(TgqError, match="neighbours of other content"):
+        build_neighbours(embeddings, tmp_path / "n", k=2)
+    with pytest.raises(TgqError, match="takes 3 contents; got 1"):
+        embeddings.write(0, ["i0", "i1", "i2"], vectors[:3], ["x"])
+
+
 BUILD = """
 import sys, torch
 from pathlib import Path

@@ -18,15 +18,17 @@ from tgqformer.store.content import SEEN
 from tgqformer.store.neighbours import Neighbours
 
 log = logging.getLogger("tgqformer.service")
+GONE, UNKNOWN = 0, 1  # in place of a short digest
 Written = tuple[str, str | None]
 
 
 class Precomputed:
     """Precomputed neighbours of one version, kept honest: an item that is not as it was is not answered from them.
 
-    The first time that a table of neighbours is served, digests of what the model saw are written to `folder`; a row
-    whose digest differs later, or that is gone, is `stale`: it is left out of answers, and asked for itself it is
-    searched live. About 100 bytes of memory an item.
+    A row that is not made from what the neighbours were made from, or that is gone, is `stale`: it is left out of
+    answers, and asked for itself it is searched live. Where neighbours do not say what they were made from (those of
+    an earlier version of this package), it is what their rows are at the first look, which is written to `folder`; a
+    row that does not say it counts as unchanged. About 100 bytes of memory an item.
     """
 
     def __init__(self, neighbours: Neighbours, table: Table, folder: Path) -> None:
@@ -36,7 +38,10 @@ class Precomputed:
         self._meanwhile: list[Written] | None = None  # own writes while `refresh` reads
         self._revision = table.revision()
         now = self._contents()
-        self._baseline = _remembered(folder / f"baseline-{_key(neighbours, table)}.npy", now)
+        self._baseline = np.fromiter(map(_short, neighbours.contents()), np.uint64, len(neighbours))
+        if (unknown := self._baseline == UNKNOWN).any():
+            first = _remembered(folder / f"baseline-{_key(neighbours, table)}.npy", now)
+            self._baseline[unknown] = first[unknown]
         self.stale: frozenset[str] = frozenset(self._differing(now))
 
     def of(self, item_id: str, k: int) -> list[tuple[str, float]] | None:
@@ -82,11 +87,13 @@ class Precomputed:
 
     def _changed(self, item_id: str, content: str | None) -> bool | None:
         at = self._position.get(item_id)
-        return None if at is None else content is None or int(self._baseline[at]) != _short(content[:SEEN])
+        if at is None:
+            return None
+        return content is None or _short(content[:SEEN]) not in (UNKNOWN, int(self._baseline[at]))
 
     def _contents(self) -> NDArray[np.uint64]:
-        """Short digests of what the table holds, in the order of the neighbours; 0 where an item is gone."""
-        digests = np.zeros(len(self._position), np.uint64)
+        """Short digests of what the table holds, in the order of the neighbours; GONE where an item is gone."""
+        digests = np.full(len(self._position), GONE, np.uint64)
         position = self._position
         for item_id, content in self._table.contents():
             if (at := position.get(item_id)) is not None:
@@ -94,7 +101,7 @@ class Precomputed:
         return digests
 
     def _differing(self, now: NDArray[np.uint64]) -> set[str]:
-        places = np.flatnonzero((now != self._baseline) | (now == 0))
+        places = np.flatnonzero(((now != self._baseline) & (now != UNKNOWN)) | (now == GONE))
         ids = self.neighbours.ids()
         return {ids[place] for place in places.tolist()}
 
@@ -131,9 +138,11 @@ def _key(neighbours: Neighbours, table: Table) -> str:
     return blake2b("|".join(parts).encode(), digest_size=8).hexdigest()
 
 
-def _short(content: str) -> int:
-    """A digest of 8 bytes, never 0."""
-    return int.from_bytes(blake2b(content.encode(), digest_size=8).digest(), "little") or 1
+def _short(content: str | None) -> int:
+    """A digest of 8 bytes, neither GONE nor UNKNOWN unless there is no content."""
+    if not content:
+        return UNKNOWN
+    return max(int.from_bytes(blake2b(content.encode(), digest_size=8).digest(), "little"), UNKNOWN + 1)
 
 
 def _remembered(file: Path, now: NDArray[np.uint64]) -> NDArray[np.uint64]:

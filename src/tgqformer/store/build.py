@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -84,10 +85,11 @@ def rows_of(
     """
     for part in embeddings:
         items = catalog.items(part.start, part.start + len(part.ids), pictures=False)
-        for item_id, vector, item in zip(part.ids, part.vectors, items, strict=True):
+        contents = part.contents or repeat(None, len(part.ids))
+        for item_id, vector, item, seen in zip(part.ids, part.vectors, items, contents, strict=True):
             if item_id != item.id:
                 raise _other_catalog(embeddings, catalog)
-            yield row_of(item, np.asarray(vector[:dim]), prompt)
+            yield row_of(item, np.asarray(vector[:dim]), prompt, seen=seen)
 
 
 def _other_catalog(embeddings: Embeddings, catalog: Catalog) -> TgqError:

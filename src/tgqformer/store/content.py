@@ -21,7 +21,7 @@ BLIND = "0" * SEEN  # of an item whose picture could not be read: never equal, s
 
 def content_of(item: Item, prompt: Prompt) -> str:
     """Give 48 hex digits: what the model sees of an item (its text, its first picture), then what the store keeps."""
-    return seen_of(item, prompt) + _digest([item.title, item.brand, item.category, item.price], 8)
+    return seen_of(item, prompt) + _facts_of(item)
 
 
 def seen_of(item: Item, prompt: Prompt) -> str:
@@ -29,15 +29,16 @@ def seen_of(item: Item, prompt: Prompt) -> str:
     return _digest([prompt.text(item), item.pictures[0].digest if item.pictures else ""], SEEN // 2)
 
 
-def row_of(item: Item, vector: Any, prompt: Prompt | None, *, blind: bool = False) -> Row:
+def row_of(item: Item, vector: Any, prompt: Prompt | None, *, blind: bool = False, seen: str | None = None) -> Row:
     """Make the row of an item and its vector [d].
 
-    Without a prompt its content stays unknown, and a sync embeds it again; so it does where the picture could not be
-    read (`blind`).
+    `seen` is the digest of what the model saw when the vector was made, where that is known; else the item is taken to
+    be as it was. Without a prompt, too, its content stays unknown, and a sync embeds it again; so it does where the
+    picture could not be read (`blind`).
     """
-    content = "" if prompt is None else content_of(item, prompt)
-    if blind:
-        content = BLIND + content[SEEN:]
+    if seen is None and prompt is not None:
+        seen = seen_of(item, prompt)
+    content = "" if seen is None else (BLIND if blind else seen) + _facts_of(item)
     facts = (item.title, item.brand, item.category, item.price)
     return Row(item.id, np.asarray(vector, np.float32), *facts, content)
 
@@ -50,6 +51,10 @@ def prompt_of(model: Path) -> Prompt:
         raise TgqError(
             f"{model} is not a saved model (no readable prompt.json); give the folder of a training"
         ) from error
+
+
+def _facts_of(item: Item) -> str:
+    return _digest([item.title, item.brand, item.category, item.price], 8)
 
 
 def _digest(content: list[Any], size: int) -> str:

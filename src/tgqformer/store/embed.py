@@ -17,8 +17,10 @@ from tgqformer.catalog.pictures import PictureError
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
 from tgqformer.model.embedder import ItemEmbedder, truncate
+from tgqformer.model.encoding import Encoders
 from tgqformer.parallel import ahead, batches, cores, one_thread_each
 from tgqformer.progress import progress
+from tgqformer.store.content import BLIND, seen_of
 from tgqformer.store.embeddings import Embeddings, Vectors, fingerprint_of
 
 
@@ -60,30 +62,32 @@ def embed_catalog(
     listed in `unreadable.json`.
 
     Raises:
-        TgqError: if the folder holds embeddings of another model, width or catalogue.
+        TgqError: if the folder holds embeddings of another model, width or catalogue; for a model without encoders.
     """
+    encoders = _encoders(model)
     table = Embeddings.create(
         to, dim=truncate_dim or model.dim, model_version=model.version,
         ids_fingerprint=fingerprint_of(catalog.ids()), count=len(catalog), partition_size=partition_size,
     )  # fmt: skip
-    missing, listed = table.missing(), to / "unreadable.json"
+    missing, listed, prompt = table.missing(), to / "unreadable.json", encoders.prompt
     report = EmbedReport(unreadable=read_json(listed) if listed.exists() else {})
     left = sum(stop - start for start, stop in map(table.bounds, missing))
 
     with progress("embedding", left, shown=shown) as bar:
         for partition in missing:
-            done: list[EmbeddedItems] = []
+            ids, contents, vectors = list[str](), list[str](), list[Vectors]()
             items = catalog.items(*table.bounds(partition))
             for batch in embed_stream(
                 model, items, catalog.root, batch_size=batch_size, workers=workers, truncate_dim=truncate_dim
             ):
-                done.append(EmbeddedItems([Item(item.id) for item in batch.items], batch.vectors))
+                ids += [item.id for item in batch.items]
+                contents += [BLIND if item.id in batch.unreadable else seen_of(item, prompt) for item in batch.items]
+                vectors.append(batch.vectors)
                 report.unreadable |= batch.unreadable
                 bar.advance(len(batch.items))
             if report.unreadable:
                 write_json(listed, report.unreadable)  # before the partition: a kill between the two forgets none
-            ids = [item.id for batch in done for item in batch.items]
-            table.write(partition, ids, np.concatenate([batch.vectors for batch in done]))
+            table.write(partition, ids, np.concatenate(vectors), contents)
             report.embedded += len(ids)
     return report
 
@@ -112,11 +116,15 @@ def embed_stream(
 @torch.inference_mode()
 def embed_prepared(model: ItemEmbedder, items: Sequence[Item], pixels: Sequence[Tensor | None]) -> Tensor:
     """Embed items whose pictures are prepared: float32 [B, d] on the CPU."""
-    if model.encoders is None:
-        raise TgqError("this model has no encoders; load it with ItemEmbedder.load(path)")
-    features = model.encoders.encode(items, pixels, model.language)
+    features = _encoders(model).encode(items, pixels, model.language)
     embedding: Tensor = model(features.to(model.device)).embedding
     return embedding.float().cpu()
+
+
+def _encoders(model: ItemEmbedder) -> Encoders:
+    if model.encoders is None:
+        raise TgqError("this model has no encoders; load it with ItemEmbedder.load(path)")
+    return model.encoders
 
 
 def _prepare(model: ItemEmbedder, item: Item, root: Path | None, unreadable: dict[str, str]) -> Tensor | None:

@@ -1,6 +1,7 @@
 """Embeddings on disk: N vectors of one model version in the order of the catalogue, in restartable partitions.
 
-Each partition has the columns `id` (string) and `vector` (fixed-size list of d float32); see `partitions.py`.
+Each partition has the columns `id` (string) and `vector` (fixed-size list of d float32), and where that is known
+`content` (string): a digest of what the model saw of the item (`content.seen_of`). See `partitions.py`.
 """
 
 from __future__ import annotations
@@ -34,12 +35,16 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Partition:
-    """The items `start` to `start + len(ids)`: their ids and vectors [n, d], mapped from disk, read-only."""
+    """The items `start` to `start + len(ids)`: their ids and vectors [n, d], mapped from disk, read-only.
+
+    `contents` says what each vector was made from; None where the writer did not tell.
+    """
 
     number: int
     start: int
     ids: list[str]
     vectors: Vectors
+    contents: list[str] | None = None
 
 
 class Embeddings:
@@ -104,14 +109,20 @@ class Embeddings:
         """List the partitions that are not yet written, in order."""
         return self._folder.missing()
 
-    def write(self, partition: int, ids: Sequence[str], vectors: Vectors) -> None:
+    def write(
+        self, partition: int, ids: Sequence[str], vectors: Vectors, contents: Sequence[str] | None = None
+    ) -> None:
         """Write one partition, whole or not at all; one that is there is replaced.
 
-        Shapes: `ids` n, `vectors` [n, d] float32, n as `bounds(partition)` says.
+        Shapes: `ids` n, `vectors` [n, d] float32, `contents` (by `content.seen_of`) n, n as `bounds(partition)` says.
         Raises: TgqError on a wrong shape or type, on a vector that is not finite, on an id that stands twice.
         """
         self._check(partition, ids, vectors)
         columns = {"id": pa.array(ids, pa.string()), "vector": matrix_column(np.ascontiguousarray(vectors))}
+        if contents is not None:
+            if len(contents) != len(ids):
+                raise TgqError(f"partition {partition} of {self.path} takes {len(ids)} contents; got {len(contents)}")
+            columns["content"] = pa.array(contents, pa.string())
         self._folder.write(partition, pa.table(columns))
 
     def read(self, partition: int) -> Partition:
@@ -121,7 +132,8 @@ class Embeddings:
         """
         table = self._folder.read(partition)
         start, _ = self.bounds(partition)
-        return Partition(partition, start, table["id"].to_pylist(), column_matrix(table, "vector", self.dim))
+        contents = table["content"].to_pylist() if "content" in table.column_names else None
+        return Partition(partition, start, table["id"].to_pylist(), column_matrix(table, "vector", self.dim), contents)
 
     def __iter__(self) -> Iterator[Partition]:
         """Read all partitions in order, one at a time.

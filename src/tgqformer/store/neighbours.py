@@ -2,18 +2,18 @@
 
     neighbours/
       manifest.json        K, number of items, model version, fingerprint of the ids
-      ids.arrow            the ids in the order of the pool
+      ids.arrow            the ids in the order of the pool, and `content`: digests of what the model saw, where known
       part-00000.arrow     one row an item: position (fixed-size list of int32), score (fixed-size list of float32)
 
-A row costs 8 K bytes and is read from the mapped file by its position. `to_parquet` writes the same with string ids.
+A row costs 8 K bytes and is read from the mapped file by its position; all files are mapped when the folder is opened,
+so that one that is replaced or removed later goes on answering as it was. `to_parquet` writes the same with string ids.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -54,28 +54,27 @@ class Manifest:
 class Neighbours:
     """Precomputed neighbours of every item; made by `build_neighbours`, opened by `Neighbours.open`."""
 
-    def __init__(self, folder: PartitionFolder, ids: list[str]) -> None:
-        self._folder, self._ids = folder, ids
+    def __init__(self, folder: PartitionFolder, ids: list[str], contents: Any = None) -> None:
+        self._folder, self._ids, self._contents = folder, ids, contents
         self.path, self.manifest = folder.path, Manifest(**folder.manifest)
         self._position = {item_id: position for position, item_id in enumerate(ids)}
-        self._partition = lru_cache(maxsize=256)(self._read)
+        self._partitions = [self._read(number) for number in range(len(folder))]
 
     @classmethod
     def open(cls, path: Path) -> Neighbours:
         """Open a complete folder of neighbours.
 
-        Raises: TgqError where it is not there, not complete or damaged.
+        Raises: TgqError where it is not there, not complete or damaged, or is replaced while it is opened.
         """
+        before = _identity(path)
         folder = PartitionFolder.open(path, [field.name for field in fields(Manifest)], kind=KIND, command=COMMAND)
         folder.require_complete()
-        try:
-            with pa.OSFile(str(path / "ids.arrow")) as file:
-                ids: list[str] = pa.ipc.open_file(file).read_all()["id"].to_pylist()
-        except (OSError, pa.ArrowInvalid) as error:
-            raise TgqError(
-                f"{path / 'ids.arrow'} is missing or damaged; make {path} anew by `tgq {COMMAND}`"
-            ) from error
-        return cls(folder, ids)
+        table = _read_ids(path / "ids.arrow")
+        contents = table["content"] if "content" in table.column_names else None
+        found = cls(folder, table["id"].to_pylist(), contents)
+        if before != _identity(path):
+            raise TgqError(f"{path} was replaced while it was opened; open it again")
+        return found
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -87,6 +86,14 @@ class Neighbours:
         """Give the ids of all items, in the order of the pool; not to be changed."""
         return self._ids
 
+    def contents(self) -> Iterator[str | None]:
+        """Stream, in the order of the ids, digests of what the model saw (`content.seen_of`); None where not known."""
+        if self._contents is None:
+            yield from repeat(None, len(self))
+        else:
+            for chunk in self._contents.chunks:
+                yield from chunk.to_pylist()
+
     def of(self, item_id: str, k: int | None = None) -> list[tuple[str, float]]:
         """Give the `k` nearest (all that are kept by default) as (id, cosine), best first.
 
@@ -97,14 +104,14 @@ class Neighbours:
         if item_id not in self._position:
             raise unknown_item(item_id, self._ids, self.path)
         partition, row = divmod(self._position[item_id], self._folder.partition_size)
-        positions, scores = self._partition(partition)
+        positions, scores = self._partitions[partition]
         ids, best = self._ids, slice(None, k)
         return [(ids[p], s) for p, s in zip(positions[row, best].tolist(), scores[row, best].tolist(), strict=True)]
 
     def partitions(self) -> Iterator[tuple[int, Any, Any]]:
         """Stream (start, positions [n, K] int32, scores [n, K] float32) over all items, mapped from disk."""
         for number in range(len(self._folder)):
-            yield self._folder.bounds(number)[0], *self._read(number)
+            yield self._folder.bounds(number)[0], *self._partitions[number]
 
     def to_parquet(self, path: Path) -> None:
         """Write one Parquet file with a row an item: id, neighbours (list of string), scores (list of float32)."""
@@ -135,6 +142,8 @@ def build_neighbours(
     A killed job goes on where it was. Needs the pool once more on the disk of `to` while it runs (normalised, mapped),
     and about 50 MB of memory a thread besides what the system keeps of the mapped pool.
 
+    What the vectors were made from is kept with the ids, so that a service knows which items have changed since.
+
     Raises: TgqError where the embeddings are not complete, or `to` holds neighbours of other embeddings or another k.
     """
     if k < 1:
@@ -144,8 +153,14 @@ def build_neighbours(
     ids, source = embeddings.ids(), embeddings.manifest
     manifest = Manifest(k, source.model_version, source.ids_fingerprint, source.count, source.partition_size)
     folder = PartitionFolder.create(to, asdict(manifest), kind=KIND, command=COMMAND)
-    _write_ids(to / "ids.arrow", ids)
-    if missing := folder.missing():
+    missing = folder.missing()
+    if len(missing) == len(folder):
+        _write_ids(to / "ids.arrow", ids, _contents_of(embeddings))
+    elif not (to / "ids.arrow").exists():  # what the rows that are there were made from is not known
+        _write_ids(to / "ids.arrow", ids)
+    else:
+        _require_same(to, embeddings)
+    if missing:
         scratch = to / ".pool.f32"
         try:
             pool = normalised_pool(embeddings, scratch)
@@ -192,8 +207,41 @@ def _table(blocks: list[tuple[Tensor, Tensor]]) -> Any:
     return pa.table({"position": matrix_column(positions), "score": matrix_column(scores)})
 
 
-def _write_ids(path: Path, ids: list[str]) -> None:
-    table = pa.table({"id": pa.array(ids, pa.string())})
+def _contents_of(embeddings: Embeddings) -> Any:
+    """Give what the vectors were made from as an Arrow column, null where that is not known."""
+    return pa.chunked_array(
+        [pa.array(part.contents or repeat(None, len(part.ids)), pa.string()) for part in embeddings], pa.string()
+    )
+
+
+def _require_same(to: Path, embeddings: Embeddings) -> None:
+    """Refuse to go on with neighbours of the same items as they were before."""
+    kept = _read_ids(to / "ids.arrow")
+    if "content" in kept.column_names and not kept["content"].equals(_contents_of(embeddings)):
+        raise TgqError(
+            f"{to} holds neighbours of other content: items have changed and were embedded again since; choose another"
+            " folder or remove this one"
+        )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        seen = (path / "manifest.json").stat()
+    except OSError:
+        return None
+    return seen.st_ino, seen.st_mtime_ns
+
+
+def _read_ids(path: Path) -> Any:
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise TgqError(f"{path} is missing or damaged; make {path.parent} anew by `tgq {COMMAND}`") from error
+
+
+def _write_ids(path: Path, ids: list[str], contents: Any = None) -> None:
+    columns = {"id": pa.array(ids, pa.string())} | ({} if contents is None else {"content": contents})
+    table = pa.table(columns)
     with (
         atomic_path(path) as unfinished,
         pa.OSFile(str(unfinished), "wb") as sink,
