@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from doc_commands import ROOT, blocks
 
 from tgqformer.collaborative.fusion import (
     Fusion,
@@ -88,6 +89,14 @@ def test_learned_fusion_beats_each_source_and_lands_new_items() -> None:
     assert hits(fused, family, new) > hits(content, family, new)
     np.testing.assert_allclose(np.linalg.norm(fused, axis=1), 1, rtol=1e-5)
     assert (fused == fuse_vectors([content, behaviour], a, b, settings, shown=False)).all()
+
+
+def test_code_of_the_page_runs() -> None:
+    spaces: dict[str, np.ndarray] = {}
+    for block in blocks(ROOT / "docs/collaborative.md"):
+        if block.language == "python":
+            exec(block.text, spaces)
+    assert spaces["items"].tolist() == [[2, 4, 9]] and spaces["fused"].shape == (20, 12)
 
 
 def test_an_item_that_no_source_knows_stays_zero() -> None:

@@ -171,6 +171,9 @@ def test_pinsage_embeds_items_that_only_content_knows(log: Path, tmp_path: Path)
         train_run(
             load_preset("shop-pinsage", (*QUICK, "options.hard_from=5", "options.hard_to=12")), Path(run), data=log
         )
+    other = Content(ids, np.ones((36, 8), np.float32))
+    with pytest.raises(TgqError, match="other content"):
+        evaluate_run(tmp_path / "run", content=other)
     strangers = Content(["x", "y"], np.ones((2, 3), np.float32), "elsewhere")
     with pytest.raises(TgqError, match="know none"):
         train_run(load_preset("shop-pinsage"), tmp_path / "other", data=log, content=strangers)

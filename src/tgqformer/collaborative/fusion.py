@@ -93,9 +93,9 @@ class Fusion(nn.Module):
     """One vector from several: parts laid side by side, each changed by a matrix; a missing part is guessed.
 
     Part s is `own[s](x_s)` where source s is there; where it is not, it is the direction of the sum of
-    `guess[t][s](x_t)` over those that are. At the start `own` changes nothing, so that the cosine of two items that have all sources is
-    the mean of the sources' cosines, and `guess` is what `start_guesses` finds by regression (Gantner et al., ICDM
-    2010). In training sources are hidden as in DropoutNet (Volkovs, Yu, Poutanen, NIPS 2017).
+    `guess[t][s](x_t)` over those that are. At the start `own` changes nothing, so that the cosine of two items that
+    have all sources is the mean of the sources' cosines, and `guess` is what `start_guesses` finds by regression
+    (Gantner et al., ICDM 2010). In training sources are hidden as in DropoutNet (Volkovs, Yu, Poutanen, NIPS 2017).
 
     Args:
         widths: of the sources.
@@ -112,10 +112,10 @@ class Fusion(nn.Module):
     def start_guesses(self, sources: Sequence[Tensor], there: Tensor, ridge: float) -> None:
         """Set each guess by ridge regression on the items that have both sources; shapes as in `forward`."""
         for t, guesses in enumerate(self.guess):
-            for s, layer in enumerate(guesses):  # type: ignore[arg-type]
+            for s, weight in enumerate(guesses.parameters()):
                 both = there[:, t] & there[:, s]
                 x, y = sources[t][both], sources[s][both]
-                layer.weight.copy_(torch.linalg.solve(x.T @ x + ridge * torch.eye(x.shape[1]), x.T @ y).T)
+                weight.copy_(torch.linalg.solve(x.T @ x + ridge * torch.eye(x.shape[1]), x.T @ y).T)
 
     def forward(self, sources: Sequence[Tensor], there: Tensor) -> Tensor:
         """Fuse sources [n, d_s], rows of unit length, known where bool [n, S] `there`: [n, Σ d_s], unit length."""

@@ -42,6 +42,12 @@ class Content:
     vectors: Features
     source: str = ""
 
+    def fingerprint(self) -> str:
+        """Give 16 hex digits of ids and vectors."""
+        digest = blake2b("\0".join(self.ids).encode(), digest_size=8)
+        digest.update(np.ascontiguousarray(self.vectors).tobytes())
+        return digest.hexdigest()
+
 
 def train_run(
     preset: Preset, folder: Path, *, data: Path | None = None, device: str = "cpu", content: Content | None = None,
@@ -67,7 +73,7 @@ def train_run(
     task = make_task(preset, split, device=device, features=features)
     about = {
         "model": preset.model, "score": task.recommender.score, "data": str(place), "fingerprint": split.fingerprint,
-        "users": split.users, "items": split.items, "content": content.source if content else None,
+        "content_fingerprint": content.fingerprint() if content else None, "users": split.users, "items": split.items, "content": content.source if content else None,
         "interactions": {name: len(getattr(split, name).indices) for name in ("train", "valid", "test")},
     }  # fmt: skip
     write_preset(preset, folder / "preset.yaml")
@@ -222,9 +228,11 @@ def _same_run(folder: Path, preset: Preset, split: Split, content: Content | Non
     changed = [key for key in now if before.get(key) != now[key]]
     if changed:
         raise TgqError(f"{folder} holds a run of another preset ({', '.join(changed)} differ); choose another folder")
-    if about["fingerprint"] != split.fingerprint or about["items"] != split.items:
-        raise TgqError(f"{folder} was trained on other data ({about['data']}); give those, or choose another folder")
     if bool(about["content"]) != (content is not None):
         raise TgqError(
             f"{folder} was trained {'with' if about['content'] else 'without'} content features; do the same"
         )
+    if content is not None and about["content_fingerprint"] != content.fingerprint():
+        raise TgqError(f"{folder} was trained with other content ({about['content']}); give that, or another folder")
+    if about["fingerprint"] != split.fingerprint or about["items"] != split.items:
+        raise TgqError(f"{folder} was trained on other data ({about['data']}); give those, or choose another folder")
