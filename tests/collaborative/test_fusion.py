@@ -82,7 +82,7 @@ def test_learned_fusion_beats_each_source_and_lands_new_items() -> None:
     a, b = (np.array(side) for side in zip(*(
         (i, j) for i in range(120) for j in range(120) if family[i] == family[j] and i != j and i % 4 and j % 4
     ), strict=True))  # fmt: skip
-    settings = FusionSettings(steps=150, batch=64)
+    settings = FusionSettings(steps=80, batch=64, lr=0.002)
     fused = fuse_vectors([content, behaviour], a, b, settings, shown=False)
     warm = np.flatnonzero(np.arange(120) % 4)
     assert hits(fused, family, warm) > max(hits(content, family, warm), hits(behaviour, family, warm))

@@ -73,7 +73,8 @@ def train_run(
     task = make_task(preset, split, device=device, features=features)
     about = {
         "model": preset.model, "score": task.recommender.score, "data": str(place), "fingerprint": split.fingerprint,
-        "content_fingerprint": content.fingerprint() if content else None, "users": split.users, "items": split.items, "content": content.source if content else None,
+        "content": content.source if content else None,
+        "content_fingerprint": content.fingerprint() if content else None, "users": split.users, "items": split.items,
         "interactions": {name: len(getattr(split, name).indices) for name in ("train", "valid", "test")},
     }  # fmt: skip
     write_preset(preset, folder / "preset.yaml")
@@ -228,9 +229,9 @@ def _same_run(folder: Path, preset: Preset, split: Split, content: Content | Non
     changed = [key for key in now if before.get(key) != now[key]]
     if changed:
         raise TgqError(f"{folder} holds a run of another preset ({', '.join(changed)} differ); choose another folder")
-    if bool(about["content"]) != (content is not None):
+    if bool(about["content_fingerprint"]) != (content is not None):
         raise TgqError(
-            f"{folder} was trained {'with' if about['content'] else 'without'} content features; do the same"
+            f"{folder} was trained {'with' if about['content_fingerprint'] else 'without'} content features; do the same"
         )
     if content is not None and about["content_fingerprint"] != content.fingerprint():
         raise TgqError(f"{folder} was trained with other content ({about['content']}); give that, or another folder")
