@@ -2,9 +2,9 @@
 
     python benchmarks/collaborative.py [--data ../shared/data/gowalla] [--steps 3] [--device cpu]
 
-The peer of LightGCN is the plain form: a sparse matrix of coordinates, three products kept for PyTorch's own gradient, negatives
-drawn user by user. Both get the same weights, their losses and gradients must agree on the same batch, they take turns,
-and medians count. Without the public data a graph of Gowalla's size is drawn.
+The peer of LightGCN is the plain form: a sparse matrix of coordinates, three products kept for PyTorch's own gradient,
+negatives drawn user by user. Both get the same weights, their losses and gradients must agree on the same batch, they
+take turns, and medians count. Without the public data a graph of Gowalla's size is drawn.
 """
 
 from __future__ import annotations

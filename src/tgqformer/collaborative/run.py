@@ -230,9 +230,8 @@ def _same_run(folder: Path, preset: Preset, split: Split, content: Content | Non
     if changed:
         raise TgqError(f"{folder} holds a run of another preset ({', '.join(changed)} differ); choose another folder")
     if bool(about["content_fingerprint"]) != (content is not None):
-        raise TgqError(
-            f"{folder} was trained {'with' if about['content_fingerprint'] else 'without'} content features; do the same"
-        )
+        how = "with" if about["content_fingerprint"] else "without"
+        raise TgqError(f"{folder} was trained {how} content features; do the same")
     if content is not None and about["content_fingerprint"] != content.fingerprint():
         raise TgqError(f"{folder} was trained with other content ({about['content']}); give that, or another folder")
     if about["fingerprint"] != split.fingerprint or about["items"] != split.items:
