@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile import scans
 from PIL import Image
 
 from tgqformer.catalog import Picture, PictureError, read_picture
@@ -139,6 +140,17 @@ def test_not_a_picture(data: bytes, words: str) -> None:
     with pytest.raises(PictureError, match=words) as caught:
         check(data)
     assert caught.value.kind == "unreadable"
+
+
+def test_jpegs_of_endless_scans_are_refused() -> None:
+    assert decode(scans(3)).size == (48, 40)
+    for read in (decode, check):
+        with pytest.raises(PictureError, match="scans") as caught:
+            read(scans(2000))
+        assert caught.value.kind == "bomb"
+    file = BytesIO()
+    Image.new("RGB", (100, 100), (0xFF, 0xDA, 0xB9)).save(file, "PPM")  # a colour whose bytes look like scans
+    assert decode(file.getvalue()).getpixel((5, 5)) == (0xFF, 0xDA, 0xB9)
 
 
 @pytest.mark.parametrize("side", [9_000, 40_000, 2**31 - 1])

@@ -54,6 +54,15 @@ def png_of(width: int, height: int, *chunks: bytes, rows: bytes = b"") -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + body + _chunk(b"IEND", b"")
 
 
+def scans(count: int, size: tuple[int, int] = (48, 40)) -> bytes:
+    """A progressive JPEG whose last scan, a few bytes, is there so many times: each is a pass over all pixels."""
+    file = BytesIO()
+    Image.new("L", size, 128).save(file, "JPEG", progressive=True)
+    jpeg = file.getvalue()
+    at = jpeg.rindex(b"\xff\xda")
+    return jpeg[:at] + jpeg[at:-2] * count + b"\xff\xd9"
+
+
 def bombs() -> Iterator[tuple[str, bytes]]:
     """Few bytes that want to become many."""
     yield "png, 60000 x 60000", png_of(60_000, 60_000)
@@ -72,6 +81,7 @@ def bombs() -> Iterator[tuple[str, bytes]]:
     jpeg = picture("JPEG")
     at = jpeg.index(b"\xff\xc0")
     yield "jpeg, 65500 x 65500", jpeg[: at + 5] + b"\xff\xdc\xff\xdc" + jpeg[at + 9 :]
+    yield "jpeg, endless scans", scans(2000)
     bmp = bytearray(picture("BMP"))
     bmp[18:26] = struct.pack("<ii", 50_000, 50_000)
     yield "bmp, 50000 x 50000", bytes(bmp)

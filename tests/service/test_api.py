@@ -239,7 +239,7 @@ def test_health_and_metrics(shop: Shop) -> None:
         assert ask.get("/healthz") == {"status": "ok"}
         assert ask.get("/readyz") == {
             "status": "ready", "version": "v1", "model_version": shop.model(0).version, "label": "model 0",
-            "model": True, "precomputed": True,
+            "model": True, "precomputed": True, "refused": None,
         }  # fmt: skip
         ask.get("/items/sku-1/similar")
         ask("GET", "/items/none")

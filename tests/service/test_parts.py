@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import replace
+from errno import ENOSPC
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from small_shop import FAST, Running, Shop, packed, png
 
 from tgqformer.catalog.item import Item
 from tgqformer.errors import TgqError
 from tgqformer.service.batching import Batcher, Pool
-from tgqformer.service.errors import ApiError, as_api_error
-from tgqformer.service.shelf import Entry, Shelf
+from tgqformer.service.errors import ApiError, Refused, as_api_error
+from tgqformer.service.shelf import Entry, Shelf, ShelfError
 from tgqformer.service.site import open_site
-from tgqformer.store.base import VersionGone
+from tgqformer.store.base import UnknownItem, VersionGone
 
 
 def test_one_bad_job_spoils_no_other() -> None:
@@ -126,3 +130,60 @@ def test_what_fails_inside_is_told_without_its_words(shop: Shop) -> None:
         assert running.client().get("/healthz") == {"status": "ok"}
     gone = as_api_error(VersionGone("v1 was dropped; refresh"))
     assert gone.status == 503 and gone.headers["retry-after"] == "1"
+
+
+def test_a_write_that_failed_does_not_come_later(shop: Shop) -> None:
+    with Running(open_site(shop.places(), FAST), FAST) as running:
+        ask, site = running.client(), running.site
+        assert ask.form("PUT", "/items/new-1", title="red hat")[0] == 200
+        kept, upsert = site.shelf.get("new-1"), site.served.table.upsert
+
+        def broken(*_: object, **__: object) -> int:
+            raise OSError(ENOSPC, "No space left on device /secret")
+
+        site.served.table.upsert = broken  # type: ignore[method-assign]
+        for name in ("new-1", "new-2"):
+            status, body = running.client().form("PUT", f"/items/{name}", title="blue bag")
+            assert status == 503 and "disk" in body["error"] and "secret" not in str(body)
+        site.served.table.upsert = upsert  # type: ignore[method-assign]
+        assert site.shelf.get("new-1") == kept and site.shelf.get("new-2") is None
+        assert not list(site.shelf.pending(site.served.key, ""))
+        assert ask.get("/items/new-1")["title"] == "red hat"
+
+
+def test_a_shelf_whose_disk_is_full(shop: Shop) -> None:
+    with Running(open_site(shop.places(), FAST), FAST) as running:
+        ask, site = running.client(), running.site
+        full = site.shelf._connection
+        full.execute("PRAGMA max_page_count = 1")  # SQLite goes no lower than the pages there are
+        [(pages,)] = full.execute("PRAGMA page_count").fetchall()
+        full.execute(f"PRAGMA max_page_count = {pages}")
+        picture = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
+        file = BytesIO()
+        Image.fromarray(picture).save(file, "PNG")
+        status, body = ask.form("PUT", "/items/new-1", file.getvalue(), title="red hat")
+        assert (status, body["error"]) == (503, "what comes in over HTTP cannot be kept now")
+        assert ask("GET", "/items/new-1")[0] == 404 and ask("GET", "/items/sku-1")[0] == 200
+        full.execute("PRAGMA max_page_count = 100000")
+        assert ask.form("PUT", "/items/new-1", file.getvalue(), title="red hat")[0] == 200
+
+
+def test_what_is_damaged_here_is_not_the_callers_fault() -> None:
+    cases: list[tuple[TgqError, int, str]] = [
+        (TgqError("/srv/part-3.parquet is damaged; import again"), 500, "the service failed"),
+        (UnknownItem("/srv/store has no item 'x'; check the id"), 404, "there is no such item"),
+        (ShelfError("/srv/shelf.sqlite cannot be used (disk full)"), 503, "what comes in over HTTP cannot be kept now"),
+        (Refused("no price lies between 3 and 2; give the lower one"), 400, "no price lies between 3 and 2"),
+    ]
+    for error, status, words in cases:
+        answer = as_api_error(error)
+        assert (answer.status, answer.error) == (status, words) and "/srv" not in answer.hint
+
+
+def test_a_catalogue_that_is_replaced_under_a_lookup(shop: Shop) -> None:
+    site = open_site(shop.places(), FAST)
+    catalog, positions = site.items._catalog or (None, {})
+    assert catalog is not None
+    site.items._catalog = catalog, positions | {"sku-1": 2}  # as it is until the next look
+    assert site.item("sku-1") == Item("sku-1", "blue shoe", "bolt", ("All", "shoe"), price=11.0)
+    asyncio.run(site.close())

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from small_shop import FAST, Running, Shop, png, serving
 
 from tgqformer.service.errors import ApiError
+from tgqformer.service.places import Places
 from tgqformer.service.site import open_site
+from tgqformer.store.base import VersionSpec
 
 
 def eventually(true: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -114,6 +119,39 @@ def test_a_version_whose_model_is_missing_is_not_taken(shop: Shop, caplog: pytes
         with caplog.at_level("ERROR", logger="tgqformer.service"):
             site._swap(lost)
         assert version(ask) == shop.model(0).version and "--model" in caplog.text
+
+
+def test_a_version_that_cannot_be_opened_is_tried_again(shop: Shop, tmp_path: Path) -> None:
+    second = shop.create(1, serve=False)
+    where = tmp_path / "model"
+    places = replace(shop.places(), models=(shop.models[0], where))
+    with Running(open_site(places, FAST), FAST) as running:
+        ask, site = running.client(), running.site
+        site._model = lambda version, real=site._model: real(replace(version, model=None))  # type: ignore[method-assign]
+        shop.store.serve(second.name)
+        eventually(lambda: ask.get("/readyz")["refused"] == second.name)
+        assert version(ask) == shop.model(0).version
+        eventually(lambda: site.refusal is not None and site.refusal.tries > 1)
+        shutil.copytree(shop.models[1], where)
+        eventually(lambda: version(ask) == shop.model(1).version)
+        assert ask.get("/readyz")["refused"] is None
+        shop.store.serve("v1")
+        eventually(lambda: version(ask) == shop.model(0).version)
+
+
+def test_deletions_come_along_without_a_model(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    model = shop.model(1)
+    second = shop.store.create(VersionSpec(model.version, model.dim), shop.rows(1))
+    with serving(shop) as running:
+        assert running.client()("DELETE", "/items/sku-9")[0] == 200
+        assert running.client().form("PUT", "/items/new-1", title="red hat")[0] == 200
+    shop.store.serve(second.name)
+    site = open_site(Places(str(shop.folder / "store"), shop.folder / "service"), FAST)
+    assert site.served.embedder is None and not site.served.has("sku-9") and not site.served.has("new-1")
+    assert "1 items that were put" in caplog.text
+    asyncio.run(site.close())
+    with serving(shop) as running:  # with a model again, what waited is brought in
+        assert running.client()("GET", "/items/new-1")[0] == 200
 
 
 def test_versions_are_open_side_by_side(shop: Shop) -> None:

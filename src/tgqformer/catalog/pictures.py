@@ -21,6 +21,8 @@ from tgqformer.errors import TgqError
 T = TypeVar("T")
 MAX_PIXELS = 64_000_000
 """A picture with more pixels than this is refused before it is decoded (a decompression bomb)."""
+SCANS, BYTES_A_SCAN = 100, 40_000
+"""A JPEG may have so many scans, and one more for so many bytes: each costs a pass over all pixels, and a few bytes."""
 MAX_BYTES = 128 << 20
 """A picture file with more bytes than this is refused before it is read."""
 
@@ -117,6 +119,9 @@ def check(data: bytes) -> PictureCheck:
 def _guarded(data: bytes, work: Callable[[Image.Image], T], max_pixels: int = MAX_PIXELS) -> T:
     if not data:
         raise PictureError("unreadable", "the picture is empty (0 bytes)")
+    scans = data.count(b"\xff\xda") if b"\xff\xd8\xff" in data else 0
+    if scans > SCANS + len(data) // BYTES_A_SCAN:
+        raise PictureError("bomb", f"a JPEG of {scans} scans, where a real one has a dozen")
     try:
         with Image.open(BytesIO(data), formats=_formats()) as image:
             width, height = image.size

@@ -128,6 +128,7 @@ def _add_health(router: APIRouter, site: Site) -> None:
         return _json({
             "status": "ready", "version": served.version.name, "model_version": served.model_version,
             "label": served.label, "model": served.embedder is not None, "precomputed": served.neighbours is not None,
+            "refused": None if site.refusal is None else site.refusal.name,
         })  # fmt: skip
 
     @router.get("/metrics", tags=["health"], response_class=Response, responses=METRICS)

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from tgqformer.errors import TgqError
 from tgqformer.service.api import make_api
-from tgqformer.service.errors import ApiError, as_api_error, response_of
+from tgqformer.service.errors import ApiError, as_api_error, as_failure, response_of
 from tgqformer.service.guard import Guard, TooLarge
 from tgqformer.service.keys import Keyring
 from tgqformer.service.settings import ServiceSettings
@@ -20,6 +20,7 @@ from tgqformer.service.shortcut import Shortcut
 from tgqformer.service.site import Site
 from tgqformer.version import __version__
 
+EXPECTED = (ApiError, TgqError, RequestValidationError, HTTPException)
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 
 ABOUT = """Items similar to an item, to a picture or to a text, from embeddings that look past promo stickers.
@@ -64,15 +65,12 @@ def make_app(site: Site, settings: ServiceSettings) -> FastAPI:
 
 
 def _handlers() -> dict[int | type[Exception], Handler]:
-    return {
-        ApiError: _answer, TgqError: _answer, RequestValidationError: _answer, HTTPException: _answer,
-        Exception: _answer,
-    }  # fmt: skip
+    return dict.fromkeys((*EXPECTED, Exception), _answer)
 
 
 async def _answer(request: Request, error: Exception) -> Response:
     answer = response_of(_as_api_error(error))
-    if answer.status_code == 500:  # it does not pass the guard any more
+    if not isinstance(error, EXPECTED):  # it does not pass the guard any more
         answer.headers["x-request-id"] = request.scope["request_id"]
     return answer
 
@@ -88,7 +86,7 @@ def _as_api_error(error: Exception) -> ApiError:
         return _of_validation(error)
     if isinstance(error, HTTPException):
         return _of_http(error)
-    return ApiError(500, "the service failed", "look into its log under the request's X-Request-Id")
+    return as_failure(error)
 
 
 def _of_validation(error: RequestValidationError) -> ApiError:

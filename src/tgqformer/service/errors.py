@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from errno import ENOSPC
 
 import orjson
 from starlette.responses import Response
 
 from tgqformer.catalog.pictures import PictureError
 from tgqformer.errors import TgqError
+from tgqformer.service.shelf import ShelfError
 from tgqformer.store.base import UnknownItem, Unreachable, VersionGone
 
+log = logging.getLogger("tgqformer.service")
 RETRY = {"retry-after": "1"}
+
+
+class Refused(TgqError):  # noqa: N818 - an answer, not a fault
+    """A wish that a caller can change: the message says how."""
 
 
 class ApiError(Exception):
@@ -34,7 +42,10 @@ def unknown_item(item_id: str) -> ApiError:
 
 
 def as_api_error(error: TgqError) -> ApiError:
-    """Turn an error that a user can mend into an answer; its last clause is the hint."""
+    """Turn an error that a user can mend into an answer; its last clause is the hint.
+
+    Only what the caller sent makes it 4xx, or an item or picture that is not there.
+    """
     what, _, hint = str(error).rpartition("; ")
     if isinstance(error, PictureError) and error.kind in ("missing", "escapes", "remote"):  # never of an upload
         return ApiError(404, "the item's picture is not where the catalogue says", "import the catalogue again")
@@ -42,12 +53,26 @@ def as_api_error(error: TgqError) -> ApiError:
         status = 413 if error.kind in ("bomb", "too-large") else 422
         return ApiError(status, f"the picture cannot be read: {error.reason}", "send a JPEG, PNG or WebP picture")
     if isinstance(error, UnknownItem):
-        return ApiError(404, what or hint, hint)
+        return ApiError(404, "there is no such item", "check the id")  # its words name the store
     if isinstance(error, VersionGone):
         return ApiError(503, "the version being served was replaced this moment", "try again", RETRY)
+    if isinstance(error, ShelfError):
+        log.error("%s", error)
+        return ApiError(503, "what comes in over HTTP cannot be kept now", "try again later; the log says why", RETRY)
     if isinstance(error, Unreachable):  # what it says is for the log: it names the server
         return ApiError(503, "the store cannot be reached", "try again after the seconds in Retry-After", RETRY)
-    return ApiError(400, what or hint, hint)
+    if isinstance(error, Refused):
+        return ApiError(400, what or hint, hint)
+    return as_failure(error)  # something here is damaged or set up wrongly: its words name files, and are for the log
+
+
+def as_failure(error: Exception) -> ApiError:
+    """Make the answer of a failure that is not the caller's; what it says goes to the log."""
+    if getattr(error, "errno", None) == ENOSPC or "no space left" in str(error).lower():
+        log.error("the disk is full: %s", error)
+        return ApiError(503, "the disk of the service is full", "try again later", RETRY)
+    log.error("%s", error)
+    return ApiError(500, "the service failed", "look into its log under the request's X-Request-Id")
 
 
 def body_of(error: str, hint: str) -> bytes:

@@ -67,8 +67,21 @@ class Items:
         if self._catalog is None:
             return None
         catalog, positions = self._catalog
-        at = positions.get(item_id)
-        return None if at is None else catalog.take_positions([at], pictures=pictures)[0]
+        if (at := positions.get(item_id)) is None:
+            return None
+        try:
+            [found] = catalog.take_positions([at], pictures=pictures)
+        except (TgqError, IndexError):
+            if not self._replaced():
+                raise
+            return None
+        return found if found.id == item_id else None  # else it was replaced: the next look takes the new one in
+
+    def _replaced(self) -> bool:
+        try:
+            return self._path is not None and _stamp(self._path) != self._stamp
+        except TgqError:
+            return True
 
 
 def _bare(served: Served, item_id: str) -> Item | None:

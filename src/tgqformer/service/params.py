@@ -10,7 +10,8 @@ from urllib.parse import unquote_to_bytes
 
 from fastapi import Depends, Path, Query
 
-from tgqformer.service.errors import ApiError
+from tgqformer.errors import TgqError
+from tgqformer.service.errors import ApiError, Refused
 from tgqformer.store.base import Filter
 
 MAX_ID, MAX_COUNT, DEFAULT_COUNT = 512, 500, 10
@@ -50,7 +51,10 @@ async def _where(
     min_price: Annotated[Price, Query(description="Only items that cost at least this.")] = None,
     max_price: Annotated[Price, Query(description="Only items that cost at most this.")] = None,
 ) -> Filter:
-    return Filter(tuple(category or ()), tuple(brand or ()), min_price, max_price)
+    try:
+        return Filter(tuple(category or ()), tuple(brand or ()), min_price, max_price)
+    except TgqError as error:
+        raise Refused(str(error)) from error
 
 
 Where = Annotated[Filter, Depends(_where)]

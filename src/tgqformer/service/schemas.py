@@ -88,6 +88,7 @@ class Ready(BaseModel):
     label: str = Field(examples=["TGQ-Former"])
     model: bool = Field(description="Whether it can embed: /search, /embed and PUT work.")
     precomputed: bool = Field(description="Whether similar items are looked up, not searched.")
+    refused: str | None = Field(description="A version that should be served, but cannot be opened; it is tried again.")
 
 
 class Alive(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,7 @@ class Served:
         self.model_version, self.label = table.version.model_version, table.version.label
         self.truncate_dim = table.version.dim
         self.users = 0
+        self._preparing = threading.BoundedSemaphore(settings.decodes)
         self.batcher: Batcher[Prepared, Vector] = Batcher(
             lambda jobs: list(self._embed_prepared(jobs)), size=settings.batch, wait=settings.batch_wait,
             queue=settings.batch_queue, workers=settings.batch_workers, name="embedding", seen=seen,
@@ -110,17 +112,21 @@ class Served:
         """Embed one item [d], together with others that come at the same moment.
 
         `picture` decodes the item's picture. It is called in a thread that makes the model's input of it at once, so
-        that no more pictures lie decoded in memory than there are threads.
+        that no more pictures lie decoded in memory than `decodes` of the settings.
         """
         pixels = None
         if picture is not None:
-            pixels = await self._pool.run(lambda: self._preprocess(picture()))
+            pixels = await self._pool.run(self._prepared, picture)
         return await self.batcher.submit((item, pixels))
 
     def embed_now(self, items: Sequence[Item], pictures: Iterable[Image | None]) -> Vector:
         """Embed items [n, d] in this thread; blocking."""
         pixels = [None if picture is None else self._preprocess(picture) for picture in pictures]
         return self._embed_prepared(list(zip(items, pixels, strict=True)))
+
+    def _prepared(self, picture: Callable[[], Image]) -> Tensor:
+        with self._preparing:
+            return self._preprocess(picture())
 
     def _preprocess(self, picture: Image) -> Tensor:
         encoders = self.model.encoders

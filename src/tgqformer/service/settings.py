@@ -19,6 +19,7 @@ class ServiceSettings:
     max_k: most items of one answer, 500 or less. concurrency: requests in work at once; more get 503 at once.
     timeout: seconds for one request, its upload included.
     threads: for searches and for decoding pictures. waiting: jobs that may wait for a thread.
+    decodes: pictures being decoded at once; a large one takes hundreds of megabytes for that moment.
     batch: items embedded at once. batch_wait: seconds that the first of a batch waits for others.
     batch_queue: items that may wait to be embedded. batch_workers: batches at once, each with one thread of torch.
     refresh: seconds between looks at what other processes did to the store (swaps, writes).
@@ -36,6 +37,7 @@ class ServiceSettings:
     timeout: float = 30.0
     threads: int = max(2, cores())
     waiting: int = 128
+    decodes: int = 2
     batch: int = 16
     batch_wait: float = 0.004
     batch_queue: int = 128

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -28,6 +29,7 @@ CREATE TABLE IF NOT EXISTS applied (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_time ON entries (time);
 """
+PENDING = "time >= ? AND NOT EXISTS (SELECT 1 FROM applied WHERE applied.id = entries.id AND version = ?)"
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,15 @@ class Entry:
     content: str = ""
 
 
+class ShelfError(TgqError):
+    """What comes in over HTTP cannot be kept, or not be read, now: the disk is full, for one."""
+
+
 class Shelf:
-    """The writes of a service in one SQLite file; a write is on disk when the call returns. Thread-safe."""
+    """The writes of a service in one SQLite file; a write is on disk when the call returns. Thread-safe.
+
+    Raises: ShelfError, by every method, where the file cannot be written or read.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, self._lock = path, threading.Lock()
@@ -57,30 +66,44 @@ class Shelf:
         """Keep these writes, each in place of an earlier one of the same id; no version has them yet."""
         now = datetime.now(UTC).isoformat()
         rows = [(entry.id, now, *_packed(entry.item), entry.content) for entry in entries]
-        with self._lock, self._connection:
-            self._connection.executemany("DELETE FROM applied WHERE id = ?", [(row[0],) for row in rows])
-            self._connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", rows)
+        self._replace([row[0] for row in rows], rows, [])
+
+    @contextmanager
+    def recorded(self, entries: Iterable[Entry]) -> Iterator[None]:
+        """Keep these writes while the block brings them into the store; where it fails, have what was there before."""
+        kept = list(entries)
+        ids = [entry.id for entry in kept]
+        rows = [row for item_id in ids for row in self._rows("SELECT * FROM entries WHERE id = ?", item_id)]
+        known = [row for item_id in ids for row in self._rows("SELECT * FROM applied WHERE id = ?", item_id)]
+        self.record(kept)
+        try:
+            yield
+        except BaseException:
+            self._replace(ids, rows, known)
+            raise
 
     def applied(self, ids: Iterable[str], version: str) -> None:
         """Note that a version has the writes of these ids."""
-        with self._lock, self._connection:
-            self._connection.executemany("INSERT OR IGNORE INTO applied VALUES (?, ?)", [(i, version) for i in ids])
+        with self._changing() as connection:
+            connection.executemany("INSERT OR IGNORE INTO applied VALUES (?, ?)", [(i, version) for i in ids])
 
     def get(self, item_id: str) -> Entry | None:
         """Give the last write of an id, with its picture."""
         rows = self._rows("SELECT id, item, picture, content FROM entries WHERE id = ?", item_id)
         return _entry(rows[0]) if rows else None
 
-    def pending(self, version: str, since: str, size: int = 32) -> Iterator[list[Entry]]:
+    def pending(self, version: str, since: str, size: int = 32, *, only_deleted: bool = False) -> Iterator[list[Entry]]:
         """Give the writes after `since` (ISO 8601, UTC) that a version has not, in batches; apply each before the next.
+
+        With `only_deleted` the items that were put are passed over.
 
         Raises: TgqError where a batch was not applied: it would come again for ever.
         """
         last: list[str] = []
         while batch := self._rows(
-            "SELECT id, item, picture, content FROM entries WHERE time >= ? AND NOT EXISTS"
-            " (SELECT 1 FROM applied WHERE applied.id = entries.id AND version = ?) ORDER BY time, id LIMIT ?",
-            since, version, size,
+            f"SELECT id, item, picture, content FROM entries WHERE {PENDING} AND (item IS NULL OR NOT ?)"
+            " ORDER BY time, id LIMIT ?",
+            since, version, only_deleted, size,
         ):  # fmt: skip
             entries = [_entry(row) for row in batch]
             if [entry.id for entry in entries] == last:
@@ -88,14 +111,41 @@ class Shelf:
             last = [entry.id for entry in entries]
             yield entries
 
+    def waiting(self, version: str, since: str) -> int:
+        """Count the writes that `pending` would give."""
+        return int(self._rows(f"SELECT count(*) FROM entries WHERE {PENDING}", since, version)[0][0])
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._connection.close()
 
-    def _rows(self, query: str, *values: object) -> list[tuple[str, str | None, bytes | None, str]]:
-        with self._lock, closing(self._connection.execute(query, values)) as cursor:
-            return cursor.fetchall()
+    def _replace(self, ids: Sequence[str], entries: Sequence[Any], applied: Sequence[Any]) -> None:
+        """Put these rows in place of all that is kept of these ids."""
+        with self._changing() as connection:
+            for table in ("applied", "entries"):
+                connection.executemany(f"DELETE FROM {table} WHERE id = ?", [(item_id,) for item_id in ids])
+            connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", entries)
+            connection.executemany("INSERT INTO applied VALUES (?, ?)", applied)
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        try:
+            with self._lock, closing(self._connection.execute(query, values)) as cursor:
+                return cursor.fetchall()
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection for one transaction."""
+        try:
+            with self._lock, self._connection:
+                yield self._connection
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: sqlite3.Error) -> ShelfError:
+        return ShelfError(f"{self.path} cannot be used ({error}); see that its disk has room and can be written")
 
 
 def _packed(item: Item | None) -> tuple[str | None, bytes | None]:
@@ -109,7 +159,7 @@ def _packed(item: Item | None) -> tuple[str | None, bytes | None]:
     return orjson.dumps(about).decode(), picture
 
 
-def _entry(row: tuple[str, str | None, bytes | None, str]) -> Entry:
+def _entry(row: Any) -> Entry:
     item_id, about, picture, content = row
     if about is None:
         return Entry(item_id, None, content)

@@ -9,7 +9,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 from PIL.Image import Image
@@ -35,7 +37,17 @@ from tgqformer.store.base import Filter, Store, Version
 T = TypeVar("T")
 log = logging.getLogger("tgqformer.service")
 KEPT = 4  # versions that are open beside the served one, and models in memory
-SCANS, BYTES_A_SCAN = 100, 40_000  # a picture may have so many scans, and one more for so many bytes
+LONGEST = 300.0  # seconds between two tries of a version that cannot be opened
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A version that could not be taken into service: tried `tries` times, and again at `due` (monotonic)."""
+
+    key: str
+    name: str
+    tries: int
+    due: float
 
 
 class Site:
@@ -49,8 +61,9 @@ class Site:
         self._models: OrderedDict[str, ItemEmbedder] = OrderedDict()
         self._beside: OrderedDict[str, Served] = OrderedDict()
         self._opening = threading.RLock()
+        self._decoding = threading.BoundedSemaphore(settings.decodes)
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="looking")
-        self._refused: str | None = None  # the version that could not be taken into service
+        self._refusal: Refusal | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         version = store.served
         if version is None:
@@ -68,6 +81,11 @@ class Site:
     def served(self) -> Served:
         """The snapshot that is served now; take it once for an answer."""
         return self._served
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """The version that should be served and could not be opened at the last try; None where there is none."""
+        return self._refusal
 
     @contextmanager
     def lease(self) -> Iterator[Served]:
@@ -131,10 +149,15 @@ class Site:
 
     def decode(self, data: bytes) -> Image:
         """Decode an upload; raises PictureError for what is no picture or has too many pixels or scans. Blocking."""
-        scans = data.count(b"\xff\xda")  # of a JPEG: a few bytes each, and each costs a pass over all pixels
-        if scans > SCANS + len(data) // BYTES_A_SCAN:
-            raise PictureError("bomb", f"a JPEG of {scans} scans, where a real one has a dozen")
-        return decode(data, self.settings.max_pixels)
+        with self._decoding:
+            return decode(data, self.settings.max_pixels)
+
+    def stored(self, data: bytes) -> Image:
+        """Decode a picture of the catalogue or of the shelf; raises ApiError 500 where it is damaged. Blocking."""
+        try:
+            return self.decode(data)
+        except PictureError as error:
+            raise ApiError(500, "the picture of this item cannot be read", "import the catalogue again") from error
 
     async def write(self, write: Write) -> str:
         """Put or delete an item; give the model version that has the write. Durable when it returns."""
@@ -190,9 +213,10 @@ class Site:
     def _look(self) -> None:
         self.store.refresh()
         version, served = self.store.served, self._served
-        if version is not None and _key(version) == served.key:
-            self._refused = None  # one that is served anew is tried anew
-        if version is not None and _key(version) not in (served.key, self._refused):
+        if version is None or _key(version) == served.key:
+            self._refusal = None  # one that is served anew is tried anew
+            self._renew(served)
+        elif self._refusal is None or self._refusal.key != _key(version) or self._refusal.due <= monotonic():
             self._swap(version)
         else:
             self._renew(served)
@@ -206,14 +230,24 @@ class Site:
             if self._served.embedder is not None and ready.embedder is None:
                 raise TgqError(f"no folder holds its model {version.model_version}; name it with --model")
             carry_over(self.shelf, ready)
-        except TgqError as error:
-            self._refused = _key(version)
-            log.error("version %s is not taken into service: %s", version.name, error)
+        except (TgqError, OSError, RuntimeError, ValueError) as error:
+            self._refuse(version, error)
             return
         with self.writer.held():
             carry_over(self.shelf, ready)  # what was written meanwhile
-            self._served, self._seen = ready, seen
+            self._served, self._seen, self._refusal = ready, seen, None
         self._announce(ready)
+
+    def _refuse(self, version: Version, error: Exception) -> None:
+        """Go on with what is served; try this version again after pauses that grow: what is missing may come."""
+        before = self._refusal
+        tries = before.tries + 1 if before is not None and before.key == _key(version) else 1
+        pause = min(self.settings.refresh * 2**tries, LONGEST)
+        self._refusal = Refusal(_key(version), version.name, tries, monotonic() + pause)
+        log.error(
+            "version %s is not taken into service (tried %d times, again in %.0f s): %s", version.name, tries, pause,
+            error, exc_info=_unless_expected(error),
+        )  # fmt: skip
 
     def _renew(self, served: Served) -> None:
         """Take in what others wrote to the served version, a new catalogue, a new table of neighbours."""

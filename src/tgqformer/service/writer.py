@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from tgqformer.catalog.pictures import decode
 from tgqformer.service.batching import Batcher
 from tgqformer.service.served import Served
 from tgqformer.service.settings import ServiceSettings
-from tgqformer.service.shelf import Entry, Shelf
+from tgqformer.service.shelf import Entry, Shelf, ShelfError
 from tgqformer.store.base import Row, Vector
 from tgqformer.store.content import row_of
 
@@ -77,11 +77,17 @@ class Writer:
             rows = [_row(write, served) for write in last.values() if write.item is not None]
             digests = {row.id: row.content for row in rows}
             entries = [Entry(write.id, write.item, digests.get(write.id, "")) for write in last.values()]
-            self._shelf.record(entries)
-            apply(served, rows, [entry.id for entry in entries if entry.item is None])
-            self._shelf.applied(last, served.key)
+            with self._shelf.recorded(entries):
+                apply(served, rows, [entry.id for entry in entries if entry.item is None])
+            self._note(last, served)
         self._optimize(served, len(last))
         return [served.model_version] * len(writes)
+
+    def _note(self, ids: Iterable[str], served: Served) -> None:
+        try:
+            self._shelf.applied(ids, served.key)
+        except ShelfError as error:  # the writes are kept, and the store has them: they come in once more, unchanged
+            log.warning("%s", error)
 
     def _optimize(self, served: Served, writes: int) -> None:
         self._since_optimize += writes
@@ -91,12 +97,13 @@ class Writer:
 
 
 def carry_over(shelf: Shelf, served: Served) -> int:
-    """Bring what was put and deleted since a version's making began into that version; say how many writes it was."""
-    count = 0
-    if served.embedder is None:
-        log.warning("without a model, items that were put over HTTP before cannot be brought into this version")
-        return 0
-    for entries in shelf.pending(served.key, served.version.created):
+    """Bring what was put and deleted since a version's making began into that version; say how many writes it was.
+
+    Without a model what was deleted is brought in; what was put waits for a service that has one.
+    """
+    count, version, since = 0, served.key, served.version.created
+    blind = served.embedder is None
+    for entries in shelf.pending(version, since, only_deleted=blind):
         kept = [entry.item for entry in entries if entry.item is not None]
         rows: list[Row] = []
         if kept:
@@ -105,6 +112,8 @@ def carry_over(shelf: Shelf, served: Served) -> int:
         apply(served, rows, [entry.id for entry in entries if entry.item is None])
         shelf.applied([entry.id for entry in entries], served.key)
         count += len(entries)
+    if blind and (left := shelf.waiting(version, since)):
+        log.warning("without a model, %d items that were put over HTTP cannot be brought into this version", left)
     return count
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
 from tgqformer.parallel import batches
+from tgqformer.service.errors import Refused
 from tgqformer.service.explorer.layout import lay_out
 from tgqformer.store.base import Row, Table
 
@@ -78,10 +79,10 @@ class Atlas:
         return {"state": "preparing", "done": round(work.done, 3)}
 
     def map(self, table: Table) -> Map:
-        """Give a version's map; raises TgqError while it is not ready."""
+        """Give a version's map; raises Refused while it is not ready."""
         made = self._work(table).made
         if made is None:
-            raise TgqError("the map is not ready yet; ask for its state, and again when that says ready")
+            raise Refused("the map is not ready yet; ask for its state, and again when that says ready")
         return made
 
     def wait(self, table: Table, timeout: float = 600) -> None:
@@ -111,7 +112,7 @@ class Atlas:
             work.made = known
         except (TgqError, OSError, ValueError, RuntimeError, pa.ArrowException) as error:
             log.warning("the map could not be made: %s", error)
-            work.failed = f"the map could not be made: {error}"
+            work.failed = "the map could not be made; the log of the service says why"
 
 
 def make_map(table: Table, work: _Work | None = None, *, most: int = MOST) -> Map:

@@ -11,8 +11,8 @@ from PIL import Image
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError, read_picture
-from tgqformer.errors import TgqError
 from tgqformer.noise import Kind, NoiseSpec, add_noise
+from tgqformer.service.errors import Refused
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DONORS = 64
@@ -31,7 +31,7 @@ class Asked:
 def noised(catalog: Catalog | None, item: Item, picture: Image.Image, asked: Asked) -> Image.Image:
     """Draw noise on an item's picture. catalog: where the second product of a distractor comes from.
 
-    Raises: TgqError if there is no second product to show.
+    Raises: Refused if there is no second product to show.
     """
     if not asked.severity:
         return picture
@@ -43,7 +43,7 @@ def noised(catalog: Catalog | None, item: Item, picture: Image.Image, asked: Ask
 def _donor(catalog: Catalog | None, item: Item, seed: int) -> Image.Image:
     """Give the picture of another item, of another category where there is one."""
     if catalog is None:
-        raise TgqError("a distractor needs the catalogue; serve one, or choose another kind of noise")
+        raise Refused("a distractor needs the catalogue; serve one, or choose another kind of noise")
     rng = np.random.default_rng([seed, 2])
     places = rng.permutation(len(catalog))[:DONORS]
     others = [one for one in catalog.take_positions(places, pictures=False) if one.pictures and one.id != item.id]
@@ -54,4 +54,4 @@ def _donor(catalog: Catalog | None, item: Item, seed: int) -> Image.Image:
             return read_picture(whole.pictures[0], catalog.root)
         except PictureError:  # known from the import's report; the next one serves as well
             continue
-    raise TgqError("no other item has a picture that could join this one; choose another kind of noise")
+    raise Refused("no other item has a picture that could join this one; choose another kind of noise")

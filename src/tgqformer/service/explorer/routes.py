@@ -154,8 +154,11 @@ def _add_models(router: APIRouter, site: Site, shop: Shop) -> None:
         data = await picture.read() if picture is not None else b""
         if not data and not title.strip():
             raise ApiError(422, "there is neither a picture nor a title", "choose a picture, write a title, or both")
-        image = await site.run(site.decode, data) if data else None
-        return await site.run(shop.search, uploaded(title), image, version, k)
+
+        def found() -> Data:
+            return shop.search(uploaded(title), site.decode(data) if data else None, version, k)
+
+        return await site.run(found)
 
 
 def _add_map(router: APIRouter, site: Site, shop: Shop, atlas: Atlas) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item, Picture
-from tgqformer.catalog.pictures import read_picture
+from tgqformer.catalog.pictures import picture_bytes
 from tgqformer.files import read_json
 from tgqformer.service.errors import ApiError, unknown_item
 from tgqformer.service.explorer.browse import Browser
@@ -99,7 +99,7 @@ class Shop:
     def picture(self, item_id: str) -> Image.Image | None:
         """Give an item's picture as the shop shows it; None where it has none."""
         data = self.site.picture(item_id)
-        return self.site.decode(data) if data is not None else None
+        return self.site.stored(data) if data is not None else None
 
     def clean_picture(self, item: Item) -> Image.Image | None:
         """Give an item's picture without noise, where that is known; else as the shop shows it."""
@@ -107,14 +107,14 @@ class Shop:
         if goods is None or goods.clean is None or clean is None:
             return self.picture(item.id)
         [whole] = goods.clean.take([item.id])
-        return read_picture(whole.pictures[0], goods.clean.root)
+        return self.site.stored(picture_bytes(whole.pictures[0], goods.clean.root))
 
     def encoded(self, item_id: str, size: str) -> bytes | None:
         """Give an item's picture as JPEG; None where it has none."""
         data = self.site.picture(item_id)
         if data is None:
             return None
-        return self._pictures.get((Picture.digest_of(data), size), lambda: jpeg(self.site.decode(data), size))
+        return self._pictures.get((Picture.digest_of(data), size), lambda: jpeg(self.site.stored(data), size))
 
     def encoded_noised(self, item_id: str, asked: Asked, size: str) -> bytes | None:
         """Give an item's picture with noise on it as JPEG; None where it has none."""
