@@ -187,3 +187,13 @@ def test_a_catalogue_that_is_replaced_under_a_lookup(shop: Shop) -> None:
     site.items._catalog = catalog, positions | {"sku-1": 2}  # as it is until the next look
     assert site.item("sku-1") == Item("sku-1", "blue shoe", "bolt", ("All", "shoe"), price=11.0)
     asyncio.run(site.close())
+
+
+def test_the_table_is_compacted_after_many_writes(shop: Shop) -> None:
+    with Running(open_site(shop.places(), replace(FAST, optimize_every=3)), FAST) as running:
+        ask, table, seen = running.client(), running.site.served.table, threading.Event()
+        optimize = table.optimize
+        table.optimize = lambda: (optimize(), seen.set())[1]  # type: ignore[method-assign]
+        for n in range(3):
+            assert not seen.is_set() and ask.form("PUT", f"/items/new-{n}", title="red hat")[0] == 200
+        assert seen.wait(20) and ask("GET", "/items/new-2")[0] == 200

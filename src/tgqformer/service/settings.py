@@ -23,7 +23,7 @@ class ServiceSettings:
     batch: items embedded at once. batch_wait: seconds that the first of a batch waits for others.
     batch_queue: items that may wait to be embedded. batch_workers: batches at once, each with one thread of torch.
     refresh: seconds between looks at what other processes did to the store (swaps, writes).
-    optimize_every: writes after which the index is brought up to date.
+    optimize_every: transactions of writes after which the table is compacted; each makes a search a little slower.
     head_bytes, head_seconds: of a request's line and headers.
     """
 
@@ -43,7 +43,7 @@ class ServiceSettings:
     batch_queue: int = 128
     batch_workers: int = 1
     refresh: float = 1.0
-    optimize_every: int = 1000
+    optimize_every: int = 100
     head_bytes: int = 32 << 10
     head_seconds: float = 15.0
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
+from time import monotonic
 
 from PIL.Image import Image
 
@@ -18,11 +20,12 @@ from tgqformer.service.batching import Batcher
 from tgqformer.service.served import Served
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.shelf import Entry, Shelf, ShelfError
-from tgqformer.store.base import Row, Vector
+from tgqformer.store.base import Row, Table, Vector
 from tgqformer.store.content import row_of
 
 log = logging.getLogger("tgqformer.service")
 TOGETHER = 64  # writes of one transaction at most
+REST = 20  # how many times as long as it took the table is not compacted again
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Writer:
 
     def __init__(self, shelf: Shelf, current: Callable[[], Served], settings: ServiceSettings) -> None:
         self._shelf, self._current = shelf, current
-        self._optimize_every, self._since_optimize = settings.optimize_every, 0
+        self._optimize_every, self._since_optimize, self._optimize_due = settings.optimize_every, 0, 0.0
         self._lock = threading.Lock()
         self._background = ThreadPoolExecutor(1, thread_name_prefix="optimizing")
         self._batcher: Batcher[Write, str] = Batcher(
@@ -80,7 +83,7 @@ class Writer:
             with self._shelf.recorded(entries):
                 apply(served, rows, [entry.id for entry in entries if entry.item is None])
             self._note(last, served)
-        self._optimize(served, len(last))
+        self._optimize(served)
         return [served.model_version] * len(writes)
 
     def _note(self, ids: Iterable[str], served: Served) -> None:
@@ -89,11 +92,19 @@ class Writer:
         except ShelfError as error:  # the writes are kept, and the store has them: they come in once more, unchanged
             log.warning("%s", error)
 
-    def _optimize(self, served: Served, writes: int) -> None:
-        self._since_optimize += writes
-        if self._since_optimize >= self._optimize_every:
-            self._since_optimize = 0
-            self._background.submit(served.table.optimize).add_done_callback(_log_failure)
+    def _optimize(self, served: Served) -> None:
+        self._since_optimize += 1
+        if self._since_optimize >= self._optimize_every and monotonic() >= self._optimize_due:
+            self._since_optimize, self._optimize_due = 0, inf
+            self._background.submit(self._compact, served.table).add_done_callback(_log_failure)
+
+    def _compact(self, table: Table) -> None:
+        began = monotonic()
+        try:
+            table.optimize()
+        finally:
+            ended = monotonic()
+            self._optimize_due = ended + REST * (ended - began)
 
 
 def carry_over(shelf: Shelf, served: Served) -> int:
