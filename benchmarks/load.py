@@ -2,9 +2,10 @@
 
     python benchmarks/load.py --items 20000 --seconds 60 --share 0.8
 
-First the server is warmed up and its capacity is measured, with the same mixture in a closed loop; then requests come at `--share` of it, at random
-moments whether or not earlier ones are answered. 5 % are writes (PUT with a picture, DELETE), the rest similar items by
-id (precomputed and filtered), searches by text and picture. In the middle a second version is served.
+First the server is warmed up and its capacity is measured, with the same mixture in a closed loop; then requests come
+at `--share` of it, at random moments whether or not earlier ones are answered. 5 % are writes (PUT with a picture,
+DELETE), the rest similar items by id (precomputed and filtered), searches by text and picture. In the middle a second
+version is served.
 """
 
 from __future__ import annotations
