@@ -131,7 +131,7 @@ def test_a_map_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(atlas_module, "make_map", broken)
     atlas, table = Atlas(tmp_path), Vectors(10)
     atlas.wait(table)  # type: ignore[arg-type]
-    assert "the table is gone" in atlas.state(table)["error"]  # type: ignore[arg-type]
+    assert "the log of the service says why" in atlas.state(table)["error"]  # type: ignore[arg-type]
     with pytest.raises(TgqError, match="not ready"):
         atlas.map(table)  # type: ignore[arg-type]
 

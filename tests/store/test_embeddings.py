@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -163,7 +161,7 @@ def test_a_job_killed_again_and_again_loses_and_doubles_nothing(tmp_path: Path) 
         while round_ % 2 and len(list(path.glob("part-*"))) == len(written) and job.poll() is None:  # however busy
             time.sleep(0.001)
         time.sleep(luck.uniform(0.005, 0.06))
-        os.kill(job.pid, signal.SIGKILL)
+        job.kill()
         job.wait()
         job.stdout.close()
         embeddings = Embeddings.open(path)

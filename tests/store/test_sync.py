@@ -194,7 +194,7 @@ def test_what_an_index_made_is_unchanged_for_a_sync(
     )
     unknown = build_store(Embeddings.open(tmp_path / "e"), catalog, store.where if "://" not in store.where
                           else str(tmp_path / "s"), show_progress_bar=False)  # fmt: skip
-    assert len(plan_sync(catalog, unknown.table(), prompt).embed) == 12, "without a prompt nothing is known"
+    assert plan_sync(catalog, unknown.table(), prompt).same == 12, "the embeddings know what they were made from"
     with pytest.raises(TgqError, match="truncate_dim is 9"):
         build_store(Embeddings.open(tmp_path / "e"), catalog, tmp_path / "x", Build(truncate_dim=9))
 

@@ -303,4 +303,5 @@ def test_alignment_settings_out_of_range_are_refused(change):
 def test_a_checkpoint_holds_no_pickle(make_model, toy, sampler, tmp_path):
     run(make_model("mlp"), toy, sampler, SETTINGS, tmp_path, validation())
     names = {path.name for path in (tmp_path / "checkpoint").iterdir()}
-    assert names == {"weights.safetensors", "optimizer.safetensors", "best.safetensors", "state.json"}
+    kinds = {"weights.safetensors", "optimizer.safetensors", "best.safetensors", "memory.safetensors"}
+    assert names == {*kinds, "state.json"}

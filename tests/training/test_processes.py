@@ -39,7 +39,7 @@ rng = np.random.default_rng(0)
 class Features:
     visual = torch.from_numpy(rng.normal(size=(ITEMS, 4, 6))).half()
 
-    def batch(self, positions):
+    def batch(self, positions, *, noised=None):
         none, count = torch.zeros(len(positions), 0, 1), len(positions)
         text = torch.zeros(count, 1, 3), torch.ones(count, 1, dtype=torch.bool), torch.zeros(count, 3)
         return ItemBatch(self.visual[positions], torch.zeros(count, 5), torch.ones(count, dtype=torch.bool), *text,

@@ -106,7 +106,7 @@ def read_file(path: Path) -> bytes:
         raise PictureError("missing", f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode(data: bytes, max_pixels: int | None = None) -> Image.Image:
     """Decode encoded picture bytes to upright RGB (see `read_picture`). Raises PictureError."""
     return _guarded(data, lambda image: _rgb(_turned(image)), max_pixels)
 
@@ -116,7 +116,7 @@ def check(data: bytes) -> PictureCheck:
     return _guarded(data, _examine)
 
 
-def _guarded(data: bytes, work: Callable[[Image.Image], T], max_pixels: int = MAX_PIXELS) -> T:
+def _guarded(data: bytes, work: Callable[[Image.Image], T], max_pixels: int | None = None) -> T:
     if not data:
         raise PictureError("unreadable", "the picture is empty (0 bytes)")
     scans = data.count(b"\xff\xda") if b"\xff\xd8\xff" in data else 0
@@ -125,8 +125,9 @@ def _guarded(data: bytes, work: Callable[[Image.Image], T], max_pixels: int = MA
     try:
         with Image.open(BytesIO(data), formats=_formats()) as image:
             width, height = image.size
-            if width * height > max_pixels:
-                raise PictureError("bomb", f"{width} x {height} pixels; {max_pixels / 1e6:.3g} million is the limit")
+            limit = MAX_PIXELS if max_pixels is None else max_pixels
+            if width * height > limit:
+                raise PictureError("bomb", f"{width} x {height} pixels; {limit / 1e6:.3g} million is the limit")
             return work(image)
     except UnidentifiedImageError as error:
         raise PictureError("unreadable", _what_else(data)) from error
