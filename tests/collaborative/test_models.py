@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,9 @@ from torch.nn import functional as F
 from tgqformer.collaborative.data import Split, histories
 from tgqformer.collaborative.graph import SparseMatrix, bipartite, symmetric_norm
 from tgqformer.collaborative.lightgcn import LightGCN, LightGCNSettings, lightgcn, reduced
-from tgqformer.collaborative.ngcf import NGCFSettings, ngcf
-from tgqformer.collaborative.sasrec import SASRec, SASRecSettings, sasrec
+from tgqformer.collaborative.ngcf import NGCF, NGCFSettings, ngcf
+from tgqformer.collaborative.ranking import ranking_task, sampled_softmax
+from tgqformer.collaborative.sasrec import SASRec, SASRecSettings, by_length, sasrec
 from tgqformer.errors import TgqError
 
 CPU = torch.device("cpu")
@@ -23,7 +26,8 @@ def test_lightgcn_loss_and_gradient_are_those_of_dense_matrices(split: Split, la
     adjacency = SparseMatrix.of(symmetric_norm(bipartite(split.train, split.items)), symmetric=True)
     model = LightGCN(adjacency, split.users, split.items, dim=5, layers=layers)
     users, liked, other = torch.tensor([0, 1, 1]), torch.tensor([3, 4, 4]), torch.tensor([8, 2, 3])
-    loss = model.loss(users, liked, other, 1e-2)
+    task = ranking_task(model, LightGCNSettings(l2=1e-2), split, batch=3, seed=0)
+    loss = task.loss(users, liked, other)
     loss.backward()
 
     table = model.table.detach().requires_grad_()
@@ -31,7 +35,7 @@ def test_lightgcn_loss_and_gradient_are_those_of_dense_matrices(split: Split, la
     for _ in range(layers):
         powers.append(adjacency.forward.to_dense() @ powers[-1])
     final = torch.stack(powers).mean(0)
-    torch.testing.assert_close(torch.cat(model()), final)
+    torch.testing.assert_close(torch.cat(model.final()), final)
     u, p, n = (final[rows] for rows in (users, split.users + liked, split.users + other))
     start = [table[rows] for rows in (users, split.users + liked, split.users + other)]
     wanted = -F.logsigmoid((u * p).sum(1) - (u * n).sum(1)).mean()
@@ -49,7 +53,7 @@ def test_lightgcn_scores_are_dot_products_and_start_from_content(split: Split) -
     assert isinstance(model, LightGCN)
     torch.testing.assert_close(model.table[split.users :].detach(), torch.from_numpy(reduced(features, 4, 0.1)))
     scores = task.recommender.scorer(split.train)(np.array([2, 0]))
-    torch.testing.assert_close(scores, model()[0][[2, 0]] @ model()[1].T)
+    torch.testing.assert_close(scores, model.final()[0][[2, 0]] @ model.final()[1].T)
     with pytest.raises(TgqError, match="width 7"):
         reduced(features, 7, 0.1)
 
@@ -63,11 +67,37 @@ def test_reduced_features_keep_the_order_of_distances() -> None:
     assert low.std() == pytest.approx(0.1, rel=1e-3)
 
 
+def test_softmax_is_cross_entropy_of_cosines_without_what_the_user_touched() -> None:
+    users, liked, others = (
+        torch.from_numpy(np.random.default_rng(n).normal(size=(k, 4))) for n, k in enumerate((2, 2, 3))
+    )
+    found = sampled_softmax(users, liked, others, torch.tensor([1, 5]), 0.2)  # user 0 not 1, user 1 not 2
+    cosine = torch.nn.CosineSimilarity(dim=0)
+    wanted = []
+    for user, allowed in enumerate(([0, 2], [0, 1])):
+        scores = [cosine(users[user], liked[user]), *(cosine(users[user], others[n]) for n in allowed)]
+        wanted.append(-torch.log_softmax(torch.stack(scores) / 0.2, 0)[0])
+    torch.testing.assert_close(found, torch.stack(wanted).mean())
+
+
+@pytest.mark.parametrize("make", [lightgcn, ngcf])
+def test_the_softmax_trains_a_graph(make: Any, split: Split) -> None:
+    settings = (LightGCNSettings if make is lightgcn else NGCFSettings)(loss="softmax", negatives=4, temperature=0.5)
+    task = make(settings, split, batch=16, seed=0, device=CPU)
+    optimizer, losses = torch.optim.Adam(task.module.parameters(), lr=0.03), []
+    for step in range(40):
+        losses.append(task.loss(*(torch.from_numpy(one) for one in task.draw(0, step))))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
 def test_ngcf_is_the_authors_formula(split: Split) -> None:
-    settings = NGCFSettings(dim=4, widths=(3, 2), edge_dropout=0.3, message_dropout=0.3)
+    settings = NGCFSettings(dim=4, widths=(3, 2), edge_dropout=0.3, message_dropout=0.3, l2=0.5)
     task = ngcf(settings, split, batch=4, seed=0, device=CPU)
     model = task.module
-    assert model is not None
+    assert isinstance(model, NGCF)
     model.eval()
     whole = torch.from_numpy(bipartite(split.train, split.items).toarray()) + torch.eye(16)
     laplacian = whole / whole.sum(1, keepdim=True)
@@ -78,17 +108,17 @@ def test_ngcf_is_the_authors_formula(split: Split) -> None:
         first = F.leaky_relu(side @ model.sums[k].weight.T + model.sums[k].bias, 0.2)
         layer = first + F.leaky_relu((layer * side) @ model.products[k].weight.T + model.products[k].bias, 0.2)
         layers.append(layer / layer.norm(dim=1, keepdim=True))
-    users, items = model()
+    users, items = model.final()
     torch.testing.assert_close(torch.cat([users, items]), torch.cat(layers, 1))
     assert users.shape == (7, 9) and items.shape == (9, 9)
     model.train()
-    assert not torch.equal(model()[0], users)
+    assert not torch.equal(model.final()[0], users)
     u, p, n = users[[0, 1]], items[[2, 3]], items[[4, 5]]
     wanted = (
         F.softplus((u * n).sum(1) - (u * p).sum(1)).mean() + 0.5 * (u.norm() ** 2 + p.norm() ** 2 + n.norm() ** 2) / 4
     )
     model.eval()
-    found = model.loss(torch.tensor([0, 1]), torch.tensor([2, 3]), torch.tensor([4, 5]), 0.5)
+    found = task.loss(torch.tensor([0, 1]), torch.tensor([2, 3]), torch.tensor([4, 5]))
     torch.testing.assert_close(found, wanted)
 
 
@@ -140,6 +170,26 @@ def test_sasrec_loss_skips_what_pads_and_the_padding_vector_stays_zero() -> None
     assert not model.table.weight.grad[0].any() and not model.table.weight[0].any()
 
 
+def test_sasrec_computes_only_what_does_not_pad() -> None:
+    """A batch of long and short sequences, parted by length, has the loss and the gradient of the whole."""
+    torch.manual_seed(0)
+    model, rng = SASRec(10, dim=6, blocks=2, heads=1, length=30, dropout=0.0), np.random.default_rng(0)
+    lengths = [1, 30, 8, 9, 20, 21, 0]
+    inputs, following, negatives = (torch.zeros(7, 30, dtype=torch.int64) for _ in range(3))
+    for row, length in enumerate(lengths):
+        for items in (inputs, following, negatives):
+            items[row, 30 - length :] = torch.from_numpy(rng.integers(1, 11, length))
+    assert {length: rows.tolist() for rows, length in by_length(inputs)} == {8: [0, 2], 20: [3, 4], 30: [1, 5]}
+    states, real = model(inputs), following > 0
+    scores = [(states * model.table(items)).sum(-1)[real] for items in (following, negatives)]
+    wanted = F.softplus(-scores[0]).mean() + F.softplus(scores[1]).mean()
+    found = model.loss(inputs, following, negatives)
+    torch.testing.assert_close(found, wanted)
+    weights = list(model.parameters())
+    for one, other in zip(torch.autograd.grad(found, weights), torch.autograd.grad(wanted, weights), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_sasrec_scores_next_items_of_what_is_known(split: Split) -> None:
     task = sasrec(SASRecSettings(dim=6, length=5), split, batch=4, seed=0, device=CPU)
     model = task.module
@@ -159,6 +209,7 @@ def test_settings_out_of_range_and_content_where_none_is_taken_are_refused(split
     for bad in (
         lambda: LightGCNSettings(layers=-1), lambda: NGCFSettings(widths=(0,)), lambda: NGCFSettings(edge_dropout=1.0),
         lambda: SASRecSettings(dim=5, heads=2), lambda: SASRecSettings(dropout=1.0),
+        lambda: LightGCNSettings(temperature=0.0), lambda: NGCFSettings(negatives=0),
     ):  # fmt: skip
         with pytest.raises(ValueError, match="takes"):
             bad()

@@ -64,13 +64,3 @@ def profile_scorer(vectors: Callable[[], Tensor]) -> Callable[[Csr], Scorer]:
         return scores
 
     return scorer
-
-
-def bpr(positive: Tensor, negative: Tensor) -> Tensor:
-    """Bayesian personalised ranking: the mean of -log sigmoid(positive - negative) of scores [B] (UAI 2009)."""
-    return torch.nn.functional.softplus(negative - positive).mean()
-
-
-def half_squares(*tables: Tensor) -> Tensor:
-    """Half the squared norm of rows [B, d], summed over tables, divided by B: the regulariser of LightGCN and NGCF."""
-    return torch.stack([table.pow(2).sum() for table in tables]).sum() / (2 * len(tables[0]))

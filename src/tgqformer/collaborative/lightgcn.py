@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tgqformer.collaborative.base import Features, Recommender, Scorer, Task, bpr
-from tgqformer.collaborative.data import Ints, Split
+from tgqformer.collaborative.base import Features, Task
+from tgqformer.collaborative.data import Split
 from tgqformer.collaborative.graph import SparseMatrix, bipartite, symmetric_norm
-from tgqformer.collaborative.sampling import BprSampler
+from tgqformer.collaborative.ranking import GraphModel, Loss, check_softmax, ranking_task
 from tgqformer.errors import TgqError
 
 
@@ -28,19 +28,24 @@ class LightGCNSettings:
     Args:
         dim: width of the vectors. layers: K, how far behaviour spreads. l2: weight of the regulariser.
         spread: standard deviation of the vectors at the start.
+        loss, temperature, negatives: see `RankingSettings`.
     """
 
     dim: int = 64
     layers: int = 3
     l2: float = 1e-4
     spread: float = 0.1
+    loss: Loss = "bpr"
+    temperature: float = 0.1
+    negatives: int = 2048
 
     def __post_init__(self) -> None:
         if self.dim < 1 or self.layers < 0 or self.l2 < 0 or self.spread <= 0:
             raise ValueError(f"LightGCN takes dim >= 1, layers >= 0, l2 >= 0, spread > 0; found {self}")
+        check_softmax(self)
 
 
-class LightGCN(nn.Module):
+class LightGCN(GraphModel):
     """One vector for each user and item, spread over the graph.
 
     Args:
@@ -59,20 +64,18 @@ class LightGCN(nn.Module):
             with torch.no_grad():
                 self.table[users:] = initial
 
-    def forward(self) -> tuple[Tensor, Tensor]:
+    def final(self) -> tuple[Tensor, Tensor]:
         """Give final vectors of users [U, d] and items [N, d]."""
         mean = spread_mean(self.adjacency, self.table, self.layers)
         return mean[: self.users], mean[self.users :]
 
-    def loss(self, users: Tensor, positives: Tensor, negatives: Tensor, l2: float) -> Tensor:
-        """Give the loss of triples int64 [B] each."""
-        nodes = torch.cat([users, self.users + positives, self.users + negatives])
-        rows, place, counts = torch.unique(nodes, return_inverse=True, return_counts=True)
-        final: Tensor = _SpreadRows.apply(self.table, self.adjacency, rows, self.layers)  # type: ignore[no-untyped-call]
-        of_users, liked, other = final[place].chunk(3)
-        squares = (self.table[rows].pow(2).sum(1) * counts).sum() / (2 * len(users))
-        total: Tensor = bpr((of_users * liked).sum(1), (of_users * other).sum(1)) + l2 * squares
-        return total
+    def rows(self, users: Tensor, *items: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Give final vectors of users int64 [B] and of items [b] each, and half the squared norm of their start / B."""
+        nodes = torch.cat([users, *(self.users + some for some in items)])
+        unique, place, counts = torch.unique(nodes, return_inverse=True, return_counts=True)
+        found: Tensor = _SpreadRows.apply(self.table, self.adjacency, unique, self.layers)  # type: ignore[no-untyped-call]
+        squares = (self.table[unique].pow(2).sum(1) * counts).sum() / (2 * len(users))
+        return torch.split(found[place], [len(users), *map(len, items)]), squares
 
 
 def spread_mean(adjacency: SparseMatrix, table: Tensor, layers: int) -> Tensor:
@@ -127,21 +130,7 @@ def lightgcn(
         adjacency, split.users, split.items, dim=settings.dim, layers=settings.layers, spread=settings.spread,
         initial=initial,
     ).to(device)  # fmt: skip
-    sampler = BprSampler(split.train, split.items, batch=batch, seed=seed)
-    return Task(
-        Recommender(lambda known: dot_scorer(model), lambda: model()[1]),
-        model, sampler.steps, sampler.draw, lambda *triple: model.loss(triple[0], triple[1], triple[2], settings.l2),
-    )  # fmt: skip
-
-
-def dot_scorer(model: nn.Module) -> Scorer:
-    """Score by the dot products of what `model()` gives: users [U, d] and items [N, d]."""
-    users, items = model()
-
-    def scores(chosen: Ints) -> Tensor:
-        return torch.mm(users[torch.from_numpy(chosen).to(users.device)], items.T)
-
-    return scores
+    return ranking_task(model, settings, split, batch=batch, seed=seed)
 
 
 def reduced(features: Features, dim: int, spread: float) -> Features:

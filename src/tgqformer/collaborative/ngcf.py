@@ -15,11 +15,10 @@ from scipy.sparse import eye_array
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgqformer.collaborative.base import Features, Recommender, Task, bpr, half_squares
+from tgqformer.collaborative.base import Features, Task
 from tgqformer.collaborative.data import Split
 from tgqformer.collaborative.graph import SparseMatrix, bipartite, row_norm
-from tgqformer.collaborative.lightgcn import dot_scorer
-from tgqformer.collaborative.sampling import BprSampler
+from tgqformer.collaborative.ranking import GraphModel, Loss, check_softmax, ranking_task
 from tgqformer.errors import TgqError
 
 
@@ -31,6 +30,7 @@ class NGCFSettings:
         dim: width of the vectors. widths: of the layers. l2: weight of the regulariser, on the final vectors.
         edge_dropout: share of the graph's entries dropped at each step (the authors' `node_dropout`).
         message_dropout: share of each layer's output dropped.
+        loss, temperature, negatives: see `RankingSettings`.
     """
 
     dim: int = 64
@@ -38,15 +38,19 @@ class NGCFSettings:
     l2: float = 1e-5
     edge_dropout: float = 0.1
     message_dropout: float = 0.1
+    loss: Loss = "bpr"
+    temperature: float = 0.1
+    negatives: int = 2048
 
     def __post_init__(self) -> None:
         if self.dim < 1 or any(width < 1 for width in self.widths) or self.l2 < 0:
             raise ValueError(f"NGCF takes dim and widths >= 1, l2 >= 0; found {self}")
         if not (0 <= self.edge_dropout < 1 and 0 <= self.message_dropout < 1):
             raise ValueError(f"NGCF takes shares in [0, 1) to drop; found {self.edge_dropout}, {self.message_dropout}")
+        check_softmax(self)
 
 
-class NGCF(nn.Module):
+class NGCF(GraphModel):
     """Vectors of users and items, changed layer by layer by their neighbours and by what they share with them.
 
     Args:
@@ -66,7 +70,7 @@ class NGCF(nn.Module):
         for weight in self.parameters():
             nn.init.xavier_uniform_(weight if weight.ndim > 1 else weight[None])
 
-    def forward(self) -> tuple[Tensor, Tensor]:
+    def final(self) -> tuple[Tensor, Tensor]:
         """Give final vectors of users [U, d] and items [N, d], d = dim + the sum of widths."""
         drops = self.training and self.edge_dropout > 0
         laplacian = self.laplacian.dropped(self.edge_dropout) if drops else self.laplacian
@@ -80,12 +84,11 @@ class NGCF(nn.Module):
         final = torch.cat(layers, dim=1)
         return final[: self.users], final[self.users :]
 
-    def loss(self, users: Tensor, positives: Tensor, negatives: Tensor, l2: float) -> Tensor:
-        """Give the loss of triples int64 [B] each."""
-        user_table, item_table = self()
-        rows = user_table[users], item_table[positives], item_table[negatives]
-        scores = [(rows[0] * side).sum(-1) for side in rows[1:]]
-        return bpr(scores[0], scores[1]) + l2 * half_squares(*rows)
+    def rows(self, users: Tensor, *items: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Give final vectors of users int64 [B] and of items [b] each, and half their squared norm / B."""
+        user_table, item_table = self.final()
+        found = user_table[users], *(item_table[some] for some in items)
+        return found, torch.stack([one.pow(2).sum() for one in found]).sum() / (2 * len(users))
 
 
 def ngcf(
@@ -106,8 +109,4 @@ def ngcf(
         laplacian, split.users, split.items, dim=settings.dim, widths=settings.widths,
         edge_dropout=settings.edge_dropout, message_dropout=settings.message_dropout,
     ).to(device)  # fmt: skip
-    sampler = BprSampler(split.train, split.items, batch=batch, seed=seed, distinct=True)
-    return Task(
-        Recommender(lambda known: dot_scorer(model), lambda: model()[1]),
-        model, sampler.steps, sampler.draw, lambda *triple: model.loss(triple[0], triple[1], triple[2], settings.l2),
-    )  # fmt: skip
+    return ranking_task(model, settings, split, batch=batch, seed=seed, distinct=True)

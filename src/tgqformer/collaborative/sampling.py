@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tgqformer.collaborative.data import Ints
+from tgqformer.collaborative.data import Ints, take
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr
 
@@ -73,6 +73,39 @@ class BprSampler:
         else:
             users = rng.choice(self.users, self.batch)
         return users, one_of(self.rows, users, rng), self.negatives.draw(users, rng)
+
+
+class SharedSampler:
+    """Interactions (user, touched item), drawn uniformly, and items that the whole batch shares as negatives.
+
+    Args:
+        negatives: M, how many are drawn, uniformly, each once.
+    """
+
+    def __init__(self, rows: Csr, items: int, *, batch: int, negatives: int, seed: int) -> None:
+        self.rows, self.items, self.batch, self.seed = rows, items, batch, seed
+        self.users, self.drawn = rows.rows(), min(negatives, items)
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch: as many pairs as there are interactions."""
+        return -(-len(self.rows.indices) // self.batch)
+
+    def draw(self, epoch: int, step: int) -> tuple[Ints, Ints, Ints, Ints]:
+        """Give users and positives int64 [batch], negatives int64 [M], and what is none: int64 places in [batch x M].
+
+        None is what the user touched itself. All is a function of (seed, epoch, step) alone.
+        """
+        rng = np.random.default_rng([self.seed, epoch, step])
+        chosen = rng.integers(len(self.users), size=self.batch)
+        negatives = rng.choice(self.items, self.drawn, replace=False)
+        users = self.users[chosen]
+        column = np.full(self.items, -1)
+        column[negatives] = np.arange(len(negatives))
+        place, touched = take(self.rows, users)
+        columns = column[touched]
+        wrong = (place * len(negatives) + columns)[columns >= 0]
+        return users, self.rows.indices[chosen], negatives, wrong
 
 
 class SequenceSampler:

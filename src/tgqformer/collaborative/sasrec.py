@@ -8,7 +8,9 @@ projection, and input vectors are scaled by sqrt(d).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -102,11 +104,18 @@ class SASRec(nn.Module):
         self.register_buffer("causal", causal, persistent=False)
 
     def forward(self, sequence: Tensor) -> Tensor:
-        """Read sequences int64 [B, L] of items from 1, padded by 0 at the left; give states [B, L, d]."""
-        there = (sequence > 0)[..., None]
-        x = self.table(sequence) * self.table.embedding_dim**0.5 + self.places
+        """Read sequences int64 [B, l], l <= L, of items from 1, padded by 0 at the left; give states [B, l, d].
+
+        Places count from the last one, so a sequence reads the same with any number of zeros at its left.
+        """
+        return self._read(self.table(sequence), (sequence > 0)[..., None])
+
+    def _read(self, vectors: Tensor, there: Tensor) -> Tensor:
+        """Give states [B, l, d] of item vectors [B, l, d], where `there` [B, l, 1] says which are no padding."""
+        length = vectors.shape[1]
+        x = vectors * vectors.shape[2] ** 0.5 + self.places[-length:]
         x = F.dropout(x, self.dropout, self.training) * there
-        bias = self.causal + torch.where(there.transpose(1, 2), 0.0, -1e9)[:, None]
+        bias = self.causal[:length, :length] + torch.where(there.transpose(1, 2), 0.0, -1e9)[:, None]
         for block in self.blocks:
             x = block(x, bias) * there
         states: Tensor = self.last(x)
@@ -114,9 +123,16 @@ class SASRec(nn.Module):
 
     def loss(self, sequence: Tensor, following: Tensor, negatives: Tensor, l2: float = 0.0) -> Tensor:
         """Give the loss of int64 [B, L] inputs, next items and negatives; 0 as next item does not count."""
-        states, real = self(sequence), following > 0
-        scores = [(states * self.table(items)).sum(-1)[real] for items in (following, negatives)]
-        found = F.softplus(-scores[0]).mean() + F.softplus(scores[1]).mean()
+        # The table is read once: each reading has a gradient of the whole table's size.
+        items, places = torch.unique(torch.stack([sequence, following, negatives]), return_inverse=True)
+        vectors, parts = self.table(items), []
+        for rows, length in by_length(sequence):
+            inputs, after, others = (vectors[places[i, rows, -length:]] for i in range(3))
+            states = self._read(inputs, (sequence[rows, -length:] > 0)[..., None])
+            real = following[rows, -length:] > 0
+            liked, other = ((states * one).sum(-1)[real] for one in (after, others))
+            parts.append(F.softplus(-liked).sum() + F.softplus(other).sum())
+        found = torch.stack(parts).sum() / (following > 0).sum()
         return found + l2 * self.table.weight.pow(2).sum() / 2 if l2 else found
 
     def vectors(self) -> Tensor:
@@ -126,6 +142,20 @@ class SASRec(nn.Module):
     def next_scores(self, sequence: Tensor) -> Tensor:
         """Score every item as the next one of sequences int64 [B, L]: [B, N]."""
         return torch.mm(self(sequence)[:, -1], self.vectors().T)
+
+
+def by_length(sequence: Tensor) -> Iterator[tuple[Tensor, int]]:
+    """Part a batch of padded sequences int64 [B, L] into some of like length: rows, and how many places they need.
+
+    Most users have few items, and a step over [B, L] would mostly compute what pads.
+    """
+    longest = sequence.shape[1]
+    lengths = (sequence > 0).sum(1)
+    bounds = sorted({longest, *(bound for bound in (8, 20) if bound < longest)})
+    for low, high in pairwise([0, *bounds]):
+        rows = ((lengths > low) & (lengths <= high)).nonzero()[:, 0]
+        if len(rows):
+            yield rows, high
 
 
 def sasrec(
