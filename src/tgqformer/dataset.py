@@ -24,6 +24,7 @@ from tgqformer.catalog.splits import ItemSplit
 from tgqformer.encoders.alignment import Alignment, JointAlignment, TokenNorm
 from tgqformer.encoders.frozen import best_device
 from tgqformer.evaluation.metrics import Queries
+from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import Encoders, make_encoders
 from tgqformer.model.features import CatalogFeatures, cache_features
 from tgqformer.model.language import HuggingFaceLM, LoRA, make_language
@@ -177,6 +178,16 @@ class Dataset:
         """What the frozen encoders saw in every item, in every view."""
         views = list(self.views.values())
         return cache_features(self.catalog, self.encoders, self.language(), views, self.folder / "cache")
+
+    @cached_property
+    def fields(self) -> CatalogFeatures:
+        """The same features, with each metadata field by itself too."""
+        prompt = self.recipe.prompt
+        return self.features.with_fields([prompt.metadata_parts(item) for item in self.catalog.items(pictures=False)])
+
+    def features_for(self, model: ItemEmbedder) -> CatalogFeatures:
+        """The features that a model reads: with the fields by themselves, where its connector asks for them."""
+        return self.fields if model.by_field else self.features
 
     # --- alignment ----------------------------------------------------------------------------------------------------
 

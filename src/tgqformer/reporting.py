@@ -9,7 +9,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tgqformer.catalog.item import Item
-from tgqformer.connectors import ConnectorInput
 from tgqformer.encoders.frozen import letterbox
 from tgqformer.evaluation.attention import GateStatistics, NoiseShare, gate_statistics, noise_shares, pool_mask
 from tgqformer.evaluation.cost import Cost, count_flops, flops_per_item, parameters, throughput
@@ -146,12 +145,7 @@ class Looks:
 def cost_of(name: str, model: ItemEmbedder, features: CatalogFeatures, items: int = 64) -> Cost:
     """Parameters, FLOPs per item by part, and items per second of connector and LM on ready features."""
     batch = features.batch(np.arange(min(items, len(features))), "mixed").to(model.device)
-    visual = model.token_norm(batch.visual)
-    inputs = ConnectorInput(
-        visual, batch.vector.float(), batch.has_picture, batch.metadata.float(), batch.metadata_mask,
-        *model._agreement(visual, batch),
-    )  # fmt: skip
-    connector = count_flops(lambda: (model._agreement(visual, batch), model.connector(inputs))) / len(batch)
+    connector = count_flops(lambda: model.connector(model.connector_input(batch))) / len(batch)
     whole = flops_per_item({"all": lambda: model(batch)}, len(batch))["all"]
     flops = {"vision": _vision_flops(model), "connector": connector, "language model": whole - connector}
     if not model.connector.tokens:

@@ -79,7 +79,7 @@ class Trial:
             a, b, data.categories, items=len(data.catalog), batch=settings.batch, group=settings.group, seed=self.seed
         )
         validate = self.validate if data.validation is not None else None
-        train(model, data.features, sampler, settings, self.folder, seed=self.seed, validate=validate)
+        train(model, data.features_for(model), sampler, settings, self.folder, seed=self.seed, validate=validate)
         return model
 
     def validate(self, model: Model) -> float:
@@ -123,7 +123,7 @@ class Trial:
         if isinstance(model, MultimodalEmbedder):
             return self._embed_pictures(model, positions, view, texts, shown)
         precision: Precision = "auto" if _sees(model) else "float32"
-        features = self.data.features
+        features = self.data.features_for(model)
         return embed_features(model, features, positions, view, texts=texts, precision=precision, shown=shown)
 
     def _embed_pictures(

@@ -41,11 +41,12 @@ class ToyFeatures:
         )  # fmt: skip
 
     def batch(self, positions: np.ndarray, *, noised: np.ndarray | None = None) -> ItemBatch:
-        return ItemBatch(**{name: value[positions] for name, value in vars(self.whole).items()})
+        given = {name: value for name, value in vars(self.whole).items() if value is not None}
+        return ItemBatch(**{name: value[positions] for name, value in given.items()})
 
     def empty(self) -> ItemBatch:
         one = self.batch(np.array([0]))
-        nothing = {name: torch.zeros_like(value) for name, value in vars(one).items()}
+        nothing = {name: torch.zeros_like(value) for name, value in vars(one).items() if value is not None}
         return ItemBatch(**{**nothing, "states_mask": torch.tensor([[True, False, False]])})
 
 

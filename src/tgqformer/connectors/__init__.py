@@ -16,6 +16,7 @@ from tgqformer.connectors.base import (
     ConnectorOutput,
     ConnectorWidths,
     PictureWord,
+    reads_fields,
     wanted_picture_word,
 )  # fmt: skip
 from tgqformer.connectors.cabstractor import CAbstractor
@@ -45,7 +46,7 @@ CONNECTORS: dict[str, Callable[..., nn.Module]] = {
 
 __all__ = [
     "CONNECTORS", "TOKENS", "Connector", "ConnectorInput", "ConnectorOutput", "ConnectorWidths", "PictureWord",
-    "check_connector", "make_connector", "wanted_picture_word",
+    "check_connector", "make_connector", "reads_fields", "wanted_picture_word",
 ]  # fmt: skip
 
 

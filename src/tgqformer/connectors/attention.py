@@ -89,16 +89,17 @@ class CrossAttention(nn.Module):
 
         queries (Tensor): [B, Q, D]; B may be 1 for queries that all items share.
         context (Tensor): [B, P, Dc].
-        mask (Tensor): bool [B, P], True where a token is real.
+        mask (Tensor): bool [B, P], True where a token is real; or [B, Q, P], True where a query may see it.
         bias (Tensor): added to the logits, broadcastable to [B, heads, Q, P].
         values (Tensor): [B, P, value_dim], what is pooled; None for the tokens themselves.
 
         Returns:
-            (pooled [B, Q, D], weights [B, heads, Q, P]). An item with no real token gets zeros.
+            (pooled [B, Q, D], weights [B, heads, Q, P]). A query that sees no token gets zeros.
         """
         q = self._split(dense(self.query, queries)) / math.sqrt(queries.shape[-1] // self.heads)
         values = context if values is None else values
-        mask = None if mask is None else mask[:, None, None, :]
+        if mask is not None:
+            mask = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
         if not self._folding_pays(queries.shape[1], context.shape[1], shared=len(queries) < len(context)):
             return self._direct(q, context, values, mask, bias)
         item_bytes = self.heads * queries.shape[1] * self.key.in_features * q.element_size()

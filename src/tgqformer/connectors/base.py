@@ -8,6 +8,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from tgqformer.encoders.base import TextFeatures
+
 TOKENS = 4
 """K, how many tokens a connector gives where nothing else is said; each takes another number as its option `tokens`."""
 
@@ -23,6 +25,9 @@ class ConnectorInput:
     metadata_mask (Tensor): bool [B, T], True where a token is real.
     agreement_map (Tensor): [B, P], κ·a[p]: how well each visual token agrees with the metadata; None without alignment.
     agreement (Tensor): [B], s: how well the picture agrees with the metadata; None without alignment.
+    fields (TextFeatures): each of the F metadata fields by itself, tokens [B, F, T, Dt], mask bool [B, F, T], vector
+        [B, F, Dt]; None where the connector did not ask for it, see `reads_fields`.
+    field_maps (Tensor): [B, F, P], κ·a[p] of each field's own text; None without alignment or fields.
     """
 
     visual: Tensor
@@ -32,6 +37,8 @@ class ConnectorInput:
     metadata_mask: Tensor
     agreement_map: Tensor | None = None
     agreement: Tensor | None = None
+    fields: TextFeatures | None = None
+    field_maps: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -52,12 +59,16 @@ class ConnectorOutput:
 
 @dataclass(frozen=True)
 class ConnectorWidths:
-    """The widths that the encoders fix: Dv, Dg, Dt and the grid (rows, columns) of the P visual tokens."""
+    """The widths that the encoders fix: Dv, Dg, Dt, the grid (rows, columns) of the P visual tokens, and F.
+
+    `fields` is how many metadata fields the prompt reads, 0 where this is not known.
+    """
 
     visual: int
     vector: int
     metadata: int
     grid: tuple[int, int]
+    fields: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,8 @@ class Connector(Protocol):
     """Visual tokens + metadata tokens -> K tokens of width D. Implementations are `nn.Module`s.
 
     `guided` says whether it uses the agreement of picture and metadata; only then a model is given an alignment. A
-    connector may also have a `picture_word` (`PictureWord`); see `wanted_picture_word`.
+    connector may also have a `picture_word` (`PictureWord`), see `wanted_picture_word`, and may ask for the metadata
+    field by field, see `reads_fields`.
     """
 
     guided: bool
@@ -101,3 +113,8 @@ def wanted_picture_word(connector: object) -> PictureWord | None:
     """What a connector asks of the model beside reading its tokens; most ask nothing."""
     word: PictureWord | None = getattr(connector, "picture_word", None)
     return word
+
+
+def reads_fields(connector: object) -> bool:
+    """Whether a connector asks for each metadata field by itself (`ConnectorInput.fields`); most do not."""
+    return bool(getattr(connector, "by_field", False))

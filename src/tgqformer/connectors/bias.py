@@ -76,16 +76,21 @@ class AgreementBias(nn.Module):
             nn.init.constant_(self.trust.bias, 4.0)  # full trust at the start
 
     def forward(self, agreement_map: Tensor, agreement: Tensor) -> Tensor:
-        """Turn κ·a [B, P] and s [B] into a bias [B, heads, 1, P]."""
+        """Turn κ·a [B, P] and s [B] into a bias [B, heads, 1, P]; κ·a [B, Q, P], one map a query, into [B, heads, Q, P]."""
+        maps = agreement_map[:, None] if agreement_map.ndim == 2 else agreement_map
         if self.trust is not None:
-            agreement_map = agreement_map * torch.sigmoid(self.trust(agreement[:, None]))
-        return self.beta[None, :, None, None] * agreement_map[:, None, None, :]
+            maps = maps * torch.sigmoid(self.trust(agreement[:, None]))[..., None]
+        return self.beta[None, :, None, None] * maps[:, None]
 
 
-def agreement_bias(module: AgreementBias, inputs: ConnectorInput) -> Tensor:
-    """Bias [B, heads, 1, P] of an item's agreement map; zeros without alignment, so that β still gets a gradient."""
+def agreement_bias(module: AgreementBias, inputs: ConnectorInput, maps: Tensor | None = None) -> Tensor:
+    """Bias [B, heads, 1, P] of an item's agreement map; zeros without alignment, so that β still gets a gradient.
+
+    maps (Tensor): [B, Q, P], κ·a of each query where they differ; then the bias is [B, heads, Q, P].
+    """
     flat = inputs.visual.new_zeros(inputs.visual.shape[:2])
-    known = flat if inputs.agreement_map is None else inputs.agreement_map
+    known = inputs.agreement_map if maps is None else maps
+    known = flat if known is None else known
     agreement = flat[:, 0] if inputs.agreement is None else inputs.agreement
     return module(known, agreement)  # type: ignore[no-any-return]
 

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from tgqformer.connectors.attention import Block, CrossAttention, ValuePath
 from tgqformer.connectors.base import TOKENS, ConnectorInput, ConnectorOutput, ConnectorWidths
 from tgqformer.connectors.bias import AgreementBias, GridPrior, agreement_bias
+from tgqformer.encoders.base import TextFeatures
 
 
 class Anchors(nn.Module):
     """The metadata, compressed: A learned latents attend to the text tokens and give `Qa [B, A, D]`.
 
-    An item without text keeps its latents as they are.
+    A latent that has no token to attend to stays as it is.
     """
 
     def __init__(self, queries: int, dim: int, metadata_dim: int, heads: int) -> None:
@@ -26,11 +27,25 @@ class Anchors(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, metadata: Tensor, mask: Tensor) -> Tensor:
-        """metadata (Tensor): [B, T, Dt]; mask (Tensor): bool [B, T]. Returns [B, A, D]."""
+        """metadata (Tensor): [B, T, Dt]; mask (Tensor): bool [B, T], or [B, A, T] by latent. Returns [B, A, D]."""
         pooled, _ = self.attention(self.latents, metadata, mask)
-        has_text = mask.any(1)[:, None, None]
+        has_text = mask.any(-1)
+        has_text = has_text[:, None, None] if mask.ndim == 2 else has_text[..., None]
         anchors: Tensor = self.norm(self.latents + self.out(pooled) * has_text)
         return anchors
+
+
+def share_out(queries: int, fields: int) -> Tensor:
+    """Tell which of A queries reads which of F metadata fields: bool [A, F].
+
+    Each field gets A / F queries of its own, as evenly as it goes; with fewer queries than fields, neighbouring fields
+    share one.
+    """
+    reads = torch.zeros(queries, fields, dtype=torch.bool)
+    for step in range(max(queries, fields)):
+        query, field = (step, step * fields // queries) if queries >= fields else (step * queries // fields, step)
+        reads[query, field] = True
+    return reads
 
 
 class Gate(nn.Module):
@@ -96,6 +111,12 @@ def split_tokens(tokens: int | None, anchored: int | None, exploratory: int | No
     return anchored, rest
 
 
+def _given_fields(inputs: ConnectorInput) -> TextFeatures:
+    if inputs.fields is None:
+        raise ValueError("anchors: fields reads ConnectorInput.fields, which were not given")
+    return inputs.fields
+
+
 class TGQFormer(nn.Module):
     """Anchored queries made of the metadata and exploratory queries shared by all items attend to the visual tokens.
 
@@ -114,12 +135,16 @@ class TGQFormer(nn.Module):
         guide: whether the agreement bias guides the anchored queries alone, or the exploratory ones too.
         beta, beta_exploratory: where the agreement bias of each stream starts.
         trust: whether the bias is weighed by a learned function of the agreement s.
+        anchors: what the anchored queries are made of: the whole text (`pooled`), or each of its own metadata field
+            (`fields`, see `share_out`), so that brand, kind and material look for themselves.
+        field_bias: with `anchors: fields`, whether a query's agreement bias is that of its field's text alone.
         agreement_feature: whether each visual token also carries its own agreement, along a learned direction.
         redundant: what the redundancy loss compares: the streams' pooled vectors (the paper) or their attention maps.
         dropout: probability in the residual branches.
     """
 
     guided = True
+    reads: Tensor
 
     def __init__(
         self,
@@ -140,6 +165,8 @@ class TGQFormer(nn.Module):
         beta: float = 2.0,
         beta_exploratory: float = 0.5,
         trust: bool = False,
+        anchors: Literal["pooled", "fields"] = "pooled",
+        field_bias: bool = False,
         agreement_feature: bool = False,
         redundant: Literal["vectors", "attention"] = "vectors",
         dropout: float = 0.0,
@@ -148,6 +175,14 @@ class TGQFormer(nn.Module):
         anchored, exploratory = split_tokens(tokens, anchored, exploratory)
         if blocks == 0 and not value_path:
             raise ValueError("TGQ-Former needs a block or the value path")
+        self.by_field = anchors == "fields"
+        if self.by_field and not (anchored and widths.fields):
+            raise ValueError("anchors: fields needs anchored queries, and a prompt that reads at least one field")
+        if field_bias and not self.by_field:
+            raise ValueError("field_bias belongs to anchors: fields")
+        self.field_bias = field_bias
+        reads = share_out(anchored, widths.fields) if self.by_field else torch.zeros(anchored, 0)
+        self.register_buffer("reads", reads, persistent=False)
         self.anchored, self.exploratory, self.heads, self.streams = anchored, exploratory, heads, streams
         self.tokens, self.width = anchored + exploratory, dim
         self.anchors = Anchors(anchored, dim, widths.metadata, heads) if anchored else None
@@ -190,7 +225,11 @@ class TGQFormer(nn.Module):
 
     def _queries(self, inputs: ConnectorInput) -> Tensor:
         batch, streams = len(inputs.visual), []
-        if self.anchors is not None:
+        if self.anchors is not None and self.by_field:
+            fields = _given_fields(inputs)
+            seen = (self.reads[None, :, :, None] & fields.mask[:, None]).flatten(2)
+            streams.append(self.anchors(fields.tokens.flatten(1, 2).float(), seen))
+        elif self.anchors is not None:
             streams.append(self.anchors(inputs.metadata, inputs.metadata_mask))
         if self.queries is not None and self.norm is not None:
             streams.append(self.norm(self.queries).expand(batch, -1, -1))
@@ -204,12 +243,20 @@ class TGQFormer(nn.Module):
         anchored = inputs.visual.new_zeros(batch, self.heads, self.anchored, tokens)
         exploratory = inputs.visual.new_zeros(batch, self.heads, self.exploratory, tokens)
         if self.agreement_bias is not None:
-            anchored = anchored + agreement_bias(self.agreement_bias, inputs)
+            anchored = anchored + agreement_bias(self.agreement_bias, inputs, self._query_maps(inputs))
         if self.prior is not None:
             exploratory = exploratory + self.prior()
         if self.exploratory_bias is not None:
             exploratory = exploratory + agreement_bias(self.exploratory_bias, inputs)
         return torch.cat([anchored, exploratory], 2)
+
+    def _query_maps(self, inputs: ConnectorInput) -> Tensor | None:
+        """κ·a [B, A, P] of the fields that each anchored query reads, their mean; None for the item's own map."""
+        if not self.field_bias or inputs.field_maps is None:
+            return None
+        present = self.reads[None] & _given_fields(inputs).mask.any(-1)[:, None]  # [B, A, F]
+        share = present / present.sum(-1, keepdim=True).clamp_min(1)
+        return share @ inputs.field_maps
 
     def _attend(self, x: Tensor, visual: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         seen = self._seen(x.device)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
+
+from tgqformer.encoders.base import TextFeatures
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,8 @@ class ItemBatch:
 
     visual (Tensor): [B, P, Dv]. vector (Tensor): [B, Dg]. has_picture (Tensor): bool [B].
     metadata (Tensor): [B, T, Dt]. metadata_mask (Tensor): bool [B, T]. metadata_vector (Tensor): [B, Dt], pooled.
+    fields (TextFeatures): each metadata field by itself, tokens [B, F, T, Dt], mask bool [B, F, T], vector [B, F, Dt];
+        None where no connector reads it.
     states (Tensor): [B, L, H], what the LM's frozen prefix made of the prompt. states_mask (Tensor): bool [B, L].
     """
 
@@ -25,13 +30,15 @@ class ItemBatch:
     metadata_vector: Tensor
     states: Tensor
     states_mask: Tensor
+    fields: TextFeatures | None = None
 
     def __len__(self) -> int:
         return len(self.has_picture)
 
     def to(self, device: torch.device | str) -> ItemBatch:
         """Move all tensors."""
-        return ItemBatch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        moved = {field.name: getattr(self, field.name).to(device) for field in fields(self) if field.name != "fields"}
+        return ItemBatch(**moved, fields=_each(self.fields, lambda x: x.to(device)))
 
     def without_pictures(self, dropped: Tensor) -> ItemBatch:
         """Hide the pictures of the items where bool [B] `dropped` is True."""
@@ -44,7 +51,7 @@ class ItemBatch:
             return torch.where(swapped.view(-1, *[1] * (own.ndim - 1)), own.roll(1, 0), own)
 
         texts = ("metadata", "metadata_mask", "metadata_vector", "states", "states_mask")
-        return replace(self, **{name: worn(getattr(self, name)) for name in texts})
+        return replace(self, **{name: worn(getattr(self, name)) for name in texts}, fields=_each(self.fields, worn))
 
     def without_text(self, dropped: Tensor, empty: ItemBatch) -> ItemBatch:
         """Hide the metadata where bool [B] `dropped` is True; `empty` is the batch of one item without any text."""
@@ -57,7 +64,14 @@ class ItemBatch:
             metadata_vector=self.metadata_vector * ~dropped[:, None],
             states=torch.where(dropped[:, None, None], empty_states.to(states.dtype), states),
             states_mask=torch.where(dropped[:, None], empty_mask, mask),
+            fields=_each(self.fields, lambda x: x * ~dropped.view(-1, *[1] * (x.ndim - 1))),
         )
+
+
+def _each(features: TextFeatures | None, change: Callable[[Tensor], Tensor]) -> TextFeatures | None:
+    if features is None:
+        return None
+    return TextFeatures(change(features.tokens), change(features.mask), change(features.vector))
 
 
 def _pad(x: Tensor, length: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b, file_digest
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,7 @@ from tgqformer.connectors import (
     ConnectorOutput,
     ConnectorWidths,
     make_connector,
+    reads_fields,
     wanted_picture_word,
 )  # fmt: skip
 from tgqformer.encoders.alignment import Alignment, JointAlignment, TokenNorm
@@ -75,12 +76,14 @@ class ItemEmbedder(nn.Module):
     ) -> None:
         super().__init__()
         self.recipe = {"connector": connector, "options": dict(options)}
-        self.widths, self.encoders = widths, encoders
+        self.widths = widths
         self.token_norm = TokenNorm(widths.visual)
         self.alignment = alignment
         if alignment is not None:
             alignment.requires_grad_(False)
         self.connector: Any = cast(Any, make_connector(connector, widths, options))
+        self.by_field = reads_fields(self.connector)
+        self.encoders = encoders if encoders is None else replace(encoders, by_field=self.by_field)
         self.language = language
         width = int(self.connector.width if language is None else language.width)
         if language is None and not self.connector.tokens:
@@ -101,17 +104,28 @@ class ItemEmbedder(nn.Module):
 
     def forward(self, batch: ItemBatch) -> Embedded:
         """Embed B items from what the frozen encoders saw in them."""
-        visual = self.token_norm(batch.visual) * batch.has_picture[:, None, None]
-        agreement_map, agreement = self._agreement(visual, batch)
-        seen = self.connector(
-            ConnectorInput(
-                visual, batch.vector.float() * batch.has_picture[:, None], batch.has_picture, batch.metadata.float(),
-                batch.metadata_mask, agreement_map, agreement,
-            )
-        )  # fmt: skip
+        inputs = self.connector_input(batch)
+        seen = self.connector(inputs)
         pooled, picture = self._read(seen.tokens, batch)
         alone = None if picture is None else self._embedding(picture)
-        return Embedded(self._embedding(pooled), seen, agreement, agreement_map, alone)
+        return Embedded(self._embedding(pooled), seen, inputs.agreement, inputs.agreement_map, alone)
+
+    def connector_input(self, batch: ItemBatch) -> ConnectorInput:
+        """What the connector is given of B items: tokens standardised, agreement of picture and metadata.
+
+        Raises:
+            TgqError: if the connector reads the metadata field by field, and the features do not have the fields.
+        """
+        if self.by_field and batch.fields is None:
+            raise TgqError("the connector reads field by field, the features hold whole texts only; make them with "
+                           "CatalogFeatures.with_fields, or embed items instead of features")  # fmt: skip
+        fields = batch.fields if self.by_field else None
+        visual = self.token_norm(batch.visual) * batch.has_picture[:, None, None]
+        agreement_map, agreement = self._agreement(visual, batch)
+        return ConnectorInput(
+            visual, batch.vector.float() * batch.has_picture[:, None], batch.has_picture, batch.metadata.float(),
+            batch.metadata_mask, agreement_map, agreement, fields, self._field_maps(visual, batch, fields),
+        )  # fmt: skip
 
     def _embedding(self, state: Tensor) -> Tensor:
         """Project a state [B, H] to [B, d], of unit length."""
@@ -256,6 +270,16 @@ class ItemEmbedder(nn.Module):
             agreement_map, agreement = self.alignment(visual, batch.metadata_vector.float())
         both = batch.has_picture & batch.metadata_mask.any(1)
         return agreement_map * both[:, None], agreement * both
+
+    def _field_maps(self, visual: Tensor, batch: ItemBatch, fields: TextFeatures | None) -> Tensor | None:
+        """κ·a [B, F, P] of each field by itself; zero where picture or field is missing."""
+        if self.alignment is None or fields is None:
+            return None
+        if isinstance(self.alignment, JointAlignment):
+            maps = self.alignment.maps(VisualFeatures(batch.visual.float(), batch.vector.float()), fields)
+        else:
+            maps = self.alignment.maps(visual, fields.vector.float())
+        return maps * (batch.has_picture[:, None] & fields.mask.any(-1))[..., None]
 
 
 def _config(folder: Path) -> dict[str, Any]:

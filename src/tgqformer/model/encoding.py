@@ -29,18 +29,21 @@ from tgqformer.model.prompt import Prompt
 class Encoders:
     """A vision encoder, a text encoder and the prompt that turns metadata into text.
 
-    `space` is the shared space of the two where they are the towers of one joint encoder.
+    `space` is the shared space of the two where they are the towers of one joint encoder. With `by_field`, the text
+    encoder also reads each metadata field by itself, for connectors that ask for it.
     """
 
     vision: VisionEncoder
     text: TextEncoder
     prompt: Prompt
     space: JointSpace | None = None
+    by_field: bool = False
 
     @property
     def widths(self) -> ConnectorWidths:
         """What connectors need to know."""
-        return ConnectorWidths(self.vision.width, self.vision.vector_width, self.text.width, self.vision.grid)
+        vision, fields = self.vision, len(self.prompt.parts)
+        return ConnectorWidths(vision.width, vision.vector_width, self.text.width, vision.grid, fields)
 
     def alignment(self) -> JointAlignment:
         """The agreement that a joint encoder brings along.
@@ -110,7 +113,17 @@ class Encoders:
             half(read.vector),
             half(states.tokens),
             states.mask,
+            self._by_field(items) if self.by_field else None,
         )
+
+    def _by_field(self, items: Sequence[Item]) -> TextFeatures:
+        """Read each metadata field by itself: tokens [B, F, T, Dt], mask [B, F, T], vector [B, F, Dt]."""
+        parts = [self.prompt.metadata_parts(item) for item in items]
+        known = {text: at for at, text in enumerate(dict.fromkeys(text for row in parts for text in row))}
+        at = torch.tensor([[known[text] for text in row] for row in parts])
+        read = self.text.encode(list(known))
+        tokens, vector = (half(x).cpu()[at] for x in (read.tokens, read.vector))
+        return TextFeatures(tokens, read.mask.cpu()[at], vector)
 
     def save(self, folder: Path) -> None:
         """Write vision/, text/ and prompt.json into a model's folder."""

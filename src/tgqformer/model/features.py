@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -52,7 +52,8 @@ class CatalogFeatures:
     """Cached features of every item of a catalogue, in every view, for one language model.
 
     `rows` holds, for each view, the row in the cache of each item's picture, int64 [N], -1 without picture; `lengths`
-    int64 [N] how long each item's text is, so that alike lengths can share a batch.
+    int64 [N] how long each item's text is, so that alike lengths can share a batch. `field_rows` int64 [N, F] are the
+    rows of each metadata field by itself; None where no connector reads it.
     """
 
     visual: VisualCache
@@ -64,6 +65,7 @@ class CatalogFeatures:
     lengths: Positions
     empty_row: int
     empty_states_row: int
+    field_rows: Positions | None = None
 
     def __len__(self) -> int:
         return len(self.metadata_rows)
@@ -83,7 +85,7 @@ class CatalogFeatures:
         worn = positions if texts is None else texts
         metadata = np.where(worn < 0, self.empty_row, self.metadata_rows[worn])
         states = np.where(worn < 0, self.empty_states_row, self.states_rows[worn])
-        return self._batch(rows, metadata, states)
+        return self._batch(rows, metadata, states, self._fields_of(worn))
 
     def pictures(self, positions: Positions, view: str = "mixed") -> ItemBatch:
         """Read the items without what the language model needs (for the alignment stage)."""
@@ -91,17 +93,45 @@ class CatalogFeatures:
 
     def empty(self) -> ItemBatch:
         """Give one item without picture and text."""
-        return self._batch(np.array([-1]), np.array([self.empty_row]), np.array([self.empty_states_row]))
+        fields = self._fields_of(np.array([-1]))
+        return self._batch(np.array([-1]), np.array([self.empty_row]), np.array([self.empty_states_row]), fields)
 
-    def _batch(self, visual_rows: Positions, metadata_rows: Positions, states_rows: Positions | None) -> ItemBatch:
+    def with_fields(self, parts: Sequence[Sequence[str]], *, shown: bool = True) -> CatalogFeatures:
+        """Give the same features with each metadata field by itself; what is not in the cache yet is encoded.
+
+        parts: the F texts of each of the N items, see `Prompt.metadata_parts`. Equal texts share a row.
+        """
+        texts = sorted({text for row in parts for text in row})
+        self.metadata.fill(texts, shown=shown, total=len(texts))
+        row_of = dict(zip(texts, self.metadata.rows(texts).tolist(), strict=True))
+        rows = np.array([[row_of[text] for text in row] for row in parts], np.int64)
+        return replace(self, field_rows=rows.reshape(len(parts), -1))
+
+    def _fields_of(self, worn: Positions) -> Positions | None:
+        """Rows [n, F] of the fields of the items whose text is worn; the empty text's for -1."""
+        if self.field_rows is None:
+            return None
+        return np.where(worn[:, None] < 0, self.empty_row, self.field_rows[np.maximum(worn, 0)])
+
+    def _batch(
+        self, visual_rows: Positions, metadata_rows: Positions, states_rows: Positions | None,
+        field_rows: Positions | None = None,
+    ) -> ItemBatch:  # fmt: skip
         seen, read = self.visual.gather(visual_rows), self.metadata.gather(metadata_rows)
         states: TextFeatures = no_states(len(visual_rows))
         if self.states is not None and states_rows is not None:
             states = self.states.gather(states_rows)
         has_picture = torch.from_numpy(visual_rows >= 0)
+        fields = None
+        if field_rows is not None:
+            flat = self.metadata.gather(field_rows.reshape(-1))
+            fields = TextFeatures(
+                *(x.view(*field_rows.shape, *x.shape[1:]) for x in (flat.tokens, flat.mask, flat.vector))
+            )
         return ItemBatch(
-            seen.tokens, seen.vector, has_picture, read.tokens, read.mask, read.vector, states.tokens, states.mask
-        )
+            seen.tokens, seen.vector, has_picture, read.tokens, read.mask, read.vector, states.tokens, states.mask,
+            fields,
+        )  # fmt: skip
 
 
 @torch.inference_mode()
