@@ -76,7 +76,7 @@ class AgreementBias(nn.Module):
             nn.init.constant_(self.trust.bias, 4.0)  # full trust at the start
 
     def forward(self, agreement_map: Tensor, agreement: Tensor) -> Tensor:
-        """Turn κ·a [B, P] and s [B] into a bias [B, heads, 1, P]; κ·a [B, Q, P], one map a query, into [B, heads, Q, P]."""
+        """Turn κ·a [B, P] and s [B] into a bias [B, heads, 1, P]; κ·a [B, Q, P], by query, into [B, heads, Q, P]."""
         maps = agreement_map[:, None] if agreement_map.ndim == 2 else agreement_map
         if self.trust is not None:
             maps = maps * torch.sigmoid(self.trust(agreement[:, None]))[..., None]
