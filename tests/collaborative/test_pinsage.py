@@ -6,7 +6,15 @@ import torch
 from torch.nn import functional as F
 
 from tgqformer.collaborative.data import Split, histories
-from tgqformer.collaborative.pinsage import PairDraws, PinSage, PinSageSettings, pinsage, standardised
+from tgqformer.collaborative.pinsage import (
+    MinedPairs,
+    PairDraws,
+    PinSage,
+    PinSageSettings,
+    UserPairs,
+    pinsage,
+    standardised,
+)
 from tgqformer.collaborative.walks import Visits, walk
 from tgqformer.errors import TgqError
 
@@ -98,7 +106,7 @@ def test_the_margin_loss_by_hand() -> None:
 def test_draws_are_pairs_of_one_user_and_hard_ones_grow_by_epoch() -> None:
     visits = Visits(np.array([[1, 2, 3], [0, 3, 2], [3, -1, -1], [2, 1, -1], [-1] * 3]), np.ones((5, 3), np.int64))
     settings = PinSageSettings(negatives=7, hard=2, hard_from=1, hard_to=3)
-    draws = PairDraws(TRIANGLE, 5, visits, settings, batch=50, seed=0)
+    draws = PairDraws(UserPairs(TRIANGLE), 5, visits, settings, batch=50, seed=0)
     queries, positives, shared, hard = draws.draw(0, 0)
     assert {frozenset(pair) for pair in zip(queries.tolist(), positives.tolist(), strict=True)} == {
         frozenset(pair) for pair in ((0, 1), (1, 2), (1, 3), (2, 3))
@@ -116,7 +124,44 @@ def test_draws_are_pairs_of_one_user_and_hard_ones_grow_by_epoch() -> None:
 def test_no_pair_is_said() -> None:
     alone = histories(np.array([0, 1]), np.array([0, 1]), 2)
     with pytest.raises(TgqError, match="two different items"):
-        PairDraws(alone, 2, Visits(np.zeros((2, 1), int), np.zeros((2, 1), int)), PinSageSettings(), batch=1, seed=0)
+        UserPairs(alone)
+    with pytest.raises(TgqError, match="no pair"):
+        MinedPairs(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+def test_mined_pairs_are_drawn_in_both_directions() -> None:
+    pairs = MinedPairs(np.array([0, 3]), np.array([2, 4]))
+    queries, positives = pairs.draw(200, np.random.default_rng(0))
+    assert {*zip(queries.tolist(), positives.tolist(), strict=True)} == {(0, 2), (2, 0), (3, 4), (4, 3)}
+    assert len(pairs) == 4
+
+
+def test_a_task_trains_on_mined_pairs_over_the_graph_of_the_split(split: Split) -> None:
+    settings = PinSageSettings(dim=4, hidden=4, neighbours=2, hard_from=1, hard_to=3, negatives=3)
+    chosen = np.array([0, 1]), np.array([5, 6])
+    task = pinsage(settings, split, batch=4, seed=0, device=CPU, pairs=chosen)
+    assert task.steps == 1
+    queries, positives, *_ = task.draw(0, 0)
+    assert {frozenset(pair) for pair in zip(queries.tolist(), positives.tolist(), strict=True)} <= {
+        frozenset((0, 5)), frozenset((1, 6))
+    }  # fmt: skip
+
+
+def test_hidden_neighbours_are_hidden_in_training_alone() -> None:
+    neighbours, weights = torch.tensor([[1], [0], [0]]), torch.ones(3, 1)
+    torch.manual_seed(0)
+    model = PinSage(neighbours, weights, dim=8, hidden=16, layers=1, hide=0.5, features=torch.randn(3, 8))
+    alone = PinSage(neighbours, weights * 0, dim=8, hidden=16, layers=1, features=model.table)
+    alone.load_state_dict(model.state_dict())
+    items = torch.arange(3)
+    whole = model.eval()(items)
+    torch.testing.assert_close(whole, model(items))
+    model.train()
+    seen = torch.stack([model(items) for _ in range(40)])
+    for item in range(3):
+        hidden = (seen[:, item] - alone(items)[item]).abs().amax(1) < 1e-6
+        shown = (seen[:, item] - whole[item]).abs().amax(1) < 1e-6
+        assert (hidden | shown).all() and 5 < hidden.sum() < 35
 
 
 def test_new_items_get_vectors_from_their_content(split: Split) -> None:

@@ -10,6 +10,7 @@ Ours: the final vectors are of unit length, so that their score is the cosine an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -37,6 +38,8 @@ class PinSageSettings:
         walks, length, restart: of the random walks, see `walks.walk`.
         margin: Δ. negatives: shared by the batch. hard: hard negatives of each pair at most: none in the first epoch,
             one more in each epoch after it. hard_from, hard_to: the ranks by visits among which they are drawn.
+        hide: with content, how often an item of a batch is shown without its neighbours, so that new items, which have
+            none, land where they would with them (ours).
     """
 
     dim: int = 64
@@ -52,12 +55,13 @@ class PinSageSettings:
     hard: int = 5
     hard_from: int = 30
     hard_to: int = 100
+    hide: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.dim, self.hidden, self.neighbours, self.negatives) < 1 or min(self.layers, self.hard) < 0:
             raise ValueError(f"PinSage takes dim, hidden, neighbours, negatives >= 1, layers, hard >= 0; found {self}")
-        if not 0 <= self.hard_from < self.hard_to or self.margin < 0:
-            raise ValueError(f"PinSage takes 0 <= hard_from < hard_to and margin >= 0; found {self}")
+        if not 0 <= self.hard_from < self.hard_to or self.margin < 0 or not 0 <= self.hide < 1:
+            raise ValueError(f"PinSage takes 0 <= hard_from < hard_to, margin >= 0 and hide in [0, 1); found {self}")
 
 
 class Convolution(nn.Module):
@@ -82,14 +86,16 @@ class PinSage(nn.Module):
     """Item vectors from content, or from vectors learned for each item, convolved over their neighbourhoods.
 
     Args:
-        neighbours, weights: int64 and float32 [N, T], of `Visits.nearest`. dim, hidden, layers: see `PinSageSettings`.
-        features: float32 [N, Df], content of the items; None learns a vector for each.
+        neighbours, weights: int64 and float32 [N, T], of `Visits.nearest`. dim, hidden, layers, hide: see
+            `PinSageSettings`. features: float32 [N, Df], content of the items; None learns a vector for each.
     """
 
     def __init__(
-        self, neighbours: Tensor, weights: Tensor, *, dim: int, hidden: int, layers: int, features: Tensor | None = None
-    ) -> None:
+        self, neighbours: Tensor, weights: Tensor, *, dim: int, hidden: int, layers: int, hide: float = 0.0,
+        features: Tensor | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.hide = hide if features is not None else 0.0
         self.register_buffer("neighbours", neighbours, persistent=False)
         self.register_buffer("weights", weights, persistent=False)
         self.neighbours: Tensor
@@ -108,11 +114,18 @@ class PinSage(nn.Module):
         levels = [torch.unique(items)]
         for _ in self.convolutions:
             levels.append(torch.unique(torch.cat([levels[-1], self.neighbours[levels[-1]].flatten()])))
+        weights = self._shown()
         x = self.table[levels[-1]]
         for convolution, below, here in zip(self.convolutions, levels[:0:-1], levels[-2::-1], strict=True):
             places = torch.searchsorted(below, self.neighbours[here])
-            x = convolution(x[torch.searchsorted(below, here)], x, places, self.weights[here])
+            x = convolution(x[torch.searchsorted(below, here)], x, places, weights[here])
         return F.normalize(self.final(x), dim=1)[torch.searchsorted(levels[0], items)]
+
+    def _shown(self) -> Tensor:
+        """Give the weights [N, T], zero for items that are shown without neighbours (torch's own random numbers)."""
+        if not (self.training and self.hide):
+            return self.weights
+        return self.weights * (torch.rand(len(self.weights), 1, device=self.weights.device) >= self.hide)
 
     def vectors(self) -> Tensor:
         """Item vectors [N, d], some items at a time."""
@@ -134,34 +147,88 @@ class PinSage(nn.Module):
         return short.masked_fill(wrong, 0.0).sum() / (~wrong).sum().clamp_min(1)
 
 
-class PairDraws:
-    """Pairs of items of one user, with shared and hard negatives; a function of (seed, epoch, step) alone.
+class PairSource(Protocol):
+    """Where the pairs of a batch come from."""
+
+    def __len__(self) -> int:
+        """How many pairs make an epoch."""
+        ...
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+        """Draw pairs: queries and positives, int64 [count] each."""
+        ...
+
+
+class UserPairs:
+    """Pairs of two items of one user: a click drawn uniformly, and another of the same user.
 
     Args:
-        rows: Csr of users, each item once in a row; users with one item make no pair. visits: of the walks.
+        rows: Csr of users, each item once in a row; users with one item make no pair.
     """
 
-    def __init__(self, rows: Csr, items: int, visits: Visits, settings: PinSageSettings, *, batch: int, seed: int):
-        self.rows, self.items, self.settings, self.batch, self.seed = rows, items, settings, batch, seed
-        self._seldom = visits.items[:, settings.hard_from : settings.hard_to]
-        self._user = rows.rows()
+    def __init__(self, rows: Csr) -> None:
+        self.rows, self._user = rows, rows.rows()
         self._usable = np.flatnonzero(np.diff(rows.indptr)[self._user] > 1)
         if not len(self._usable):
             raise TgqError("no user has two different items: there is no pair to train on")
 
+    def __len__(self) -> int:
+        """As many pairs as there are interactions."""
+        return len(self._usable)
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+        """Draw pairs."""
+        at = rng.choice(self._usable, count)
+        start, stop = self.rows.indptr[self._user[at]], self.rows.indptr[self._user[at] + 1]
+        further = 1 + np.floor(rng.random(len(at)) * (stop - start - 1)).astype(np.int64)
+        other = start + (at - start + further) % (stop - start)
+        return self.rows.indices[at], self.rows.indices[other]
+
+
+class MinedPairs:
+    """Pairs as `tgq pairs mine` finds them, each alike often, in either direction.
+
+    Args:
+        a, b: int64 [M], places of the items.
+    """
+
+    def __init__(self, a: Ints, b: Ints) -> None:
+        if not len(a):
+            raise TgqError("no pair is of two items that are known here: there is nothing to train on")
+        self.pairs = np.stack([a, b], axis=1)
+
+    def __len__(self) -> int:
+        """As many as there are pairs, in both directions."""
+        return 2 * len(self.pairs)
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+        """Draw pairs."""
+        at, side = rng.integers(len(self.pairs), size=count), rng.integers(2, size=count)
+        return self.pairs[at, side], self.pairs[at, 1 - side]
+
+
+class PairDraws:
+    """Pairs with shared and hard negatives; a function of (seed, epoch, step) alone.
+
+    Args:
+        pairs: where they come from. items: N. visits: of the walks.
+    """
+
+    def __init__(
+        self, pairs: PairSource, items: int, visits: Visits, settings: PinSageSettings, *, batch: int, seed: int
+    ) -> None:
+        self.pairs, self.items, self.settings, self.batch, self.seed = pairs, items, settings, batch, seed
+        self._seldom = visits.items[:, settings.hard_from : settings.hard_to]
+
     @property
     def steps(self) -> int:
-        """Batches of an epoch: as many pairs as there are interactions."""
-        return -(-len(self._usable) // self.batch)
+        """Batches of an epoch."""
+        return -(-len(self.pairs) // self.batch)
 
     def draw(self, epoch: int, step: int) -> tuple[Ints, Ints, Ints, Ints]:
         """Give queries [B], positives [B], shared negatives [S] and hard negatives [B, H]; H grows with the epoch."""
         rng = np.random.default_rng([self.seed, epoch, step])
-        at = rng.choice(self._usable, self.batch)
-        start, stop = self.rows.indptr[self._user[at]], self.rows.indptr[self._user[at] + 1]
-        further = 1 + np.floor(rng.random(len(at)) * (stop - start - 1)).astype(np.int64)
-        other = start + (at - start + further) % (stop - start)
-        queries, positives = self.rows.indices[at], self.rows.indices[other]
+        queries, positives = self.pairs.draw(self.batch, rng)
         shared = rng.integers(self.items, size=self.settings.negatives)
         return queries, positives, shared, self._hard(queries, min(epoch, self.settings.hard), rng)
 
@@ -176,9 +243,13 @@ class PairDraws:
 
 def pinsage(
     settings: PinSageSettings, split: Split, *, batch: int, seed: int, device: torch.device,
-    features: Features | None = None,
+    features: Features | None = None, pairs: tuple[Ints, Ints] | None = None,
 ) -> Task:  # fmt: skip
-    """Put PinSage on a split, with content `features` [N, Df] or without."""
+    """Put PinSage on a split, with content `features` [N, Df] or without.
+
+    pairs: places of two items each, int64 [M], to train on in the place of two items of one user; the graph is that of
+    the split in any case.
+    """
     if features is None and not settings.layers:
         raise TgqError("PinSage without layers is content alone, and there are no features; give --features or layers")
     torch.manual_seed(seed)
@@ -190,11 +261,12 @@ def pinsage(
     content = None if features is None else torch.from_numpy(standardised(features))
     model = PinSage(
         torch.from_numpy(neighbours), torch.from_numpy(weights), dim=settings.dim, hidden=settings.hidden,
-        layers=settings.layers, features=content,
+        layers=settings.layers, hide=settings.hide, features=content,
     ).to(device)  # fmt: skip
     matrix = interactions_matrix(split.train, split.items)
     rows = Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64))
-    draws = PairDraws(rows, split.items, visits, settings, batch=batch, seed=seed)
+    source = UserPairs(rows) if pairs is None else MinedPairs(*pairs)
+    draws = PairDraws(source, split.items, visits, settings, batch=batch, seed=seed)
     return Task(
         Recommender(profile_scorer(model.vectors), model.vectors, "cosine"),
         model, draws.steps, draws.draw, lambda *a: model.loss(a[0], a[1], a[2], a[3], settings.margin),
