@@ -25,11 +25,17 @@ from tgqformer.training.sampling import PairSampler
 
 Vectors = NDArray[np.float32]
 Model = ItemEmbedder | MultimodalEmbedder
+LATER = frozenset({"two_views"})
 
 
 def _sees(model: Model) -> bool:
     """Whether the picture makes a difference."""
     return isinstance(model, MultimodalEmbedder) or bool(model.connector.tokens)
+
+
+def _named(training: dict[str, Any]) -> dict[str, Any]:
+    """Settings that came later are named only where they are used: what was trained before them stays valid."""
+    return {key: value for key, value in training.items() if key not in LATER or value}
 
 
 class Trial:
@@ -48,7 +54,7 @@ class Trial:
         recipe = self.recipe
         return {
             **self.data.inputs(), "seed": self.seed, "model": asdict(self.section),
-            "alignment": asdict(recipe.alignment), "training": asdict(recipe.training),
+            "alignment": asdict(recipe.alignment), "training": _named(asdict(recipe.training)),
             "language": asdict(recipe.language), "validation_pool": recipe.evaluation.validation_pool,
         }  # fmt: skip
 

@@ -44,6 +44,9 @@ class ToyFeatures:
         given = {name: value for name, value in vars(self.whole).items() if value is not None}
         return ItemBatch(**{name: value[positions] for name, value in given.items()})
 
+    def differs(self, positions: np.ndarray) -> np.ndarray:
+        return positions % 2 == 0
+
     def empty(self) -> ItemBatch:
         one = self.batch(np.array([0]))
         nothing = {name: torch.zeros_like(value) for name, value in vars(one).items() if value is not None}
@@ -77,7 +80,7 @@ def make_model(tiny_model: Callable[[str], Path]) -> Callable[..., ItemEmbedder]
         lm = None
         if language:
             lm = make_language(f"hf:{folder}", lora=LoRA(rank=2, dropout=0.1), frozen_layers=2)
-        default = {} if connector == "none" else {"dim": 8}
+        default = {} if connector in ("none", "mean") else {"dim": 8}
         default |= {"heads": 2, "dropout": 0.1} if connector in ("tgq", "qformer") else {}
         alignment = Alignment(WIDTHS.visual, WIDTHS.metadata) if connector == "tgq" else None
         return ItemEmbedder(connector, {**default, **options}, WIDTHS, lm, alignment=alignment)

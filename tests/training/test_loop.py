@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tgqformer.connectors import CONNECTORS
 from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.training import loop
@@ -134,6 +135,63 @@ def test_augmentation_asks_for_other_noise(make_model, toy, sampler, tmp_path, m
     asked.clear()
     run(make_model(), toy, sampler, SETTINGS, tmp_path / "none")
     assert all(noised is None for noised in asked)
+
+
+def test_two_noisings_of_a_query_are_a_pair_by_hand(make_model, toy, sampler):
+    settings = replace(SETTINGS, two_views=0.5, redundancy=0.0, drop_picture=0.0, drop_text=0.0)
+    model = make_model("mlp")
+    objective = loop.Objective(model, settings).eval()
+    queries, positives = np.array([0, 1, 4]), np.array([2, 3, 5])
+    positions, noised = loop._look_twice(np.r_[queries, positives], np.array([True, False, False] * 2))
+    assert positions.tolist() == [0, 1, 4, 2, 3, 5, 0, 1, 4]
+    assert noised.tolist() == [True, False, False] * 2 + [False, True, True]
+    batch, second = toy.batch(positions), loop._second_look(toy, sampler, queries, torch.device("cpu"))
+    assert second.false_negatives.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
+    assert second.differs.tolist() == [True, False, True]
+    free = torch.from_numpy(sampler.false_negatives(queries, positives))
+    with torch.inference_mode():
+        found, _, both = objective(batch, free, second=second)
+        e = model(batch).embedding
+    assert both.shape == (6, model.dim)
+    logits = e[:3] @ e[6:].T / settings.temperature
+    logits[0, 1] = logits[1, 0] = -torch.inf  # a co-click pair: no negatives of each other
+    pairs = -(logits.log_softmax(1).diagonal() + logits.T.log_softmax(1).diagonal()) / 2
+    expected = objective.loss(e[:3], e[3:6], free) + 0.5 * (pairs[0] + pairs[2]) / 2  # query 1 looks alike in both
+    assert found.item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+CONNECTORS_AND_NONE = ["none", "mean", "linear", "mlp", "qformer", "text-qformer", "resampler", "c-abstractor",
+                       "notellm2", "tgq"]  # fmt: skip
+
+
+@pytest.mark.parametrize("connector", CONNECTORS_AND_NONE)
+def test_two_views_reach_every_connector(make_model, toy, sampler, tmp_path, connector, monkeypatch):
+    assert set(CONNECTORS_AND_NONE) == set(CONNECTORS)
+    asked, batch = [], toy.batch
+
+    def watched(positions: np.ndarray, *, noised: np.ndarray | None = None):
+        asked.append((positions, noised))
+        return batch(positions)
+
+    monkeypatch.setattr(toy, "batch", watched)
+    settings = replace(SETTINGS, steps=3, two_views=1.0, memory=8, wrong_text=0.3, redundancy=0.0)
+    losses = {}
+    for weight in (1.0, 0.0):
+        model = make_model(connector, **({"heads": 2} if connector in ("resampler", "text-qformer") else {}))
+        run(model, toy, sampler, replace(settings, two_views=weight), tmp_path / str(weight))
+        losses[weight] = rows_of(tmp_path / str(weight))[0]["loss"]
+    looks = [(positions, noised) for positions, noised in asked if len(positions) == 24]
+    assert len(looks) == 3 and all((positions[16:] == positions[:8]).all() for positions, _ in looks)
+    assert all(noised[16:].all() and not noised[:16].any() for _, noised in looks)
+    assert math.isfinite(losses[1.0]) and losses[1.0] != losses[0.0]
+
+
+def test_what_is_shown_twice_is_shown_whole(make_model, toy):
+    batch = toy.batch(np.arange(24))
+    everything = replace(SETTINGS, drop_picture=0.5, drop_text=0.5, wrong_text=1.0)
+    found = loop._drop_modalities(make_model(), batch, toy.empty(), everything, whole=8)
+    assert not (found.has_picture & found.metadata_mask.any(1))[:16].any()
+    assert found.has_picture[16:].all() and torch.equal(found.metadata[16:], batch.metadata[16:])
 
 
 def test_a_finished_training_is_not_repeated(make_model, toy, sampler, tmp_path):

@@ -77,6 +77,18 @@ def test_negatives_from_memory_by_hand():
     assert loss(one, one, free, Memory(far, taken, taken)).item() == 0
 
 
+def test_pairs_that_do_not_count_are_negatives_only():
+    """Logits [[2, 0], [1.2, 1.6]] again; the second pair has no loss of its own, the first still pushes it away."""
+    queries, positives = torch.tensor([[1.0, 0.0], [0.6, 0.8]]), torch.eye(2)
+    loss = PairLoss(0.5)
+    first = math.log(1 + math.exp(0 - 2)) + math.log(1 + math.exp(1.2 - 2))
+    found = loss(queries, positives, NONE, counted=torch.tensor([True, False]))
+    assert found.item() == pytest.approx(first / 2, abs=1e-6)
+    every = loss(queries, positives, NONE, counted=torch.tensor([True, True]))
+    assert every.item() == pytest.approx(loss(queries, positives, NONE).item(), abs=1e-6)
+    assert loss(queries, positives, NONE, counted=torch.tensor([False, False])).item() == 0
+
+
 def test_gradients_of_masked_entries_stay_finite():
     queries = F.normalize(torch.randn(3, 4), dim=-1).requires_grad_()
     masked = torch.ones(3, 3, dtype=torch.bool)

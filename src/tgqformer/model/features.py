@@ -87,6 +87,10 @@ class CatalogFeatures:
         states = np.where(worn < 0, self.empty_states_row, self.states_rows[worn])
         return self._batch(rows, metadata, states, self._fields_of(worn))
 
+    def differs(self, positions: Positions) -> NDArray[np.bool_]:
+        """Tell, bool [n], which items the view `noised` shows another way than `mixed`."""
+        return np.asarray(self.rows["noised"][positions] != self.rows["mixed"][positions])
+
     def pictures(self, positions: Positions, view: str = "mixed") -> ItemBatch:
         """Read the items without what the language model needs (for the alignment stage)."""
         return self._batch(self.rows[view][positions], self.metadata_rows[positions], None)

@@ -22,7 +22,7 @@ from tgqformer.model.batch import ItemBatch
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.progress import progress
 from tgqformer.training.checkpoint import get_weights, load_checkpoint, save_checkpoint, set_weights
-from tgqformer.training.losses import Memory, PairLoss, gather
+from tgqformer.training.losses import Memory, PairLoss, SecondLook, gather
 from tgqformer.training.memory import Bank
 from tgqformer.training.sampling import PairSampler
 from tgqformer.training.settings import TrainingSettings
@@ -33,6 +33,10 @@ class Features(Protocol):
 
     def batch(self, positions: np.ndarray, *, noised: np.ndarray | None = None) -> ItemBatch:
         """Give the items at these positions; those where bool [n] `noised` is True wear other noise."""
+        ...
+
+    def differs(self, positions: np.ndarray) -> np.ndarray:
+        """Tell, bool [n], which items look another way with noise than they do."""
         ...
 
     def empty(self) -> ItemBatch:
@@ -57,21 +61,27 @@ class Objective(nn.Module):
     def __init__(self, model: ItemEmbedder, settings: TrainingSettings) -> None:
         super().__init__()
         self.model, self.loss = model, PairLoss(settings.temperature, settings.matryoshka)
+        self.two_views = settings.two_views
 
     def forward(
-        self, batch: ItemBatch, false_negatives: Tensor, memory: Memory | None = None
+        self, batch: ItemBatch, false_negatives: Tensor, memory: Memory | None = None, second: SecondLook | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Give (contrastive loss, redundancy loss, embeddings) of a batch: first half queries, second half positives.
+        """Give (contrastive loss, redundancy loss, embeddings) of a batch: B queries, B positives.
 
-        With several processes the embeddings of all are gathered: `false_negatives` [B, B] spans them all.
+        With `second`, B more items are the second look of the queries; their loss is weighed by `two_views`. With
+        several processes the embeddings of all are gathered: `false_negatives` [B, B] spans them all.
         """
         out = self.model(batch)
-        queries, positives = (gather(side) for side in out.embedding.float().chunk(2))
+        sides = 2 if second is None else 3
+        queries, positives, *again = (gather(side) for side in out.embedding.float().chunk(sides))
         redundancy = out.connector.redundancy
         contrastive = self.loss(queries, positives, false_negatives, memory)
         if out.picture is not None:
-            alone = self.loss(*(gather(side) for side in out.picture.chunk(2)), false_negatives)
+            alone = self.loss(*(gather(side) for side in out.picture.chunk(sides)[:2]), false_negatives)
             contrastive = torch.lerp(contrastive, alone, self.model.picture_weight)
+        if second is not None:
+            looks = self.loss(queries, again[0], second.false_negatives, counted=second.differs)
+            contrastive = contrastive + self.two_views * looks
         both = torch.cat([queries, positives]).detach()
         return contrastive, contrastive.new_zeros(()) if redundancy is None else redundancy, both
 
@@ -120,13 +130,17 @@ def train(
             lr = _set_lr(optimizer, at.step, settings)
             positions, queries, positives = _draw(sampler, at.step, accelerator)
             noised = torch.rand(len(positions)).numpy() < settings.augment if settings.augment else None
+            second = None
+            if settings.two_views:
+                second = _second_look(features, sampler, queries, accelerator.device)
+                positions, noised = _look_twice(positions, noised)
             batch = features.batch(positions, noised=noised).to(accelerator.device)
-            batch = _drop_modalities(model, batch, empty, settings)
+            batch = _drop_modalities(model, batch, empty, settings, whole=len(positions) // 3 if second else 0)
             false_negatives = torch.from_numpy(sampler.false_negatives(queries, positives)).to(accelerator.device)
 
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half_precision):
                 memory = bank.against(queries, positives)
-                contrastive, redundancy, embedded = prepared(batch, false_negatives, memory)
+                contrastive, redundancy, embedded = prepared(batch, false_negatives, memory, second)
             loss = contrastive + settings.redundancy * redundancy
             _check_finite("loss", loss, at.step, lr, objective, folder)
             accelerator.backward(loss)
@@ -191,15 +205,33 @@ def _draw(sampler: PairSampler, step: int, accelerator: Accelerator) -> tuple[np
     return np.concatenate(drawn[accelerator.process_index]), queries, positives
 
 
-def _drop_modalities(model: ItemEmbedder, batch: ItemBatch, empty: ItemBatch, settings: TrainingSettings) -> ItemBatch:
-    """Hide some pictures and some texts of items that have both; a model that reads one of the two keeps it."""
+def _look_twice(positions: np.ndarray, noised: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Join to 2B items (queries, positives) the queries once more, with noise where they had none and the reverse."""
+    first = np.zeros(len(positions), bool) if noised is None else noised
+    half = len(positions) // 2
+    return np.r_[positions, positions[:half]], np.r_[first, ~first[:half]]
+
+
+def _second_look(features: Features, sampler: PairSampler, queries: np.ndarray, device: torch.device) -> SecondLook:
+    known = sampler.false_negatives(queries, queries)
+    return SecondLook(torch.from_numpy(known).to(device), torch.from_numpy(features.differs(queries)).to(device))
+
+
+def _drop_modalities(
+    model: ItemEmbedder, batch: ItemBatch, empty: ItemBatch, settings: TrainingSettings, whole: int = 0
+) -> ItemBatch:
+    """Hide some pictures and some texts of items that have both; a model that reads one of the two keeps it.
+
+    whole: so many items at the end stay as they are.
+    """
+    touched = (torch.arange(len(batch)) < len(batch) - whole).to(batch.has_picture.device)
     if model.language is None or not model.connector.tokens:
         return batch
     if settings.wrong_text:
         swapped = torch.rand(len(batch)).to(batch.has_picture.device) < settings.wrong_text
-        batch = batch.with_swapped_text(swapped)
+        batch = batch.with_swapped_text(swapped & touched)
     chance = torch.rand(len(batch)).to(batch.has_picture.device)
-    both = batch.has_picture & batch.metadata_mask.any(1)
+    both = touched & batch.has_picture & batch.metadata_mask.any(1)
     without_picture = both & (chance < settings.drop_picture)
     without_text = both & (chance >= settings.drop_picture) & (chance < settings.drop_picture + settings.drop_text)
     return batch.without_pictures(without_picture).without_text(without_text, empty)

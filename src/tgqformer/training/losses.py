@@ -44,24 +44,27 @@ class PairLoss(nn.Module):
         self.log_temperature.clamp_(min=math.log(FLOOR))
 
     def forward(
-        self, queries: Tensor, positives: Tensor, false_negatives: Tensor, memory: Memory | None = None
-    ) -> Tensor:
+        self, queries: Tensor, positives: Tensor, false_negatives: Tensor, memory: Memory | None = None,
+        counted: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Give the loss of a batch.
 
         queries, positives (Tensor): [B, d], unit length; row i of one belongs to row i of the other.
         false_negatives (Tensor): bool [B, B], True where positive j is no negative of query i.
         memory: further negatives of both.
+        counted (Tensor): bool [B], the pairs whose loss counts; the others are negatives only. None for all.
         """
         false_negatives = false_negatives & ~torch.eye(len(queries), dtype=torch.bool, device=queries.device)
         losses = [
-            self._at(cut(queries, width), cut(positives, width), false_negatives, memory, width)
+            self._at(cut(queries, width), cut(positives, width), false_negatives, memory, counted, width)
             for width in (None, *self.widths)
         ]
         return torch.stack(losses).mean()
 
     def _at(
-        self, queries: Tensor, positives: Tensor, masked: Tensor, memory: Memory | None, width: int | None
-    ) -> Tensor:
+        self, queries: Tensor, positives: Tensor, masked: Tensor, memory: Memory | None, counted: Tensor | None,
+        width: int | None,
+    ) -> Tensor:  # fmt: skip
         forth = self._logits(queries, positives, masked)
         back = forth.T
         if memory is not None:
@@ -69,7 +72,10 @@ class PairLoss(nn.Module):
             forth = torch.cat([forth, self._logits(queries, others, memory.of_queries)], 1)
             back = torch.cat([back, self._logits(positives, others, memory.of_positives)], 1)
         target = torch.arange(len(forth), device=forth.device)
-        return (F.cross_entropy(forth, target) + F.cross_entropy(back, target)) / 2
+        if counted is None:
+            return (F.cross_entropy(forth, target) + F.cross_entropy(back, target)) / 2
+        each = F.cross_entropy(forth, target, reduction="none") + F.cross_entropy(back, target, reduction="none")
+        return (each * counted).sum() / (2 * counted.sum().clamp_min(1))
 
     def _logits(self, a: Tensor, b: Tensor, masked: Tensor) -> Tensor:
         logits = a.float() @ b.float().T / self.temperature
@@ -79,6 +85,18 @@ class PairLoss(nn.Module):
 def cut(vectors: Tensor, width: int | None) -> Tensor:
     """Keep the first `width` dimensions of [n, d], of unit length again; None keeps all."""
     return vectors if width is None else F.normalize(vectors[:, :width].float(), dim=-1)
+
+
+@dataclass(frozen=True)
+class SecondLook:
+    """The queries of a batch once more, with noise where they had none and the reverse: their own positives.
+
+    false_negatives (Tensor): bool [B, B], True where query j is no negative of query i.
+    differs (Tensor): bool [B], True where the two looks are not the same picture.
+    """
+
+    false_negatives: Tensor
+    differs: Tensor
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,8 @@ class TrainingSettings:
         temperature: where the learnable temperature starts.
         redundancy: λ, weight of the redundancy loss.
         augment: share of the pictures that are shown with other noise than they wear.
+        two_views: weight of a second loss, in which a query and the same query with other noise are the pair; one
+            that looks alike in both serves as a negative only.
         memory: how many embeddings of earlier steps serve as further negatives (XBM, arXiv 1912.06798); 0 for none.
         matryoshka: widths at which the loss is asked for too, so that embeddings may be cut there (arXiv 2205.13147).
         wrong_text: how often an item wears the text of another one, so that a wrong title is no surprise.
@@ -64,6 +66,7 @@ class TrainingSettings:
     temperature: float = 0.05
     redundancy: float = 0.0
     augment: float = 0.0
+    two_views: float = 0.0
     memory: int = 0
     matryoshka: tuple[int, ...] = ()
     wrong_text: float = 0.0
@@ -79,7 +82,7 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         _require("training", vars(self), positive=("steps", "batch", "group", "lr", "clip", "temperature"),
                  share=("floor", "augment", "wrong_text", "drop_picture", "drop_text"),
-                 natural=("warmup", "beta_lr", "weight_decay", "redundancy", "memory", "alignment_lr",
+                 natural=("warmup", "beta_lr", "weight_decay", "redundancy", "two_views", "memory", "alignment_lr",
                           "validate_every", "patience", "checkpoint_every"))  # fmt: skip
         if self.drop_picture + self.drop_text > 1:
             raise ValueError("training.drop_picture and training.drop_text together must not be above 1")
