@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +111,38 @@ def test_upsert_replaces_and_adds_and_delete_removes(any_place: Callable[[], str
     assert dict(again.contents()) == {f"i{i}": f"c{i}" for i in range(50) if i != 3} | {"new": ""}
     assert dict(again.contents(["i3", "i4", "new"])) == {"i4": "c4", "new": ""}
     assert table.upsert([], model_version="m1") == table.delete([]) == gone and table.count() == 50
+
+
+def test_changes_are_writes_and_nothing_else(any_place: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    where = any_place()
+    table = made(where, VECTORS[:50])
+    start = table.revision()
+    own = [table.upsert([Row("new", VECTORS[101])], model_version="m1"), table.delete(["i3"])]
+    table.optimize()
+    assert table.changes(start) == own and table.changes(own[1]) == [] and table.revision() >= own[1]
+    other = open_store(where).table("v1").delete(["i4"])
+    assert table.changes(own[1]) == [other] == [table.revision()]
+    monkeypatch.setattr(lance, "MOST_TRANSACTIONS", 0)
+    assert table.changes(start)[-1] == other  # too many to look at: taken for a change
+
+
+def test_the_caches_of_lancedb_fit_the_indexes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    connect = lance._connect
+    monkeypatch.setattr(
+        lance, "_connect", lambda where, index, rest: asked.append(index) or connect(where, index, rest)
+    )
+    monkeypatch.setattr(lance, "SPARE_CACHE", 100_000)
+    table = made(str(tmp_path / "grows"), VECTORS[:20])
+    before = len(asked)
+    table.upsert(list(rows_of(VECTORS))[20:], model_version="m1")
+    table.optimize()
+    assert asked[before:] == [100_000 + 300 * (16 + lance.INDEX_ROW) * 3 // 2]
+    assert table.count() == 300 and [hit.id for hit in table.search(VECTORS[250], 1)] == ["i250"]
+    asked.clear()
+    fixed = open_store(tmp_path / "grows", index_cache=1 << 20).table("v1")
+    fixed.optimize()
+    assert asked == [lance.LEDGER_CACHE, 1 << 20] and fixed.search(VECTORS[250], 1)[0].id == "i250"
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 POSTGRES = ("postgresql://", "postgres://")
 
 
-def open_store(where: Path | str) -> Store:
+def open_store(where: Path | str, *, index_cache: int | None = None) -> Store:
     """Open a store: a folder, the URI of an object store (`s3://...`), or `postgresql://user@host/database`.
+
+    index_cache: bytes of memory that LanceDB may take for the indexes of a version; by default half as much again as
+        they need, and it grows with them. PostgreSQL keeps its indexes itself.
 
     Raises: TgqError where there is none.
     """
@@ -26,7 +29,7 @@ def open_store(where: Path | str) -> Store:
         return VersionedStore(_postgres().open_postgres(place))
     from tgqformer.store.lance import open_lance
 
-    return VersionedStore(open_lance(place))
+    return VersionedStore(open_lance(place, index_cache))
 
 
 def make_store(where: Path | str) -> Store:

@@ -174,7 +174,14 @@ class Table(Protocol):
         ...
 
     def revision(self) -> int:
-        """Give a number that grows whenever rows were written or deleted, by whomever; cheap."""
+        """Give a number that grows whenever rows were written or deleted, by whomever, and perhaps besides; cheap."""
+        ...
+
+    def changes(self, since: int) -> list[int]:
+        """Give the revisions after `since` at which rows were written or deleted: not those of compacting or indexing.
+
+        Where that is not known any more, they are taken for such.
+        """
         ...
 
     def optimize(self) -> None:

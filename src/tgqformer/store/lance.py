@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 os.environ.setdefault("LANCEDB_LOG", "error")  # read at import; else every new table is announced as a warning
@@ -45,6 +46,12 @@ EF, REFINE = 200, 2  # candidates of HNSW at least, and how many times k of them
 TRIES = 3  # of compacting beside writers; then they wait
 SEEN_WITHIN = timedelta(seconds=1)  # how soon a table sees what other processes wrote
 OLD_AFTER = timedelta(hours=1)  # files that no reader can still be reading
+# LanceDB by itself remembers 6 GB of indexes and 1 GB of metadata, of versions that nobody asks for any more, too: each
+# transaction took 0.15 MB of memory for good. So every table has caches of its own, of these bytes.
+METADATA_CACHE, SPARE_CACHE, LEDGER_CACHE = 8 << 20, 8 << 20, 2 << 20
+INDEX_ROW, ROOM = 640, 1.5  # bytes of a row in all indexes besides one a dimension; how much more than that there is
+MOST_TRANSACTIONS = 1000  # that are read to find out whether they changed rows
+UPKEEP = {"Rewrite", "CreateIndex", "BaseOperation"}  # the last: of reserving numbers for a rewrite
 LEDGER = "ledger"
 _FACTS = ["id", "title", "brand", "category", "price"]
 # Two processes that add the same id at the same time: with a primary key Lance finds it out.
@@ -59,10 +66,9 @@ class LanceBackend:
 
     name = NAME
 
-    def __init__(self, where: str) -> None:
-        self.where = where
-        place = where if "://" in where else str(Path(where) / "tables")
-        self._database = lancedb.connect(place, read_consistency_interval=SEEN_WITHIN)
+    def __init__(self, where: str, index_cache: int | None = None) -> None:
+        self.where, self._index_cache = where, index_cache
+        self._database = _connect(where, LEDGER_CACHE, LEDGER_CACHE)
         first = pa.table({"key": [LEDGER], "revision": [0], "content": [Ledger().to_json()]}, schema=_LEDGER_SCHEMA)
         there = LEDGER in self._names()
         self._ledger = (
@@ -101,8 +107,7 @@ class LanceBackend:
 
     def open(self, version: Version) -> LanceTable:
         """Open a table."""
-        with _gone(version, self.where):
-            return LanceTable(self._database.open_table(version.name), version, self.where)
+        return LanceTable(version, self.where, self._index_cache)
 
     def drop(self, name: str) -> None:
         """Remove a table."""
@@ -121,14 +126,22 @@ class LanceBackend:
 
 
 class LanceTable:
-    """A version in a table of its own; see `base.Table` for what the methods do."""
+    """A version in a table of its own; see `base.Table` for what the methods do.
 
-    def __init__(self, table: Any, version: Version, where: str) -> None:
-        self.version, self.where, self._table, self._counts = version, where, table, Counts()
+    It has a connection with caches of its own: for the indexes `index_cache` bytes, or half as much again as they need.
+    So memory does not grow with writes, and what a version that is dropped has in memory goes with it.
+    """
+
+    def __init__(self, version: Version, where: str, index_cache: int | None = None) -> None:
+        self.version, self.where, self._counts = version, where, Counts()
         # Lance lets writers of one table go at the same time, and then doubles a row once in a while.
         self._writing: AbstractContextManager[Any] = (
-            nullcontext() if "://" in where else FileLock(Path(where) / f".{version.name}.lock", poll_interval=0.002)
+            RLock() if "://" in where else FileLock(Path(where) / f".{version.name}.lock", poll_interval=0.002)
         )
+        self._cache, self._grows = index_cache or SPARE_CACHE, index_cache is None
+        with _gone(version, where):
+            self._table = self._opened()
+            self._fit()
 
     def __len__(self) -> int:
         return self.count()
@@ -160,6 +173,7 @@ class LanceTable:
         check_vector(vector, self.version.dim, "the vector to search")
         asked = unit(np.asarray(vector, np.float32)[None])[0]
         with _gone(self.version, self.where):
+            self._fit()
             query = self._table.search(asked, vector_column_name="vector").distance_type("dot").limit(k)
             if where:
                 condition = sql_of(where)
@@ -195,6 +209,18 @@ class LanceTable:
             self._table.checkout_latest()
             return int(self._table.version)
 
+    def changes(self, since: int) -> list[int]:
+        """Give the versions of the Lance table that changed rows, by its transactions."""
+        now = self.revision()
+        if now - since > MOST_TRANSACTIONS:
+            return [now]
+        import lance  # a fifth of a second, and only a service asks
+
+        with _gone(self.version, self.where):
+            caches = {"index_cache_size_bytes": LEDGER_CACHE, "metadata_cache_size_bytes": LEDGER_CACHE}
+            log = lance.dataset(self._table.uri, storage_options=self._table.latest_storage_options(), **caches)
+            return [number for number in range(since + 1, now + 1) if _changes_rows(log, number)]
+
     def optimize(self) -> None:
         """Compact the files and bring the indexes up to date; build them once there are rows enough."""
         with _gone(self.version, self.where):
@@ -203,11 +229,23 @@ class LanceTable:
                 for column, config in _INDEXES:
                     self._table.create_index(column, config=config)
                 self._table.create_index("vector", config=HnswSq(distance_type="dot"))
-            for _ in range(TRIES):
-                if self._compacted():
-                    return
-            with self._writing:
-                self._compacted()
+            if not any(self._compacted() for _ in range(TRIES)):
+                with self._writing:
+                    self._compacted()
+            self._fit(len(self))
+
+    def _opened(self) -> Any:
+        return _connect(self.where, self._cache, METADATA_CACHE).open_table(self.version.name)
+
+    def _fit(self, rows: int | None = None) -> None:
+        """Open the table anew with a larger cache where its indexes have outgrown the one it has."""
+        rows = self._counts.of(None, self._table.count_rows) if rows is None else rows
+        needed = rows * (self.version.dim + INDEX_ROW)
+        if not self._grows or needed <= self._cache:
+            return
+        with self._writing:  # a write that is seen by the old one alone would not be seen at once
+            self._cache = SPARE_CACHE + int(ROOM * needed)
+            self._table = self._opened()
 
     def stats(self) -> TableStats:
         """Say what the table holds."""
@@ -253,12 +291,12 @@ class LanceTable:
 _INDEXES = (("id", BTree()), ("brand", Bitmap()), ("category", LabelList()), ("price", BTree()))
 
 
-def open_lance(where: str) -> LanceBackend:
+def open_lance(where: str, index_cache: int | None = None) -> LanceBackend:
     """Open the store in a folder or at the URI of an object store; raises TgqError where there is none."""
     if "://" in where:
         if LEDGER not in lancedb.connect(where).list_tables(limit=10_000).tables:
             raise TgqError(f"{where} is no store; make one with `tgq index`")
-        return LanceBackend(where)
+        return LanceBackend(where, index_cache)
     path = Path(where)
     try:
         about = read_json(path / "store.json")
@@ -269,7 +307,7 @@ def open_lance(where: str) -> LanceBackend:
         raise TgqError(f"{path} is a store of the back end {backend!r}; this version reads {NAME!r} from a folder")
     if about.get("format") != FORMAT:
         raise TgqError(f"{path} was written by another version of tgqformer; remove it and build it with `tgq index`")
-    return LanceBackend(where)
+    return LanceBackend(where, index_cache)
 
 
 def make_lance(where: str) -> LanceBackend:
@@ -282,6 +320,13 @@ def make_lance(where: str) -> LanceBackend:
             raise TgqError(f"{path} exists and is no store; choose another folder or remove it")
         write_json(path / "store.json", {"backend": NAME, "format": FORMAT})
     return open_lance(where)
+
+
+def _connect(where: str, index_cache: int, metadata_cache: int) -> Any:
+    """Connect to the database of a store, with caches of so many bytes."""
+    session = lancedb.Session(index_cache_size_bytes=index_cache, metadata_cache_size_bytes=metadata_cache)
+    place = where if "://" in where else str(Path(where) / "tables")
+    return lancedb.connect(place, read_consistency_interval=SEEN_WITHIN, session=session)
 
 
 def sql_of(where: Filter) -> str:
@@ -300,6 +345,14 @@ def sql_of(where: Filter) -> str:
 
 def _literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
+
+
+def _changes_rows(log: Any, number: int) -> bool:
+    try:
+        made = log.read_transaction(number)
+    except OSError:  # cleaned up
+        return True
+    return made is None or type(made.operation).__name__ not in UPKEEP
 
 
 def _in(values: Iterable[str]) -> str:

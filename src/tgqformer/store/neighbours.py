@@ -170,6 +170,29 @@ def build_neighbours(
     return Neighbours.open(to)
 
 
+def write_lists(to: Path, embeddings: Embeddings, items: Any, scores: Any) -> Neighbours:
+    """Write neighbours that were found otherwise: items [N, K] (positions) and scores [N, K], best first, over the items
+    of some embeddings, whose version they carry. What stands in `to` is replaced.
+
+    Raises: TgqError unless there is a row for each item, of K >= 1 other items.
+    """
+    source, width = embeddings.manifest, items.shape[1]
+    if len(items) != source.count or items.shape != scores.shape or not 1 <= width < max(2, source.count):
+        raise TgqError(f"{source.count} items need rows of positions and scores of one width; got {list(items.shape)},"
+                       f" {list(scores.shape)}")  # fmt: skip
+    if items.min() < 0 or items.max() >= source.count:
+        raise TgqError("neighbours are positions of items; some row is too short or points outside")
+    manifest = Manifest(width, source.model_version, source.ids_fingerprint, source.count, source.partition_size)
+    with atomic_path(to) as unfinished:
+        folder = PartitionFolder.create(unfinished, asdict(manifest), kind=KIND, command=COMMAND)
+        for number in range(len(folder)):
+            rows = slice(*folder.bounds(number))
+            columns = {"position": items[rows].astype(np.int32), "score": scores[rows].astype(np.float32)}
+            folder.write(number, pa.table({name: matrix_column(np.ascontiguousarray(c)) for name, c in columns.items()}))
+        _write_ids(unfinished / "ids.arrow", embeddings.ids(), _contents_of(embeddings))
+    return Neighbours.open(to)
+
+
 def normalised_pool(embeddings: Embeddings, file: Path) -> Tensor:
     """Write all vectors, L2-normalised, to one file and map it: [N, d] float32. A zero vector stays zero."""
     if not len(embeddings):

@@ -167,6 +167,10 @@ class PostgresTable:
         with self._cursor() as cursor:
             return int(self._counted(cursor.execute(query, [self.version.name]).fetchone()))
 
+    def changes(self, since: int) -> list[int]:
+        """Give the numbers of the writes after this one."""
+        return list(range(since + 1, self.revision() + 1))
+
     def optimize(self) -> None:
         """Build the index once there are rows enough, without locking anybody out; PostgreSQL keeps it up to date."""
         rows, name = len(self), f"{self.version.name}_vector"
