@@ -45,7 +45,7 @@ types: $(VENV)/.ready ## check types
 	$(BIN)/mypy
 
 bench: $(VENV)/.ready ## compare every connector on a small drawn catalogue (the full bench: tgq bench fashion)
-	$(BIN)/tgq bench small
+	$(BIN)/tgq bench small --jobs 2
 
 fashion: $(VENV)/.ready ## run the fashion benchmark on ../shared/data/fashion (long on a CPU)
 	$(BIN)/tgq run fashion

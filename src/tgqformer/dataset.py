@@ -45,6 +45,7 @@ class Dataset:
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         self.recipe, self.folder = recipe, folder
+        self._agreements: dict[tuple[int, str, int], NDArray[np.float32]] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     @cached_property
@@ -220,7 +221,16 @@ class Dataset:
 
     @torch.inference_mode()
     def agreement(self, seed: int, view: str, positions: Positions) -> NDArray[np.float32]:
-        """How well picture and metadata of items agree: s, float32 [n]; NaN where one of the two is missing."""
+        """How well picture and metadata of items agree: s, float32 [n]; NaN where one of the two is missing.
+
+        Every model of a seed asks for the same; the answers are kept.
+        """
+        key = seed, view, hash(positions.tobytes())
+        if key not in self._agreements:
+            self._agreements[key] = self._agreement(seed, view, positions)
+        return self._agreements[key]
+
+    def _agreement(self, seed: int, view: str, positions: Positions) -> NDArray[np.float32]:
         norm, alignment = self.alignment(seed)
         found = np.full(len(positions), np.nan, np.float32)
         if isinstance(alignment, JointAlignment):

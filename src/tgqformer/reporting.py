@@ -142,8 +142,8 @@ class Looks:
         return np.asarray(weights.mean((0, 1)).reshape(self.sample.grid).double().cpu().numpy())
 
 
-def cost_of(name: str, model: ItemEmbedder, features: CatalogFeatures, items: int = 64) -> Cost:
-    """Parameters, FLOPs per item by part, and items per second of connector and LM on ready features."""
+def cost_of(name: str, model: ItemEmbedder, features: CatalogFeatures, items: int = 64, *, timed: bool = True) -> Cost:
+    """Parameters, FLOPs per item by part, and (`timed`) items per second of connector and LM on ready features."""
     batch = features.batch(np.arange(min(items, len(features))), "mixed").to(model.device)
     connector = count_flops(lambda: model.connector(model.connector_input(batch))) / len(batch)
     whole = flops_per_item({"all": lambda: model(batch)}, len(batch))["all"]
@@ -151,7 +151,7 @@ def cost_of(name: str, model: ItemEmbedder, features: CatalogFeatures, items: in
     if not model.connector.tokens:
         flops["vision"] = 0.0
     with torch.inference_mode():
-        rate = throughput(lambda: model(batch), len(batch))
+        rate = throughput(lambda: model(batch), len(batch)) if timed else None
     encoder = (
         [part for part in vars(model.encoders.vision).values() if isinstance(part, nn.Module)] if model.encoders else []
     )

@@ -18,9 +18,8 @@ def begin(what: str, folder: Path, inputs: dict[str, Any], *, resumable: bool = 
         what: name of the stage, for people. folder: what it makes. inputs: all that decides its content.
         resumable: whether a stage that was killed can go on in its folder.
     """
-    done, started = folder / "stage.json", folder.with_name(f".{folder.name}.started.json")
-    plain = _plain(inputs)
-    if done.exists() and read_json(done) == plain:
+    started, plain = folder.with_name(f".{folder.name}.started.json"), _plain(inputs)
+    if is_done(folder, inputs):
         console.print(f"[dim]{what}: done already[/]")
         return False
     console.print(f"[bold]{what}[/]")
@@ -29,6 +28,12 @@ def begin(what: str, folder: Path, inputs: dict[str, Any], *, resumable: bool = 
     if resumable:
         write_json(started, plain)
     return True
+
+
+def is_done(folder: Path, inputs: dict[str, Any]) -> bool:
+    """Say whether a stage was made from these inputs, without a word."""
+    done = folder / "stage.json"
+    return done.exists() and bool(read_json(done) == _plain(inputs))
 
 
 def end(folder: Path, inputs: dict[str, Any]) -> None:

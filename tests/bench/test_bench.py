@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from typer.testing import CliRunner
 
 from tgqformer.bench.bench import Bench
 from tgqformer.bench.cell import read_cell
-from tgqformer.bench.grid import load_bench
+from tgqformer.bench.grid import Tuning, load_bench
 from tgqformer.cli import app
+from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
 
 TINY: dict[str, Any] = {
@@ -115,6 +117,28 @@ def test_what_is_done_is_not_done_again_and_what_was_killed_is(done: Bench) -> N
     assert (first / "metrics.json").read_bytes() == metrics
 
 
+def test_cells_side_by_side_and_a_part_of_them(done: Bench) -> None:
+    first, second, third = (done.folder / "cells" / cell.path for cell in done.cells)
+    before = [read_json(folder / "metrics.json")["views"]["mixed"]["mrr"] for folder in (first, second)]
+    for folder in (first, second, third):
+        shutil.rmtree(folder)
+    made = Bench(done.bench, done.folder, only=["/TGQ-Former/", "/text-only/"], jobs=2)
+    assert len(made.cells) == 2 and len(made.every) == 3
+    assert len(made.run()) == 2 and not third.exists()
+    after = [read_json(folder / "metrics.json")["views"]["mixed"]["mrr"] for folder in (first, second)]
+    assert after == pytest.approx(before, abs=0.02)  # another number of threads sums in another order
+    assert read_json(first / "data.json")["threads"] >= 1
+    assert {row["model"] for row in read_json(done.folder / "tuning.json")} >= {"whole multimodal model"}
+    assert len(Bench(done.bench, done.folder).run()) == 3
+
+
+def test_an_error_in_a_worker_reaches_the_user(done: Bench, tmp_path: Path) -> None:
+    wrong = replace(done.bench.models[0], training={"lr": 1e30, "clip": 1e30, "precision": "float32"})
+    bench = replace(done.bench, models=(wrong, *done.bench.models[1:]), tuning=Tuning((1e-3,)))
+    with pytest.raises(TgqError, match=r"at step \d.*learning rate"):
+        Bench(bench, tmp_path / "wrong", jobs=2).run()
+
+
 def test_the_command_says_what_it_needs() -> None:
     runner = CliRunner()
     assert "small" in runner.invoke(app, ["bench", "--list"]).output
@@ -122,6 +146,7 @@ def test_the_command_says_what_it_needs() -> None:
         (["bench"], "name a bench"),
         (["bench", "small", "--catalog", "x.csv"], "--interactions and --pairs"),
         (["bench", "--cell", "/nowhere"], "is not a cell"),
+        (["bench", "small", "--only", "tokens-5/"], "a path is catalogue/minilm/tokens-4/tgq-former/seed-0"),
     ):
         failed = runner.invoke(app, arguments)
         assert failed.exit_code != 0 and words in str(failed.exception)

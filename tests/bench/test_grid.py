@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 import yaml
 
-from tgqformer.bench.grid import Cell, Setting, base_recipe, cells_of, load_bench, recipe_of, shipped_benches
+from tgqformer.bench.grid import (
+    Cell,
+    Setting,
+    base_recipe,
+    cells_of,
+    chosen,
+    is_probed,
+    load_bench,
+    recipe_of,
+    shipped_benches,
+)  # fmt: skip
 from tgqformer.errors import TgqError
 
 SMALL: dict[str, Any] = {
@@ -89,6 +99,34 @@ def test_files_that_are_no_bench(tmp_path: Path) -> None:
             load_bench(str(tmp_path / name))
     with pytest.raises(TgqError, match=r"shipped are .*small"):
         load_bench("smal")
+
+
+def test_a_part_of_the_cells(tmp_path: Path) -> None:
+    bench = load_bench(written(tmp_path))
+    every = [cell for _, cell in cells_of(bench)]
+    assert chosen(bench, ()) == every
+    assert {cell.seed for cell in chosen(bench, ["/SEED-1/"])} == {1}
+    assert [cell.setting for cell in chosen(bench, ["tokens/"])] == [Setting("minilm", "twins", n) for n in (2, 4)]
+    both = chosen(bench, ["small/tokens-4/no-gates/seed-0", "/text-only/"])
+    assert len(both) == 1 + 4 and not chosen(bench, ["nothing"])
+
+
+def test_probes_are_for_the_seeds_that_ask_for_them(tmp_path: Path) -> None:
+    grids = [
+        {"title": "all", "languages": ["minilm"], "seeds": 3, "probes": 1},
+        {"title": "tokens", "languages": ["minilm"], "models": ["TGQ-Former"], "tokens": [2, 4], "seeds": 2},
+    ]
+    setting: dict[str, Any] = {**SMALL["set"], "evaluation": {"probes": ["no-text"]}}
+    bench = load_bench(written(tmp_path, grids=grids, set=setting))
+
+    def probed(model: str, tokens: int, seed: int) -> bool:
+        cell = Cell(Setting("minilm", "catalogue", tokens), model, seed)
+        return bool(recipe_of(bench, cell, 1e-3).evaluation.probes) and is_probed(bench, cell)
+
+    assert [probed("no gates", 4, seed) for seed in range(3)] == [True, False, False]
+    assert [probed("TGQ-Former", 4, seed) for seed in range(3)] == [True, True, False]  # the second grid asks too
+    assert probed("TGQ-Former", 2, 1) and not probed("no gates", 2, 0)
+    assert probed("text only", 2, 0)  # which is the same under every budget
 
 
 @pytest.mark.parametrize("name", sorted(shipped_benches()))

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from tgqformer.bench import summary
-from tgqformer.bench.bench import _Clock
 from tgqformer.bench.cell import Measured
 from tgqformer.bench.grid import BenchModel, BenchRecipe, Cell, Grid, Headline, Setting
 from tgqformer.evaluation.results import Result, View
@@ -104,15 +103,3 @@ def test_markdown_and_csv_hold_all_figures() -> None:
     rows = list(csv.DictReader(io.StringIO(summary.csv_of(bench(), cells()))))
     found = {(r["tokens"], r["model"], r["view"]): float(r["mean"]) for r in rows}
     assert found["4", "Q-Former", "mixed"] == 0.5 and found["2", "MLP", "probe:poster-5"] == pytest.approx(0.3)
-
-
-def test_the_clock_knows_cells_of_the_same_kind(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    clock = _Clock(tmp_path / "clock.json")
-    every = list(cells())
-    assert clock.left(every) == ""
-    for cell in every:
-        if cell.seed == 0:
-            clock.took[str(cell.path)] = 120.0 if cell.model == "MLP" else 60.0
-    left = [cell for cell in every if cell.setting.tokens == 2 and cell.model in ("MLP", "Q-Former")]
-    assert clock.left(left) == " · about 6 min left"
-    assert clock.left([cell for cell in every if cell.seed == 0]) == ""

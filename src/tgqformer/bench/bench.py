@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean
 
 import yaml
 
-from tgqformer.bench.cell import Measured, noised_sample, run_cell, tune_cell
-from tgqformer.bench.grid import BenchRecipe, Cell, Setting, cells_of, recipe_of, to_dict
+from tgqformer.bench.cell import Measured, is_done, noised_sample, read_cell, run_cell, tune_cell, validation_of
+from tgqformer.bench.clock import Clock
+from tgqformer.bench.grid import BenchRecipe, Cell, Setting, base_recipe, cells_of, chosen, recipe_of, to_dict
 from tgqformer.bench.page import write_bench_page
 from tgqformer.bench.summary import csv_of, markdown_of
+from tgqformer.bench.workers import Do, Task, work
 from tgqformer.dataset import Dataset
+from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json, write_text
 from tgqformer.progress import console
+from tgqformer.recipe import Recipe
 from tgqformer.reporting import NoisedSample
+
+Rates = dict[tuple[str, str, str], float]
 
 
 class Bench:
@@ -24,29 +29,35 @@ class Bench:
 
     Args:
         bench: the grid. folder: holds `data/`, `tuning/`, `cells/` and the report.
+        only: parts of the names of grids or of the paths of cells; the others are left for another time.
+        jobs: how many cells run side by side, each in a process of its own.
+
+    Raises:
+        TgqError: if `only` leaves no cell.
     """
 
-    def __init__(self, bench: BenchRecipe, folder: Path) -> None:
-        self.bench, self.folder = bench, folder
-        self.cells = list(dict.fromkeys(self._alone(cell) for _, cell in cells_of(bench)))
+    def __init__(self, bench: BenchRecipe, folder: Path, *, only: Sequence[str] = (), jobs: int = 1) -> None:
+        self.bench, self.folder, self.jobs = bench, folder, jobs
+        self.every = list(dict.fromkeys(self._alone(cell) for _, cell in cells_of(bench)))
+        self.cells = list(dict.fromkeys(self._alone(cell) for cell in chosen(bench, only)))
+        if not self.cells:
+            words = " or ".join(map(repr, only))
+            example = self.every[0].path.as_posix()
+            raise TgqError(f"no cell of {bench.name} has {words} in its path or its grid's title; a path is {example}")
         self._data: dict[tuple[str, str], Dataset] = {}
         self._samples: dict[str, NoisedSample] = {}
-        write_text(folder / "bench.yaml", yaml.safe_dump(_plain(to_dict(bench)), sort_keys=False, allow_unicode=True))
 
     def run(self) -> dict[Cell, Measured]:
-        """Tune, then run every cell; print where it stands and about how long the rest takes."""
+        """Tune, then run every cell; print where it stands and about how long the rest takes.
+
+        Gives all cells that are done, those that `only` left out and that were done before among them.
+        """
+        plain = yaml.safe_dump(_plain(to_dict(self.bench)), sort_keys=False, allow_unicode=True)
+        write_text(self.folder / "bench.yaml", plain)
         rates = self.tune()
-        clock, measured = _Clock(self.folder / "clock.json"), {}
-        for number, cell in enumerate(self.cells, 1):
-            console.print(
-                f"[bold]cell {number} of {len(self.cells)}[/] {cell.model} · {cell.setting.title} · seed {cell.seed}"
-                f"{clock.left(self.cells[number - 1:])}"
-            )  # fmt: skip
-            recipe = recipe_of(self.bench, cell, rates[cell.model, cell.setting.language, cell.setting.noise])
-            data = self.data(cell.setting)
-            with clock.timing(cell):
-                measured[cell] = run_cell(recipe, data, self.folder / "cells" / cell.path, self._sample(cell.setting))
-        return measured
+        self._work([Task(cell, rates[_key(cell)]) for cell in self.cells], [])
+        folders = {cell: self.folder / "cells" / cell.path for cell in self.every}
+        return {cell: read_cell(folder) for cell, folder in folders.items() if (folder / "stage.json").exists()}
 
     def report(self) -> Path:
         """Run what is missing, then write table.md, table.csv and report.html; give the path of the last."""
@@ -56,47 +67,101 @@ class Bench:
         tuning = read_json(self.folder / "tuning.json")
         return write_bench_page(self.folder / "report.html", self.bench, measured, tuning)
 
-    def tune(self) -> dict[tuple[str, str, str], float]:
+    def tune(self) -> Rates:
         """Find each model's learning rate in each language and noise, on validation alone; give and write them."""
-        rates: dict[tuple[str, str, str], float] = {}
-        wanted = dict.fromkeys((cell.model, cell.setting.language, cell.setting.noise) for cell in self.cells)
-        tuned = dict.fromkeys((self.bench.model(name).tuned_as or name, *rest) for name, *rest in wanted)
-        found: dict[tuple[str, str, str], dict[float, float]] = {}
-        for number, (name, language, noise) in enumerate(tuned, 1):
-            if len(self.bench.tuning.lr) == 1 or self.bench.model(name).multimodal:
-                found[name, language, noise] = {self.bench.tuning.lr[0]: float("nan")}
-                continue
-            console.print(f"[bold]tuning {number} of {len(tuned)}[/] {name} · {language}")
-            found[name, language, noise] = {lr: self._try(name, language, noise, lr) for lr in self.bench.tuning.lr}
-        for name, language, noise in wanted:
-            scores = found[self.bench.model(name).tuned_as or name, language, noise]
-            rates[name, language, noise] = max(scores, key=lambda lr: (scores[lr], -lr))
-        write_json(self.folder / "tuning.json", [
-            {"model": name, "language": language, "noise": noise, "tuned_as": self.bench.model(name).tuned_as,
-             "lr": rates[name, language, noise],
-             "tried": {str(lr): score for lr, score in
-                       found[self.bench.model(name).tuned_as or name, language, noise].items()}}
-            for name, language, noise in wanted
-        ])  # fmt: skip
+        wanted = dict.fromkeys(_key(cell) for cell in self.cells)
+        tried = {self._tuned(key): self._tries(self._tuned(key)) for key in wanted}
+        tasks = [task for tasks in tried.values() for task in tasks]
+        scores = self._work(tasks, self.cells)
+        rates: Rates = {}
+        for key in wanted:
+            found = {task.lr: scores[task] for task in tried[self._tuned(key)]}
+            rates[key] = max(found, key=lambda lr: (found[lr], -lr)) if found else self.bench.tuning.lr[0]
+        self._write_tuning(rates, {key: {task.lr: scores[task] for task in tasks} for key, tasks in tried.items()})
         return rates
+
+    def do(self, task: Task) -> None:
+        """Do one task in this process."""
+        recipe, folder, data = self._recipe(task), self.folder / task.path, self.data(task.cell.setting)
+        if task.tuning:
+            tune_cell(recipe, data, folder)
+        else:
+            run_cell(recipe, data, folder, self._sample(task.cell.setting))
 
     def data(self, setting: Setting) -> Dataset:
         """The data of a setting; settings of the same language and noise share them."""
         key = setting.language, setting.noise
         if key not in self._data:
-            first = next(cell for cell in self.cells if (cell.setting.language, cell.setting.noise) == key)
-            self._data[key] = Dataset(recipe_of(self.bench, first, self.bench.tuning.lr[0]), self.folder / "data")
+            first = next(cell for cell in self.every if (cell.setting.language, cell.setting.noise) == key)
+            # Cells differ in what is measured; the data have what any of them looks at.
+            recipe = replace(
+                recipe_of(self.bench, first, self.bench.tuning.lr[0]), evaluation=base_recipe(self.bench).evaluation
+            )
+            self._data[key] = Dataset(recipe, self.folder / "data")
         return self._data[key]
 
-    def _try(self, name: str, language: str, noise: str, lr: float) -> float:
+    def _work(self, tasks: Sequence[Task], later: Sequence[Cell]) -> dict[Task, float]:
+        """Do what is not done yet; give the best validation H@10 of all. later: cells that come after these tasks."""
+        left = [task for task in tasks if not is_done(self._recipe(task), self.data(task.cell.setting),
+                                                      self.folder / task.path, measured=not task.tuning)]  # fmt: skip
+        self._prepare(left)
+        clock, after = Clock(self.folder / "clock.json", self.jobs), [Task(cell, 0.0) for cell in later]
+        for done in work(list(left), self.folder, self.jobs, self._announced(left, after, clock)):
+            left.remove(done.task)
+            clock.note(done)
+            if self.jobs > 1:
+                console.print(f"{done.task.title} · {done.seconds:.0f} s · {len(left)} {_stage(done.task)} to go · "
+                              f"{clock.left([*left, *after])}")  # fmt: skip
+        return {task: validation_of(self.folder / task.path) for task in tasks}
+
+    def _announced(self, left: Sequence[Task], after: Sequence[Task], clock: Clock) -> Do:
+        def do(task: Task) -> None:
+            words = f"[bold]{task.title}[/] · {len(left)} {_stage(task)} to go"
+            console.print(" · ".join(part for part in (words, clock.left([*left, *after])) if part))
+            self.do(task)
+
+        return do
+
+    def _prepare(self, tasks: Sequence[Task]) -> None:
+        """Make what tasks share before any of them runs: features, the alignment of each seed, fields where read."""
+        for task in tasks:
+            data, options = self.data(task.cell.setting), self.bench.model(task.cell.model).options
+            data.alignment(task.cell.seed)
+            _ = data.fields if options.get("anchors") == "fields" else data.features
+
+    def _recipe(self, task: Task) -> Recipe:
+        return recipe_of(self.bench, task.cell, task.lr)
+
+    def _tuned(self, key: tuple[str, str, str]) -> tuple[str, str, str]:
+        """Whose tuning a model takes, in its language and noise."""
+        return (self.bench.model(key[0]).tuned_as or key[0], *key[1:])
+
+    def _tries(self, key: tuple[str, str, str]) -> list[Task]:
+        """The learning rates that a model is tried with; none where there is nothing to choose."""
+        name, language, noise = key
+        if len(self.bench.tuning.lr) == 1 or self.bench.model(name).multimodal:
+            return []
         tokens = next(
-            cell.setting.tokens for cell in self.cells
+            cell.setting.tokens for cell in self.every
             if (cell.setting.language, cell.setting.noise) == (language, noise)
         )  # fmt: skip
         cell = Cell(Setting(language, noise, tokens), name, self.bench.tuning.seed)
-        recipe = recipe_of(self.bench, cell, lr)
-        data = self.data(cell.setting)
-        return tune_cell(recipe, data, self.folder / "tuning" / cell.path / f"lr-{lr:g}")
+        return [Task(cell, lr, tuning=True) for lr in self.bench.tuning.lr]
+
+    def _write_tuning(self, rates: Rates, found: dict[tuple[str, str, str], dict[float, float]]) -> None:
+        """Write tuning.json; what an earlier call found for other models stays."""
+        path = self.folder / "tuning.json"
+        known = {
+            (row["model"], row["language"], row["noise"]): row for row in (read_json(path) if path.exists() else [])
+        }
+        for key, lr in rates.items():
+            tried = found[self._tuned(key)] or {lr: float("nan")}
+            known[key] = {
+                "model": key[0], "language": key[1], "noise": key[2], "tuned_as": self.bench.model(key[0]).tuned_as,
+                "lr": lr, "tried": {str(rate): score for rate, score in tried.items()},
+            }  # fmt: skip
+        names = {model.name for model in self.bench.models}
+        write_json(path, [row for key, row in known.items() if key[0] in names])
 
     def _sample(self, setting: Setting) -> NoisedSample:
         if setting.noise not in self._samples:
@@ -111,51 +176,12 @@ class Bench:
         return replace(cell, setting=replace(cell.setting, tokens=tokens))
 
 
-class _Clock:
-    """How long cells took, to say how long the others will."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.took: dict[str, float] = read_json(path) if path.exists() else {}
-
-    def left(self, cells: list[Cell]) -> str:
-        """Say about how long the cells that are not done will take; nothing as long as none is done."""
-        open_cells = [cell for cell in cells if str(cell.path) not in self.took]
-        if not self.took or not open_cells:
-            return ""
-        known = {_kind(Path(path)): [] for path in self.took}  # type: dict[str, list[float]]
-        for path, seconds in self.took.items():
-            known[_kind(Path(path))].append(seconds)
-        usual = mean(self.took.values())
-        total = sum(mean(known.get(_kind(cell.path), [usual])) for cell in open_cells)
-        return f" · about {_duration(total)} left"
-
-    def timing(self, cell: Cell) -> _Timing:
-        """Time a cell; one that was done already is not counted."""
-        return _Timing(self, str(cell.path))
+def _key(cell: Cell) -> tuple[str, str, str]:
+    return cell.model, cell.setting.language, cell.setting.noise
 
 
-class _Timing:
-    def __init__(self, clock: _Clock, path: str) -> None:
-        self.clock, self.path = clock, path
-
-    def __enter__(self) -> None:
-        self.started = time.perf_counter()
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None and self.path not in self.clock.took:
-            self.clock.took[self.path] = time.perf_counter() - self.started
-            write_json(self.clock.path, self.clock.took)
-
-
-def _kind(path: Path) -> str:
-    """All but the seed: cells of one kind take alike long."""
-    return str(path.parent)
-
-
-def _duration(seconds: float) -> str:
-    minutes = max(1, round(seconds / 60))
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+def _stage(task: Task) -> str:
+    return "learning rates" if task.tuning else "cells"
 
 
 def _plain(value: object) -> object:

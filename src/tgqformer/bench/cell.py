@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from tgqformer import stages
 from tgqformer.dataset import Dataset
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.report import versions
@@ -55,19 +57,19 @@ def run_cell(recipe: Recipe, data: Dataset, folder: Path, sample: NoisedSample) 
     Args:
         recipe: with one model and one seed. data: made for this recipe. folder: of the cell. sample: to look at.
     """
-    trial = _trial(recipe, data, folder)
-    inputs = {**trial.inputs(), "evaluation": asdict(recipe.evaluation)}
+    trial, inputs = _trial(recipe, data, folder), _inputs(recipe, data, folder, measured=True)
     if begin(folder.parent.name, folder, inputs, resumable=True):
         folder.mkdir(parents=True, exist_ok=True)
         write_recipe(recipe, folder / "recipe.yaml")
         write_json(folder / "versions.json", versions())
-        write_json(folder / "data.json", {"data": os.path.relpath(data.folder, folder)})
+        threads = torch.get_num_threads()  # sums are taken in another order with another number of them
+        write_json(folder / "data.json", {"data": os.path.relpath(data.folder, folder), "threads": threads})
         started = time.perf_counter()
         model = trial.fit()
         trained = time.perf_counter()
         trial.measure(model).write(folder)
         looked = (_look(model, data, sample) if isinstance(model, ItemEmbedder) else UNSEEN) | {
-            "lr": recipe.training.lr, "validation": _validation(folder),
+            "lr": recipe.training.lr, "validation": validation_of(folder),
             "seconds": {"training": trained - started, "measuring": time.perf_counter() - trained},
         }  # fmt: skip
         write_json(folder / "measured.json", looked)
@@ -76,17 +78,25 @@ def run_cell(recipe: Recipe, data: Dataset, folder: Path, sample: NoisedSample) 
     return read_cell(folder)
 
 
+def is_done(recipe: Recipe, data: Dataset, folder: Path, *, measured: bool = True) -> bool:
+    """Whether a cell (or, not `measured`, a tuning) was done with this recipe on these data."""
+    return stages.is_done(folder, _inputs(recipe, data, folder, measured))
+
+
+def _inputs(recipe: Recipe, data: Dataset, folder: Path, measured: bool) -> dict[str, Any]:
+    return _trial(recipe, data, folder).inputs() | ({"evaluation": asdict(recipe.evaluation)} if measured else {})
+
+
 def tune_cell(recipe: Recipe, data: Dataset, folder: Path) -> float:
     """Train the one model of a recipe and give its best validation H@10; nothing of the test is looked at."""
-    trial = _trial(recipe, data, folder)
-    inputs = trial.inputs()
+    trial, inputs = _trial(recipe, data, folder), _inputs(recipe, data, folder, measured=False)
     if begin(folder.parent.name, folder, inputs, resumable=True):
         folder.mkdir(parents=True, exist_ok=True)
         write_recipe(recipe, folder / "recipe.yaml")
         trial.fit()
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)
         end(folder, inputs)
-    return _validation(folder)
+    return validation_of(folder)
 
 
 def read_cell(folder: Path) -> Measured:
@@ -106,7 +116,9 @@ def rerun_cell(folder: Path, to: Path) -> list[str]:
     if not (folder / "data.json").is_file():
         raise TgqError(f"{folder} is not a cell of a bench: no data.json; give a folder that holds metrics.json")
     recipe = load_recipe(str(folder / "recipe.yaml"))
-    shared = (folder / read_json(folder / "data.json")["data"]).resolve()
+    made = read_json(folder / "data.json")
+    shared = (folder / made["data"]).resolve()
+    torch.set_num_threads(made.get("threads", torch.get_num_threads()))
     if not (shared / "catalog").is_dir():
         raise TgqError(f"the data of {folder} are not in {shared}; keep the bench's folder whole")
     data = Dataset(recipe, shared)
@@ -137,14 +149,15 @@ def _look(model: ItemEmbedder, data: Dataset, sample: NoisedSample) -> dict[str,
         gate.stream: {"mean": gate.mean, "over_channels": gate.over_channels, "over_items": gate.over_items}
         for gate in looks.gates()
     }
-    cost = cost_of("", model, data.features_for(model))
+    cost = cost_of("", model, data.features_for(model), timed=False)
     return {
         "attention": attention, "gates": gates,
         "cost": {"parameters": cost.parameters, "trained": cost.trainable, **cost.flops},
     }  # fmt: skip
 
 
-def _validation(folder: Path) -> float:
+def validation_of(folder: Path) -> float:
+    """The best H@10 that a training had on the validation queries; NaN without training."""
     if not (folder / "log.jsonl").exists():  # a model that was not trained
         return math.nan
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]

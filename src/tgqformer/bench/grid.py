@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -55,6 +55,7 @@ class Grid:
     Args:
         models: names; none listed means all. languages, noises: names from the sections above. tokens: visual tokens
             given to the language model. seeds: how many.
+        probes: of how many seeds the probes are measured too; None for all.
     """
 
     title: str
@@ -63,6 +64,7 @@ class Grid:
     noises: tuple[str, ...] = ("catalogue",)
     tokens: tuple[int, ...] = (4,)
     seeds: int = 5
+    probes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -174,15 +176,35 @@ def cells_of(bench: BenchRecipe) -> Iterator[tuple[Grid, Cell]]:
                             yield grid, Cell(Setting(language, noise, tokens), name, seed)
 
 
+def chosen(bench: BenchRecipe, only: Sequence[str]) -> list[Cell]:
+    """The cells in whose path, or the title of whose grid, one of `only` stands; all cells where it is empty."""
+    return [
+        cell for grid, cell in cells_of(bench)
+        if not only or any(part.lower() in f"{grid.title.lower()}/{cell.path.as_posix()}/" for part in only)
+    ]  # fmt: skip
+
+
+def is_probed(bench: BenchRecipe, cell: Cell) -> bool:
+    """Whether one of the grids that hold a cell asks for its probes."""
+    own, budgeted = cell.setting, bench.model(cell.model).connector != "none"
+    return any(
+        cell.seed < (grid.seeds if grid.probes is None else grid.probes)
+        and own.language in grid.languages and own.noise in grid.noises
+        and (own.tokens in grid.tokens or not budgeted) and cell.model in (grid.models or (cell.model,))
+        for grid in bench.grids
+    )  # fmt: skip
+
+
 def recipe_of(bench: BenchRecipe, cell: Cell, lr: float) -> Recipe:
-    """The recipe of a cell: one model, one seed, its learning rate."""
+    """The recipe of a cell: one model, one seed, its learning rate; without probes, where no grid asks for them."""
     base, model = base_recipe(bench), bench.model(cell.model)
     options = dict(model.options)
     if model.connector != "none":
         options.setdefault("tokens", cell.setting.tokens)
     training = _training(model, {**asdict(base.training), "lr": lr, **model.training})
+    evaluation = base.evaluation if is_probed(bench, cell) else replace(base.evaluation, probes=())
     return replace(
-        base, name=cell.path.as_posix().replace("/", " "), seeds=(cell.seed,), training=training,
+        base, evaluation=evaluation, name=cell.path.as_posix().replace("/", " "), seeds=(cell.seed,), training=training,
         models=(ModelSection(model.name, model.connector, options, model.language, model.multimodal),),
         language=bench.languages[cell.setting.language], noise=bench.noises[cell.setting.noise],
     )  # fmt: skip

@@ -26,6 +26,13 @@ def bench(
     cell: Annotated[
         Path | None, typer.Option(help="do one finished cell again and compare its metrics to the last digit")
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="run only cells whose grid title or path (`smollm2-6/tokens-4/q-former/`) holds this; repeatable"
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="cells side by side, each in a process of its own")] = 1,
     listed: Annotated[bool, typer.Option("--list", help="list the shipped benches")] = False,
 ) -> None:
     """Compare connectors on equal terms: same pairs, steps, batch, language model, visual tokens, tuning and seeds.
@@ -36,6 +43,10 @@ def bench(
     Examples:
 
         tgq bench small
+
+        tgq bench small --jobs 2
+
+        tgq bench fashion --to runs/bench --only "token budget" --only /seed-0
 
         tgq bench fashion --to runs/bench --set catalog.source=data/fashion
 
@@ -63,7 +74,7 @@ def bench(
         raise TgqError("name a bench: a YAML file or one of `tgq bench --list`")
     else:
         loaded = load_bench(grid, (*_own(catalog, interactions, pairs), *(change or ())))
-        made = Bench(loaded, to or Path("runs") / f"bench-{loaded.name}")
+        made = Bench(loaded, to or Path("runs") / f"bench-{loaded.name}", only=only or (), jobs=jobs)
         page = made.report()
         Console().print(Markdown((made.folder / "table.md").read_text(encoding="utf-8")))
         typer.echo(f"report in {page}")
