@@ -113,6 +113,38 @@ def test_a_fresh_gate_is_zero_and_learns() -> None:
     assert gate(*parts).abs().max() <= 1
 
 
+def test_in_a_balanced_gate_every_part_has_the_same_say() -> None:
+    torch.manual_seed(0)
+    widths = [1, 600, 30]
+    joined, balanced = Gate(widths, 64), Gate(widths, 64, balanced=True)
+    parts = 0.45 + 0.12 * torch.randn(256, 1), torch.randn(256, 600), torch.randn(256, 30)
+
+    def say(gate: Gate) -> list[float]:
+        """How far the first layer moves when one part is another item's."""
+        layer, at = gate.mlp[0], [torch.cat([n(p) for n, p in zip(gate.norms, parts, strict=True)], -1)]
+        for swapped in range(3):
+            mixed = [norm(p.flip(0) if k == swapped else p) for k, (norm, p) in
+                     enumerate(zip(gate.norms, parts, strict=True))]  # fmt: skip
+            at.append(torch.cat(mixed, -1))
+        first, *others = (layer(x) for x in at)
+        return [(other - first).square().mean().sqrt().item() for other in others]
+
+    even, uneven = say(balanced), say(joined)
+    assert max(even) < 1.5 * min(even) and uneven[0] < 0.01 * uneven[1]
+    assert not balanced(*parts).any()  # a fresh gate changes nothing
+    alone = balanced.norms[0](torch.tensor([[0.25]]))[0]
+    root = 2**0.5
+    torch.testing.assert_close(alone, torch.tensor([1, root, 0, 0, 1, 0, -root, root]), atol=1e-5, rtol=0)
+
+
+def test_a_balanced_gate_is_a_switch() -> None:
+    model, given_ = make(gate_inputs="balanced"), some_inputs()
+    stir_gates(model)
+    before, after = model(given_), model(replace(given_, agreement=given_.agreement + 0.1))
+    assert (before.gates["anchored"] - after.gates["anchored"]).abs().mean() > 1e-3
+    assert before.tokens.shape == (B, 4, 16)
+
+
 def test_the_anchored_gate_reads_the_agreement() -> None:
     model, given_ = make(), some_inputs()
     stir_gates(model)

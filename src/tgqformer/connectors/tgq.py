@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Literal
 
 import torch
@@ -48,17 +50,38 @@ def share_out(queries: int, fields: int) -> Tensor:
     return reads
 
 
-class Gate(nn.Module):
-    """`csig(MLP([parts]))` with `csig(x) = 2·sigmoid(x) − 1`; zero at the start, so a fresh gate changes nothing."""
+class Waves(nn.Module):
+    """A number between −1 and 1 as eight of the size of 1: `√2·sin` and `√2·cos` of π, 2π, 4π, 8π times it."""
 
-    def __init__(self, widths: list[int], dim: int) -> None:
+    width = 8
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (Tensor): [B, 1]. Returns [B, 8]."""
+        angle = x * (math.pi * 2.0 ** torch.arange(4, device=x.device))
+        return math.sqrt(2) * torch.cat([angle.sin(), angle.cos()], -1)
+
+
+class Gate(nn.Module):
+    """`csig(MLP([parts]))` with `csig(x) = 2·sigmoid(x) − 1`; zero at the start, so a fresh gate changes nothing.
+
+    Args:
+        widths: of the parts. dim: D.
+        balanced: every part has the same say at the start, whatever its width, and a part of width 1 is given as
+            `Waves`. As published, the agreement s is one of some 1,800 inputs, and varies the least of all.
+    """
+
+    def __init__(self, widths: list[int], dim: int, *, balanced: bool = False) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(nn.LayerNorm(width) if width > 1 else nn.Identity() for width in widths)
-        self.mlp = nn.Sequential(nn.Linear(sum(widths), dim), nn.GELU(), nn.Linear(dim, dim))
-        last = self.mlp[-1]
-        assert isinstance(last, nn.Linear)
+        single = Waves if balanced else nn.Identity
+        self.norms = nn.ModuleList(nn.LayerNorm(width) if width > 1 else single() for width in widths)
+        widths = [Waves.width if balanced and width == 1 else width for width in widths]
+        first, last = nn.Linear(sum(widths), dim), nn.Linear(dim, dim)
+        if balanced:
+            share = torch.cat([torch.full((width,), (sum(widths) / len(widths) / width) ** 0.5) for width in widths])
+            first.weight.data *= share
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
+        self.mlp = nn.Sequential(first, nn.GELU(), last)
 
     def forward(self, *parts: Tensor) -> Tensor:
         """parts: Tensors [B, width]. Returns [B, D], between -1 and 1."""
@@ -131,6 +154,7 @@ class TGQFormer(nn.Module):
         dim: D. heads, blocks: of the transformer; 0 blocks leave the value path alone (the light form).
         streams: whether the two streams see each other in self-attention.
         gates: reliability-aware modulation: both, one, or none.
+        gate_inputs: whether their inputs are taken side by side (`joined`, the paper) or weigh alike (`balanced`).
         value_path, prior, agreement_bias: our additions, each with its switch.
         guide: whether the agreement bias guides the anchored queries alone, or the exploratory ones too.
         beta, beta_exploratory: where the agreement bias of each stream starts.
@@ -158,6 +182,7 @@ class TGQFormer(nn.Module):
         blocks: int = 1,
         streams: Literal["joint", "separate"] = "joint",
         gates: Literal["both", "anchored", "exploratory", "none"] = "both",
+        gate_inputs: Literal["joined", "balanced"] = "joined",
         value_path: bool = True,
         prior: bool = True,
         agreement_bias: bool = True,
@@ -201,8 +226,9 @@ class TGQFormer(nn.Module):
         stream_widths = [dim] * (bool(anchored) + bool(exploratory))
         gate_anchored = anchored and gates in ("both", "anchored")
         gate_exploratory = exploratory and gates in ("both", "exploratory")
-        self.gate_anchored = Gate([1, widths.vector, *stream_widths], dim) if gate_anchored else None
-        self.gate_exploratory = Gate([widths.vector, dim], dim) if gate_exploratory else None
+        gate = partial(Gate, dim=dim, balanced=gate_inputs == "balanced")
+        self.gate_anchored = gate([1, widths.vector, *stream_widths]) if gate_anchored else None
+        self.gate_exploratory = gate([widths.vector, dim]) if gate_exploratory else None
 
     def forward(self, inputs: ConnectorInput) -> ConnectorOutput:
         """Give [B, A + E, D], anchored first, and the attention of the streams `anchored` and `exploratory`."""
