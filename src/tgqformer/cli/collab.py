@@ -10,6 +10,7 @@ import typer
 from tgqformer.errors import TgqError
 
 if TYPE_CHECKING:
+    from tgqformer.catalog.pairs import Pairs
     from tgqformer.collaborative.run import Content
 
 app = typer.Typer(
@@ -34,6 +35,10 @@ def train(
     change: Annotated[
         list[str] | None, typer.Option("--set", help="Change a key: `--set training.epochs=20`; repeatable.")
     ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="Pairs to train on, by `tgq pairs mine`, over the graph of the log; for pinsage."),
+    ] = None,
     device: DeviceOption = "cpu",
 ) -> None:
     """Train a model on interactions and judge it by its paper's protocol. A run that was killed goes on where it was.
@@ -50,7 +55,8 @@ def train(
     loaded = load_preset(preset, tuple(change or ()))
     folder = to or Path("runs") / loaded.name
     _check_device(device)
-    _show(train_run(loaded, folder, data=data, device=device, content=_content(features)), folder)
+    given, mined = _content(features), _pairs(pairs)
+    _show(train_run(loaded, folder, data=data, device=device, content=given, pairs=mined), folder)
 
 
 @app.command()
@@ -58,22 +64,43 @@ def evaluate(
     run: RunPath,
     data: Annotated[Path | None, typer.Option(help="Where the interactions are, if they were moved.")] = None,
     features: FeaturesOption = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="Held-out pairs of items that similar items are judged by.  [default: of the test part]"),
+    ] = None,
+    catalog: Annotated[Path | None, typer.Option(help="A catalogue, whose pictures the report shows.")] = None,
     device: DeviceOption = "cpu",
 ) -> None:
-    """Judge a finished run again on its test part, by its preset's protocol.
+    """Judge a finished run again on its test part, by its preset's protocol and as similar items; write report.html.
 
-    Example:
+    Similar items: a query is the last item that is known of a user, its positives are the user's held-out items; with
+    `--pairs`, every item of the pairs is a query. Every item but the query is in the pool, as for `tgq run`.
+
+    Examples:
 
         tgq collab evaluate runs/lightgcn
+
+        tgq collab evaluate runs/pinsage --pairs pairs-test.parquet --catalog catalogs/shop
     """
-    from tgqformer.collaborative.run import evaluate_run, open_run
+    from rich.console import Console
+
+    from tgqformer.catalog.catalog import Catalog
+    from tgqformer.collaborative.run import evaluate_run, load_run, open_run
+    from tgqformer.evaluation.results import summarize
+    from tgqformer.evaluation.tables import rich_table
     from tgqformer.files import read_json
+    from tgqformer.joined.similar import judge, write_run_report
 
     open_run(run)
     known = read_json(run / "run.json").get("content")
     content = _content(features or (Path(known) if known else None))
     _check_device(device)
-    _show(evaluate_run(run, data=data, device=device, content=content), run)
+    metrics = evaluate_run(run, data=data, device=device, content=content)
+    judged = judge(load_run(run, data=data, device=device, content=content), _pairs(pairs))
+    page = write_run_report(run, metrics, judged, Catalog.open(catalog) if catalog is not None else None)
+    _show(metrics, run)
+    Console().print(rich_table(summarize([judged.result]), title="similar items"))
+    typer.echo(f"report: {page}")
 
 
 @app.command()
@@ -118,6 +145,82 @@ def embed(
 
 
 @app.command()
+def study(
+    study: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped study: fashion.")],
+    to: Annotated[Path | None, typer.Option(help="Folder of the study.  [default: runs/NAME-joined]")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A run's folder, whose catalogue and token cache serve: of the same recipe.")
+    ] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a key of the study: `--set seeds=[0,1,2]`; repeatable.")
+    ] = None,
+    content_change: Annotated[
+        list[str] | None, typer.Option("--content-set", help="Change a key of its content recipe; repeatable.")
+    ] = None,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Compare content, behaviour and both joined, for items with many clicks, with few and with none; say what to use.
+
+    Everything is kept in the folder. A second call reuses what is done; a killed call goes on where it was.
+
+    Examples:
+
+        tgq collab study fashion --content-set catalog.source=data/fashion --to runs/joined
+
+        tgq collab study my-shop.yaml --set seeds=[0,1,2] --to runs/joined
+    """
+    from rich.console import Console
+
+    from tgqformer.evaluation.tables import rich_table
+    from tgqformer.joined.page import Findings, write_report
+    from tgqformer.joined.settings import load_study
+    from tgqformer.joined.study import StudyRun
+
+    loaded = load_study(study, tuple(change or ()))
+    _check_device(device)
+    folder = to or Path("runs") / f"{loaded.name}-joined"
+    run = StudyRun(loaded, folder, data=data, changes=tuple(content_change or ()), device=device)
+    page = write_report(run)
+    Console().print(rich_table(Findings(run, run.results()).shown(), title=loaded.name))
+    typer.echo(f"recommended, best on validation: {run.chosen()}; report: {page}")
+
+
+@app.command()
+def join(
+    embeddings: Annotated[Path, typer.Argument(metavar="EMBEDDINGS", help="Content: a folder written by `tgq embed`.")],
+    log: Annotated[Path, typer.Option(help="The shop's interactions, a log as `tgq pairs mine` reads it.")],
+    to: Annotated[Path, typer.Option(help="Folder for the lists; one that is there is replaced.")],
+    k: Annotated[int, typer.Option("-k", help="How many items to keep beside every item.")] = 100,
+    blend: Annotated[
+        Path | None, typer.Option(help="Weights that were learned before: blend.json. Otherwise they are learned.")
+    ] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Also write one Parquet file: id, neighbours, scores.")] = None,
+) -> None:
+    """Join content and clicks: for every item what to show beside it, in the form of `tgq neighbours`.
+
+    What weighs how much is learned from the log, for items with many clicks, with few and with none. A service with a
+    store of the same embeddings answers from the lists, and searches live, by content, what is newer than they are.
+
+    Example:
+
+        tgq collab join embeddings --log clicks.csv --to neighbours
+    """
+    from tgqformer.catalog.interactions import read_interactions
+    from tgqformer.collaborative.blend import Blend
+    from tgqformer.joined import shop
+    from tgqformer.store.embeddings import Embeddings
+
+    opened, interactions = Embeddings.open(embeddings), read_interactions(log)
+    ids, vectors = opened.ids(), opened.vectors()
+    weights = Blend.read(blend) if blend is not None else shop.learn(vectors, ids, interactions)
+    made = shop.write(shop.join(vectors, ids, interactions, weights, k), opened, to)
+    weights.write(to / "blend.json")
+    if parquet is not None:
+        made.to_parquet(parquet)
+    typer.echo(f"{made.manifest.width} neighbours of each of {len(made):,} items in {to}; weights: {to / 'blend.json'}")
+
+
+@app.command()
 def presets() -> None:
     """List the presets that come with the package, and where they are.
 
@@ -140,6 +243,12 @@ def _content(folder: Path | None) -> Content | None:
         return None
     opened = Embeddings.open(folder)
     return Content(opened.ids(), opened.vectors(), str(folder))
+
+
+def _pairs(path: Path | None) -> Pairs | None:
+    from tgqformer.catalog.pairs import Pairs
+
+    return None if path is None else Pairs.read(path)
 
 
 def _check_device(device: str) -> None:

@@ -87,7 +87,8 @@ def lists_of_scorer(
 
     Args:
         score: items int64 [b] → scores [b, N]. known: bool [N], items that the model knows: others have no list and
-            stand in none. rows: of these items only, int64 [Q]. floor: only scores above it count, for models whose 0 says that nothing is known.
+            stand in none. rows: of these items only, int64 [Q]. floor: only scores above it count, for models whose 0
+            says that nothing is known.
     """
     asked = np.arange(len(known)) if rows is None else rows
     width = max(1, min(k, int(known.sum()) - 1))

@@ -24,8 +24,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file, save_file
 
+from tgqformer.catalog.pairs import Pairs
 from tgqformer.collaborative.base import Features, Task
-from tgqformer.collaborative.data import Split, read_split
+from tgqformer.collaborative.data import Ints, Split, read_split
 from tgqformer.collaborative.evaluate import evaluate
 from tgqformer.collaborative.models import make_task
 from tgqformer.collaborative.settings import Preset, load_preset, write_preset
@@ -51,12 +52,12 @@ class Content:
 
 def train_run(
     preset: Preset, folder: Path, *, data: Path | None = None, device: str = "cpu", content: Content | None = None,
-    shown: bool = True,
+    pairs: Pairs | None = None, shown: bool = True,
 ) -> dict[str, float]:  # fmt: skip
     """Train a preset in `folder`, or go on where it was; write weights, item vectors and metrics.
 
     data: where the interactions are, in the place of the preset's own. content: features of items; items that only
-    these know are new ones, without interactions.
+    these know are new ones, without interactions. pairs: what pinsage trains on, in the place of users' items.
 
     Returns:
         What the preset's protocol says of the test part.
@@ -70,7 +71,7 @@ def train_run(
     preset = dataclasses.replace(preset, data=str(place))
     split, features = _with_content(read_split(place, preset.split), content)
     _same_run(folder, preset, split, content)
-    task = make_task(preset, split, device=device, features=features)
+    task = make_task(preset, split, device=device, features=features, pairs=_places(pairs, split))
     about = {
         "model": preset.model, "score": task.recommender.score, "data": str(place), "fingerprint": split.fingerprint,
         "content": content.source if content else None,
@@ -96,15 +97,30 @@ def evaluate_run(
     Raises:
         TgqError: where the run is not finished, or the data are no longer those it was trained on.
     """
+    run = load_run(folder, data=data, device=device, content=content)
+    metrics = evaluate(run.task.recommender, run.split, run.preset.evaluation, shown=shown)
+    write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its preset, the interactions it was made of, the model with its weights."""
+
+    preset: Preset
+    split: Split
+    task: Task
+
+
+def load_run(folder: Path, *, data: Path | None = None, device: str = "cpu", content: Content | None = None) -> Run:
+    """Load a finished run; raises TgqError where it is not finished, or the data are not those it was trained on."""
     preset = open_run(folder)
     split, features = _with_content(read_split(data or Path(str(preset.data)), preset.split), content)
     _same_run(folder, preset, split, content)
     task = make_task(preset, split, device=device, features=features)
     if task.module is not None:
         _load(task, folder)
-    metrics = evaluate(task.recommender, split, preset.evaluation, shown=shown)
-    write_json(folder / "metrics.json", metrics)
-    return metrics
+    return Run(preset, split, task)
 
 
 def open_run(folder: Path) -> Preset:
@@ -216,6 +232,14 @@ def _with_content(split: Split, content: Content | None) -> tuple[Split, Feature
         raise TgqError(f"the content features {content.source} know none of the {missing} items of the interactions;"
                        " are both of one shop?")  # fmt: skip
     return grown, features
+
+
+def _places(pairs: Pairs | None, split: Split) -> tuple[Ints, Ints] | None:
+    """Give the places of the two items of each pair that has both among the items."""
+    if pairs is None:
+        return None
+    a, b = pairs.within(split.item_names).positions(split.item_names).T
+    return a, b
 
 
 def _same_run(folder: Path, preset: Preset, split: Split, content: Content | None) -> None:

@@ -90,6 +90,26 @@ def bars(alt: str, series: Sequence[Series], *, y: str, top: float) -> Markup:
         return _embed(figure, alt)
 
 
+def ranking(alt: str, series: Sequence[Series], *, x: str, top: float) -> Markup:
+    """Draw one horizontal bar per series, its first y value with its interval, the first on top; for many series."""
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=(4.6, 0.7 + 0.27 * len(series)), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_xlabel(x)
+        for place, one in enumerate(series):
+            axes.barh(-place, one.y[0], height=0.66, color=_SERIES[one.color % COLORS])
+            end = one.y[0]
+            if one.low and one.low[0] == one.low[0]:
+                error = [[max(0.0, one.y[0] - one.low[0])], [max(0.0, one.high[0] - one.y[0])]]
+                axes.errorbar(one.y[0], -place, xerr=error, color=_INK, capsize=2, linewidth=1.0)
+                end = max(end, one.high[0])
+            axes.annotate(f"{one.y[0]:.1f}", (end, -place), (4, 0), textcoords="offset points", va="center", fontsize=9)
+        axes.set_yticks([-place for place in range(len(series))], [one.name for one in series])
+        axes.set_xlim(0, top * 1.15)
+        axes.grid(visible=False, axis="y")
+        return _embed(figure, alt)
+
+
 def _wrap(name: str) -> str:
     return name.replace(" ", "\n").replace("-", "-\n") if len(name) > 8 else name
 

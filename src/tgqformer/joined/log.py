@@ -87,7 +87,7 @@ def make_log(interactions: Interactions, ids: list[str], settings: ProtocolSetti
     places = {name: place for place, name in enumerate(ids)}
     train, users = _thinned(parts[0], places, settings)
     clicks = np.bincount(train.indices, minlength=len(ids)).astype(np.int64)
-    bucket = np.where(clicks == 0, 2, np.where(clicks <= settings.few_clicks, 1, 0)).astype(np.int64)
+    bucket = bucket_of(clicks, settings.few_clicks)
     luck = _luck("asks for validation", settings.seed, ids)
     asks = luck < settings.validation_items
     validation = _asked(parts[1], places, asks, bucket, settings, "validation")
@@ -95,9 +95,14 @@ def make_log(interactions: Interactions, ids: list[str], settings: ProtocolSetti
     return StudyLog(list(ids), train, clicks, bucket, validation, test, users)
 
 
+def bucket_of(clicks: Ints, few: int) -> Ints:
+    """Give the bucket of each item, a place in `BUCKETS`, by its clicks [N]; 1 to `few` clicks are few."""
+    return np.where(clicks == 0, 2, np.where(clicks <= few, 1, 0)).astype(np.int64)
+
+
 def _thinned(log: Interactions, places: dict[str, int], settings: ProtocolSettings) -> tuple[Csr, list[str]]:
     """Take clicks of new and of few items away; sessions of one click say nothing and go too."""
-    users, items = _coded(log, places)
+    users, items = coded(log, places)
     luck = _luck("bucket", settings.seed, list(places))
     rng = np.random.default_rng([settings.seed, 1])
     left = np.where(luck < settings.new, 0, np.iinfo(np.int64).max)
@@ -112,12 +117,12 @@ def _thinned(log: Interactions, places: dict[str, int], settings: ProtocolSettin
     users, items = users[several], items[several]
     if not len(users):
         raise TgqError("no session with two clicks is left to train on; give a longer log, or fewer new items")
-    known, coded = np.unique(users, return_inverse=True)
+    known, row = np.unique(users, return_inverse=True)
     names = log.session_names.to_pylist()
-    return histories(coded.astype(np.int64), items, len(known)), [names[at] for at in known.tolist()]
+    return histories(row.astype(np.int64), items, len(known)), [names[at] for at in known.tolist()]
 
 
-def _coded(log: Interactions, places: dict[str, int]) -> tuple[Ints, Ints]:
+def coded(log: Interactions, places: dict[str, int]) -> tuple[Ints, Ints]:
     """Give users and items (places in the catalogue) of a log in the order of time, each item once in a session."""
     when = np.arange(len(log)) if log.times is None else log.times
     order = np.lexsort((when, log.sessions))

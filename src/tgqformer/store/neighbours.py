@@ -171,8 +171,9 @@ def build_neighbours(
 
 
 def write_lists(to: Path, embeddings: Embeddings, items: Any, scores: Any) -> Neighbours:
-    """Write neighbours that were found otherwise: items [N, K] (positions) and scores [N, K], best first, over the items
-    of some embeddings, whose version they carry. What stands in `to` is replaced.
+    """Write neighbours that were found otherwise over the items of some embeddings, whose version they carry.
+
+    items: positions [N, K]. scores: [N, K], best first. What stands in `to` is replaced.
 
     Raises: TgqError unless there is a row for each item, of K >= 1 other items.
     """
@@ -187,8 +188,9 @@ def write_lists(to: Path, embeddings: Embeddings, items: Any, scores: Any) -> Ne
         folder = PartitionFolder.create(unfinished, asdict(manifest), kind=KIND, command=COMMAND)
         for number in range(len(folder)):
             rows = slice(*folder.bounds(number))
-            columns = {"position": items[rows].astype(np.int32), "score": scores[rows].astype(np.float32)}
-            folder.write(number, pa.table({name: matrix_column(np.ascontiguousarray(c)) for name, c in columns.items()}))
+            position = matrix_column(np.ascontiguousarray(items[rows], dtype=np.int32))
+            score = matrix_column(np.ascontiguousarray(scores[rows], dtype=np.float32))
+            folder.write(number, pa.table({"position": position, "score": score}))
         _write_ids(unfinished / "ids.arrow", embeddings.ids(), _contents_of(embeddings))
     return Neighbours.open(to)
 
