@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ class Vectors:
 
     def __init__(self, count: int, name: str = "digest/../1") -> None:
         self.vectors, self.group = clouds(max(count, 1))
-        self.count_, self.reads = count, 0
+        self.count_, self.reads, self.content, self.writes = count, 0, "", 0
         self.version = Version(name, 24, name="v1", created="now")
 
     def count(self) -> int:
@@ -87,7 +88,10 @@ class Vectors:
 
     def contents(self) -> Iterator[tuple[str, str]]:
         self.reads += 1
-        return ((f"i{n}", "") for n in range(self.count_))
+        return ((f"i{n}", self.content if n % 10 == 0 else "") for n in range(self.count_))
+
+    def revision(self) -> int:
+        return self.writes
 
     def get(self, ids: list[str]) -> list[Row]:
         return [Row(name, self.vectors[int(name[1:])], category=(f"g{self.group[int(name[1:])]}",)) for name in ids]
@@ -102,7 +106,7 @@ def test_a_map_is_made_once_kept_and_read_again(tmp_path: Path) -> None:
     assert said["count"] == said["of"] == 60 and sum(group["count"] for group in said["groups"]) == 60
     again.wait(table)  # type: ignore[arg-type]
     assert again.map(table).packed() == first.map(table).packed()  # type: ignore[arg-type]
-    assert table.reads == 1
+    assert table.reads == 2  # once for the map, once to see that it is still right
     assert [path.parent for path in tmp_path.rglob("*.parquet")] == [tmp_path]  # the version's name is no path
 
 
@@ -110,12 +114,53 @@ def test_a_map_is_made_anew_when_the_shop_has_grown_or_its_file_is_damaged(tmp_p
     Atlas(tmp_path).wait(Vectors(60))  # type: ignore[arg-type]
     grown = Vectors(80)
     Atlas(tmp_path).wait(grown)  # type: ignore[arg-type]
-    assert grown.reads == 1
+    assert grown.reads == 2 and read_map(next(tmp_path.glob("*.parquet"))).of == 80  # type: ignore[union-attr]
     [path] = tmp_path.glob("*.parquet")
     path.write_bytes(b"PAR1 no")
     assert read_map(path) is None
     Atlas(tmp_path).wait(grown)  # type: ignore[arg-type]
-    assert grown.reads == 2 and read_map(path) is not None
+    assert grown.reads == 3 and read_map(path) is not None
+
+
+def test_a_map_follows_the_rows_and_the_one_before_answers_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atlas, table = Atlas(tmp_path), Vectors(60)
+    atlas.wait(table)  # type: ignore[arg-type]
+    first = atlas.map(table)  # type: ignore[arg-type]
+    monkeypatch.setattr(atlas_module, "LOOK_EVERY", 0.0)
+    atlas.wait(table)  # type: ignore[arg-type]
+    assert table.reads == 1  # nothing was written
+    table.content, table.writes = "a tenth of them changed", 1
+    table.vectors = table.vectors[::-1].copy()
+    atlas.wait(table)  # type: ignore[arg-type]
+    atlas.wait(table)  # type: ignore[arg-type]
+    second = atlas.map(table)  # type: ignore[arg-type]
+    assert second.tag != first.tag and atlas.map(table, first.tag) is first  # type: ignore[arg-type]
+    assert atlas.state(table)["tag"] == second.tag  # type: ignore[arg-type]
+    with pytest.raises(TgqError, match="load the page again"):
+        atlas.map(table, "unknown")  # type: ignore[arg-type]
+
+
+def test_two_versions_of_one_model_have_maps_of_their_own(tmp_path: Path) -> None:
+    atlas, one, two = Atlas(tmp_path), Vectors(60), Vectors(40)
+    two.version = replace(two.version, name="v2")
+    for table in (one, two):
+        atlas.wait(table)  # type: ignore[arg-type]
+    assert [len(atlas.map(table).ids) for table in (one, two)] == [60, 40]  # type: ignore[arg-type]
+    assert len(list(tmp_path.glob("map-*.parquet"))) == 2
+
+
+def test_what_share_of_the_items_differs() -> None:
+    table = Vectors(50)
+    made = make_map(table)  # type: ignore[arg-type]
+    now = dict(table.contents())
+    assert made.differs(now) == 0
+    assert made.differs(now | {"i7": "changed"}) == pytest.approx(0.02)
+    assert made.differs(now | {f"new{n}": "" for n in range(5)}) == pytest.approx(0.1)
+    assert made.differs({name: content for name, content in now.items() if name != "i3"}) == pytest.approx(0.02)
+    sample = make_map(table, most=20)  # type: ignore[arg-type]
+    assert sample.differs(now) == 0
 
 
 def test_a_large_shop_is_shown_by_a_sample() -> None:
@@ -144,5 +189,12 @@ def test_a_folder_that_cannot_be_written_costs_only_the_next_start(tmp_path: Pat
 
 
 def test_points_are_packed_column_by_column() -> None:
-    made = Map(["a", "b"], np.array([[0, 0.5], [1, 0.25]], np.float32), np.array([3, 0], np.uint16), [], 2)
+    made = Map(
+        ["a", "b"],
+        np.array([[0, 0.5], [1, 0.25]], np.float32),
+        np.array([3, 0], np.uint16),
+        [],
+        2,
+        np.zeros(2, np.uint64),
+    )
     assert np.frombuffer(made.packed(), "<u2").tolist() == [0, 65535, 32768, 16384, 3, 0]

@@ -91,3 +91,20 @@ def test_a_folder_that_is_replaced_while_it_is_opened_is_refused(shop: Shop, mon
 def test_short_digests_are_never_taken_for_what_is_missing(shop: Shop) -> None:
     digests = opened(shop)._baseline
     assert digests.dtype == np.uint64 and (digests > 1).all() and len(set(digests.tolist())) == 24
+
+
+def test_own_writes_and_compacting_are_no_reason_to_compare_anew(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, table, read = opened(shop), shop.store.table(), []
+    contents = Precomputed._contents
+    monkeypatch.setattr(Precomputed, "_contents", lambda self: read.append(1) or contents(self))
+    for n in (3, 4):
+        row = changed(shop, n)
+        found.wrote([(row.id, row.content)], table.upsert([row], model_version=table.version.model_version))
+    before = table.revision()
+    table.optimize()
+    assert table.revision() > before
+    assert not found.refresh() and not read and found.stale == {"sku-3", "sku-4"}
+    write(table, changed(shop, 5))
+    table.optimize()
+    assert found.refresh() and len(read) == 1 and found.stale == {"sku-3", "sku-4", "sku-5"}
+    assert not found.refresh()

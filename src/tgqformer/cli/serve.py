@@ -42,7 +42,16 @@ def serve(
     concurrency: Annotated[int, typer.Option(help="requests in work at once; more get 503", min=1)] = 128,
     max_upload: Annotated[float, typer.Option(help="MB of one request", min=0.01)] = 16.0,
     max_pixels: Annotated[float, typer.Option(help="millions of pixels of a picture", min=0.01)] = 24.0,
+    decodes: Annotated[int, typer.Option(help="uploaded pictures decoded at once, 27 bytes a pixel each", min=1)] = 2,
     batch: Annotated[int, typer.Option(help="items embedded at once", min=1)] = 16,
+    optimize_every: Annotated[
+        int, typer.Option(help="writes (transactions) after which the table is compacted in the background", min=1)
+    ] = 100,
+    index_cache: Annotated[
+        float | None,
+        typer.Option(help="MB of memory for a version's indexes in LanceDB  [default: 1.5 times their need]", min=1),
+    ] = None,
+    explorer_threads: Annotated[int, typer.Option(help="threads of the web pages, apart from the API's", min=1)] = 2,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error; requests are logged at info")] = "info",
 ) -> None:
     """Serve similar items over HTTP, with web pages to look at them.
@@ -72,6 +81,8 @@ def serve(
     settings = ServiceSettings(
         explorer=not no_explorer, keys=keys, open_reads=open_reads, timeout=timeout, concurrency=concurrency,
         max_body_bytes=int(max_upload * (1 << 20)), max_pixels=int(max_pixels * 1e6), batch=batch,
+        decodes=decodes, optimize_every=optimize_every, explorer_threads=explorer_threads,
+        index_cache=None if index_cache is None else int(index_cache * (1 << 20)),
     )  # fmt: skip
     _serve(places, settings, host, port, log_level)
 

@@ -138,6 +138,7 @@ def _add_health(router: APIRouter, site: Site) -> None:
         waiting.labels("embedding").set(site.served.batcher.waiting)
         waiting.labels("writing").set(site.writer.waiting)
         waiting.labels("threads").set(site.pool.jobs)
+        waiting.labels("exploring").set(site.exploring.jobs)
         return Response(site.telemetry.text(), media_type=CONTENT_TYPE_LATEST)
 
 

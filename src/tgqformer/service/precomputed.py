@@ -36,7 +36,7 @@ class Precomputed:
         self._position = {item_id: position for position, item_id in enumerate(neighbours.ids())}
         self._lock = threading.Lock()
         self._meanwhile: list[Written] | None = None  # own writes while `refresh` reads
-        self._revision = table.revision()
+        self._revision, self._own = table.revision(), set[int]()
         now = self._contents()
         self._baseline = np.fromiter(map(_short, neighbours.contents()), np.uint64, len(neighbours))
         if (unknown := self._baseline == UNKNOWN).any():
@@ -63,21 +63,32 @@ class Precomputed:
             if self._meanwhile is not None:
                 self._meanwhile += written
             self.stale = self._with(self.stale, written)
-            if revision == self._revision + 1:  # else somebody else wrote, too
-                self._revision = revision
+            self._own.add(revision)
 
     def refresh(self) -> bool:
-        """Look whether others wrote to the table, and take it in; say whether they did. Blocking."""
+        """Look whether others wrote to the table, and take it in; say whether they did. Blocking.
+
+        Compacting and indexing change no rows, so nothing is compared after them.
+        """
         revision = self._table.revision()
+        if revision <= self._revision or not self._changed_by_others(revision):
+            return False
         with self._lock:
-            if revision <= self._revision:
-                return False
             self._meanwhile = []
         differing = self._differing(self._contents())
         with self._lock:
             self.stale = self._with(frozenset(differing), self._meanwhile)
             self._revision, self._meanwhile = max(revision, self._revision), None
         return True
+
+    def _changed_by_others(self, revision: int) -> bool:
+        changes = set(self._table.changes(self._revision))
+        with self._lock:
+            others = not changes <= self._own
+            if not others:
+                self._revision = revision
+            self._own = {own for own in self._own if own > self._revision}
+            return others
 
     def _with(self, stale: frozenset[str], written: Iterable[Written]) -> frozenset[str]:
         """Which items are stale after these writes: set anew, because answers read it meanwhile."""

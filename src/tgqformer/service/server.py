@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from tgqformer.errors import TgqError
 from tgqformer.progress import console
 from tgqformer.service.app import make_app
+from tgqformer.service.memory import use_system_memory
 from tgqformer.service.places import Places
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.site import open_site
@@ -32,6 +33,7 @@ def run(places: Places, settings: ServiceSettings, host: str, port: int, log_lev
     """
     log_to_stderr(log_level)
     with listen(host, port) as address:
+        use_system_memory()
         torch.set_num_threads(1)  # batches are spread over threads already
         site = open_site(places, settings)
         app = make_app(site, settings)

@@ -19,6 +19,8 @@ class ServiceSettings:
     max_k: most items of one answer, 500 or less. concurrency: requests in work at once; more get 503 at once.
     timeout: seconds for one request, its upload included.
     threads: for searches and for decoding pictures. waiting: jobs that may wait for a thread.
+    explorer_threads: of the explorer's own, so that people who look around never slow the API.
+    index_cache: bytes of memory for the indexes of a version in LanceDB; None lets it fit itself to them.
     decodes: pictures being decoded at once; a large one takes hundreds of megabytes for that moment.
     batch: items embedded at once. batch_wait: seconds that the first of a batch waits for others.
     batch_queue: items that may wait to be embedded. batch_workers: batches at once, each with one thread of torch.
@@ -37,6 +39,8 @@ class ServiceSettings:
     timeout: float = 30.0
     threads: int = max(2, cores())
     waiting: int = 128
+    explorer_threads: int = 2
+    index_cache: int | None = None
     decodes: int = 2
     batch: int = 16
     batch_wait: float = 0.004

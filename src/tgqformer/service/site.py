@@ -24,6 +24,7 @@ from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.service.batching import Pool
 from tgqformer.service.errors import ApiError
 from tgqformer.service.items import Items
+from tgqformer.service.memory import give_back
 from tgqformer.service.places import Places
 from tgqformer.service.precomputed import Precomputed, find_neighbours, stamp
 from tgqformer.service.served import Answer, Served, find_model
@@ -38,6 +39,7 @@ T = TypeVar("T")
 log = logging.getLogger("tgqformer.service")
 KEPT = 4  # versions that are open beside the served one, and models in memory
 LONGEST = 300.0  # seconds between two tries of a version that cannot be opened
+TRIM_EVERY = 20.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,16 @@ class Site:
         self.store, self.places, self.settings = store, places, settings
         self.folder, self.telemetry = places.state, Telemetry()
         self.pool = Pool(settings.threads, settings.waiting, "searching")
+        self.exploring = Pool(settings.explorer_threads, settings.waiting, "exploring")
         self.shelf = Shelf(places.state / "shelf.sqlite")
         self._models: OrderedDict[str, ItemEmbedder] = OrderedDict()
         self._beside: OrderedDict[str, Served] = OrderedDict()
         self._opening = threading.RLock()
         self._decoding = threading.BoundedSemaphore(settings.decodes)
+        self._showing = threading.Lock()
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="looking")
         self._refusal: Refusal | None = None
+        self._trimmed = monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
         version = store.served
         if version is None:
@@ -153,9 +158,13 @@ class Site:
             return decode(data, self.settings.max_pixels)
 
     def stored(self, data: bytes) -> Image:
-        """Decode a picture of the catalogue or of the shelf; raises ApiError 500 where it is damaged. Blocking."""
+        """Decode a picture of the catalogue or of the shelf, one at a time; blocking.
+
+        Raises: ApiError 500 where it is damaged.
+        """
         try:
-            return self.decode(data)
+            with self._showing:
+                return decode(data, self.settings.max_pixels)
         except PictureError as error:
             raise ApiError(500, "the picture of this item cannot be read", "import the catalogue again") from error
 
@@ -166,6 +175,10 @@ class Site:
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
         """Have blocking work done in a thread; raises ApiError 503 where too much waits."""
         return await self.pool.run(work, *arguments)
+
+    async def explore(self, work: Callable[..., T], *arguments: object) -> T:
+        """Do the same in the threads of the explorer, for which no answer of the API waits."""
+        return await self.exploring.run(work, *arguments)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -183,6 +196,7 @@ class Site:
             await served.batcher.close()
         self._looking.shutdown(wait=True)
         self.pool.close()
+        self.exploring.close()
         self.shelf.close()
 
     async def refresh(self, also: Callable[[], object] | None = None) -> bool:
@@ -221,6 +235,9 @@ class Site:
         else:
             self._renew(served)
         self.telemetry.stale.set(len(self._served.neighbours.stale) if self._served.neighbours else 0)
+        if monotonic() - self._trimmed > TRIM_EVERY:
+            give_back()
+            self._trimmed = monotonic()
 
     def _swap(self, version: Version) -> None:
         """Open a version beside the served one; switch when it is ready and has every write."""
@@ -308,7 +325,7 @@ def open_site(places: Places, settings: ServiceSettings) -> Site:
 
     Raises: TgqError where something is missing or damaged, saying what.
     """
-    return Site(open_store(places.store), places, settings)
+    return Site(open_store(places.store, index_cache=settings.index_cache), places, settings)
 
 
 async def _retire(served: Served) -> None:

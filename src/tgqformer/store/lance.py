@@ -43,6 +43,7 @@ INDEX_FROM = 10_000  # rows; below, an exact search takes a few milliseconds and
 EXACT_BELOW = 10_000  # rows that pass a filter; below, the index would lose some of them and save nothing
 WRITE_ROWS = 32_768  # a write adds a file and a version, so few large ones
 EF, REFINE = 200, 2  # candidates of HNSW at least, and how many times k of them are scored again by the rows themselves
+FILTERED = 2  # times as many candidates behind a filter: only those that pass can be answers
 TRIES = 3  # of compacting beside writers; then they wait
 SEEN_WITHIN = timedelta(seconds=1)  # how soon a table sees what other processes wrote
 OLD_AFTER = timedelta(hours=1)  # files that no reader can still be reading
@@ -179,7 +180,8 @@ class LanceTable:
                 condition = sql_of(where)
                 query = query.where(condition, prefilter=True)
                 exact = exact or self._counts.of(where, lambda: self.count(where)) < EXACT_BELOW
-            query = query.bypass_vector_index() if exact else query.ef(max(EF, 4 * k)).refine_factor(REFINE)
+            candidates = max(EF, 4 * k) * (FILTERED if where else 1)
+            query = query.bypass_vector_index() if exact else query.ef(candidates).refine_factor(REFINE)
             found = query.select([*_FACTS, "_distance"]).to_arrow()
         return _hits(found)
 

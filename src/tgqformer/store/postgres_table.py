@@ -19,6 +19,7 @@ INDEX_FROM = 10_000  # rows; below, an exact search takes some milliseconds and 
 EXACT_BELOW = 20_000  # rows that pass a filter; below, the index would lose some of them
 WRITE_ROWS = 8192  # rows of one transaction of a bulk load
 EF, EF_MOST = 200, 1000  # candidates of HNSW at least, and at most (pgvector's own limit)
+SPARE = 4  # candidates that pass the filter, for each row that is asked for
 M, EF_CONSTRUCTION = 16, 100  # links of a node of HNSW, and candidates when it is built
 _FACTS = SQL("id, title, brand, category, price")
 
@@ -113,7 +114,7 @@ class PostgresTable:
             passing = self._counts.of(where, lambda: self.count(where))
             exact = passing < EXACT_BELOW
             share = passing / max(1, self._counts.of(None, self.count))
-            candidates, limit = max(candidates, int(2 * k / max(share, 1e-9))), 2 * k
+            candidates, limit = max(candidates, int(SPARE * k / max(share, 1e-9))), 2 * k
         condition, values = condition_of(where or Filter())
         asked = self._form.value(unit(np.asarray(vector, np.float32)[None])[0])
         distance = SQL("{} {} %b").format(self._form.compared, self._form.operator)

@@ -1,13 +1,19 @@
-"""The map of the catalogue: made once a version in the background, kept on disk, given as compact bytes."""
+"""The map of the catalogue, made in the background, kept on disk, given as compact bytes.
+
+There is one for each version of the store. It is made anew when the rows have changed since, and the one before is
+shown meanwhile. A map has a `tag`: who has drawn one asks for its points by that, also when another one has come.
+"""
 
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -28,19 +34,44 @@ COLORS = 9
 """So many categories have a colour of their own; the others share one."""
 OTHER = "other"
 STALE = 0.05
-"""A map is made anew when the number of items has changed by this share since it was made."""
+"""A map is made anew when this share of the items was put, changed or deleted since it was made."""
+KEPT = 4
+"""Versions whose maps are held in memory."""
+LOOK_EVERY = 60.0
+"""Seconds between two looks whether rows have changed."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Map:
-    """Places of n items. ids: n. places: float32 [n, 2] in [0, 1]. group: n, index into `names`. of: items in all."""
+    """Places of n items. ids: n. places: float32 [n, 2] in [0, 1]. group: n, index into `names`. of: items in all.
+
+    digests: n, of what the items were made from.
+    """
 
     ids: list[str]
     places: NDArray[np.float32]
     group: NDArray[np.uint16]
     names: list[str]
     of: int
+    digests: NDArray[np.uint64]
+
+    @cached_property
+    def tag(self) -> str:
+        """Names this map among those of all versions and times."""
+        return blake2b(self.packed() + "\n".join(self.ids).encode(), digest_size=8).hexdigest()
+
+    def differs(self, contents: dict[str, str]) -> float:
+        """Say which share of the items was put, changed or deleted since; `contents` is of the whole table."""
+        now = [contents.get(item_id) for item_id in self.ids]
+        same = sum(
+            content is not None and _digest(content) == was for content, was in zip(now, self.digests, strict=True)
+        )
+        there = sum(content is not None for content in now)
+        new = max(
+            0.0, len(contents) - self.of * there / max(len(self.ids), 1)
+        )  # of a sample: those that are left, scaled
+        return float((len(self.ids) - same) / max(len(self.ids), 1) + new / max(self.of, 1))
 
     def packed(self) -> bytes:
         """Give the points as little-endian uint16: n times x, n times y, n times group."""
@@ -50,11 +81,14 @@ class Map:
 
 @dataclass
 class _Work:
-    """A map in the making. `failed` says why there is none."""
+    """A map, or one in the making. `failed` says why there is none. `revision` of the rows was `looked` at."""
 
     done: float = 0.0
     made: Map | None = None
+    before: Map | None = None
     failed: str | None = None
+    revision: int = -1
+    looked: float = 0.0
     thread: threading.Thread | None = field(default=None, repr=False)
 
 
@@ -73,16 +107,22 @@ class Atlas:
             shown = work.made
             counts = np.bincount(shown.group, minlength=len(shown.names)).tolist()
             groups = [{"name": name, "count": count} for name, count in zip(shown.names, counts, strict=True)]
-            return {"state": "ready", "count": len(shown.ids), "of": shown.of, "groups": groups}
+            return {"state": "ready", "count": len(shown.ids), "of": shown.of, "groups": groups, "tag": shown.tag}
         if work.failed is not None:
             return {"state": "failed", "error": work.failed}
         return {"state": "preparing", "done": round(work.done, 3)}
 
-    def map(self, table: Table) -> Map:
-        """Give a version's map; raises Refused while it is not ready."""
+    def map(self, table: Table, tag: str = "") -> Map:
+        """Give a version's map, or the one with this tag; raises Refused while it is not ready, or gone."""
         made = self._work(table).made
+        with self._lock:
+            for known in [one for work in self._works.values() for one in (work.made, work.before) if tag]:
+                if known is not None and known.tag == tag:
+                    return known
         if made is None:
             raise Refused("the map is not ready yet; ask for its state, and again when that says ready")
+        if tag:
+            raise Refused("the map was made anew; load the page again")
         return made
 
     def wait(self, table: Table, timeout: float = 600) -> None:
@@ -92,34 +132,42 @@ class Atlas:
             thread.join(timeout)
 
     def _work(self, table: Table) -> _Work:
-        version = table.version.model_version
+        """Give the work on a version's map, and have it looked after where rows may have changed."""
         with self._lock:
-            work = self._works.get(version)
-            if work is None:
-                work = self._works[version] = _Work()
-                work.thread = threading.Thread(target=self._make, args=(table, work), name="map", daemon=True)
+            work = self._works.setdefault(_name(table), _Work())
+            while len(self._works) > KEPT:
+                self._works.pop(next(name for name in self._works if self._works[name] is not work))
+            idle = work.thread is None or (not work.thread.is_alive() and work.failed is None)
+            if idle and (work.thread is None or monotonic() - work.looked > LOOK_EVERY):
+                work.looked = monotonic()
+                work.thread = threading.Thread(target=self._look, args=(table, work), name="map", daemon=True)
                 work.thread.start()
         return work
 
-    def _make(self, table: Table, work: _Work) -> None:
-        path = self._folder / f"map-{re.sub(r'[^0-9A-Za-z-]', '_', table.version.model_version)}.parquet"
+    def _look(self, table: Table, work: _Work) -> None:
+        path = self._folder / f"map-{_name(table)}.parquet"
         try:
-            rows = table.count()
-            known = read_map(path)
-            if known is None or abs(known.of - rows) > STALE * max(rows, 1):
+            revision = table.revision()
+            if revision == work.revision:
+                return
+            known = work.made or read_map(path)
+            if known is None or known.differs(dict(table.contents())) > STALE:
                 known = make_map(table, work)
                 _keep(known, path)
-            work.made = known
+            with self._lock:
+                if known is not work.made:
+                    work.made, work.before = known, work.made
+                work.revision = revision
         except (TgqError, OSError, ValueError, RuntimeError, pa.ArrowException) as error:
             log.warning("the map could not be made: %s", error)
-            work.failed = "the map could not be made; the log of the service says why"
+            work.failed = None if work.made else "the map could not be made; the log of the service says why"
 
 
 def make_map(table: Table, work: _Work | None = None, *, most: int = MOST) -> Map:
     """Read a version's vectors (or a sample of `most`) and place them; `work` is told how far it is."""
     work = work or _Work()
-    ids = sorted(item_id for item_id, _ in table.contents())
-    of = len(ids)
+    contents = dict(table.contents())
+    ids, of = sorted(contents), len(contents)
     if of > most:
         chosen = np.random.default_rng(0).choice(of, most, replace=False)
         ids = [ids[place] for place in np.sort(chosen)]
@@ -135,7 +183,8 @@ def make_map(table: Table, work: _Work | None = None, *, most: int = MOST) -> Ma
         work.done = 0.1 + 0.9 * share
 
     names, group = groups_of(paths)
-    return Map(ids, lay_out(vectors, told=told), group, names, of)
+    digests = np.array([_digest(contents[item_id]) for item_id in ids], np.uint64)
+    return Map(ids, lay_out(vectors, told=told), group, names, of, digests)
 
 
 def groups_of(paths: list[tuple[str, ...]]) -> tuple[list[str], NDArray[np.uint16]]:
@@ -160,17 +209,29 @@ def read_map(path: Path) -> Map | None:
         names = (table.schema.metadata or {})[b"names"].decode().split("\n")
         of = int((table.schema.metadata or {})[b"of"])
         places = np.stack([np.asarray(table["x"]), np.asarray(table["y"])], axis=1).astype(np.float32)
-        return Map(table["id"].to_pylist(), places, np.asarray(table["group"], np.uint16), names, of)
+        group, digests = np.asarray(table["group"], np.uint16), np.asarray(table["digest"], np.uint64)
+        return Map(table["id"].to_pylist(), places, group, names, of, digests)
     except (OSError, KeyError, ValueError, pa.ArrowException):
         return None
 
 
 def _keep(made: Map, path: Path) -> None:
     columns = {"id": pa.array(made.ids, pa.string()), "x": made.places[:, 0], "y": made.places[:, 1]}
-    table = pa.table({**columns, "group": made.group})
+    table = pa.table({**columns, "group": made.group, "digest": made.digests})
     table = table.replace_schema_metadata({"names": "\n".join(made.names), "of": str(made.of)})
     try:
         with atomic_path(path) as unfinished:
             pq.write_table(table, unfinished)
     except OSError as error:  # a read-only folder: the map is made again at the next start
         log.warning("the map cannot be kept in %s: %s", path.parent, error)
+
+
+def _name(table: Table) -> str:
+    """Name a version for ever, in a way that is no path: a store may be made anew in the same place."""
+    version = table.version
+    known = f"{version.name}@{version.created}@{version.model_version}@{version.dim}@{version.dtype}"
+    return blake2b(known.encode(), digest_size=8).hexdigest()
+
+
+def _digest(content: str) -> int:
+    return int.from_bytes(blake2b(content.encode(), digest_size=8).digest(), "little")

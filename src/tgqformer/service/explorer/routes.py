@@ -1,7 +1,7 @@
 """Addresses of the explorer: pages under `/`, JSON under `/explorer/api/`, pictures, and its own static files.
 
 Every address is relative in the pages, so that the service may stand behind a prefix. Items are named in the query
-string only, where any character may stand. Work goes to the site's threads; nothing blocks the event loop.
+string only, where any character may stand. Work goes to threads of the explorer's own; nothing blocks the event loop.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ Version = Annotated[str, Query(max_length=200)]
 Severity = Annotated[int, Query(ge=0, le=5)]
 Seed = Annotated[int, Query(ge=0, le=9999)]
 Words = Annotated[str, Query(max_length=200)]
+Place = Annotated[int, Query(ge=0)]
+Tag = Annotated[str, Query(max_length=40)]
 Path_ = Annotated[list[str], Query(max_length=20)]
 
 
@@ -92,7 +94,7 @@ def _add_products(router: APIRouter, site: Site, shop: Shop) -> None:
 
     @router.get("/explorer/api/site")
     async def about() -> Data:
-        return await site.run(_about, site, shop)
+        return await site.explore(_about, site, shop)
 
     @router.get("/explorer/api/items")
     async def items(
@@ -102,21 +104,21 @@ def _add_products(router: APIRouter, site: Site, shop: Shop) -> None:
         start: Annotated[int, Query(ge=0, le=10**9)] = 0,
         count: Count = 48,
     ) -> Data:
-        return await site.run(shop.find, q, tuple(category), brand, start, count)
+        return await site.explore(shop.find, q, tuple(category), brand, start, count)
 
     @router.get("/explorer/api/item")
     async def item(id: Id) -> Data:
-        return await site.run(shop.product, id)
+        return await site.explore(shop.product, id)
 
     @router.get("/explorer/picture")
     async def picture(request: Request, id: Id, size: Size = "small") -> Response:
-        return _jpeg(request, await site.run(shop.encoded, id, size))
+        return _jpeg(request, await site.explore(shop.encoded, id, size))
 
     @router.get("/explorer/noised")
     async def noised(
         request: Request, id: Id, kind: Kind = "poster", severity: Severity = 0, seed: Seed = 0, size: Size = "large"
     ) -> Response:
-        return _jpeg(request, await site.run(shop.encoded_noised, id, Asked(kind, severity, seed), size))
+        return _jpeg(request, await site.explore(shop.encoded_noised, id, Asked(kind, severity, seed), size))
 
 
 def _add_models(router: APIRouter, site: Site, shop: Shop) -> None:
@@ -124,7 +126,7 @@ def _add_models(router: APIRouter, site: Site, shop: Shop) -> None:
 
     @router.get("/explorer/api/neighbours")
     async def neighbours(id: Id, version: Versions = [""], k: Count = 12) -> Data:  # noqa: B006 - read only
-        return await site.run(shop.neighbours, id, version, k, None)
+        return await site.explore(shop.neighbours, id, version, k, None)
 
     @router.get("/explorer/api/trial")
     async def trial(
@@ -135,14 +137,14 @@ def _add_models(router: APIRouter, site: Site, shop: Shop) -> None:
         seed: Seed = 0,
         k: Count = 10,
     ) -> Data:
-        return await site.run(shop.trial, id, Asked(kind, severity, seed), version, k)
+        return await site.explore(shop.trial, id, Asked(kind, severity, seed), version, k)
 
     @router.get("/explorer/api/why")
     async def why(
         id: Id, other: Id, version: Version = "", kind: Kind | None = None, severity: Severity = 0, seed: Seed = 0
     ) -> Data:
         asked = Asked(kind, severity, seed) if kind is not None else None
-        return await site.run(shop.why, id, other, version, asked)
+        return await site.explore(shop.why, id, other, version, asked)
 
     @router.post("/explorer/api/search")
     async def search(
@@ -158,44 +160,44 @@ def _add_models(router: APIRouter, site: Site, shop: Shop) -> None:
         def found() -> Data:
             return shop.search(uploaded(title), site.decode(data) if data else None, version, k)
 
-        return await site.run(found)
+        return await site.explore(found)
 
 
 def _add_map(router: APIRouter, site: Site, shop: Shop, atlas: Atlas) -> None:
     """Put the map on the router; points are named by their place in it."""
 
-    def at(place: int) -> Data:
-        ids = atlas.map(shop.site.served.table).ids
+    def at(place: int, tag: str) -> Data:
+        ids = atlas.map(shop.site.served.table, tag).ids
         if place >= len(ids):
             raise ApiError(404, f"the map has {len(ids)} points", "load the page again")
         return card_of(shop.item(ids[place]))
 
-    def thumbnail(place: int) -> bytes | None:
-        ids = atlas.map(shop.site.served.table).ids
+    def thumbnail(place: int, tag: str) -> bytes | None:
+        ids = atlas.map(shop.site.served.table, tag).ids
         return shop.encoded(ids[place], "small") if place < len(ids) else None
 
     @router.get("/explorer/api/map")
     async def state() -> Data:
-        return await site.run(atlas.state, site.served.table)
+        return await site.explore(atlas.state, site.served.table)
 
     @router.get("/explorer/api/map/points")
-    async def points() -> Response:
-        made = await site.run(atlas.map, site.served.table)
+    async def points(tag: Tag = "") -> Response:
+        made = await site.explore(atlas.map, site.served.table, tag)
         headers = {**HEADERS, "Cache-Control": "no-cache"}
         return Response(made.packed(), headers=headers, media_type="application/octet-stream")
 
     @router.get("/explorer/api/map/place")
-    async def place(item: Id) -> Data:
-        made = await site.run(atlas.map, site.served.table)
+    async def place(item: Id, tag: Tag = "") -> Data:
+        made = await site.explore(atlas.map, site.served.table, tag)
         return {"place": made.ids.index(item) if item in made.ids else None}
 
     @router.get("/explorer/api/map/at")
-    async def point(place: Annotated[int, Query(ge=0)]) -> Data:
-        return await site.run(at, place)
+    async def point(place: Place, tag: Tag = "") -> Data:
+        return await site.explore(at, place, tag)
 
     @router.get("/explorer/api/map/picture")
-    async def dot(request: Request, place: Annotated[int, Query(ge=0)]) -> Response:
-        return _jpeg(request, await site.run(thumbnail, place))
+    async def dot(request: Request, place: Place, tag: Tag = "") -> Response:
+        return _jpeg(request, await site.explore(thumbnail, place, tag))
 
 
 def _about(site: Site, shop: Shop) -> Data:

@@ -25,12 +25,12 @@ export async function show(place, { about, query, signal, go, titled }) {
     if (error.name !== "AbortError") preparing.replaceChildren(wrong(error, () => go("map", { replace: true })));
     return;
   }
-  const points = unpacked(await bytes("map/points"));
+  const points = unpacked(await bytes("map/points", { tag: state.tag }));
   preparing.remove();
   size.textContent = `${plural(state.count, "product")}${state.of > state.count ? `, a sample of ${number(state.of)}` : ""}; near means alike to ${about.versions[0]?.label || "the served model"}. Zoom in to see pictures.`;
   const world = plane(canvas, points, {
     colors, chosen: (at) => card(at).then((item) => go(productAddress(item.id))),
-    picked: settled(70, (at) => draw(at)), pictureOf: (at) => `explorer/api/map/picture?place=${at}`,
+    picked: settled(70, (at) => draw(at)), pictureOf: (at) => `explorer/api/map/picture?place=${at}&tag=${state.tag}`,
   });
   const redraw = () => world.draw();
   document.addEventListener("theme", redraw);
@@ -43,7 +43,7 @@ export async function show(place, { about, query, signal, go, titled }) {
 
   const known = new Map();
   async function card(at) {
-    if (!known.has(at)) known.set(at, await get("map/at", { place: at }, signal));
+    if (!known.has(at)) known.set(at, await get("map/at", { place: at, tag: state.tag }, signal));
     return known.get(at);
   }
   async function draw(at) {
@@ -61,7 +61,7 @@ export async function show(place, { about, query, signal, go, titled }) {
     }
   }
   if (query.get("id")) {
-    const { place: at } = await get("map/place", { item: query.get("id") }, signal);
+    const { place: at } = await get("map/place", { item: query.get("id"), tag: state.tag }, signal);
     if (at === null) say("This product is not in the sample that the map shows.");
     else world.show(at);
   }
