@@ -88,21 +88,28 @@ class Mixture:
 
     def next(self) -> bytes:
         """Draw one request."""
+        return self.draw()[1]
+
+    def draw(self) -> tuple[str, bytes]:
+        """Draw one request, and say of which kind it is."""
         rng, chance = self._rng, self._rng.random()
         name, category = item_id(int(rng.integers(self._items))), CATEGORIES[int(rng.integers(8))]
         if chance < 0.04:
             self.put += 1
             picture = self._pictures[int(rng.integers(8))]
-            return form("PUT", f"/items/new-{self.put % 500}", picture, title=f"red {category}", category=category)
+            return "put", form(
+                "PUT", f"/items/new-{self.put % 500}", picture, title=f"red {category}", category=category
+            )
         if chance < 0.05:
-            return request("DELETE", f"/items/{name}")
+            return "delete", request("DELETE", f"/items/{name}")
         if chance < 0.75:
-            return request("GET", f"/items/{name}/similar?k=20")
+            return "similar", request("GET", f"/items/{name}/similar?k=20")
         if chance < 0.85:
-            return request("GET", f"/items/{name}/similar?k=20&category={category}")
+            return "filtered", request("GET", f"/items/{name}/similar?k=20&category={category}")
         if chance < 0.95:
-            return form("POST", "/search?k=20", title=f"blue {category}")
-        return form("POST", "/search?k=20", self._pictures[int(rng.integers(8))], title=f"green {category}")
+            return "by text", form("POST", "/search?k=20", title=f"blue {category}")
+        picture = self._pictures[int(rng.integers(8))]
+        return "by picture", form("POST", "/search?k=20", picture, title=f"green {category}")
 
 
 class Load:
@@ -118,6 +125,7 @@ class Load:
         self.tally, self.memory = Tally(), []
         self._swapped_at = self._seen_at = float("inf")
         self.counts: dict[str, int] = {}
+        self.kinds: dict[str, list[float]] = {}
 
     async def run(self) -> None:
         """Send everything and wait for all answers."""
@@ -136,10 +144,11 @@ class Load:
     async def _ask(self, lines: asyncio.Queue[Line], due: float) -> None:
         """Ask one thing; its time counts from the moment it was due."""
         line = await lines.get()
-        asked, began = self._mixture.next(), time.perf_counter()
+        (kind, asked), began = self._mixture.draw(), time.perf_counter()
         status, body = await line.ask(asked)
         lines.put_nowait(line)
         self.tally.add(status, time.perf_counter() - due)
+        self.kinds.setdefault(kind, []).append(time.perf_counter() - due)
         if status == 200:
             self._check(decoded(body), began)
 
@@ -175,6 +184,9 @@ class Load:
         statuses = dict(sorted(tally.statuses.items()))
         print(f"sent {len(tally.seconds):,} at {self._rate:.0f} a second; answered: {statuses}")
         print(f"p50 {tally.quantile(0.5):.1f} ms, p99 {tally.quantile(0.99):.1f} ms, max {tally.quantile(1):.0f} ms")
+        for kind, seconds in sorted(self.kinds.items()):
+            p50, p99 = np.quantile(seconds, (0.5, 0.99)) * 1000
+            print(f"  {kind:<10} {len(seconds):>6,}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
         print(f"answers by version: {self.counts}; swap seen after {self._seen_at - self._swapped_at:.1f} s")
         print(f"memory: {self.memory[0]:.0f} MB at first, {max(self.memory):.0f} at most, {self.memory[-1]:.0f} last;"
               f" growth {growth[0]:.2f} and {growth[1]:.2f} MB a second before and after the swap")  # fmt: skip
