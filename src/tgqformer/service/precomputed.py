@@ -37,6 +37,7 @@ class Precomputed:
         self._lock = threading.Lock()
         self._meanwhile: list[Written] | None = None  # own writes while `refresh` reads
         self._revision, self._own = table.revision(), set[int]()
+        table.changes(self._revision)  # none; what it takes to know that is loaded here, not in the first look
         now = self._contents()
         self._baseline = np.fromiter(map(_short, neighbours.contents()), np.uint64, len(neighbours))
         if (unknown := self._baseline == UNKNOWN).any():
