@@ -1,10 +1,11 @@
-"""One training step of LightGCN, and drawing SASRec's batches, against straightforward code, side by side in one run.
+"""One training step of LightGCN, NGCF and SASRec against straightforward code, side by side in one run.
 
     python benchmarks/collaborative.py [--data ../shared/data/gowalla] [--steps 3] [--device cpu]
 
-The peer of LightGCN is the plain form: a sparse matrix of coordinates, three products kept for PyTorch's own gradient,
-negatives drawn user by user. Both get the same weights, their losses and gradients must agree on the same batch, they
-take turns, and medians count. Without the public data a graph of Gowalla's size is drawn.
+The peers are the plain forms: a sparse matrix of coordinates, products kept for PyTorch's own gradient, negatives drawn
+user by user; for SASRec every sequence padded to its 50 places. Both sides get the same weights, their losses and
+gradients must agree on the same batch (without dropout), they take turns, and medians count. Without the public data a
+graph of Gowalla's size is drawn.
 """
 
 from __future__ import annotations
@@ -16,18 +17,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import eye_array
 from torch import Tensor
 from torch.nn import functional as F
 
+from tgqformer.collaborative.base import Task
 from tgqformer.collaborative.data import Split, SplitSettings, histories, read_split
-from tgqformer.collaborative.graph import bipartite, symmetric_norm, to_tensors
-from tgqformer.collaborative.lightgcn import LightGCN, LightGCNSettings, lightgcn
-from tgqformer.collaborative.sampling import SequenceSampler
+from tgqformer.collaborative.graph import bipartite, row_norm, symmetric_norm, to_tensors
+from tgqformer.collaborative.lightgcn import LightGCNSettings, lightgcn
+from tgqformer.collaborative.ngcf import NGCF, NGCFSettings, ngcf
+from tgqformer.collaborative.sasrec import SASRec, SASRecSettings, sasrec
 
-BATCH = 2048
+BATCH, LENGTH = 2048, 50
 L2 = 1e-4
 USERS, ITEMS, INTERACTIONS = 29_858, 40_981, 810_128  # of Gowalla
 
@@ -42,23 +47,20 @@ def drawn() -> Split:
     return Split(rows, nothing, nothing, [""] * USERS, [""] * ITEMS)
 
 
-class Plain:
-    """LightGCN as one writes it down first."""
+class PlainGraph:
+    """LightGCN or NGCF as one writes it down first."""
 
-    def __init__(self, split: Split, table: Tensor) -> None:
-        found = symmetric_norm(bipartite(split.train, split.items)).tocoo()
+    def __init__(self, split: Split, matrix: Any, device: torch.device) -> None:
+        found = matrix.tocoo()
         places = torch.from_numpy(np.stack([found.row, found.col]).astype(np.int64))
-        self.matrix = torch.sparse_coo_tensor(places, torch.from_numpy(found.data), found.shape).coalesce()
-        self.matrix, self.split = self.matrix.to(table.device), split
-        self.table = table.detach().clone().requires_grad_()
-        self.optimizer = torch.optim.Adam([self.table], lr=1e-3)
-        self.liked = [split.train.row(user).tolist() for user in range(split.users)]
+        self.matrix = torch.sparse_coo_tensor(places, torch.from_numpy(found.data), found.shape).coalesce().to(device)
+        self.split, self.liked = split, [split.train.row(user).tolist() for user in range(split.users)]
         self.sets = [set(row) for row in self.liked]
 
-    def draw(self) -> tuple[np.ndarray, ...]:
+    def draw(self, batch: int) -> tuple[np.ndarray, ...]:
         """Draw triples, user by user."""
         triples = []
-        while len(triples) < BATCH:
+        while len(triples) < batch:
             user = random.randrange(self.split.users)
             other = random.randrange(self.split.items)
             while other in self.sets[user]:
@@ -66,16 +68,59 @@ class Plain:
             triples.append((user, random.choice(self.liked[user]), other))
         return tuple(np.array(column) for column in zip(*triples, strict=True))
 
-    def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+    def lightgcn(self, table: Tensor, *triple: Tensor) -> Tensor:
         """The loss of triples, by the formulas."""
-        layers = [self.table]
+        layers = [table]
         for _ in range(3):
             layers.append(torch.sparse.mm(self.matrix, layers[-1]))
-        final = torch.stack(layers, dim=1).mean(1)
-        at = users, self.split.users + positives, self.split.users + negatives
-        u, p, n = (final[rows] for rows in at)
-        squares = sum(self.table[rows].norm().pow(2) for rows in at) / (2 * len(users))
-        return F.softplus((u * n).sum(1) - (u * p).sum(1)).mean() + L2 * squares
+        rows = self._rows(triple)
+        return ranked(torch.stack(layers, dim=1).mean(1), rows, L2, sum(table[row].norm().pow(2) for row in rows))
+
+    def ngcf(self, model: NGCF, *triple: Tensor) -> Tensor:
+        """The loss of triples, by the formulas, no edge dropped."""
+        layers = [torch.cat([model.user_table, model.item_table])]
+        layer = layers[0]
+        for of_sum, of_product in zip(model.sums, model.products, strict=True):
+            side = torch.sparse.mm(self.matrix, layer)
+            layer = F.leaky_relu(of_sum(side), 0.2) + F.leaky_relu(of_product(layer * side), 0.2)
+            layers.append(F.normalize(layer, dim=1))
+        final, rows = torch.cat(layers, 1), self._rows(triple)
+        return ranked(final, rows, 1e-5, sum(final[row].norm().pow(2) for row in rows))
+
+    def _rows(self, triple: tuple[Tensor, ...]) -> list[Tensor]:
+        return [triple[0], self.split.users + triple[1], self.split.users + triple[2]]
+
+
+def ranked(final: Tensor, rows: list[Tensor], l2: float, squares: Any) -> Tensor:
+    """BPR and L2 of triples."""
+    user, liked, other = (final[row] for row in rows)
+    return F.softplus((user * other).sum(1) - (user * liked).sum(1)).mean() + l2 * squares / (2 * len(user))
+
+
+class PlainSequences:
+    """SASRec's batches user by user, and its loss over all that pads."""
+
+    def __init__(self, split: Split) -> None:
+        self.split, self.users = split, np.flatnonzero(np.diff(split.train.indptr) > 1)
+
+    def draw(self, batch: int) -> tuple[np.ndarray, ...]:
+        """Draw sequences as the authors' sampler does."""
+        found = np.zeros((3, batch, LENGTH), np.int64)
+        for n in range(batch):
+            row = self.split.train.row(int(random.choice(self.users))).tolist()
+            touched = set(row)
+            for place, (item, after) in enumerate(zip(row[-2::-1][:LENGTH], row[:0:-1], strict=False), 1):
+                other = random.randrange(self.split.items)
+                while other in touched:
+                    other = random.randrange(self.split.items)
+                found[:, n, LENGTH - place] = item + 1, after + 1, other + 1
+        return tuple(found)
+
+    def loss(self, model: SASRec, sequence: Tensor, following: Tensor, negatives: Tensor) -> Tensor:
+        """The loss at every place that does not pad."""
+        states, real = model(sequence), following > 0
+        liked, other = ((states * model.table(items)).sum(-1)[real] for items in (following, negatives))
+        return F.softplus(-liked).mean() + F.softplus(other).mean()
 
 
 def step(draw: Callable[[], tuple[np.ndarray, ...]], loss: Callable[..., Tensor], optimizer: torch.optim.Optimizer,
@@ -91,57 +136,28 @@ def step(draw: Callable[[], tuple[np.ndarray, ...]], loss: Callable[..., Tensor]
     return time.perf_counter() - start
 
 
-def compare_lightgcn(split: Split, steps: int, device: torch.device) -> None:
-    """Take turns; print seconds a step and an epoch."""
-    task = lightgcn(LightGCNSettings(l2=L2), split, batch=BATCH, seed=0, device=device)
-    assert isinstance(task.module, LightGCN)
-    own = torch.optim.Adam(task.module.parameters(), lr=1e-3, fused=True)
-    plain = Plain(split, task.module.table)
+def compare(
+    name: str, task: Task, draw: Callable[[], tuple[np.ndarray, ...]], loss: Callable[..., Tensor], steps: int
+) -> None:
+    """Check that both give one loss and gradient; then take turns, and print seconds a step and an epoch."""
+    module = task.module
+    assert module is not None
+    weights = list(module.parameters())
+    device = weights[0].device
     batch = to_tensors(task.draw(0, 0), device)
-    losses = task.loss(*batch), plain.loss(*batch)
-    gradients = [
-        torch.autograd.grad(one, of)[0] for one, of in zip(losses, (task.module.table, plain.table), strict=True)
-    ]
-    torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-7)
-    seconds: tuple[list[float], list[float]] = ([], [])
+    pair = task.loss(*batch), loss(*batch)
+    torch.testing.assert_close(*pair, rtol=1e-4, atol=1e-6)
+    for one, other in zip(*(torch.autograd.grad(value, weights) for value in pair), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+    optimizer = torch.optim.Adam(weights, lr=1e-3, fused=True)
+    seconds = []
     for number in range(steps + 1):
-        pair = (
-            step(lambda number=number: task.draw(0, number), task.loss, own, device),
-            step(plain.draw, plain.loss, plain.optimizer, device),
-        )
-        if number:
-            for kept, taken in zip(seconds, pair, strict=True):
-                kept.append(taken)
-    ours, theirs = median(seconds[0]), median(seconds[1])
-    for name, taken in (("ours", ours), ("plain", theirs)):
-        print(f"LightGCN {name:<6} {taken:8.3f} s a step {taken * task.steps:10.0f} s an epoch of {task.steps} steps")
-    print(f"LightGCN plain / ours {theirs / ours:.2f}")
-
-
-def compare_sequences(split: Split, steps: int) -> None:
-    """Draw batches of sequences at once, and user by user as SASRec's own sampler does."""
-    sampler, rows = SequenceSampler(split.train, split.items, batch=128, length=50, seed=0), split.train
-
-    def plain() -> None:
-        for _ in range(128):
-            row = rows.row(int(random.choice(sampler.users))).tolist()
-            touched = set(row)
-            inputs, following, negatives = np.zeros((3, 50), np.int64)
-            for place, (item, after) in enumerate(zip(row[-2::-1][:50], row[:0:-1], strict=False)):
-                other = random.randrange(split.items)
-                while other in touched:
-                    other = random.randrange(split.items)
-                inputs[49 - place], following[49 - place], negatives[49 - place] = item + 1, after + 1, other + 1
-
-    def timed(work: Callable[[], object]) -> float:
-        start = time.perf_counter()
-        work()
-        return time.perf_counter() - start
-
-    turns = [(timed(lambda n=n: sampler.draw(0, n)), timed(plain)) for n in range(5 * steps)]
-    ours, theirs = (1e3 * median(column) for column in zip(*turns, strict=True))
-    print(f"SASRec batches: ours {ours:.1f} ms, user by user {theirs:.1f} ms, {theirs / ours:.1f} times as long")
+        ours = step(lambda number=number: task.draw(0, number), task.loss, optimizer, device)
+        seconds.append((ours, step(draw, loss, optimizer, device)))
+    taken = [median(column) for column in zip(*seconds[1:], strict=True)]
+    for side, one in zip(("ours", "plain"), taken, strict=True):
+        print(f"{name:<9} {side:<6} {one:8.3f} s a step {one * task.steps:8.0f} s an epoch of {task.steps} steps")
+    print(f"{name:<9} plain / ours {taken[1] / taken[0]:.2f}")
 
 
 def main() -> None:
@@ -151,10 +167,21 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=3)
     options.add_argument("--device", default="cpu")
     given = options.parse_args()
+    device = torch.device(given.device)
     split = read_split(given.data, SplitSettings("given")) if given.data.is_dir() else drawn()
     random.seed(0)
-    compare_lightgcn(split, given.steps, torch.device(given.device))
-    compare_sequences(split, given.steps)
+    adjacency = bipartite(split.train, split.items)
+    task = lightgcn(LightGCNSettings(l2=L2), split, batch=BATCH, seed=0, device=device)
+    plain, table = PlainGraph(split, symmetric_norm(adjacency), device), next(iter(task.module.parameters()))
+    compare("LightGCN", task, lambda: plain.draw(BATCH), lambda *triple: plain.lightgcn(table, *triple), given.steps)
+    still = NGCFSettings(edge_dropout=0.0, message_dropout=0.0)
+    task = ngcf(still, split, batch=BATCH, seed=0, device=device)
+    model, looped = task.module, row_norm(adjacency + eye_array(adjacency.shape[0], format="csr"))
+    plain = PlainGraph(split, looped, device)
+    compare("NGCF", task, lambda: plain.draw(BATCH), lambda *triple: plain.ngcf(model, *triple), given.steps)
+    task = sasrec(SASRecSettings(dropout=0.0, length=LENGTH), split, batch=128, seed=0, device=device)
+    sequences, reader = PlainSequences(split), task.module
+    compare("SASRec", task, lambda: sequences.draw(128), lambda *batch: sequences.loss(reader, *batch), 5 * given.steps)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"peak memory {peak:.2f} GB, {torch.get_num_threads()} threads")
 
