@@ -90,10 +90,10 @@ def sampled_softmax(users: Tensor, positives: Tensor, negatives: Tensor, wrong: 
         users, positives: [B, d]. negatives: [M, d]. wrong: int64, places in [B x M] that are no negatives of that user.
     """
     users, positives, negatives = (F.normalize(rows, dim=1) for rows in (users, positives, negatives))
-    liked = (users * positives).sum(1) / temperature
-    others = (users @ negatives.T / temperature).flatten().index_fill(0, wrong, -torch.inf)
-    both = torch.cat([liked[:, None], others.view(len(users), -1)], 1)
-    return (both.logsumexp(1) - liked).mean()
+    users = users / temperature
+    liked, others = (users * positives).sum(1), users @ negatives.T
+    others.view(-1).index_fill_(0, wrong, -torch.inf)  # in place: the greatest array of a step is not copied
+    return (torch.logaddexp(others.logsumexp(1), liked) - liked).mean()
 
 
 def dot_scorer(model: GraphModel) -> Scorer:
