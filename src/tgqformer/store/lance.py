@@ -49,8 +49,8 @@ SEEN_WITHIN = timedelta(seconds=1)  # how soon a table sees what other processes
 OLD_AFTER = timedelta(hours=1)  # files that no reader can still be reading
 # LanceDB by itself remembers 6 GB of indexes and 1 GB of metadata, of versions that nobody asks for any more, too: each
 # transaction took 0.15 MB of memory for good. So every table has caches of its own, of these bytes.
-METADATA_CACHE, SPARE_CACHE, LEDGER_CACHE = 8 << 20, 8 << 20, 2 << 20
-INDEX_ROW, ROOM = 640, 1.5  # bytes of a row in all indexes besides one a dimension; how much more than that there is
+METADATA_CACHE, SPARE_CACHE, LEDGER_CACHE = 4 << 20, 4 << 20, 2 << 20
+INDEX_ROW, ROOM = 450, 1.5  # bytes of a row in all indexes besides one a dimension; how much more than that there is
 MOST_TRANSACTIONS = 1000  # that are read to find out whether they changed rows
 UPKEEP = {"Rewrite", "CreateIndex", "BaseOperation"}  # the last: of reserving numbers for a rewrite
 LEDGER = "ledger"
