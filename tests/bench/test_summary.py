@@ -56,6 +56,25 @@ def cells(tokens: tuple[int, ...] = (2, 4)) -> dict[Cell, Measured]:
     return made
 
 
+def test_variants_are_left_out_of_the_connectors() -> None:
+    table = summary.tables(bench(), cells())[0]
+    shown = summary.connectors(bench(), table)
+    names = [name for name in MODELS if name != "no gates"]
+    assert list(dict.fromkeys(row.model for row in shown.rows)) == names
+    assert {result.model for result in shown.results} == set(names)
+    alone = summary.Table(
+        table.setting, [r for r in table.results if r.model in ("no gates", "TGQ-Former")], table.rows
+    )
+    assert summary.connectors(bench(), alone) is alone
+
+
+def test_models_that_were_not_probed_have_no_line() -> None:
+    table = summary.tables(bench(), cells())[0]
+    few = [Result(r.model, r.seed, r.views) if r.model == "MLP" else r for r in table.results]
+    _, lines = summary.probe_lines(summary.Table(table.setting, few, table.rows))
+    assert [name for name, _ in lines] == [name for name in MODELS if name != "MLP"]
+
+
 def test_text_only_stands_in_every_table_of_its_language() -> None:
     made = summary.tables(bench(), cells())
     assert [table.setting.tokens for table in made] == [2, 4]

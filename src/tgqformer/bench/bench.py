@@ -110,24 +110,27 @@ class Bench:
             left.remove(done.task)
             clock.note(done)
             if self.jobs > 1:
-                console.print(f"{done.task.title} · {done.seconds:.0f} s · {len(left)} {_stage(done.task)} to go · "
-                              f"{clock.left([*left, *after])}")  # fmt: skip
+                console.print(
+                    _line(f"{done.task.title} · {done.seconds:.0f} s", left, done.task, clock.left([*left, *after]))
+                )
         return {task: validation_of(self.folder / task.path) for task in tasks}
 
     def _announced(self, left: Sequence[Task], after: Sequence[Task], clock: Clock) -> Do:
         def do(task: Task) -> None:
-            words = f"[bold]{task.title}[/] · {len(left)} {_stage(task)} to go"
-            console.print(" · ".join(part for part in (words, clock.left([*left, *after])) if part))
+            console.print(_line(f"[bold]{task.title}[/]", left, task, clock.left([*left, *after])))
             self.do(task)
 
         return do
 
     def _prepare(self, tasks: Sequence[Task]) -> None:
         """Make what tasks share before any of them runs: features, the alignment of each seed, fields where read."""
-        for task in tasks:
-            data, options = self.data(task.cell.setting), self.bench.model(task.cell.model).options
-            data.alignment(task.cell.seed)
-            _ = data.fields if options.get("anchors") == "fields" else data.features
+        shared = {}
+        for cell in (task.cell for task in tasks):
+            fields = self.bench.model(cell.model).options.get("anchors") == "fields"
+            shared[cell.setting.language, cell.setting.noise, cell.seed, fields] = self.data(cell.setting)
+        for (*_, seed, fields), data in shared.items():
+            data.alignment(seed)
+            _ = data.fields if fields else data.features
 
     def _recipe(self, task: Task) -> Recipe:
         return recipe_of(self.bench, task.cell, task.lr)
@@ -180,8 +183,10 @@ def _key(cell: Cell) -> tuple[str, str, str]:
     return cell.model, cell.setting.language, cell.setting.noise
 
 
-def _stage(task: Task) -> str:
-    return "learning rates" if task.tuning else "cells"
+def _line(words: str, left: Sequence[Task], task: Task, time: str) -> str:
+    """Where the bench stands, in a line."""
+    to_go = f"{len(left)} {'learning rates' if task.tuning else 'cells'} to go"
+    return " · ".join(part for part in (words, to_go, time) if part)
 
 
 def _plain(value: object) -> object:

@@ -45,7 +45,8 @@ def _headlines(bench: BenchRecipe, table: Table) -> list[str]:
 
 
 def _part(bench: BenchRecipe, table: Table, cells: Cells) -> dict[str, Any]:
-    rows, results = table.rows, table.results
+    shown = summary.connectors(bench, table)  # variants have a table of their own: twenty lines in a plot say nothing
+    rows, results = shown.rows, shown.results
     probes, probed = summary.probe_lines(table)
     return {
         "title": table.setting.title, "models": models(results), "caption": caption(rows),
@@ -55,7 +56,7 @@ def _part(bench: BenchRecipe, table: Table, cells: Cells) -> dict[str, Any]:
                   for lead in summary.leads(bench, table)],
         "ablations": [(name, *found) for name, found in summary.ablation_lines(bench, table)],
         "losses": summary.loss_lines(table), "probes": probes, "probed": [(name, *found) for name, found in probed],
-        "severity": summary.severity_plots(table), "agreement": sections.agreement_curves(results),
+        "severity": summary.severity_plots(shown), "agreement": sections.agreement_curves(results),
         "categories": sections.category_tables(results), "inside": summary.inside_lines(table, cells),
         "gates": [(name, stream, *found) for name, stream, found in summary.gate_lines(table, cells)],
         "cost": summary.cost_plot(table, cells), "curves": sections.training_curves(results),

@@ -61,6 +61,14 @@ def _belongs(bench: BenchRecipe, cell: Cell, setting: Setting) -> bool:
     return own == setting
 
 
+def connectors(bench: BenchRecipe, table: Table) -> Table:
+    """A table without the variants; whole where there is nothing else to compare."""
+    own = [result for result in table.results if not bench.model(result.model).ablation]
+    if len(models(own)) < 2:
+        return table
+    return Table(table.setting, own, [row for row in table.rows if not bench.model(row.model).ablation])
+
+
 def leads(bench: BenchRecipe, table: Table) -> list[Lead]:
     """Compare the headline model with the strongest other connector on every view; ablations of it do not count."""
     rivals = [m.name for m in bench.models if m.name != bench.headline.model and not m.ablation]
@@ -118,7 +126,8 @@ def probe_lines(table: Table) -> tuple[list[str], list[tuple[str, list[str]]]]:
     rows = summarize([result for result in probed if result.views])
     names = [view for view in dict.fromkeys(row.view for row in rows) if not view[-1:].isdigit()]
     cells = {(row.model, row.view): percent(row.interval) for row in rows if row.metric == MAIN}
-    return names, [(name, [cells.get((name, probe), "") for probe in names]) for name in models(probed)]
+    asked = models(result for result in probed if result.views)
+    return names, [(name, [cells.get((name, probe), "") for probe in names]) for name in asked]
 
 
 def severity_plots(table: Table) -> list[Plot]:
