@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tgqformer.collaborative.blend import Blend, chained, learn_blend
+from tgqformer.collaborative.blend import Blend, learn_blend
 from tgqformer.collaborative.lists import Lists, ranks_of_lists
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Queries, score
@@ -29,23 +29,24 @@ def test_each_bucket_learns_which_source_to_trust() -> None:
     bucket = np.arange(N) % 3
     lists = {"a": lists_with(right, bucket == 0), "b": lists_with(right, bucket != 0)}
     queries = Queries.from_pairs(np.arange(N // 2), right[: N // 2])
-    blend = learn_blend(lists, queries, bucket)
-    found = blend.apply(lists, bucket, 10)
+    clicks = np.choose(bucket, [9, 2, 0])
+    blend = learn_blend(lists, queries, clicks)
+    found = blend.apply(lists, clicks, 10)
     assert (found.items[:, 0] == right).mean() > 0.9
     hit = score(queries, ranks_of_lists(found.of(queries.query), queries, N)).means()["hit@10"]
     assert hit > 0.99
-    some = blend.apply(lists, bucket, 10, rows=np.array([5, 7]))
+    some = blend.apply(lists, clicks, 10, rows=np.array([5, 7]))
     assert (some.items == found.items[[5, 7]]).all()
 
 
 def test_a_blend_is_written_and_read(tmp_path: Path) -> None:
-    blend = Blend(("a", "b"), {0: np.arange(6, dtype=np.float32)})
+    blend = Blend(("a", "b"), {0: np.arange(7, dtype=np.float32)}, 5)
     blend.write(tmp_path / "blend.json")
     again = Blend.read(tmp_path / "blend.json")
-    assert again.sources == ("a", "b") and again.weights[0].tolist() == [0, 1, 2, 3, 4, 5]
-    assert again.facts()[0] == "a, score" and again.facts()[-1] == "no click"
-    (tmp_path / "short.json").write_text('{"sources": ["a"], "weights": {"0": [1.0]}}')
-    with pytest.raises(TgqError, match="4 weights"):
+    assert again.sources == ("a", "b") and again.weights[0].tolist() == [0, 1, 2, 3, 4, 5, 6] and again.few == 5
+    assert again.facts()[0] == "a, score" and again.facts()[-1] == "log of clicks"
+    (tmp_path / "short.json").write_text('{"sources": ["a"], "few": 3, "weights": {"0": [1.0]}}')
+    with pytest.raises(TgqError, match="5 weights"):
         Blend.read(tmp_path / "short.json")
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(TgqError, match="no blend"):
@@ -60,14 +61,3 @@ def test_nothing_to_learn_from_is_said() -> None:
     lists = {"a": Lists(np.full((4, 2), -1, np.int32), np.zeros((4, 2), np.float32))}
     with pytest.raises(TgqError, match="no list holds"):
         learn_blend(lists, Queries.from_pairs([0], [1]), np.zeros(4, np.int64))
-
-
-def test_chains_by_hand() -> None:
-    looks = Lists(np.array([[1, 2], [0, -1], [-1, -1]], np.int32), np.array([[0.8, 0.4], [0.5, 0], [0, 0]], np.float32))
-    clicks = Lists(np.array([[2, -1], [2, 0], [1, 0]], np.int32), np.array([[3, 0], [2, 1], [4, 4]], np.float32))
-    found = chained(looks, clicks, 3)
-    # Item 0: 1.0 × {2: 1, 0: 0.5} + 0.5 × {1: 1, 0: 1}; itself is left out.
-    assert found.items[0].tolist() == [2, 1, -1]
-    assert found.scores[0].tolist() == pytest.approx([1.0, 0.5, 0.0])
-    assert found.items[2].tolist() == [-1, -1, -1]
-    assert chained(looks, clicks, 3, near=1).items[0].tolist() == [2, -1, -1]

@@ -10,8 +10,10 @@ from tgqformer.collaborative.fusion import (
     FusionSettings,
     fuse_vectors,
     reciprocal_rank,
+    spread,
     weighted_scores,
 )
+from tgqformer.collaborative.lists import Lists
 from tgqformer.errors import TgqError
 
 
@@ -104,3 +106,15 @@ def test_an_item_that_no_source_knows_stays_zero() -> None:
     known[3] = 0
     fused = fuse_vectors([known, known], np.array([0]), np.array([1]), FusionSettings(steps=2, batch=4), shown=False)
     assert not fused[3].any() and fused[:3].any(1).all()
+
+
+def test_content_is_spread_over_what_is_clicked_with_it() -> None:
+    content = np.array([[2, 0], [0, 3], [0, 1], [0, 0]], np.float32)
+    lists = Lists(
+        np.array([[1, 2], [0, -1], [-1, -1], [0, 1]], np.int32), np.array([[3, 1], [1, 0], [0, 0], [1, 1]], np.float32)
+    )
+    half = np.sqrt(0.5)
+    expected = [[half, half], [half, half], [0, 1], [half, half]]  # a new item keeps its own; one without takes theirs
+    np.testing.assert_allclose(spread(content, lists, 1.0), expected, atol=1e-6)
+    np.testing.assert_allclose(spread(content, lists, 1.0, near=1)[3], [1, 0], atol=1e-6)
+    np.testing.assert_allclose(spread(content, lists, 0.0)[:3], [[1, 0], [0, 1], [0, 1]])

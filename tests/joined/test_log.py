@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tgqformer.catalog.interactions import Interactions
+from tgqformer.collaborative.blend import BUCKETS
 from tgqformer.errors import TgqError
-from tgqformer.joined.log import BUCKETS, StudyLog, make_log
+from tgqformer.joined.log import StudyLog, make_log
 from tgqformer.joined.settings import ProtocolSettings
 
 

@@ -30,7 +30,7 @@ torch.set_num_threads(1)
 SMALL = {
     "name": "small",
     "log": {"shoppers": "studio", "sessions_per_item": 3.0, "sharpness": 1.0},
-    "content": {"recipe": "demo", "set": ["catalog.items=150", "noise.share=0"]},
+    "content": {"recipe": "demo", "set": ["catalog.items=110", "noise.share=0"]},
     "protocol": {"few": 0.3, "new": 0.2, "validation_items": 0.4, "k": 40},
     "systems": [
         {"name": "item-kNN", "model": "item-knn", "by": "next"},
@@ -47,9 +47,9 @@ SMALL = {
     ],
     "join": {
         "fusions": {"vectors fused": ["content", "LightGCN"]},
-        "chains": {"looks, then clicks": ["content", "item-kNN"]},
+        "spreads": {"spread": {"content": "content", "behaviour": "item-kNN", "share": 0.5}},
         "alike": {"ranks fused": ["content", "item-kNN"]},
-        "blends": {"blend": ["content", "item-kNN", "looks, then clicks"]},
+        "blends": {"blend": ["content", "item-kNN", "spread"]},
         "fusion": {"steps": 3, "batch": 32},
     },
     "seeds": [0, 1],
@@ -106,7 +106,7 @@ def test_behaviour_knows_nothing_of_new_items_and_joins_do(run: StudyRun) -> Non
 
 def test_models_that_count_have_one_seed(run: StudyRun) -> None:
     assert run.seeds_of("item-kNN") == (0,) and run.seeds_of("LightGCN") == (0, 1)
-    assert run.chosen() in ("blend", "ranks fused", "vectors fused", "PinSage + content")
+    assert run.chosen() in ("blend", "spread", "ranks fused", "vectors fused", "PinSage + content")
 
 
 def test_what_is_done_is_not_done_again(run: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,15 +152,20 @@ def test_a_shop_joins_its_embeddings_with_its_log(run: StudyRun, tmp_path: Path)
     more = ["--to", str(tmp_path / "lists"), "--parquet", str(tmp_path / "lists.parquet")]
     result = CliRunner().invoke(app, [*command, *more])
     assert result.exit_code == 0, result.output
-    lists = Neighbours.open(tmp_path / "lists")
+    lists = Neighbours.open(tmp_path / "lists" / "neighbours")
     assert lists.manifest.model_version == "v1" and lists.manifest.width == 20 and len(lists) == len(ids)
     near = lists.of(ids[0])
     assert near[0][1] == 1.0 and all(a[1] >= b[1] for a, b in pairwise(near))
     assert ids[0] not in [name for name, _ in near] and len({name for name, _ in near}) == 20
+    vectors = Embeddings.open(tmp_path / "lists" / "embeddings")
+    assert vectors.model_version.startswith("v1-joined-") and vectors.ids() == ids
+    assert np.linalg.norm(vectors.vectors(), axis=1) == pytest.approx(1.0, abs=1e-5)
     learned = tmp_path / "lists" / "blend.json"
     again = CliRunner().invoke(app, [*command, "--to", str(tmp_path / "again"), "--blend", str(learned)])
-    assert again.exit_code == 0 and Neighbours.open(tmp_path / "again").of(ids[0])[:3] == [(n, pytest.approx(s, rel=1e-4)) for n, s in near[:3]]
-    assert Blend.read(learned).sources == ("content", "item-kNN", "looks, then clicks", "clicks, then looks")
+    assert again.exit_code == 0 and Neighbours.open(tmp_path / "again" / "neighbours").of(ids[0])[:3] == [
+        (n, pytest.approx(s, rel=1e-4)) for n, s in near[:3]
+    ]
+    assert Blend.read(learned).sources == ("content", "item-kNN", "spread, a little", "spread, much")
 
 
 def test_short_lists_are_filled_by_content_then_by_any() -> None:

@@ -189,21 +189,22 @@ def study(
 def join(
     embeddings: Annotated[Path, typer.Argument(metavar="EMBEDDINGS", help="Content: a folder written by `tgq embed`.")],
     log: Annotated[Path, typer.Option(help="The shop's interactions, a log as `tgq pairs mine` reads it.")],
-    to: Annotated[Path, typer.Option(help="Folder for the lists; one that is there is replaced.")],
+    to: Annotated[Path, typer.Option(help="Folder for what is made; what stands there is replaced.")],
     k: Annotated[int, typer.Option("-k", help="How many items to keep beside every item.")] = 100,
     blend: Annotated[
-        Path | None, typer.Option(help="Weights that were learned before: blend.json. Otherwise they are learned.")
+        Path | None, typer.Option(help="Weights that were learned before: a blend.json. Otherwise they are learned.")
     ] = None,
     parquet: Annotated[Path | None, typer.Option(help="Also write one Parquet file: id, neighbours, scores.")] = None,
 ) -> None:
-    """Join content and clicks: for every item what to show beside it, in the form of `tgq neighbours`.
+    """Join content and clicks: TO/neighbours holds for every item what to show beside it, in the form of
+    `tgq neighbours`; TO/embeddings holds joined vectors, which `tgq index` takes.
 
     What weighs how much is learned from the log, for items with many clicks, with few and with none. A service with a
-    store of the same embeddings answers from the lists, and searches live, by content, what is newer than they are.
+    store of the same EMBEDDINGS answers from the lists, and searches live, by content, what is newer than they are.
 
     Example:
 
-        tgq collab join embeddings --log clicks.csv --to neighbours
+        tgq collab join embeddings --log clicks.csv --to joined
     """
     from tgqformer.catalog.interactions import read_interactions
     from tgqformer.collaborative.blend import Blend
@@ -214,10 +215,12 @@ def join(
     ids, vectors = opened.ids(), opened.vectors()
     weights = Blend.read(blend) if blend is not None else shop.learn(vectors, ids, interactions)
     made = shop.write(shop.join(vectors, ids, interactions, weights, k), opened, to)
-    weights.write(to / "blend.json")
     if parquet is not None:
         made.to_parquet(parquet)
-    typer.echo(f"{made.manifest.width} neighbours of each of {len(made):,} items in {to}; weights: {to / 'blend.json'}")
+    typer.echo(
+        f"{made.manifest.width} neighbours of each of {len(made):,} items in {made.path};"
+        f" vectors in {to / 'embeddings'}, weights in {to / 'blend.json'}"
+    )
 
 
 @app.command()

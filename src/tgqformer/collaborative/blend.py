@@ -1,11 +1,11 @@
 """Lists of several sources blended into one, with weights learned for each bucket of queries.
 
 A candidate of a query is an item that any source lists. It is described by two numbers a source, its score relative to
-the best of that list and `10 / (10 + its place)`, both 0 where the source does not list it, and by whether the item has
-few clicks or none. Its blended score is their weighted sum. The weights of a bucket are those under which held-out
-partners are most likely chosen: the mean log-probability, over the query's partners, of a softmax over its candidates,
-minus a ridge. That is a conditional logit (McFadden, 1974): convex, some dozens of weights, so that a few hundred
-queries are enough.
+the best of that list and `10 / (10 + its place)`, both 0 where the source does not list it; and by its clicks: whether
+they are few or none, and their logarithm. Its blended score is the weighted sum of these. The weights of a bucket are
+those under which held-out partners are most likely chosen: the mean log-probability, over the query's partners, of a
+softmax over its candidates, minus a ridge. That is a conditional logit (McFadden, 1974): convex, with some dozens of
+weights, so that a few hundred queries are enough.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from tgqformer.collaborative.data import Ints
@@ -27,6 +26,9 @@ from tgqformer.evaluation.metrics import Queries
 from tgqformer.files import read_json, write_json
 from tgqformer.progress import progress
 
+BUCKETS = ("warm", "few clicks", "brand-new")
+"""Buckets of items by their clicks: more than few, few, none."""
+_CLICKS = ("few clicks", "no click", "log of clicks")
 _HALF = 10.0
 _ROWS = 256
 _RIDGE = 1e-3
@@ -37,34 +39,36 @@ Floats = NDArray[np.float32]
 class Blend:
     """How lists are blended.
 
-    sources: names. weights: bucket of the query → float32 [2 S + 2], in the order of `facts`.
+    sources: names. weights: bucket of the query (places in `BUCKETS`) → float32 [2 S + 3], in the order of `facts`.
+    few: clicks up to which an item is one of few.
     """
 
     sources: tuple[str, ...]
     weights: Mapping[int, Floats]
+    few: int = 3
 
     def facts(self) -> list[str]:
         """Name what each weight is of."""
-        return [f"{name}, {what}" for name in self.sources for what in ("score", "place")] + ["few clicks", "no click"]
+        return [f"{name}, {what}" for name in self.sources for what in ("score", "place")] + [*_CLICKS]
 
     def apply(
-        self, lists: Mapping[str, Lists], bucket: Ints, k: int, *, rows: Ints | None = None, shown: bool = False
+        self, lists: Mapping[str, Lists], clicks: Ints, k: int, *, rows: Ints | None = None, shown: bool = False
     ) -> Lists:
         """Blend lists of N items.
 
         Args:
-            lists: those of `sources`, of the same N items. bucket: int64 [N], of every item: 0 known well, 1 of few
-                clicks, 2 without. A bucket without weights of its own takes those of the next one that has some. k: how
-                long. rows: only of these queries, int64 [Q].
+            lists: those of `sources`, of the same N items. clicks: int64 [N], of every item. A bucket without weights
+                of its own takes those of the next one that has some. k: how long. rows: of these items only, int64 [Q].
         """
-        chosen = np.arange(len(bucket)) if rows is None else rows
+        bucket, extra = bucket_of(clicks, self.few), _of_clicks(clicks, self.few)
+        chosen = np.arange(len(clicks)) if rows is None else rows
         mine = self._lists(lists)
         found = Lists(np.full((len(chosen), k), -1, np.int32), np.zeros((len(chosen), k), np.float32))
         with progress("blending lists", len(chosen), shown=shown) as bar:
             for first in range(0, len(chosen), _ROWS):
                 block = chosen[first : first + _ROWS]
                 weights = np.stack([self._of(int(code)) for code in bucket[block]])
-                items, scores = _best(*_candidates(mine, block, bucket), weights, k)
+                items, scores = _best(*_candidates(mine, block, extra), weights, k)
                 found.items[first : first + len(block)] = items
                 found.scores[first : first + len(block)] = scores
                 bar.advance(len(block))
@@ -73,7 +77,8 @@ class Blend:
     def write(self, path: Path) -> None:
         """Write JSON, atomically."""
         weights = {str(code): [round(float(w), 6) for w in row] for code, row in self.weights.items()}
-        write_json(path, {"sources": list(self.sources), "facts": self.facts(), "weights": weights})
+        facts = {"sources": list(self.sources), "few": self.few, "facts": self.facts()}
+        write_json(path, {**facts, "weights": weights})
 
     @classmethod
     def read(cls, path: Path) -> Blend:
@@ -83,7 +88,7 @@ class Blend:
         plain = read_json(path)
         try:
             weights = {int(code): np.array(row, np.float32) for code, row in plain["weights"].items()}
-            blend = cls(tuple(plain["sources"]), weights)
+            blend = cls(tuple(plain["sources"]), weights, int(plain["few"]))
         except (KeyError, TypeError, ValueError) as error:
             raise TgqError(f"{path} holds no blend: {error}; make it again") from error
         if not weights or any(len(row) != len(blend.facts()) for row in weights.values()):
@@ -100,54 +105,30 @@ class Blend:
         return [lists[name] for name in self.sources]
 
 
-def learn_blend(lists: Mapping[str, Lists], queries: Queries, bucket: Ints, *, least: int = 30) -> Blend:
+def bucket_of(clicks: Ints, few: int) -> Ints:
+    """Give the bucket of each item, a place in `BUCKETS`, by its clicks [N]; 1 to `few` clicks are few."""
+    return np.where(clicks == 0, 2, np.where(clicks <= few, 1, 0)).astype(np.int64)
+
+
+def learn_blend(lists: Mapping[str, Lists], queries: Queries, clicks: Ints, *, few: int = 3, least: int = 30) -> Blend:
     """Learn the weights of each bucket on held-out queries.
 
     Args:
-        lists: name → lists of all N items. queries: with their held-out partners. bucket: int64 [N], see `Blend.apply`.
-        least: a bucket with fewer queries shares the weights learned on all.
+        lists: name → lists of all N items. queries: with their held-out partners. clicks: int64 [N], that the lists
+            were made from. few: clicks up to which an item is one of few. least: a bucket with fewer queries shares the
+            weights learned on all.
 
     Raises:
         TgqError: where no source lists any held-out partner.
     """
-    blend = Blend(tuple(lists), {})
-    mine, code = list(lists.values()), bucket[queries.query]
+    mine, extra = list(lists.values()), _of_clicks(clicks, few)
+    code = bucket_of(clicks, few)[queries.query]
     weights: dict[int, Floats] = {}
     for one in range(3):
         places = np.flatnonzero(code == one)
         if len(places):
-            weights[one] = _fit(mine, queries.at(places if len(places) >= least else np.arange(len(code))), bucket)
-    return Blend(blend.sources, weights)
-
-
-def chained(first: Lists, second: Lists, k: int, *, near: int = 20, reach: int = 50) -> Lists:
-    """Follow one list into another: an item's score is the sum over j of first × second, its own item left out.
-
-    near: how many j of the first list. reach: how many items of j's list. k: how long the lists become.
-
-    Content, then behaviour, says what is clicked with items that look like this one: also of an item without clicks.
-    Behaviour, then content, reaches items without clicks. Each list's scores are relative to its best.
-    """
-    one, other = _matrix(first, near), _matrix(second, reach)
-    found = Lists(np.full((len(first), k), -1, np.int32), np.zeros((len(first), k), np.float32))
-    for start in range(0, len(first), _ROWS):
-        block = csr_array(one[start : start + _ROWS] @ other).tocoo()
-        real = block.row + start != block.col
-        row, column, value = block.row[real], block.col[real], block.data[real]
-        order = np.lexsort((column, -value, row))
-        row, column, value = row[order], column[order], value[order]
-        rank = np.arange(len(row)) - np.searchsorted(row, row)
-        kept = rank < k
-        found.items[start + row[kept], rank[kept]] = column[kept]
-        found.scores[start + row[kept], rank[kept]] = value[kept]
-    return found
-
-
-def _matrix(lists: Lists, width: int) -> csr_array:
-    items, relative = lists.items[:, :width], _relative(lists)[:, :width]
-    there = items >= 0
-    rows = np.broadcast_to(np.arange(len(items))[:, None], items.shape)[there]
-    return csr_array((relative[there], (rows, items[there])), shape=(len(items), len(items)))
+            weights[one] = _fit(mine, queries.at(places if len(places) >= least else np.arange(len(code))), extra)
+    return Blend(tuple(lists), weights, few)
 
 
 def _relative(lists: Lists) -> Floats:
@@ -156,9 +137,15 @@ def _relative(lists: Lists) -> Floats:
     return np.asarray(np.where(best > 0, np.maximum(lists.scores, 0) / np.where(best > 0, best, 1), 0), np.float32)
 
 
-def _candidates(lists: Sequence[Lists], rows: Ints, bucket: Ints) -> tuple[Ints, Ints, Floats]:
-    """Give the candidates of some queries: place of the query [n], item [n], facts float32 [n, 2 S + 2]; sorted."""
-    count = len(bucket)
+def _of_clicks(clicks: Ints, few: int) -> Floats:
+    """Give what an item's clicks say of it as a candidate: float32 [N, 3], in the order of `_CLICKS`."""
+    much = np.log1p(clicks) / np.log1p(max(1, int(clicks.max(initial=1))))
+    return np.stack([bucket_of(clicks, few) == 1, clicks == 0, much], axis=1).astype(np.float32)
+
+
+def _candidates(lists: Sequence[Lists], rows: Ints, extra: Floats) -> tuple[Ints, Ints, Floats]:
+    """Give the candidates of some queries: place of the query [n], item [n], facts float32 [n, 2 S + 3]; sorted."""
+    count, own = extra.shape
     keys, values = [], []
     for at, one in enumerate(lists):
         mine = one.of(rows)
@@ -167,12 +154,12 @@ def _candidates(lists: Sequence[Lists], rows: Ints, bucket: Ints) -> tuple[Ints,
         keys.append(query.astype(np.int64) * count + mine.items[there])
         values.append((at, _relative(mine)[there], _HALF / (_HALF + place)))
     union, inverse = np.unique(np.concatenate(keys), return_inverse=True)
-    facts = np.zeros((len(union), 2 * len(lists) + 2), np.float32)
+    facts = np.zeros((len(union), 2 * len(lists) + own), np.float32)
     starts = np.concatenate([[0], np.cumsum([len(key) for key in keys])])
     for (at, scores, places), start, stop in zip(values, starts[:-1], starts[1:], strict=True):
         facts[inverse[start:stop], 2 * at], facts[inverse[start:stop], 2 * at + 1] = scores, places
     query, item = np.divmod(union, count)
-    facts[:, -2], facts[:, -1] = bucket[item] == 1, bucket[item] == 2
+    facts[:, -own:] = extra[item]
     return query, item, facts
 
 
@@ -188,12 +175,12 @@ def _best(query: Ints, item: Ints, facts: Floats, weights: Floats, k: int) -> tu
     return items, scores
 
 
-def _fit(lists: Sequence[Lists], queries: Queries, bucket: Ints) -> Floats:
+def _fit(lists: Sequence[Lists], queries: Queries, extra: Floats) -> Floats:
     """Maximise the likelihood of the partners by L-BFGS."""
-    query, item, facts = _candidates(lists, queries.query, bucket)
+    query, item, facts = _candidates(lists, queries.query, extra)
     positives = queries.positives
-    keys = positives.rows() * len(bucket) + positives.indices
-    chosen = np.isin(query * len(bucket) + item, keys)
+    keys = positives.rows() * len(extra) + positives.indices
+    chosen = np.isin(query * len(extra) + item, keys)
     if not chosen.any():
         raise TgqError(
             "no list holds a held-out partner, so there is nothing to learn a blend from; give more sessions"

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tgqformer.collaborative.base import Features
 from tgqformer.collaborative.data import Ints
+from tgqformer.collaborative.lists import Lists
 from tgqformer.errors import TgqError
 from tgqformer.progress import progress
 
@@ -55,6 +57,33 @@ def weighted_scores(
         share = np.where(high > low, (found - low) / span, 1.0)
         scaled.append(np.where(real, share, 0.0).astype(np.float64))
     return _fuse(lists, scaled, k, weights)
+
+
+def spread(vectors: Features, lists: Lists, share: float, near: int = 30) -> Features:
+    """Spread content over behaviour: add to each item's vector `share` times that of the items clicked with it.
+
+    x_i + share · y_i, where y_i is the direction of the mean of x_j over the first `near` of i's list, weighted by
+    their scores; an item without a list keeps its own vector. It is one step of a graph convolution without weights
+    (Wu et al., "Simplifying Graph Convolutional Networks", ICML 2019): what is wrong in one picture is made up for by
+    its neighbours' pictures, and a new item, which has none, is compared with vectors that are right more often.
+
+    Args:
+        vectors: float32 [N, d], of any length. lists: of the N items, by a model of behaviour.
+
+    Returns:
+        float32 [N, d] of unit length, zeros for an item without content whose neighbours have none.
+    """
+    own = _unit(vectors)
+    there = lists.items[:, :near] >= 0
+    rows = np.broadcast_to(np.arange(len(own))[:, None], there.shape)[there]
+    weights = np.maximum(lists.scores[:, :near][there], 0.0)
+    graph = csr_array((weights, (rows, lists.items[:, :near][there])), shape=(len(own), len(own)))
+    return _unit(own + share * _unit(np.asarray(graph @ own)))
+
+
+def _unit(vectors: Features) -> Features:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=np.float32)
 
 
 @dataclass(frozen=True)

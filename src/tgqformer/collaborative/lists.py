@@ -45,7 +45,7 @@ class Lists:
     @property
     def k(self) -> int:
         """K, how long a list is at most."""
-        return self.items.shape[1]
+        return int(self.items.shape[1])
 
     def of(self, rows: Ints) -> Lists:
         """Give some of the lists, in that order."""

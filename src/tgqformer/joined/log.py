@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 from tgqformer.catalog.interactions import Interactions
 from tgqformer.catalog.pairs import Pairs, mine_pairs
 from tgqformer.catalog.splits import stable_uniform
+from tgqformer.collaborative.blend import BUCKETS, bucket_of
 from tgqformer.collaborative.data import Ints, Split, histories
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr, Queries
 from tgqformer.joined.settings import ProtocolSettings
-
-BUCKETS = ("warm", "few clicks", "brand-new")
-"""Buckets of items by their clicks in the training log: more than few, few, none."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +91,6 @@ def make_log(interactions: Interactions, ids: list[str], settings: ProtocolSetti
     validation = _asked(parts[1], places, asks, bucket, settings, "validation")
     test = _asked(parts[2], places, ~asks, bucket, settings, "the test")
     return StudyLog(list(ids), train, clicks, bucket, validation, test, users)
-
-
-def bucket_of(clicks: Ints, few: int) -> Ints:
-    """Give the bucket of each item, a place in `BUCKETS`, by its clicks [N]; 1 to `few` clicks are few."""
-    return np.where(clicks == 0, 2, np.where(clicks <= few, 1, 0)).astype(np.int64)
 
 
 def _thinned(log: Interactions, places: dict[str, int], settings: ProtocolSettings) -> tuple[Csr, list[str]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tgqformer.catalog.item import Item
+from tgqformer.collaborative.blend import BUCKETS
 from tgqformer.collaborative.lists import Lists
 from tgqformer.evaluation import plots, sections
 from tgqformer.evaluation.pictures import thumbnail
@@ -17,7 +18,6 @@ from tgqformer.evaluation.results import Comparison, Result, Row, compare, summa
 from tgqformer.evaluation.sections import MAIN, Cell, MetricTable, Plot
 from tgqformer.evaluation.tables import NAMES, caption, csv_text, markdown, percent, points
 from tgqformer.files import write_text
-from tgqformer.joined.log import BUCKETS
 from tgqformer.joined.study import CONTENT, StudyRun
 from tgqformer.noise import NoisePlan, NoiseView, noise_views
 
@@ -50,7 +50,6 @@ class Findings:
         self.behaviour = [system.name for system in systems if not system.content and not system.ablation]
         self.joined = [
             name for name in run.names() if name not in (CONTENT, *self.behaviour, *self.variants)
-            and name not in run.study.join.chains
         ]  # fmt: skip
         self._compared: dict[tuple[str, str], list[Comparison]] = {}
 
@@ -179,7 +178,7 @@ def _twins(found: Findings, base: str) -> list[str]:
     return [name for name in found.behaviour if systems[name].model == systems[base].model]
 
 
-def _gap_cell(found: Findings, a: str, b: str, bucket: str) -> Cell:
+def _gap_cell(found: Findings, a: str, b: str, bucket: str) -> Cell | None:
     gap = found.gap(a, b, bucket).difference
     return Cell(points(gap), "", gap.apart_from_zero)
 

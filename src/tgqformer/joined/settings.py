@@ -119,24 +119,36 @@ class System:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """Content spread over behaviour, see `fusion.spread`: sources of vectors and of lists, and how much is taken."""
+
+    content: str
+    behaviour: str
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
 class JoinSection:
-    """How content and behaviour are joined. A source is `content`, the name of a system, of a fusion or of a chain.
+    """How content and behaviour are joined. A source is `content`, the name of a system, of a spread or of a fusion.
 
     Args:
-        fusions: name → sources whose vectors are fused, learned on the pairs of the training log.
-        chains: name → two sources, the lists of the first followed into those of the second, see `blend.chained`.
+        spreads: name → content vectors that are spread over the lists of a model of behaviour. near: items of a list.
+        fusions: name → sources whose vectors are fused, learned on the pairs of the training log. fusion: how.
         alike: name → sources whose lists are fused by reciprocal rank, all alike.
         blends: name → sources whose lists are blended, with weights for each bucket of queries learned on validation.
-        fusion: how vectors are fused. near, reach: of the chains.
     """
 
+    spreads: dict[str, Spread] = field(default_factory=dict)
+    near: int = 30
     fusions: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    chains: dict[str, tuple[str, str]] = field(default_factory=dict)
+    fusion: FusionSettings = FusionSettings()  # noqa: RUF009
     alike: dict[str, tuple[str, ...]] = field(default_factory=dict)
     blends: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    fusion: FusionSettings = FusionSettings()  # noqa: RUF009
-    near: int = 20
-    reach: int = 50
+
+    def sources(self) -> dict[str, tuple[str, ...]]:
+        """Give the sources of every join, by its name, in the order in which they are made."""
+        spreads = {name: (spread.content, spread.behaviour) for name, spread in self.spreads.items()}
+        return {**spreads, **self.fusions, **self.alike, **self.blends}
 
 
 @dataclass(frozen=True)
@@ -160,12 +172,11 @@ class Study:
         for system in self.systems:
             system.preset(0)
         known = {"content", *(system.name for system in self.systems)}
-        for section in (self.join.fusions, self.join.chains, self.join.alike, self.join.blends):
-            for name, sources in section.items():
-                unknown = set(sources) - known
-                if unknown or name in known:
-                    raise ValueError(f"join: {name!r} has unknown sources {sorted(unknown)}, or its name is taken")
-            known |= set(section)
+        for name, sources in self.join.sources().items():
+            unknown = set(sources) - known
+            if unknown or name in known:
+                raise ValueError(f"join: {name!r} has unknown sources {sorted(unknown)}, or its name is taken")
+            known.add(name)
 
     def to_dict(self) -> Mapping[str, Any]:
         """Give the study as plain data, every default written out."""

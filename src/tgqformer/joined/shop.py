@@ -1,11 +1,19 @@
-"""Joined lists for a shop: its embeddings and its log → for every item what to show beside it, ready to be served.
+"""Content and behaviour joined for a shop: its embeddings and its log → lists that are served, vectors for a store.
 
-Nothing is trained but the weights of the blend. They are learned as in a study: on the log without its last part, from
+Nothing is trained but the weights of the blend. Content is spread over clicks, a little and much; the lists of both, of
+content and of item-kNN are blended. What weighs how much is learned as in a study: on the log without its last part, in
 which some items lost their clicks, asked by that last part. Then every click counts.
+
+FOLDER/
+  blend.json             the weights
+  neighbours/            blended lists, in the form of `tgq neighbours`
+  embeddings/            content spread over clicks, for `tgq index`
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -13,59 +21,69 @@ from numpy.typing import NDArray
 
 from tgqformer.catalog.interactions import Interactions
 from tgqformer.collaborative.base import Features
-from tgqformer.collaborative.blend import Blend, chained, learn_blend
+from tgqformer.collaborative.blend import Blend, learn_blend
 from tgqformer.collaborative.counting import item_knn, neighbours_of
 from tgqformer.collaborative.data import Ints, histories
+from tgqformer.collaborative.fusion import spread
 from tgqformer.collaborative.graph import interactions_matrix
 from tgqformer.collaborative.lists import Lists, lists_of_vectors
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr
-from tgqformer.joined.log import bucket_of, coded, make_log
+from tgqformer.files import atomic_path
+from tgqformer.joined.log import coded, make_log
 from tgqformer.joined.settings import ProtocolSettings
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.neighbours import Neighbours, write_lists
 
-CONTENT, CLICKS = "content", "item-kNN"
-LONG = 200
+LONG, SHRINK = 200, 10.0
+SPREADS = {"spread, a little": 0.5, "spread, much": 2.0}
+SOURCES = ("content", "item-kNN", *SPREADS)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What a shop gets: lists of all N items, best first, vectors float32 [N, d] of much spread content, weights."""
+
+    lists: Lists
+    vectors: Features
+    blend: Blend
 
 
 def learn(content: Features, ids: list[str], log: Interactions, settings: ProtocolSettings | None = None) -> Blend:
     """Learn the weights of a blend of content and clicks from a shop's log.
 
     Args:
-        content: float32 [N, d], of the items `ids`. log: the shop's interactions.
+        content: float32 [N, d], of the items `ids`. log: the shop's interactions. settings: what is held out.
 
     Raises:
         TgqError: where log and items do not fit, or the log is too short to hold anything out.
     """
-    study = make_log(log, ids, settings or ProtocolSettings())
-    sources = sources_of(lists_of_vectors(content, LONG, shown=True), study.train)
-    return learn_blend(sources, study.validation, study.bucket)
+    settings = settings or ProtocolSettings()
+    study = make_log(log, ids, settings)
+    lists, _ = sources_of(content, lists_of_vectors(content, LONG, shown=True), study.train)
+    return learn_blend(lists, study.validation, study.clicks, few=settings.few_clicks)
 
 
-def join(
-    content: Features, ids: list[str], log: Interactions, blend: Blend, k: int, *, few: int | None = None
-) -> Lists:
-    """Blend content and all clicks of a log: the k best others of each of N items, fewer where there are none.
-
-    few: clicks up to which an item is one of few; those of the protocol, if not given.
-    """
+def join(content: Features, ids: list[str], log: Interactions, blend: Blend, k: int) -> Joined:
+    """Join content and all clicks of a log; k: how many others each of N items is given."""
     sessions = whole_log(log, ids)
     clicks = np.bincount(sessions.indices, minlength=len(ids)).astype(np.int64)
-    bucket = bucket_of(clicks, ProtocolSettings().few_clicks if few is None else few)
     near = lists_of_vectors(content, max(LONG, k), shown=True)
-    found = blend.apply(sources_of(near, sessions), bucket, k, shown=True)
-    return filled(found, near, k)
+    lists, vectors = sources_of(content, near, sessions)
+    return Joined(filled(blend.apply(lists, clicks, k, shown=True), near, k), vectors, blend)
 
 
-def sources_of(content: Lists, sessions: Csr) -> dict[str, Lists]:
-    """Give the sources of a blend: content, clicks, and each followed into the other."""
-    items, scores = neighbours_of(item_knn(interactions_matrix(sessions, len(content)), LONG, 10.0), LONG)
+def sources_of(content: Features, near: Lists, sessions: Csr) -> tuple[dict[str, Lists], Features]:
+    """Give the lists of all sources of a blend, and the vectors of much spread content.
+
+    near: lists of the content. sessions: Csr of places of the N items.
+    """
+    counted = item_knn(interactions_matrix(sessions, len(content)), LONG, SHRINK)
+    items, scores = neighbours_of(counted, LONG)
     clicks = Lists(items.astype(np.int32), scores.astype(np.float32))
-    return {
-        CONTENT: content, CLICKS: clicks, "looks, then clicks": chained(content, clicks, LONG),
-        "clicks, then looks": chained(clicks, content, LONG),
-    }  # fmt: skip
+    vectors = [spread(content, clicks, share) for share in SPREADS.values()]
+    lists = [near, clicks, *(lists_of_vectors(one, LONG, shown=True) for one in vectors)]
+    return dict(zip(SOURCES, lists, strict=True)), vectors[-1]
 
 
 def whole_log(log: Interactions, ids: list[str]) -> Csr:
@@ -74,7 +92,34 @@ def whole_log(log: Interactions, ids: list[str]) -> Csr:
     if not len(known):
         raise TgqError("no interaction is with an item of the embeddings; are both of one shop?")
     users, items = coded(known, {name: place for place, name in enumerate(ids)})
-    return histories(users, items, len(log.session_names))
+    return histories(users, items, len(known.session_names))
+
+
+def write(joined: Joined, embeddings: Embeddings, folder: Path) -> Neighbours:
+    """Write weights, joined embeddings, and the lists as precomputed neighbours.
+
+    The lists carry the version of the content they were made with: a service with a store of that version answers from
+    them, and searches live, by content, what is newer than they are.
+    """
+    joined.blend.write(folder / "blend.json")
+    write_vectors(joined.vectors, embeddings, folder / "embeddings")
+    return write_lists(folder / "neighbours", embeddings, joined.lists.items, joined.lists.scores)
+
+
+def write_vectors(vectors: Features, embeddings: Embeddings, to: Path) -> Embeddings:
+    """Write joined vectors as embeddings of the same items, with a version of their own."""
+    source = embeddings.manifest
+    version = f"{source.model_version}-joined-{blake2b(vectors.tobytes(), digest_size=6).hexdigest()}"
+    with atomic_path(to) as unfinished:
+        made = Embeddings.create(
+            unfinished, dim=vectors.shape[1], model_version=version, ids_fingerprint=source.ids_fingerprint,
+            count=source.count, partition_size=source.partition_size,
+        )  # fmt: skip
+        for number in range(made.partitions):
+            part = embeddings.read(number)
+            rows = slice(*made.bounds(number))
+            made.write(number, part.ids, np.ascontiguousarray(vectors[rows]), part.contents)
+    return Embeddings.open(to)
 
 
 def filled(lists: Lists, content: Lists, k: int) -> Lists:
@@ -95,18 +140,9 @@ def relative_odds(lists: Lists) -> NDArray[np.float32]:
     return np.where(lists.items >= 0, np.exp(lists.scores - lists.scores[:, :1]), 0.0).astype(np.float32)
 
 
-def write(lists: Lists, embeddings: Embeddings, to: Path) -> Neighbours:
-    """Write lists as precomputed neighbours, which `tgq serve` answers from.
-
-    They carry the version of the content they were made with: a service with a store of that version takes them, and
-    searches live, by content, what is not in them.
-    """
-    return write_lists(to, embeddings, lists.items, lists.scores)
-
-
 def _others(have: NDArray[np.int32], near: NDArray[np.int32], row: int, count: int, total: int) -> Ints:
     """Give `count` items that are not there yet: by content, then any."""
     taken = {*have.tolist(), row, -1}
-    ranked = [*near.tolist(), *(range(min(total, count + len(taken) + len(near))))]
+    ranked = [*near.tolist(), *range(min(total, count + len(taken) + len(near)))]
     rest = [item for item in dict.fromkeys(ranked) if item not in taken]
     return np.array(rest[:count], dtype=np.int64)

@@ -9,6 +9,7 @@ import numpy as np
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.pairs import Pairs
+from tgqformer.collaborative.blend import BUCKETS, bucket_of
 from tgqformer.collaborative.data import Ints, histories, take
 from tgqformer.collaborative.lists import Lists, lists_of_scorer, lists_of_vectors, ranks_of_lists
 from tgqformer.collaborative.run import Run
@@ -17,7 +18,6 @@ from tgqformer.evaluation.metrics import Csr, Queries, Scores, score
 from tgqformer.evaluation.report import Card, NeighbourExample, Report, write_report
 from tgqformer.evaluation.results import Result, View
 from tgqformer.files import read_json
-from tgqformer.joined.log import BUCKETS, bucket_of
 from tgqformer.noise import NoisePlan, NoiseView, noise_views
 
 K, SHOWN, EXAMPLES, FEW = 200, 6, 8, 3

@@ -28,8 +28,8 @@ from tgqformer.catalog.interactions import Interactions, read_interactions
 from tgqformer.catalog.shoppers import SHOPPERS, simulate_sessions
 from tgqformer.catalog.splits import ItemSplit
 from tgqformer.collaborative.base import Features
-from tgqformer.collaborative.blend import Blend, chained, learn_blend
-from tgqformer.collaborative.fusion import fuse_vectors, reciprocal_rank
+from tgqformer.collaborative.blend import Blend, learn_blend
+from tgqformer.collaborative.fusion import fuse_vectors, reciprocal_rank, spread
 from tgqformer.collaborative.lists import Lists, lists_of_vectors
 from tgqformer.dataset import Dataset
 from tgqformer.evaluation.metrics import Scores
@@ -119,7 +119,7 @@ class StudyRun:
         """Vectors of a source, float32 [N, d]; zeros for items that it does not know."""
         if name == CONTENT:
             return self.content(seed)
-        if name in self.study.join.fusions:
+        if name in self.study.join.fusions or name in self.study.join.spreads:
             self.lists(name, seed)
             found: Features = np.load(self._at("joined", name, seed) / "vectors.npy", allow_pickle=False)
             return found
@@ -135,14 +135,8 @@ class StudyRun:
                 "content lists", "lists", CONTENT, seed, {"content": self._content_id(seed)},
                 lambda to: lists_of_vectors(self.content(seed), self.study.protocol.k, shown=True),
             )  # fmt: skip
-        if name in join.fusions:
-            return self._join(name, join.fusions[name], seed, lambda to: self._fused(name, seed, to))
-        if name in join.chains:
-            return self._join(name, join.chains[name], seed, lambda to: self._chained(name, seed))
-        if name in join.alike:
-            return self._join(name, join.alike[name], seed, lambda to: self._alike(join.alike[name], seed))
-        if name in join.blends:
-            return self._join(name, join.blends[name], seed, lambda to: self._blended(join.blends[name], seed, to))
+        if name in join.sources():
+            return self._join(name, seed)
         system = self._system(name)
         return self.system(system, self._seed_of(system, seed))
 
@@ -156,9 +150,7 @@ class StudyRun:
 
     def names(self) -> list[str]:
         """All that is judged: content, systems, joins."""
-        join = self.study.join
-        systems = [system.name for system in self.study.systems]
-        return [CONTENT, *systems, *join.fusions, *join.chains, *join.alike, *join.blends]
+        return [CONTENT, *(system.name for system in self.study.systems), *self.study.join.sources()]
 
     def result(self, name: str, seed: int) -> Result:
         """Judge one source on the test queries, a view for each bucket."""
@@ -189,38 +181,38 @@ class StudyRun:
 
     def chosen(self) -> str:
         """The join that validates best: what is recommended."""
-        join = self.study.join
-        offered = [*join.blends, *join.alike, *join.fusions] + [
-            system.name for system in self.study.systems if system.content and not system.ablation
-        ]
+        systems = [system.name for system in self.study.systems if system.content and not system.ablation]
+        offered = [*self.study.join.sources(), *systems]
         return max(offered or [CONTENT], key=self.validation)
 
     # --- joined -------------------------------------------------------------------------------------------------------
+
+    def _spread(self, name: str, seed: int, to: Path) -> Lists:
+        how = self.study.join.spreads[name]
+        lists = self.lists(how.behaviour, seed)
+        return self._of_vectors(spread(self.vectors(how.content, seed), lists, how.share, self.study.join.near), to)
 
     def _fused(self, name: str, seed: int, to: Path) -> Lists:
         sources = [self.vectors(source, seed) for source in self.study.join.fusions[name]]
         pairs = self.log.pairs().positions(self.log.ids)
         settings = dataclasses.replace(self.study.join.fusion, seed=seed)
-        fused = fuse_vectors(sources, pairs[:, 0], pairs[:, 1], settings)
+        return self._of_vectors(fuse_vectors(sources, pairs[:, 0], pairs[:, 1], settings), to)
+
+    def _of_vectors(self, vectors: Features, to: Path) -> Lists:
         to.mkdir(parents=True, exist_ok=True)
-        np.save(to / "vectors.npy", fused)
-        return lists_of_vectors(fused, self.study.protocol.k, shown=True)
+        np.save(to / "vectors.npy", vectors)
+        return lists_of_vectors(vectors, self.study.protocol.k, shown=True)
 
-    def _chained(self, name: str, seed: int) -> Lists:
-        join = self.study.join
-        first, second = (self.lists(source, seed) for source in join.chains[name])
-        return chained(first, second, self.study.protocol.k, near=join.near, reach=join.reach)
-
-    def _alike(self, sources: tuple[str, ...], seed: int) -> Lists:
-        ranked = [self.lists(source, seed).items.astype(np.int64) for source in sources]
+    def _alike(self, name: str, seed: int, to: Path) -> Lists:
+        ranked = [self.lists(source, seed).items.astype(np.int64) for source in self.study.join.alike[name]]
         items, scores = reciprocal_rank(ranked, self.study.protocol.k)
         return Lists(items.astype(np.int32), scores.astype(np.float32))
 
-    def _blended(self, sources: tuple[str, ...], seed: int, to: Path) -> Lists:
-        lists = {source: self.lists(source, seed) for source in sources}
-        blend = learn_blend(lists, self.log.validation, self.log.bucket)
+    def _blended(self, name: str, seed: int, to: Path) -> Lists:
+        lists = {source: self.lists(source, seed) for source in self.study.join.blends[name]}
+        blend = learn_blend(lists, self.log.validation, self.log.clicks, few=self.study.protocol.few_clicks)
         blend.write(to / "blend.json")
-        return blend.apply(lists, self.log.bucket, self.study.protocol.k, shown=True)
+        return blend.apply(lists, self.log.clicks, self.study.protocol.k, shown=True)
 
     def blend(self, name: str, seed: int) -> Blend:
         """Read the learned weights of a blend."""
@@ -229,13 +221,17 @@ class StudyRun:
 
     # --- folders ------------------------------------------------------------------------------------------------------
 
-    def _join(self, name: str, sources: tuple[str, ...], seed: int, make: Callable[[Path], Lists]) -> Lists:
+    def _join(self, name: str, seed: int) -> Lists:
+        join = self.study.join
+        ways = ((join.spreads, self._spread), (join.fusions, self._fused), (join.alike, self._alike))
+        make = next((way for section, way in ways if name in section), self._blended)
+        how = join.spreads.get(name, join.fusion if name in join.fusions else None)
         inputs = {
-            "log": self.log.fingerprint, "join": dataclasses.asdict(self.study.join.fusion),
-            "chains": [self.study.join.near, self.study.join.reach],
-            "sources": {source: _digest(self.lists(source, seed)) for source in sources},
+            "log": self.log.fingerprint, "how": dataclasses.asdict(how) if how is not None else None,
+            "near": join.near if name in join.spreads else None,
+            "sources": {source: _digest(self.lists(source, seed)) for source in join.sources()[name]},
         }  # fmt: skip
-        return self._kept(name, "joined", name, seed, inputs, make)
+        return self._kept(name, "joined", name, seed, inputs, lambda to: make(name, seed, to))
 
     def _kept(
         self, what: str, kind: str, name: str, seed: int, inputs: dict[str, Any], make: Callable[[Path], Lists]
