@@ -18,12 +18,12 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLORS = 8
-"""How many series the page has colours for (CSS variables --s0 to --s7)."""
+COLORS = 10
+"""How many series the page has colours for (CSS variables --s0 to --s9)."""
 
 _INK, _LINE = "#010101", "#010102"
 _SERIES = [f"#0102{i:02x}" for i in range(COLORS)]
-_MARKERS = "osD^vPX*"
+_MARKERS = "osD^vPX*dp"
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11, "axes.edgecolor": _LINE, "axes.grid": True,
     "grid.color": _LINE, "grid.linewidth": 0.7, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK,

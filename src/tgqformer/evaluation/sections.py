@@ -154,7 +154,10 @@ def view_bars(rows: Sequence[Row]) -> list[Plot]:
         ]  # fmt: skip
         if series:
             alt = f"{NAMES[MAIN]} on the {view} view: " + ", ".join(f"{s.name} {s.y[0]:.1f}" for s in series)
-            made.append(Plot(view, plots.bars(alt, series, y=f"{NAMES[MAIN]}, %", top=top)))
+            label = f"{NAMES[MAIN]}, %"
+            few = len(series) <= 6  # as many as have room for their names side by side
+            drawn = plots.bars(alt, series, y=label, top=top) if few else plots.ranking(alt, series, x=label, top=top)
+            made.append(Plot(view, drawn))
     return made
 
 
