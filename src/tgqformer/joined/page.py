@@ -18,7 +18,7 @@ from tgqformer.evaluation.results import Comparison, Result, Row, compare, summa
 from tgqformer.evaluation.sections import MAIN, Cell, MetricTable, Plot
 from tgqformer.evaluation.tables import NAMES, caption, csv_text, markdown, percent, points
 from tgqformer.files import write_text
-from tgqformer.joined.study import CONTENT, StudyRun
+from tgqformer.joined.study import ALL, CONTENT, StudyRun
 from tgqformer.noise import NoisePlan, NoiseView, noise_views
 
 GROUPS = {"content": 0, "behaviour": 6, "joined": 1}
@@ -44,7 +44,7 @@ class Findings:
     def __init__(self, run: StudyRun, results: Sequence[Result]) -> None:
         self.run, self.results = run, results
         self.rows = summarize(results)
-        self.buckets = [name for name in BUCKETS if name in views(results)]
+        self.buckets = views(results)
         systems = run.study.systems
         self.variants = [system.name for system in systems if system.ablation]
         self.behaviour = [system.name for system in systems if not system.content and not system.ablation]
@@ -102,7 +102,7 @@ def _main(result: Result) -> Result:
 
 def _headlines(found: Findings, chosen: str) -> list[str]:
     lines = []
-    for bucket in found.buckets:
+    for bucket in (name for name in found.buckets if name != ALL):
         single = found.single(bucket)
         gap = found.gap(chosen, single, bucket).difference
         sure = f"{points(gap)} points over" if gap.apart_from_zero else f"which may be chance ({points(gap)}) over"

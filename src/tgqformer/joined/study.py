@@ -28,7 +28,7 @@ from tgqformer.catalog.interactions import Interactions, read_interactions
 from tgqformer.catalog.shoppers import SHOPPERS, simulate_sessions
 from tgqformer.catalog.splits import ItemSplit
 from tgqformer.collaborative.base import Features
-from tgqformer.collaborative.blend import Blend, learn_blend
+from tgqformer.collaborative.blend import BUCKETS, Blend, learn_blend
 from tgqformer.collaborative.fusion import fuse_vectors, reciprocal_rank, spread
 from tgqformer.collaborative.lists import Lists, lists_of_vectors
 from tgqformer.dataset import Dataset
@@ -42,6 +42,8 @@ from tgqformer.recipe import Recipe
 from tgqformer.stages import begin, end
 
 CONTENT = "content"
+ALL = "all asked"
+"""The view of all queries together."""
 
 
 class StudyRun:
@@ -156,13 +158,11 @@ class StudyRun:
         """Judge one source on the test queries, a view for each bucket."""
         to = self._at("results", name, seed)
         lists = self.lists(name, seed)
-        inputs = {"log": self.log.fingerprint, "lists": _digest(lists)}
+        inputs = {"log": self.log.fingerprint, "lists": _digest(lists), "views": [*BUCKETS, ALL]}
         if begin(f"evaluation of {name}, seed {seed}", to, inputs):
             scores = scores_of(lists, self.log.test)
-            views = {
-                bucket: View.of(_some(scores, places), self.log.ids)
-                for bucket, places in self.log.buckets(self.log.test).items()
-            }
+            parts = {**self.log.buckets(self.log.test), ALL: np.arange(len(self.log.test))}
+            views = {name: View.of(_some(scores, places), self.log.ids) for name, places in parts.items()}
             Result(name, seed, views).write(to)
             end(to, inputs)
         return Result.read(to)
