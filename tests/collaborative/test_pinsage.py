@@ -13,6 +13,7 @@ from tgqformer.collaborative.pinsage import (
     PinSageSettings,
     UserPairs,
     pinsage,
+    principal_axes,
     standardised,
 )
 from tgqformer.collaborative.walks import Visits, walk
@@ -183,3 +184,21 @@ def test_new_items_get_vectors_from_their_content(split: Split) -> None:
 def test_features_are_standardised() -> None:
     found = standardised(np.array([[1.0, 5.0], [3.0, 5.0]], np.float32))
     assert found.tolist() == [[-1.0, 0.0], [1.0, 0.0]]
+
+
+def test_carried_content_starts_at_content_and_its_neighbours() -> None:
+    features = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
+    neighbours, weights = torch.tensor([[1], [0], [2]]), torch.tensor([[1.0], [1.0], [0.0]])
+    axes = principal_axes(features, 4)
+    torch.testing.assert_close(axes @ axes.T, torch.eye(4))
+    model = PinSage(neighbours, weights, dim=4, hidden=4, layers=1, features=features, carry=axes)
+    with torch.no_grad():
+        model.final[2].weight.zero_()  # the convolution says nothing
+    unit = F.normalize(features, dim=1) @ axes.T
+    directions = F.normalize(unit, dim=1)
+    torch.testing.assert_close(model(torch.tensor([2])), directions[2:])  # a new item: its own content alone
+    both = F.normalize(directions[0] + directions[1], dim=0)
+    torch.testing.assert_close(model(torch.tensor([0]))[0], both)
+    assert {name for name, _ in model.named_parameters()} >= {"carry"}
+    with pytest.raises(TgqError, match="lower dim"):
+        principal_axes(features, 7)

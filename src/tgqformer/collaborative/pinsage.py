@@ -40,6 +40,8 @@ class PinSageSettings:
             one more in each epoch after it. hard_from, hard_to: the ranks by visits among which they are drawn.
         hide: with content, how often an item of a batch is shown without its neighbours, so that new items, which have
             none, land where they would with them (ours).
+        carry: with content, whether an item's own content and that of its neighbours also reach the final vector as
+            they are, by principal axes that go on learning (ours).
     """
 
     dim: int = 64
@@ -56,6 +58,7 @@ class PinSageSettings:
     hard_from: int = 30
     hard_to: int = 100
     hide: float = 0.0
+    carry: bool = False
 
     def __post_init__(self) -> None:
         if min(self.dim, self.hidden, self.neighbours, self.negatives) < 1 or min(self.layers, self.hard) < 0:
@@ -87,12 +90,13 @@ class PinSage(nn.Module):
 
     Args:
         neighbours, weights: int64 and float32 [N, T], of `Visits.nearest`. dim, hidden, layers, hide: see
-            `PinSageSettings`. features: float32 [N, Df], content of the items; None learns a vector for each.
+            `PinSageSettings`. features: float32 [N, Df], content of the items; None learns a vector for each. carry: of
+            the features to `dim`, float32 [dim, Df], where it starts; None for none.
     """
 
     def __init__(
         self, neighbours: Tensor, weights: Tensor, *, dim: int, hidden: int, layers: int, hide: float = 0.0,
-        features: Tensor | None = None,
+        features: Tensor | None = None, carry: Tensor | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.hide = hide if features is not None else 0.0
@@ -108,6 +112,7 @@ class PinSage(nn.Module):
         widths = [self.table.shape[1], *[dim] * layers]
         self.convolutions = nn.ModuleList([Convolution(width, hidden, dim) for width in widths[:-1]])
         self.final = nn.Sequential(nn.Linear(widths[-1], dim), nn.ReLU(), nn.Linear(dim, dim, bias=False))
+        self.carry = None if carry is None else nn.Parameter(carry.clone())
 
     def forward(self, items: Tensor) -> Tensor:
         """Give vectors [n, d] of unit length for items int64 [n]; only what they hang on is computed."""
@@ -119,7 +124,17 @@ class PinSage(nn.Module):
         for convolution, below, here in zip(self.convolutions, levels[:0:-1], levels[-2::-1], strict=True):
             places = torch.searchsorted(below, self.neighbours[here])
             x = convolution(x[torch.searchsorted(below, here)], x, places, weights[here])
-        return F.normalize(self.final(x), dim=1)[torch.searchsorted(levels[0], items)]
+        final = self.final(x)
+        if self.carry is not None:
+            final = F.normalize(final, dim=1) + self._carried(levels[0], weights)
+        return F.normalize(final, dim=1)[torch.searchsorted(levels[0], items)]
+
+    def _carried(self, items: Tensor, weights: Tensor) -> Tensor:
+        """Give an item's own content plus the mean of its neighbours', as directions: [n, dim]."""
+        assert self.carry is not None
+        own = F.normalize(F.normalize(self.table[items], dim=1) @ self.carry.T, dim=1)
+        around = torch.einsum("ntd,nt->nd", F.normalize(self.table[self.neighbours[items]], dim=2), weights[items])
+        return own + F.normalize(around @ self.carry.T, dim=1)
 
     def _shown(self) -> Tensor:
         """Give the weights [N, T], zero for items that are shown without neighbours (torch's own random numbers)."""
@@ -262,6 +277,7 @@ def pinsage(
     model = PinSage(
         torch.from_numpy(neighbours), torch.from_numpy(weights), dim=settings.dim, hidden=settings.hidden,
         layers=settings.layers, hide=settings.hide, features=content,
+        carry=None if content is None or not settings.carry else principal_axes(content, settings.dim),
     ).to(device)  # fmt: skip
     matrix = interactions_matrix(split.train, split.items)
     rows = Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64))
@@ -278,3 +294,16 @@ def standardised(features: Features) -> Features:
     centred = features - features.mean(0, keepdims=True)
     spread = centred.std(0, keepdims=True)
     return np.asarray(np.where(spread > 1e-8, centred / np.maximum(spread, 1e-8), 0.0), dtype=np.float32)
+
+
+def principal_axes(features: Tensor, dim: int) -> Tensor:
+    """Give the first `dim` principal axes of the directions of features [N, Df]: [dim, Df], orthonormal.
+
+    Raises:
+        TgqError: where the features have fewer columns.
+    """
+    if features.shape[1] < dim:
+        raise TgqError(f"features of {features.shape[1]} columns cannot be carried to {dim}; lower dim")
+    unit = F.normalize(features, dim=1).double()
+    _, axes = torch.linalg.eigh(unit.T @ unit)
+    return axes.flip(1)[:, :dim].T.float()
