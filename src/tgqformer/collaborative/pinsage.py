@@ -133,7 +133,7 @@ class PinSage(nn.Module):
         """Give an item's own content plus the mean of its neighbours', as directions: [n, dim]."""
         assert self.carry is not None
         own = F.normalize(F.normalize(self.table[items], dim=1) @ self.carry.T, dim=1)
-        around = torch.einsum("ntd,nt->nd", F.normalize(self.table[self.neighbours[items]], dim=2), weights[items])
+        around = torch.einsum("btd,bt->bd", F.normalize(self.table[self.neighbours[items]], dim=2), weights[items])
         return own + F.normalize(around @ self.carry.T, dim=1)
 
     def _shown(self) -> Tensor:
@@ -299,11 +299,11 @@ def standardised(features: Features) -> Features:
 def principal_axes(features: Tensor, dim: int) -> Tensor:
     """Give the first `dim` principal axes of the directions of features [N, Df]: [dim, Df], orthonormal.
 
-    Raises:
-        TgqError: where the features have fewer columns.
+    Features with fewer columns have fewer axes; zeros follow.
     """
-    if features.shape[1] < dim:
-        raise TgqError(f"features of {features.shape[1]} columns cannot be carried to {dim}; lower dim")
     unit = F.normalize(features, dim=1).double()
-    _, axes = torch.linalg.eigh(unit.T @ unit)
-    return axes.flip(1)[:, :dim].T.float()
+    _, found = torch.linalg.eigh(unit.T @ unit)
+    axes = torch.zeros(dim, features.shape[1])
+    kept = min(dim, features.shape[1])
+    axes[:kept] = found.flip(1)[:, :kept].T.float()
+    return axes
