@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from math import comb
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,10 @@ def test_a_study_leaves_a_report_and_tables(run: StudyRun) -> None:
 def test_behaviour_knows_nothing_of_new_items_and_joins_do(run: StudyRun) -> None:
     found = Findings(run, run.results())
     assert found.single("brand-new") == "content"
-    assert found.mean("item-kNN", "brand-new").interval.mean < 0.3
+    asked = run.log.test.at(run.log.buckets(run.log.test)["brand-new"])
+    pool = len(run.log.ids) - 1
+    chance = [1 - comb(pool - count, 10) / comb(pool, 10) for count in np.diff(asked.positives.indptr).tolist()]
+    assert found.mean("item-kNN", "brand-new").interval.mean == pytest.approx(np.mean(chance), rel=1e-6)
     assert found.mean("blend", "brand-new").interval.mean > 0.5 * found.mean("content", "brand-new").interval.mean
     new = np.flatnonzero(run.log.bucket == 2)
     assert (run.lists("item-kNN", 0).items[new] == -1).all()
