@@ -25,7 +25,7 @@ from tgqformer.training.sampling import PairSampler
 
 Vectors = NDArray[np.float32]
 Model = ItemEmbedder | MultimodalEmbedder
-LATER = frozenset({"two_views"})
+LATER = frozenset({"two_views", "visual_loss"})
 
 
 def _sees(model: Model) -> bool:
@@ -56,6 +56,7 @@ class Trial:
             **self.data.inputs(), "seed": self.seed, "model": asdict(self.section),
             "alignment": asdict(recipe.alignment), "training": _named(asdict(recipe.training)),
             "language": asdict(recipe.language), "validation_pool": recipe.evaluation.validation_pool,
+            "kept": "the latest weights within a standard error of the best",
         }  # fmt: skip
 
     def build(self) -> ItemEmbedder:
@@ -73,7 +74,7 @@ class Trial:
         return model
 
     def fit(self) -> Model:
-        """Train a fresh model, or go on where a killed training was; it ends with the weights that validated best.
+        """Train a fresh model, or go on where a killed training was.
 
         A whole multimodal model is taken as it is.
         """
@@ -88,11 +89,12 @@ class Trial:
         train(model, data.features_for(model), sampler, settings, self.folder, seed=self.seed, validate=validate)
         return model
 
-    def validate(self, model: Model) -> float:
-        """H@10 of the validation queries in their pool."""
+    def validate(self, model: Model) -> tuple[float, float]:
+        """H@10 of the validation queries in their pool, and its standard error over queries."""
         assert self.data.validation is not None
         pool, queries = self.data.validation
-        return evaluate(self.embed(model, pool, shown=False), queries).means()["hit@10"]
+        hits = evaluate(self.embed(model, pool, shown=False), queries).values["hit@10"]
+        return float(hits.mean()), float(hits.std() / len(hits) ** 0.5)
 
     def measure(self, model: Model) -> Result:
         """Measure a trained model in the full pool, on every view, and by every probe."""

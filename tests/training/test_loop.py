@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tgqformer.bench.cell import validation_of
 from tgqformer.connectors import CONNECTORS
 from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
@@ -45,12 +46,12 @@ def validation(dies_at: int | None = None):
     """Score a model by its embeddings; rises and falls; may die at its n-th call."""
     calls = [0]
 
-    def score(model: ItemEmbedder) -> float:
+    def score(model: ItemEmbedder) -> tuple[float, float]:
         assert not model.training
         calls[0] += 1
         if calls[0] == dies_at:
             raise StopError
-        return float((model.projection.weight.detach().double().sum() * 1e4) % 1)
+        return float((model.projection.weight.detach().double().sum() * 1e4) % 1), 0.05
 
     return score
 
@@ -204,23 +205,24 @@ def test_a_finished_training_is_not_repeated(make_model, toy, sampler, tmp_path)
     assert (tmp_path / "log.jsonl").read_text() == log
 
 
-def test_the_best_weights_are_kept_and_patience_ends(make_model, toy, sampler, tmp_path):
-    scores, seen = iter([0.3, 0.5, 0.5, 0.2, 0.9]), []
+def test_the_latest_weights_within_an_error_of_the_best_are_kept_and_patience_ends(make_model, toy, sampler, tmp_path):
+    scores, seen = iter([(0.3, 0.1), (0.5, 0.1), (0.42, 0.1), (0.35, 0.1), (0.9, 0.1)]), []
 
-    def validate(model: ItemEmbedder) -> float:
+    def validate(model: ItemEmbedder) -> tuple[float, float]:
         seen.append(weights_of(model))
         return next(scores)
 
     model = make_model()
     at = run(model, toy, sampler, replace(SETTINGS, steps=20, patience=2), tmp_path, validate)
-    assert (at.best, at.best_step, at.step, at.stopped) == (0.5, 4, 8, True)  # an equal score is no better one
-    assert all(torch.equal(value, seen[1][name]) for name, value in weights_of(model).items())
-    assert [row.get("val_hit@10") for row in rows_of(tmp_path)] == [None, 0.3, None, 0.5, None, 0.5, None, 0.2]
+    assert (at.best, at.best_step, at.step, at.stopped) == (0.5, 6, 8, True)
+    assert all(torch.equal(value, seen[2][name]) for name, value in weights_of(model).items())
+    found = [(row["val_hit@10"], row["kept_step"]) for row in rows_of(tmp_path) if "val_hit@10" in row]
+    assert found == [(0.3, 2), (0.5, 4), (0.42, 6), (0.35, 6)] and validation_of(tmp_path) == 0.42
     torch.manual_seed(0)
     resumed = make_model()
-    again = run(resumed, toy, sampler, replace(SETTINGS, steps=20, patience=2), tmp_path, lambda _: 0.2)
+    again = run(resumed, toy, sampler, replace(SETTINGS, steps=20, patience=2), tmp_path, lambda _: (0.2, 0.1))
     assert vars(again) == vars(at)  # resumed from step 6, it stops at 8 again
-    assert all(torch.equal(value, seen[1][name]) for name, value in weights_of(resumed).items())
+    assert all(torch.equal(value, seen[2][name]) for name, value in weights_of(resumed).items())
 
 
 def test_without_validation_the_last_weights_stay(make_model, toy, sampler, tmp_path):
@@ -327,7 +329,7 @@ def test_tensorboard_gets_every_row_once(make_model, toy, sampler, tmp_path):
     found = events.EventAccumulator(str(tmp_path / "tensorboard"))
     found.Reload()
     rows = rows_of(tmp_path)
-    assert set(found.Tags()["scalars"]) == {*rows[0], "val_hit@10"} - {"step"}
+    assert set(found.Tags()["scalars"]) == {*rows[0], "val_hit@10", "val_error", "kept_step"} - {"step"}
     written = [(event.step, event.value) for event in found.Scalars("loss")]
     assert written == [(row["step"], pytest.approx(row["loss"], rel=1e-6)) for row in rows]
 
@@ -363,3 +365,25 @@ def test_a_checkpoint_holds_no_pickle(make_model, toy, sampler, tmp_path):
     names = {path.name for path in (tmp_path / "checkpoint").iterdir()}
     kinds = {"weights.safetensors", "optimizer.safetensors", "best.safetensors", "memory.safetensors"}
     assert names == {*kinds, "state.json"}
+
+
+def test_the_visual_tokens_learn_by_themselves_too(make_model, toy, sampler, tmp_path):
+    settings = replace(SETTINGS, steps=12, drop_picture=0.0, drop_text=0.0, redundancy=0.0, validate_every=0)
+    plain, seen = make_model("mlp"), make_model("mlp")
+    run(plain, toy, sampler, settings, tmp_path / "plain")
+    run(seen, toy, sampler, replace(settings, visual_loss=0.5), tmp_path / "seen")
+    assert not torch.equal(plain.connector.linear_1.weight, seen.connector.linear_1.weight)
+    assert rows_of(tmp_path / "seen")[0]["loss"] > rows_of(tmp_path / "plain")[0]["loss"]
+    torch.manual_seed(0)
+    alone = loop.VisualLoss(4, 8, replace(SETTINGS, visual_loss=0.5))
+    tokens, both = torch.randn(6, 4, 8), torch.ones(6, dtype=torch.bool)
+    masked = torch.eye(3, dtype=torch.bool)
+    vectors = torch.nn.functional.normalize(alone.head(tokens), dim=-1)
+    expected = alone.loss(vectors[:3], vectors[3:], masked)
+    torch.testing.assert_close(alone(tokens, both, 3, masked), 0.5 * expected)
+    both[4] = False  # the second pair has lost a picture: a negative for the others, no pair of its own
+    counted = torch.tensor([True, False, True])
+    expected = alone.loss(vectors[:3], vectors[3:], masked, counted=counted)
+    torch.testing.assert_close(alone(tokens, both, 3, masked), 0.5 * expected)
+    text = make_model("none")
+    assert loop.Objective(text, replace(SETTINGS, visual_loss=0.5)).visual is None  # no tokens to learn by

@@ -63,7 +63,8 @@ torch.manual_seed(0)
 model = ItemEmbedder("mlp", {"dim": 8}, ConnectorWidths(6, 5, 3, (2, 2)), None)
 settings = TrainingSettings(steps=4, batch=8, group=4, warmup=1, lr=1e-2, validate_every=2, checkpoint_every=2,
                             precision="float32")
-train(model, Features(), sampler, settings, folder, validate=lambda model: 0.5 - float(model.training), shown=False)
+train(model, Features(), sampler, settings, folder, shown=False,
+      validate=lambda model: (0.5 - float(model.training), 0.0))
 rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 save_file(dict(model.state_dict()), folder / f"weights-{rank}.safetensors")
 """

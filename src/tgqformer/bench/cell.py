@@ -39,7 +39,7 @@ class Measured:
 
     attention: stream -> share of its attention inside the noise; `even attention` is the noise's share of the picture.
     gates: stream -> mean factor, its spread over channels and over items. cost: parameters, trained, and FLOPs an item
-    by part. lr: the learning rate. validation: best H@10 there. seconds: of training and of measuring.
+    by part. lr: the learning rate. validation: H@10 there of the kept weights. seconds: of training and of measuring.
     """
 
     result: Result
@@ -88,7 +88,7 @@ def _inputs(recipe: Recipe, data: Dataset, folder: Path, measured: bool) -> dict
 
 
 def tune_cell(recipe: Recipe, data: Dataset, folder: Path) -> float:
-    """Train the one model of a recipe and give its best validation H@10; nothing of the test is looked at."""
+    """Train the one model of a recipe and give its validation H@10; nothing of the test is looked at."""
     trial, inputs = _trial(recipe, data, folder), _inputs(recipe, data, folder, measured=False)
     if begin(folder.parent.name, folder, inputs, resumable=True):
         folder.mkdir(parents=True, exist_ok=True)
@@ -157,11 +157,13 @@ def _look(model: ItemEmbedder, data: Dataset, sample: NoisedSample) -> dict[str,
 
 
 def validation_of(folder: Path) -> float:
-    """The best H@10 that a training had on the validation queries; NaN without training."""
+    """The H@10 that the kept weights had on the validation queries; NaN without training or validation."""
     if not (folder / "log.jsonl").exists():  # a model that was not trained
         return math.nan
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    return max((row["val_hit@10"] for row in rows if "val_hit@10" in row), default=math.nan)
+    found = {row["step"]: row["val_hit@10"] for row in rows if "val_hit@10" in row}
+    kept = [row["kept_step"] for row in rows if "kept_step" in row]
+    return found[kept[-1]] if kept else math.nan
 
 
 def _flat(tree: Mapping[str, Any], place: str = "") -> dict[str, Any]:

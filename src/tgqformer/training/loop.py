@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tgqformer.encoders.frozen import resolve_precision
 from tgqformer.errors import TgqError
@@ -46,7 +47,8 @@ class Features(Protocol):
 
 @dataclass
 class Progress:
-    """Where a training stands: steps done, best validation so far, validations waited for a better one."""
+    """Where a training stands: steps done, best validation so far, of which step the kept weights are, validations
+    waited for a better one."""
 
     step: int = 0
     best: float = -1.0
@@ -62,6 +64,14 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.loss = model, PairLoss(settings.temperature, settings.matryoshka)
         self.two_views = settings.two_views
+        tokens = model.connector.tokens
+        self.visual = VisualLoss(tokens, model.connector.width, settings) if settings.visual_loss and tokens else None
+
+    def keep_above_floor(self) -> None:
+        """Keep the temperatures where a gradient reaches them; call after each step."""
+        self.loss.keep_above_floor()
+        if self.visual is not None:
+            self.visual.loss.keep_above_floor()
 
     def forward(
         self, batch: ItemBatch, false_negatives: Tensor, memory: Memory | None = None, second: SecondLook | None = None
@@ -82,8 +92,37 @@ class Objective(nn.Module):
         if second is not None:
             looks = self.loss(queries, again[0], second.false_negatives, counted=second.differs)
             contrastive = contrastive + self.two_views * looks
+        if self.visual is not None:
+            seen = self.visual(out.connector.tokens, batch.has_picture, len(out.embedding) // sides, false_negatives)
+            contrastive = contrastive + seen
         both = torch.cat([queries, positives]).detach()
         return contrastive, contrastive.new_zeros(()) if redundancy is None else redundancy, both
+
+
+class VisualLoss(nn.Module):
+    """The pair loss asked of the visual tokens by themselves, weighed by `visual_loss` (ours).
+
+    Through the language model alone the tokens are learned slowly: it has the text to go by. The head is for training
+    only, and is not saved with the model.
+
+    Args:
+        tokens: K. width: D. settings: the weight, and where the temperature of this loss starts.
+    """
+
+    def __init__(self, tokens: int, width: int, settings: TrainingSettings) -> None:
+        super().__init__()
+        self.weight, self.loss = settings.visual_loss, PairLoss(settings.temperature)
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Flatten(), nn.Linear(tokens * width, 128))
+
+    def forward(self, tokens: Tensor, has_picture: Tensor, pairs: int, false_negatives: Tensor) -> Tensor:
+        """tokens (Tensor): [2B or more, K, D], B queries, B positives; has_picture (Tensor): bool, of each item.
+
+        Pairs with a missing picture are negatives only. Returns the weighed loss.
+        """
+        vectors = F.normalize(self.head(tokens).float(), dim=-1)
+        queries, positives = gather(vectors[:pairs]), gather(vectors[pairs : 2 * pairs])
+        both = gather((has_picture[:pairs] & has_picture[pairs : 2 * pairs]).float()) > 0
+        return self.weight * self.loss(queries, positives, false_negatives, counted=both)
 
 
 def train(
@@ -94,14 +133,18 @@ def train(
     folder: Path,
     *,
     seed: int = 0,
-    validate: Callable[[ItemEmbedder], float] | None = None,
+    validate: Callable[[ItemEmbedder], tuple[float, float]] | None = None,
     shown: bool = True,
 ) -> Progress:
     """Train a model on pairs; stop and resume gives the same weights, bit for bit, on CPU.
 
     Writes `log.jsonl` (a row a step), `checkpoint/` and TensorBoard events into `folder`. A folder with a checkpoint
-    is resumed. At the end the model holds the weights that validated best (the last ones without `validate`). Under
-    `accelerate launch` every process takes `settings.batch` pairs a step, and each sees the others' as negatives.
+    is resumed. Under `accelerate launch` every process takes `settings.batch` pairs a step, and each sees the others'
+    as negatives.
+
+    `validate` gives H@10 and its standard error. At the end the model holds the latest weights that validated within
+    one standard error of the best before them (the last ones without `validate`): the learning rate falls to the end,
+    so that of two that cannot be told apart the later one is the better guess.
 
     Raises:
         TgqError: when the loss or its gradient is no longer finite, with what to look at.
@@ -148,15 +191,16 @@ def train(
             _check_finite("norm of the gradient", norm, at.step, lr, objective, folder)
             stepper.step()
             stepper.zero_grad()
-            objective.loss.keep_above_floor()
+            objective.keep_above_floor()
             bank.add(np.concatenate([queries, positives]), embedded)
             at.step += 1
 
             row = {"step": at.step, "loss": contrastive.item(), "redundancy": redundancy.item(), "lr": lr,
                    "temperature": objective.loss.temperature.item(), "gradient_norm": float(norm)}  # fmt: skip
             if validate is not None and _due(at.step, settings.validate_every, settings):
-                row["val_hit@10"] = validate(model.eval())
-                best = _keep_best(at, row["val_hit@10"], weights, best, settings)
+                row["val_hit@10"], row["val_error"] = validate(model.eval())
+                best = _keep(at, row["val_hit@10"], row["val_error"], weights, best, settings)
+                row["kept_step"] = at.best_step
             log(row)
             bar.advance()
             bar.note(f"loss {row['loss']:.3f}" + (f" · val H@10 {100 * at.best:.1f}" if at.best >= 0 else ""))
@@ -241,17 +285,18 @@ def _due(step: int, every: int, settings: TrainingSettings) -> bool:
     return bool(every) and (step % every == 0 or step == settings.steps)
 
 
-def _keep_best(
-    at: Progress, found: float, weights: dict[str, nn.Parameter], best: dict[str, Tensor] | None,
+def _keep(
+    at: Progress, found: float, error: float, weights: dict[str, nn.Parameter], kept: dict[str, Tensor] | None,
     settings: TrainingSettings,
 ) -> dict[str, Tensor] | None:  # fmt: skip
-    """Copy the weights if they validate better than any before; stop when patience is at its end."""
-    if found > at.best:
-        at.best, at.best_step, at.waited = found, at.step, 0
-        return get_weights(weights)
-    at.waited += 1
+    """Copy the weights unless they validate clearly worse than some before; stop when patience is at its end."""
+    at.waited = 0 if found > at.best else at.waited + 1
+    at.best = max(at.best, found)
     at.stopped = bool(settings.patience) and at.waited >= settings.patience
-    return best
+    if found < at.best - error:
+        return kept
+    at.best_step = at.step
+    return get_weights(weights)
 
 
 def _check_finite(what: str, value: Tensor, step: int, lr: float, objective: Objective, folder: Path) -> None:

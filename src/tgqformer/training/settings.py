@@ -41,6 +41,8 @@ class TrainingSettings:
         augment: share of the pictures that are shown with other noise than they wear.
         two_views: weight of a second loss, in which a query and the same query with other noise are the pair; one
             that looks alike in both serves as a negative only.
+        visual_loss: weight of a pair loss of the visual tokens by themselves, so that they learn faster than through
+            the language model alone, which has the text to go by.
         memory: how many embeddings of earlier steps serve as further negatives (XBM, arXiv 1912.06798); 0 for none.
         matryoshka: widths at which the loss is asked for too, so that embeddings may be cut there (arXiv 2205.13147).
         wrong_text: how often an item wears the text of another one, so that a wrong title is no surprise.
@@ -48,7 +50,7 @@ class TrainingSettings:
         drop_picture, drop_text: how often a modality is hidden, so that a missing one is no surprise; only of items
             that have both, and in models that read both.
         validate_every: steps between validations; 0 for none. patience: validations without a better one before the
-            training stops; 0 never stops it. The best validated weights are kept.
+            training stops; 0 never stops it. The latest weights within a standard error of the best are kept.
         checkpoint_every: steps between checkpoints; 0 for none.
         precision: `float32`, `bfloat16` (matrix products only), or `auto`: bfloat16 where the processor has it.
         tensorboard: also log for TensorBoard, into the run's folder.
@@ -67,6 +69,7 @@ class TrainingSettings:
     redundancy: float = 0.0
     augment: float = 0.0
     two_views: float = 0.0
+    visual_loss: float = 0.0
     memory: int = 0
     matryoshka: tuple[int, ...] = ()
     wrong_text: float = 0.0
@@ -82,8 +85,8 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         _require("training", vars(self), positive=("steps", "batch", "group", "lr", "clip", "temperature"),
                  share=("floor", "augment", "wrong_text", "drop_picture", "drop_text"),
-                 natural=("warmup", "beta_lr", "weight_decay", "redundancy", "two_views", "memory", "alignment_lr",
-                          "validate_every", "patience", "checkpoint_every"))  # fmt: skip
+                 natural=("warmup", "beta_lr", "weight_decay", "redundancy", "two_views", "visual_loss", "memory",
+                          "alignment_lr", "validate_every", "patience", "checkpoint_every"))  # fmt: skip
         if self.drop_picture + self.drop_text > 1:
             raise ValueError("training.drop_picture and training.drop_text together must not be above 1")
         if any(width < 1 for width in self.matryoshka):
