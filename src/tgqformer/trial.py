@@ -56,7 +56,7 @@ class Trial:
             **self.data.inputs(), "seed": self.seed, "model": asdict(self.section),
             "alignment": asdict(recipe.alignment), "training": _named(asdict(recipe.training)),
             "language": asdict(recipe.language), "validation_pool": recipe.evaluation.validation_pool,
-            "kept": "the latest weights within a standard error of the best",
+            "kept": "the latest weights within two standard errors of the best",
         }  # fmt: skip
 
     def build(self) -> ItemEmbedder:

@@ -143,7 +143,7 @@ def train(
     as negatives.
 
     `validate` gives H@10 and its standard error. At the end the model holds the latest weights that validated within
-    one standard error of the best before them (the last ones without `validate`): the learning rate falls to the end,
+    two standard errors of the best before them (the last ones without `validate`): the learning rate falls to the end,
     so that of two that cannot be told apart the later one is the better guess.
 
     Raises:
@@ -293,7 +293,7 @@ def _keep(
     at.waited = 0 if found > at.best else at.waited + 1
     at.best = max(at.best, found)
     at.stopped = bool(settings.patience) and at.waited >= settings.patience
-    if found < at.best - error:
+    if found < at.best - 2 * error:
         return kept
     at.best_step = at.step
     return get_weights(weights)

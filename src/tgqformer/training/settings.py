@@ -50,7 +50,7 @@ class TrainingSettings:
         drop_picture, drop_text: how often a modality is hidden, so that a missing one is no surprise; only of items
             that have both, and in models that read both.
         validate_every: steps between validations; 0 for none. patience: validations without a better one before the
-            training stops; 0 never stops it. The latest weights within a standard error of the best are kept.
+            training stops; 0 never stops it. The latest weights within two standard errors of the best are kept.
         checkpoint_every: steps between checkpoints; 0 for none.
         precision: `float32`, `bfloat16` (matrix products only), or `auto`: bfloat16 where the processor has it.
         tensorboard: also log for TensorBoard, into the run's folder.
