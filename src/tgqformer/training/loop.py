@@ -122,7 +122,8 @@ class VisualLoss(nn.Module):
         vectors = F.normalize(self.head(tokens).float(), dim=-1)
         queries, positives = gather(vectors[:pairs]), gather(vectors[pairs : 2 * pairs])
         both = gather((has_picture[:pairs] & has_picture[pairs : 2 * pairs]).float()) > 0
-        return self.weight * self.loss(queries, positives, false_negatives, counted=both)
+        loss: Tensor = self.loss(queries, positives, false_negatives, counted=both)
+        return self.weight * loss
 
 
 def train(
