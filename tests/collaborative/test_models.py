@@ -13,7 +13,7 @@ from tgqformer.collaborative.data import Split, histories
 from tgqformer.collaborative.graph import SparseMatrix, bipartite, symmetric_norm
 from tgqformer.collaborative.lightgcn import LightGCN, LightGCNSettings, lightgcn, reduced
 from tgqformer.collaborative.ngcf import NGCF, NGCFSettings, ngcf
-from tgqformer.collaborative.ranking import ranking_task, sampled_softmax
+from tgqformer.collaborative.ranking import multinomial, ranking_task
 from tgqformer.collaborative.sasrec import SASRec, SASRecSettings, by_length, sasrec
 from tgqformer.errors import TgqError
 
@@ -67,26 +67,27 @@ def test_reduced_features_keep_the_order_of_distances() -> None:
     assert low.std() == pytest.approx(0.1, rel=1e-3)
 
 
-def test_softmax_is_cross_entropy_of_cosines_without_what_the_user_touched() -> None:
-    users, liked, others = (
-        torch.from_numpy(np.random.default_rng(n).normal(size=(k, 4))) for n, k in enumerate((2, 2, 3))
-    )
-    found = sampled_softmax(users, liked, others, torch.tensor([1, 5]), 0.2)  # user 0 not 1, user 1 not 2
-    cosine = torch.nn.CosineSimilarity(dim=0)
-    wanted = []
-    for user, allowed in enumerate(([0, 2], [0, 1])):
-        scores = [cosine(users[user], liked[user]), *(cosine(users[user], others[n]) for n in allowed)]
-        wanted.append(-torch.log_softmax(torch.stack(scores) / 0.2, 0)[0])
-    torch.testing.assert_close(found, torch.stack(wanted).mean())
+def test_the_softmax_and_its_gradient_are_the_multinomial_likelihood() -> None:
+    rng = np.random.default_rng(0)
+    users, items = (torch.from_numpy(rng.normal(size=(n, 4))).requires_grad_() for n in (3, 5))
+    touched = {0: [1, 4], 2: [0]}  # user 1 touched nothing
+    place = torch.tensor([row for row, liked in touched.items() for _ in liked])
+    found = multinomial(users, items, place, torch.tensor([item for liked in touched.values() for item in liked]))
+    likelihoods = F.log_softmax(users @ items.T, 1)
+    of_users = {row: -likelihoods[row, liked].mean() * len(liked) ** 0.5 for row, liked in touched.items()}
+    wanted = sum(of_users.values()) / (2**0.5 + 1)
+    torch.testing.assert_close(found, wanted)
+    gradients = torch.autograd.grad(3 * found, (users, items)), torch.autograd.grad(3 * wanted, (users, items))
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("make", [lightgcn, ngcf])
 def test_the_softmax_trains_a_graph(make: Any, split: Split) -> None:
-    settings = (LightGCNSettings if make is lightgcn else NGCFSettings)(loss="softmax", negatives=4, temperature=0.5)
+    settings = (LightGCNSettings if make is lightgcn else NGCFSettings)(loss="softmax", l2=0.01)
     task = make(settings, split, batch=16, seed=0, device=CPU)
     optimizer, losses = torch.optim.Adam(task.module.parameters(), lr=0.03), []
     for step in range(40):
-        losses.append(task.loss(*(torch.from_numpy(one) for one in task.draw(0, step))))
+        losses.append(task.loss(*(torch.from_numpy(one) for one in task.draw(step, 0))))
         optimizer.zero_grad()
         losses[-1].backward()
         optimizer.step()
@@ -209,7 +210,6 @@ def test_settings_out_of_range_and_content_where_none_is_taken_are_refused(split
     for bad in (
         lambda: LightGCNSettings(layers=-1), lambda: NGCFSettings(widths=(0,)), lambda: NGCFSettings(edge_dropout=1.0),
         lambda: SASRecSettings(dim=5, heads=2), lambda: SASRecSettings(dropout=1.0),
-        lambda: LightGCNSettings(temperature=0.0), lambda: NGCFSettings(negatives=0),
     ):  # fmt: skip
         with pytest.raises(ValueError, match="takes"):
             bad()

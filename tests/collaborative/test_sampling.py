@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tgqformer.collaborative.data import Split, histories
-from tgqformer.collaborative.sampling import BprSampler, Negatives, SequenceSampler, SharedSampler, last_items
+from tgqformer.collaborative.sampling import BprSampler, Negatives, SequenceSampler, UserSampler, last_items
 from tgqformer.errors import TgqError
 
 LISTS = st.lists(st.sets(st.integers(0, 11), max_size=11), min_size=1, max_size=6)
@@ -72,14 +72,17 @@ def test_sequences_ask_for_what_came_next() -> None:
         SequenceSampler(csr_of([[1], [2]]), 9, batch=2, length=3, seed=0)
 
 
-def test_shared_negatives_are_drawn_once_and_what_a_user_touched_is_none(split: Split) -> None:
-    sampler = SharedSampler(split.train, split.items, batch=12, negatives=6, seed=3)
-    users, positives, negatives, wrong = sampler.draw(1, 2)
-    assert len(users) == len(positives) == 12 and len(set(negatives)) == 6
-    touched = [[item in split.train.row(user) for item in negatives] for user in users]
-    np.testing.assert_array_equal(np.sort(wrong), np.flatnonzero(np.array(touched)))
-    assert all(item in split.train.row(user) for user, item in zip(users, positives, strict=True))
-    for one, other in zip(sampler.draw(1, 2), (users, positives, negatives, wrong), strict=True):
+def test_users_are_drawn_once_an_epoch_with_all_that_they_touched() -> None:
+    rows = csr_of([[3, 1], [], [2], [0, 1, 2]])
+    sampler = UserSampler(rows, batch=2, seed=3)
+    assert sampler.steps == 2
+    drawn = [sampler.draw(1, step) for step in range(2)]
+    assert sorted(np.concatenate([users for users, _, _ in drawn])) == [0, 2, 3]
+    for users, place, touched in drawn:
+        assert [(users[row], item) for row, item in zip(place, touched, strict=True)] == [
+            (user, item) for user in users for item in rows.row(user)
+        ]
+    orders = {tuple(np.concatenate([sampler.draw(epoch, step)[0] for step in range(2)])) for epoch in range(9)}
+    assert len(orders) > 1
+    for one, other in zip(sampler.draw(1, 0), drawn[0], strict=True):
         np.testing.assert_array_equal(one, other)
-    assert not np.array_equal(sampler.draw(1, 3)[0], users)
-    assert len(SharedSampler(split.train, split.items, batch=2, negatives=99, seed=0).draw(0, 0)[2]) == split.items

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tgqformer.collaborative.base import Features, Task
 from tgqformer.collaborative.data import Split
 from tgqformer.collaborative.graph import SparseMatrix, bipartite, symmetric_norm
-from tgqformer.collaborative.ranking import GraphModel, Loss, check_softmax, ranking_task
+from tgqformer.collaborative.ranking import GraphModel, Loss, ranking_task
 from tgqformer.errors import TgqError
 
 
@@ -28,7 +28,7 @@ class LightGCNSettings:
     Args:
         dim: width of the vectors. layers: K, how far behaviour spreads. l2: weight of the regulariser.
         spread: standard deviation of the vectors at the start.
-        loss, temperature, negatives: see `RankingSettings`.
+        loss: see `RankingSettings`.
     """
 
     dim: int = 64
@@ -36,13 +36,10 @@ class LightGCNSettings:
     l2: float = 1e-4
     spread: float = 0.1
     loss: Loss = "bpr"
-    temperature: float = 0.1
-    negatives: int = 2048
 
     def __post_init__(self) -> None:
         if self.dim < 1 or self.layers < 0 or self.l2 < 0 or self.spread <= 0:
             raise ValueError(f"LightGCN takes dim >= 1, layers >= 0, l2 >= 0, spread > 0; found {self}")
-        check_softmax(self)
 
 
 class LightGCN(GraphModel):
@@ -68,6 +65,10 @@ class LightGCN(GraphModel):
         """Give final vectors of users [U, d] and items [N, d]."""
         mean = spread_mean(self.adjacency, self.table, self.layers)
         return mean[: self.users], mean[self.users :]
+
+    def squares(self) -> Tensor:
+        """Give half the mean squared norm of the rows of E(0)."""
+        return self.table.pow(2).sum() / (2 * len(self.table))
 
     def rows(self, users: Tensor, *items: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Give final vectors of users int64 [B] and of items [b] each, and half the squared norm of their start / B."""

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from tgqformer.collaborative.base import Features, Task
 from tgqformer.collaborative.data import Split
 from tgqformer.collaborative.graph import SparseMatrix, bipartite, row_norm
-from tgqformer.collaborative.ranking import GraphModel, Loss, check_softmax, ranking_task
+from tgqformer.collaborative.ranking import GraphModel, Loss, ranking_task
 from tgqformer.errors import TgqError
 
 
@@ -30,7 +30,7 @@ class NGCFSettings:
         dim: width of the vectors. widths: of the layers. l2: weight of the regulariser, on the final vectors.
         edge_dropout: share of the graph's entries dropped at each step (the authors' `node_dropout`).
         message_dropout: share of each layer's output dropped.
-        loss, temperature, negatives: see `RankingSettings`.
+        loss: see `RankingSettings`.
     """
 
     dim: int = 64
@@ -39,15 +39,12 @@ class NGCFSettings:
     edge_dropout: float = 0.1
     message_dropout: float = 0.1
     loss: Loss = "bpr"
-    temperature: float = 0.1
-    negatives: int = 2048
 
     def __post_init__(self) -> None:
         if self.dim < 1 or any(width < 1 for width in self.widths) or self.l2 < 0:
             raise ValueError(f"NGCF takes dim and widths >= 1, l2 >= 0; found {self}")
         if not (0 <= self.edge_dropout < 1 and 0 <= self.message_dropout < 1):
             raise ValueError(f"NGCF takes shares in [0, 1) to drop; found {self.edge_dropout}, {self.message_dropout}")
-        check_softmax(self)
 
 
 class NGCF(GraphModel):
@@ -83,6 +80,11 @@ class NGCF(GraphModel):
             layers.append(F.normalize(layer, dim=1))
         final = torch.cat(layers, dim=1)
         return final[: self.users], final[self.users :]
+
+    def squares(self) -> Tensor:
+        """Give half the mean squared norm of the vectors before any layer."""
+        nodes = len(self.user_table) + len(self.item_table)
+        return (self.user_table.pow(2).sum() + self.item_table.pow(2).sum()) / (2 * nodes)
 
     def rows(self, users: Tensor, *items: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Give final vectors of users int64 [B] and of items [b] each, and half their squared norm / B."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tgqformer.collaborative.base import Recommender, Scorer, Task
 from tgqformer.collaborative.data import Ints, Split
-from tgqformer.collaborative.sampling import BprSampler, SharedSampler
+from tgqformer.collaborative.sampling import BprSampler, UserSampler
 
 Loss = Literal["bpr", "softmax"]
 
@@ -19,18 +19,14 @@ Loss = Literal["bpr", "softmax"]
 class RankingSettings(Protocol):
     """What the settings of such a model hold.
 
-    loss: `bpr`, as published, or `softmax`, which comes to the published figures in far fewer steps.
-    l2: weight of the regulariser. temperature, negatives: of the softmax; so many negatives are shared by a batch.
+    loss: `bpr`, as published, with triples as batches; or `softmax`, with users as batches, in far fewer steps.
+    l2: weight of the regulariser: of the rows of a batch (bpr), or of all users and items (softmax).
     """
 
     @property
     def loss(self) -> Loss: ...  # noqa: D102
     @property
     def l2(self) -> float: ...  # noqa: D102
-    @property
-    def temperature(self) -> float: ...  # noqa: D102
-    @property
-    def negatives(self) -> int: ...  # noqa: D102
 
 
 class GraphModel(nn.Module, ABC):
@@ -44,15 +40,9 @@ class GraphModel(nn.Module, ABC):
     def rows(self, users: Tensor, *items: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Give final vectors of users int64 [B] and of items [b] each, and the L2 term of the batch, a scalar."""
 
-
-def check_softmax(settings: RankingSettings) -> None:
-    """Refuse what no softmax can be made of.
-
-    Raises:
-        ValueError: for a temperature that is not above 0, or no negative.
-    """
-    if not 0 < settings.temperature < float("inf") or settings.negatives < 1:
-        raise ValueError(f"the softmax takes temperature > 0 and negatives >= 1; found {settings}")
+    @abstractmethod
+    def squares(self) -> Tensor:
+        """Give half the squared norm of a learned vector, in the mean over all users and items, a scalar."""
 
 
 def ranking_task(
@@ -64,16 +54,16 @@ def ranking_task(
         (of_users, liked, other), squares = model.rows(users, positives, negatives)
         return bpr((of_users * liked).sum(1), (of_users * other).sum(1)) + settings.l2 * squares
 
-    def by_softmax(users: Tensor, positives: Tensor, negatives: Tensor, wrong: Tensor) -> Tensor:
-        (of_users, liked, others), squares = model.rows(users, positives, negatives)
-        return sampled_softmax(of_users, liked, others, wrong, settings.temperature) + settings.l2 * squares
+    def by_softmax(users: Tensor, place: Tensor, liked: Tensor) -> Tensor:
+        of_users, items = model.final()
+        return multinomial(of_users[users], items, place, liked) + settings.l2 * model.squares()
 
     recommender = Recommender(lambda known: dot_scorer(model), lambda: model.final()[1])
     if settings.loss == "bpr":
         triples = BprSampler(split.train, split.items, batch=batch, seed=seed, distinct=distinct)
         return Task(recommender, model, triples.steps, triples.draw, by_bpr)
-    shared = SharedSampler(split.train, split.items, batch=batch, negatives=settings.negatives, seed=seed)
-    return Task(recommender, model, shared.steps, shared.draw, by_softmax)
+    whole = UserSampler(split.train, batch=batch, seed=seed)
+    return Task(recommender, model, whole.steps, whole.draw, by_softmax)
 
 
 def bpr(positive: Tensor, negative: Tensor) -> Tensor:
@@ -81,19 +71,41 @@ def bpr(positive: Tensor, negative: Tensor) -> Tensor:
     return F.softplus(negative - positive).mean()
 
 
-def sampled_softmax(users: Tensor, positives: Tensor, negatives: Tensor, wrong: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of each user's item among negatives that the batch shares, by cosine / temperature: a scalar.
+def multinomial(users: Tensor, items: Tensor, place: Tensor, liked: Tensor) -> Tensor:
+    """Cross-entropy of a softmax over all items with what each user touched, a scalar: the multinomial likelihood.
 
-    Wu et al., "On the effectiveness of sampled softmax loss for item recommendation", TOIS 2024, arXiv 2201.02327.
+    A user with n items weighs sqrt(n), between a mean over users and one over interactions; its items weigh alike.
+    Liang et al., "Variational autoencoders for collaborative filtering", WWW 2018, arXiv 1802.05814, equation 2.
 
     Args:
-        users, positives: [B, d]. negatives: [M, d]. wrong: int64, places in [B x M] that are no negatives of that user.
+        users: [B, d]. items: [N, d]. place, liked: int64 [n], row of `users` and item of each interaction.
     """
-    users, positives, negatives = (F.normalize(rows, dim=1) for rows in (users, positives, negatives))
-    users = users / temperature
-    liked, others = (users * positives).sum(1), users @ negatives.T
-    others.view(-1).index_fill_(0, wrong, -torch.inf)  # in place: the greatest array of a step is not copied
-    return (torch.logaddexp(others.logsumexp(1), liked) - liked).mean()
+    loss: Tensor = _Multinomial.apply(users, items, place, liked)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _Multinomial(torch.autograd.Function):
+    """The loss and its gradient at once: of [B, N], which is large, there is one array, and it is used in place."""
+
+    @staticmethod
+    def forward(context: Any, users: Tensor, items: Tensor, place: Tensor, liked: Tensor) -> Tensor:
+        logits = users @ items.T
+        flat, entries = logits.view(-1), place * len(items) + liked
+        counts = torch.bincount(place, minlength=len(users)).to(logits.dtype)
+        weights = counts.sqrt() / counts.sqrt().sum()
+        each = (weights / counts.clamp_min(1))[place]
+        reached = (each * flat[entries]).sum()
+        highest = logits.amax(1, keepdim=True)
+        total = logits.sub_(highest).exp_().sum(1, keepdim=True)
+        logits.mul_(weights[:, None] / total)
+        flat.index_add_(0, entries, -each)
+        context.save_for_backward(logits @ items, logits.T @ users)
+        return (weights * (total.log() + highest)[:, 0]).sum() - reached
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        of_users, of_items = context.saved_tensors
+        return of_users * gradients[0], of_items * gradients[0], None, None
 
 
 def dot_scorer(model: GraphModel) -> Scorer:

@@ -75,37 +75,27 @@ class BprSampler:
         return users, one_of(self.rows, users, rng), self.negatives.draw(users, rng)
 
 
-class SharedSampler:
-    """Interactions (user, touched item), drawn uniformly, and items that the whole batch shares as negatives.
+class UserSampler:
+    """Users with all that they touched, each once an epoch, in an order drawn anew; who touched nothing is left out."""
 
-    Args:
-        negatives: M, how many are drawn, uniformly, each once.
-    """
-
-    def __init__(self, rows: Csr, items: int, *, batch: int, negatives: int, seed: int) -> None:
-        self.rows, self.items, self.batch, self.seed = rows, items, batch, seed
-        self.users, self.drawn = rows.rows(), min(negatives, items)
+    def __init__(self, rows: Csr, *, batch: int, seed: int) -> None:
+        self.rows, self.batch, self.seed = rows, batch, seed
+        self.users = np.flatnonzero(np.diff(rows.indptr))
 
     @property
     def steps(self) -> int:
-        """Batches of an epoch: as many pairs as there are interactions."""
-        return -(-len(self.rows.indices) // self.batch)
+        """Batches of an epoch."""
+        return -(-len(self.users) // self.batch)
 
-    def draw(self, epoch: int, step: int) -> tuple[Ints, Ints, Ints, Ints]:
-        """Give users and positives int64 [batch], negatives int64 [M], and what is none: int64 places in [batch x M].
+    def draw(self, epoch: int, step: int) -> tuple[Ints, Ints, Ints]:
+        """Give users int64 [b], b at most `batch`; of each interaction, its place among them and its item, int64 [n].
 
-        None is what the user touched itself. All is a function of (seed, epoch, step) alone.
+        All is a function of (seed, epoch, step) alone.
         """
-        rng = np.random.default_rng([self.seed, epoch, step])
-        chosen = rng.integers(len(self.users), size=self.batch)
-        negatives = rng.choice(self.items, self.drawn, replace=False)
-        users = self.users[chosen]
-        column = np.full(self.items, -1)
-        column[negatives] = np.arange(len(negatives))
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.users)
+        users = np.array_split(order, self.steps)[step]
         place, touched = take(self.rows, users)
-        columns = column[touched]
-        wrong = (place * len(negatives) + columns)[columns >= 0]
-        return users, self.rows.indices[chosen], negatives, wrong
+        return users, place, touched
 
 
 class SequenceSampler:
