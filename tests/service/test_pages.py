@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from tgqformer.cli import app
 from tgqformer.errors import TgqError
 from tgqformer.service.places import find_places
+from tgqformer.store.neighbours import Neighbours
 
 
 def curl(ask: Client, words: list[str]) -> tuple[int, Any]:
@@ -97,6 +98,24 @@ def test_a_run_and_its_store_are_the_same_place(shop: Shop) -> None:
     assert [path.name for path in run.neighbours] == ["neighbours-0"]
     url = find_places("postgresql://user@host/db")
     assert url.store == "postgresql://user@host/db" and not url.models
+
+
+def test_lists_joined_with_clicks_are_answered(shop: Shop, tmp_path: Path) -> None:
+    shop.neighbours(0)
+    clicks = ["session,item,time"]  # sku-n is looked at with sku-(23 - n), of another colour
+    clicks += [f"s{n},sku-{item},{at}" for n in range(240) for at, item in enumerate((n % 12, 23 - n % 12), 2 * n)]
+    (tmp_path / "clicks.csv").write_text("\n".join(clicks) + "\n")
+    words = ["collab", "join", str(shop.folder / "embeddings-0"), "--log", str(tmp_path / "clicks.csv")]
+    made = CliRunner().invoke(app, [*words, "-k", "5", "--to", str(tmp_path / "joined")])
+    assert made.exit_code == 0, made.output
+    lists = Neighbours.open(tmp_path / "joined" / "neighbours")
+    with serving(shop, neighbours=[lists.path]) as running:
+        for name in ("sku-3", "sku-20"):
+            answer = running.client().get(f"/items/{name}/similar?k=5")
+            assert answer["source"] == "precomputed"
+            found = [(one["id"], one["score"]) for one in answer["results"]]
+            assert found == [(near, pytest.approx(score, abs=1e-4)) for near, score in lists.of(name)]
+            assert found[0][0] == f"sku-{23 - int(name[4:])}"
 
 
 def test_the_command_serves_and_ends_in_order(shop: Shop) -> None:

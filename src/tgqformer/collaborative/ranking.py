@@ -72,9 +72,8 @@ def bpr(positive: Tensor, negative: Tensor) -> Tensor:
 
 
 def multinomial(users: Tensor, items: Tensor, place: Tensor, liked: Tensor) -> Tensor:
-    """Cross-entropy of a softmax over all items with what each user touched, a scalar: the multinomial likelihood.
+    """Cross-entropy of a softmax over all items, in the mean over interactions, a scalar: the multinomial likelihood.
 
-    A user with n items weighs sqrt(n), between a mean over users and one over interactions; its items weigh alike.
     Liang et al., "Variational autoencoders for collaborative filtering", WWW 2018, arXiv 1802.05814, equation 2.
 
     Args:
@@ -91,14 +90,13 @@ class _Multinomial(torch.autograd.Function):
     def forward(context: Any, users: Tensor, items: Tensor, place: Tensor, liked: Tensor) -> Tensor:
         logits = users @ items.T
         flat, entries = logits.view(-1), place * len(items) + liked
-        counts = torch.bincount(place, minlength=len(users)).to(logits.dtype)
-        weights = counts.sqrt() / counts.sqrt().sum()
-        each = (weights / counts.clamp_min(1))[place]
-        reached = (each * flat[entries]).sum()
+        share = 1.0 / len(liked)
+        weights = share * torch.bincount(place, minlength=len(users)).to(logits.dtype)
+        reached = share * flat[entries].sum()
         highest = logits.amax(1, keepdim=True)
         total = logits.sub_(highest).exp_().sum(1, keepdim=True)
         logits.mul_(weights[:, None] / total)
-        flat.index_add_(0, entries, -each)
+        flat.index_add_(0, entries, logits.new_full((len(entries),), -share))
         context.save_for_backward(logits @ items, logits.T @ users)
         return (weights * (total.log() + highest)[:, 0]).sum() - reached
 
