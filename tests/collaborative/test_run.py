@@ -240,13 +240,21 @@ def densest(lines: list[str], items: int) -> str:
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the public data are not beside the project")
-def test_a_reduced_run_on_gowalla_beats_popularity(tmp_path: Path) -> None:
-    """The first 300 users: the way of the published run, small."""
-    for name in ("train.txt", "test.txt"):
-        lines = (DATA / "gowalla" / name).read_text().splitlines()[:300]
-        (tmp_path / name).write_text("\n".join(lines) + "\n")
-    changes = ("training.epochs=5", "training.lr=0.03", "options.layers=2", "options.dim=32")
-    found = train_run(load_preset("gowalla-lightgcn", changes), tmp_path / "run", data=tmp_path, shown=False)
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("gowalla-lightgcn", "training.epochs=5 training.lr=0.03 options.layers=2"),
+        ("gowalla-lightgcn-softmax", "training.epochs=10 training.batch=100"),
+        ("gowalla-ngcf-softmax", "training.epochs=20 training.batch=100 training.lr=0.05 options.widths=[32]"),
+    ],
+)
+def test_a_reduced_run_on_gowalla_beats_popularity(name: str, changes: str, tmp_path: Path) -> None:
+    """The first 300 users: the way of the whole run, small."""
+    for part in ("train.txt", "test.txt"):
+        lines = (DATA / "gowalla" / part).read_text().splitlines()[:300]
+        (tmp_path / part).write_text("\n".join(lines) + "\n")
+    preset = load_preset(name, (*changes.split(), "options.dim=32"))
+    found = train_run(preset, tmp_path / "run", data=tmp_path, shown=False)
     popular = train_run(load_preset("gowalla-popularity"), tmp_path / "popular", data=tmp_path, shown=False)
     assert found["recall@20"] > 1.2 * popular["recall@20"]
 

@@ -41,7 +41,7 @@ class LoopSettings:
     """How a model is trained, by Adam.
 
     Args:
-        epochs: at most. batch: triples, sequences or pairs a step. lr, betas: of Adam. decay: factor of the learning
+        epochs: at most. batch: triples, users, sequences or pairs a step. lr, betas: of Adam. decay: factor of the learning
             rate after each epoch.
         evaluate_every: epochs between evaluations: on validation where the split has it; 0 for none.
         patience: evaluations without a better one before the training stops, which needs validation; 0 never stops it.
