@@ -41,8 +41,8 @@ class LoopSettings:
     """How a model is trained, by Adam.
 
     Args:
-        epochs: at most. batch: triples, users, sequences or pairs a step. lr, betas: of Adam. decay: factor of the learning
-            rate after each epoch.
+        epochs: at most. batch: triples, users, sequences or pairs a step. lr, betas: of Adam. decay: factor of the
+            learning rate after each epoch.
         evaluate_every: epochs between evaluations: on validation where the split has it; 0 for none.
         patience: evaluations without a better one before the training stops, which needs validation; 0 never stops it.
             With validation the best weights are kept, without it the last.
