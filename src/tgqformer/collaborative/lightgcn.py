@@ -26,9 +26,8 @@ class LightGCNSettings:
     """LightGCN.
 
     Args:
-        dim: width of the vectors. layers: K, how far behaviour spreads. l2: weight of the regulariser.
-        spread: standard deviation of the vectors at the start.
-        loss: see `RankingSettings`.
+        dim: width of the vectors. layers: K, how far behaviour spreads.
+        spread: standard deviation of the vectors at the start. loss, l2: see `RankingSettings`.
     """
 
     dim: int = 64

@@ -27,10 +27,10 @@ class NGCFSettings:
     """NGCF.
 
     Args:
-        dim: width of the vectors. widths: of the layers. l2: weight of the regulariser, on the final vectors.
+        dim: width of the vectors. widths: of the layers.
         edge_dropout: share of the graph's entries dropped at each step (the authors' `node_dropout`).
         message_dropout: share of each layer's output dropped.
-        loss: see `RankingSettings`.
+        loss, l2: see `RankingSettings`; l2 is on the final vectors (bpr) or on those before any layer (softmax).
     """
 
     dim: int = 64
