@@ -21,7 +21,7 @@ class RankingSettings(Protocol):
 
     loss: `bpr`, as published, with triples as batches; or `softmax`, with users as batches, in far fewer steps.
     l2: weight of the regulariser: of the rows of a batch (bpr; about 1e-4), or of all users and items (softmax; about
-        0.06, for far less learns by heart). The softmax takes an array of batch x items.
+        0.06; a tenth of it learns by heart). The softmax takes an array of batch x items.
     """
 
     @property
