@@ -1,9 +1,10 @@
-"""One training step of LightGCN, NGCF and SASRec against straightforward code, side by side in one run.
+"""One training step of LightGCN, NGCF, SASRec and PinSage against straightforward code, side by side in one run.
 
     python benchmarks/collaborative.py [--data ../shared/data/gowalla] [--steps 3] [--device cpu]
 
 The peers are the plain forms: a sparse matrix of coordinates, products kept for PyTorch's own gradient, negatives drawn
-user by user; for SASRec every sequence padded to its 50 places. Both sides get the same weights, their losses and
+user by user; for SASRec every sequence padded to its 50 places; for PinSage every neighbour of every item of a batch,
+as often as it is one. Both sides get the same weights, their losses and
 gradients must agree on the same batch (without dropout), they take turns, and medians count. Without the public data a
 graph of Gowalla's size is drawn.
 """
@@ -30,6 +31,7 @@ from tgqformer.collaborative.data import Split, SplitSettings, histories, read_s
 from tgqformer.collaborative.graph import bipartite, row_norm, symmetric_norm, to_tensors
 from tgqformer.collaborative.lightgcn import LightGCNSettings, lightgcn
 from tgqformer.collaborative.ngcf import NGCF, NGCFSettings, ngcf
+from tgqformer.collaborative.pinsage import PinSage, PinSageSettings, pinsage
 from tgqformer.collaborative.sasrec import SASRec, SASRecSettings, sasrec
 
 BATCH, LENGTH = 2048, 50
@@ -123,6 +125,39 @@ class PlainSequences:
         return F.softplus(-liked).mean() + F.softplus(other).mean()
 
 
+class PlainPinSage:
+    """PinSage's pairs drawn user by user, and its vectors item by item of a batch."""
+
+    def __init__(self, split: Split, settings: PinSageSettings) -> None:
+        self.split, self.settings = split, settings
+        self.users = np.flatnonzero(np.diff(split.train.indptr) > 1)
+
+    def draw(self, batch: int) -> tuple[np.ndarray, ...]:
+        """Draw pairs of two items of one user, and shared negatives; the first epoch has no hard ones."""
+        rows = (self.split.train.row(int(user)).tolist() for user in random.choices(self.users, k=batch))
+        pairs = np.array([random.sample(row, 2) for row in rows])
+        shared = [random.randrange(self.split.items) for _ in range(self.settings.negatives)]
+        return pairs[:, 0], pairs[:, 1], np.array(shared), np.zeros((batch, 0), np.int64)
+
+    def loss(self, model: PinSage, queries: Tensor, positives: Tensor, shared: Tensor, _: Tensor) -> Tensor:
+        """The max-margin loss by the formulas."""
+        depth = len(model.convolutions)
+        q, p, s = (F.normalize(model.final(self.vectors(model, x, depth)), dim=1) for x in (queries, positives, shared))
+        short = F.relu(q @ s.T - (q * p).sum(1, keepdim=True) + self.settings.margin)
+        counts = (shared != queries[:, None]) & (shared != positives[:, None])
+        return short[counts].mean()
+
+    def vectors(self, model: PinSage, items: Tensor, depth: int) -> Tensor:
+        """Algorithm 1 for items int64 [n]."""
+        if not depth:
+            return model.table[items]
+        layer, around = model.convolutions[depth - 1], model.neighbours[items]
+        others = F.relu(layer.inner(self.vectors(model, around.flatten(), depth - 1))).unflatten(0, around.shape)
+        pooled = (others * model.weights[items][:, :, None]).sum(1)
+        own = self.vectors(model, items, depth - 1)
+        return F.normalize(F.relu(layer.outer(torch.cat([own, pooled], 1))), dim=1)
+
+
 def step(draw: Callable[[], tuple[np.ndarray, ...]], loss: Callable[..., Tensor], optimizer: torch.optim.Optimizer,
          device: torch.device) -> float:  # fmt: skip
     """Do one training step; give its seconds."""
@@ -182,6 +217,10 @@ def main() -> None:
     task = sasrec(SASRecSettings(dropout=0.0, length=LENGTH), split, batch=128, seed=0, device=device)
     sequences, reader = PlainSequences(split), task.module
     compare("SASRec", task, lambda: sequences.draw(128), lambda *batch: sequences.loss(reader, *batch), 5 * given.steps)
+    settings = PinSageSettings()
+    task = pinsage(settings, split, batch=1024, seed=0, device=device)
+    pairs, walker = PlainPinSage(split, settings), task.module
+    compare("PinSage", task, lambda: pairs.draw(1024), lambda *batch: pairs.loss(walker, *batch), given.steps)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"peak memory {peak:.2f} GB, {torch.get_num_threads()} threads")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
@@ -27,6 +26,7 @@ from tgqformer.store.build import Build, build_store
 from tgqformer.store.content import prompt_of, seen_of
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
 from tgqformer.store.neighbours import build_neighbours
+from tgqformer.training.checkpoint import drop_checkpoints
 from tgqformer.trial import Trial
 
 NOTES = (
@@ -67,7 +67,7 @@ class Run:
             if not isinstance(model, ItemEmbedder):
                 raise TgqError(f"{section.name} is a whole multimodal model, which a run cannot serve; use `tgq bench`")
             model.save(to / "model")
-            shutil.rmtree(to / "checkpoint", ignore_errors=True)
+            drop_checkpoints(to)
             end(to, inputs)
         return to / "model"
 

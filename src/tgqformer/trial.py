@@ -25,7 +25,9 @@ from tgqformer.training.sampling import PairSampler
 
 Vectors = NDArray[np.float32]
 Model = ItemEmbedder | MultimodalEmbedder
-LATER = frozenset({"two_views", "visual_loss"})
+LATER = {"two_views": "two_views", "visual_loss": "visual_loss", "visual_steps": "visual_steps",
+         "visual_batch": "visual_steps"}  # fmt: skip
+"""Settings of training that came later, and the one that must be on for them to matter."""
 
 
 def _sees(model: Model) -> bool:
@@ -35,7 +37,7 @@ def _sees(model: Model) -> bool:
 
 def _named(training: dict[str, Any]) -> dict[str, Any]:
     """Settings that came later are named only where they are used: what was trained before them stays valid."""
-    return {key: value for key, value in training.items() if key not in LATER or value}
+    return {key: value for key, value in training.items() if training[LATER.get(key, "steps")]}
 
 
 class Trial:

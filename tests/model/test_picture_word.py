@@ -12,7 +12,7 @@ from tgqformer.connectors import ConnectorWidths
 from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.picture_word import LateFusion
-from tgqformer.training.loop import Objective
+from tgqformer.training.objectives import Objective
 from tgqformer.training.settings import TrainingSettings
 
 torch.set_num_threads(1)

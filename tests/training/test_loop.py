@@ -17,6 +17,8 @@ from tgqformer.connectors import CONNECTORS
 from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.training import loop
+from tgqformer.training.checkpoint import drop_checkpoints
+from tgqformer.training.objectives import Objective, VisualLoss, VisualStage
 from tgqformer.training.settings import AlignmentSettings, TrainingSettings
 
 torch.set_num_threads(1)
@@ -141,7 +143,7 @@ def test_augmentation_asks_for_other_noise(make_model, toy, sampler, tmp_path, m
 def test_two_noisings_of_a_query_are_a_pair_by_hand(make_model, toy, sampler):
     settings = replace(SETTINGS, two_views=0.5, redundancy=0.0, drop_picture=0.0, drop_text=0.0)
     model = make_model("mlp")
-    objective = loop.Objective(model, settings).eval()
+    objective = Objective(model, settings).eval()
     queries, positives = np.array([0, 1, 4]), np.array([2, 3, 5])
     positions, noised = loop._look_twice(np.r_[queries, positives], np.array([True, False, False] * 2))
     assert positions.tolist() == [0, 1, 4, 2, 3, 5, 0, 1, 4]
@@ -262,7 +264,7 @@ def test_the_learning_rate_warms_up_and_falls_as_a_cosine():
 
 
 def test_beta_has_a_rate_of_its_own_and_vectors_no_decay(make_model):
-    objective = loop.Objective(make_model(), SETTINGS)
+    objective = Objective(make_model(), SETTINGS)
     weights = {name: weight for name, weight in objective.named_parameters() if weight.requires_grad}
     optimizer = loop._optimizer(weights, SETTINGS)
     loop._set_lr(optimizer, 1, SETTINGS)
@@ -375,15 +377,56 @@ def test_the_visual_tokens_learn_by_themselves_too(make_model, toy, sampler, tmp
     assert not torch.equal(plain.connector.linear_1.weight, seen.connector.linear_1.weight)
     assert rows_of(tmp_path / "seen")[0]["loss"] > rows_of(tmp_path / "plain")[0]["loss"]
     torch.manual_seed(0)
-    alone = loop.VisualLoss(4, 8, replace(SETTINGS, visual_loss=0.5))
+    alone = VisualLoss(4, 8, SETTINGS.temperature)
     tokens, both = torch.randn(6, 4, 8), torch.ones(6, dtype=torch.bool)
     masked = torch.eye(3, dtype=torch.bool)
     vectors = torch.nn.functional.normalize(alone.head(tokens), dim=-1)
     expected = alone.loss(vectors[:3], vectors[3:], masked)
-    torch.testing.assert_close(alone(tokens, both, 3, masked), 0.5 * expected)
+    torch.testing.assert_close(alone(tokens, both, 3, masked), expected)
     both[4] = False  # the second pair has lost a picture: a negative for the others, no pair of its own
     counted = torch.tensor([True, False, True])
     expected = alone.loss(vectors[:3], vectors[3:], masked, counted=counted)
-    torch.testing.assert_close(alone(tokens, both, 3, masked), 0.5 * expected)
+    torch.testing.assert_close(alone(tokens, both, 3, masked), expected)
     text = make_model("none")
-    assert loop.Objective(text, replace(SETTINGS, visual_loss=0.5)).visual is None  # no tokens to learn by
+    assert VisualLoss.wanted(text, replace(SETTINGS, visual_loss=0.5)) is None  # no tokens to learn by
+
+
+def test_the_connector_learns_alone_first(make_model, toy, sampler, tmp_path):
+    settings = replace(SETTINGS, visual_steps=6, visual_batch=12, alignment_lr=0.5, validate_every=0)
+    model = make_model()
+    model.alignment.requires_grad_(True).log_temperature.requires_grad_(False)
+    before, at_start = weights_of(model), {}
+
+    def first_batch(model: ItemEmbedder) -> None:
+        at_start.update(weights_of(model))
+        raise StopError
+
+    with pytest.raises(StopError), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Objective, "forward", lambda self, *_: first_batch(self.model))
+        run(model, toy, sampler, settings, tmp_path)
+    moved = {name for name, value in at_start.items() if not torch.equal(value, before[name])}
+    stage = VisualStage(model, VisualLoss.wanted(model, settings))
+    own = {name for name, weight in stage.named_parameters() if weight.requires_grad and not name.startswith("visual.")}
+    assert moved == own and any(name.startswith("alignment.") for name in own)
+    rows = rows_of(tmp_path / "visual")
+    assert len(rows) == 6 and rows[0]["lr"] == settings.lr and rows_of(tmp_path) == []  # one step up: 6 // 4
+    assert (rows[-1]["loss"] < rows[0]["loss"]) and sampler.batch == 8
+
+    again = make_model()
+    again.alignment.requires_grad_(True).log_temperature.requires_grad_(False)
+    run(again, toy, sampler, settings, tmp_path)  # the first stage is taken from its checkpoint
+    whole = make_model()
+    whole.alignment.requires_grad_(True).log_temperature.requires_grad_(False)
+    run(whole, toy, sampler, settings, tmp_path / "whole")
+    expected = weights_of(whole)
+    assert all(torch.equal(value, expected[name]) for name, value in weights_of(again).items())
+    drop_checkpoints(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "visual", "whole"]
+    assert [path.name for path in (tmp_path / "visual").iterdir()] == ["log.jsonl"]
+
+
+def test_every_connector_with_tokens_learns_alone(make_model, toy, sampler, tmp_path):
+    settings = replace(SETTINGS, steps=3, visual_steps=8, validate_every=0, checkpoint_every=0, drop_text=0.0)
+    for name in sorted(CONNECTORS):
+        run(make_model(name), toy, sampler, settings, tmp_path / name)
+        assert (tmp_path / name / "visual").exists() == (name != "none")

@@ -61,8 +61,8 @@ pairs = np.array([(i, j) for i in range(ITEMS) for j in range(i + 1, ITEMS) if i
 sampler = Joined(*pairs, np.arange(ITEMS) // 8, items=ITEMS, batch=8, group=4, seed=0)
 torch.manual_seed(0)
 model = ItemEmbedder("mlp", {"dim": 8}, ConnectorWidths(6, 5, 3, (2, 2)), None)
-settings = TrainingSettings(steps=4, batch=8, group=4, warmup=1, lr=1e-2, validate_every=2, checkpoint_every=2,
-                            precision="float32")
+settings = TrainingSettings(steps=4, batch=8, visual_steps=2, visual_batch=8, group=4, warmup=1, lr=1e-2,
+                            validate_every=2, checkpoint_every=2, precision="float32")
 train(model, Features(), sampler, settings, folder, shown=False,
       validate=lambda model: (0.5 - float(model.training), 0.0))
 rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0

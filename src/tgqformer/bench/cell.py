@@ -25,6 +25,7 @@ from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.recipe import Recipe, load_recipe, write_recipe
 from tgqformer.reporting import Looks, NoisedSample, cost_of
 from tgqformer.stages import begin, end
+from tgqformer.training.checkpoint import drop_checkpoints
 from tgqformer.trial import Trial
 
 UNSEEN: dict[str, Any] = {"attention": {}, "gates": {}, "cost": {}}
@@ -73,7 +74,7 @@ def run_cell(recipe: Recipe, data: Dataset, folder: Path, sample: NoisedSample) 
             "seconds": {"training": trained - started, "measuring": time.perf_counter() - trained},
         }  # fmt: skip
         write_json(folder / "measured.json", looked)
-        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        drop_checkpoints(folder)
         end(folder, inputs)
     return read_cell(folder)
 
@@ -94,7 +95,7 @@ def tune_cell(recipe: Recipe, data: Dataset, folder: Path) -> float:
         folder.mkdir(parents=True, exist_ok=True)
         write_recipe(recipe, folder / "recipe.yaml")
         trial.fit()
-        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        drop_checkpoints(folder)
         end(folder, inputs)
     return validation_of(folder)
 

@@ -68,6 +68,7 @@ def _settings(bench: BenchRecipe) -> dict[str, object]:
     return {
         "catalogue": base.catalog.source, "language models": ", ".join(bench.languages),
         "vision encoder": base.encoders.vision, "steps": base.training.steps, "pairs a step": base.training.batch,
+        "steps of the connector alone before": base.training.visual_steps,
         "learning rates tried": ", ".join(f"{lr:g}" for lr in bench.tuning.lr),
     }  # fmt: skip
 

@@ -67,6 +67,11 @@ class PinSageSettings:
             raise ValueError(f"PinSage takes 0 <= hard_from < hard_to, margin >= 0 and hide in [0, 1); found {self}")
 
 
+def pooled(vectors: Tensor, places: Tensor, weights: Tensor) -> Tensor:
+    """Give the weighted sum [n, width] of the rows of vectors [m, width] at places int64 [n, T]; weights: [n, T]."""
+    return F.embedding_bag(places, vectors, mode="sum", per_sample_weights=weights)
+
+
 class Convolution(nn.Module):
     """Algorithm 1: an item's vector from its own and its neighbours'."""
 
@@ -81,8 +86,8 @@ class Convolution(nn.Module):
         `others` the neighbours are. weights: [n, T].
         """
         messages = F.relu(self.inner(others))
-        pooled = torch.einsum("nth,nt->nh", messages[places], weights)
-        return F.normalize(F.relu(self.outer(torch.cat([own, pooled], 1))), dim=1)
+        found = torch.cat([own, pooled(messages, places, weights)], 1)
+        return F.normalize(F.relu(self.outer(found)), dim=1)
 
 
 class PinSage(nn.Module):
@@ -113,6 +118,11 @@ class PinSage(nn.Module):
         self.convolutions = nn.ModuleList([Convolution(width, hidden, dim) for width in widths[:-1]])
         self.final = nn.Sequential(nn.Linear(widths[-1], dim), nn.ReLU(), nn.Linear(dim, dim, bias=False))
         self.carry = None if carry is None else nn.Parameter(carry.clone())
+        self.register_buffer("own", None if carry is None else F.normalize(self.table, dim=1), persistent=False)
+        around = None if carry is None else pooled(self.own, neighbours, weights)
+        self.register_buffer("around", around, persistent=False)
+        self.own: Tensor
+        self.around: Tensor
 
     def forward(self, items: Tensor) -> Tensor:
         """Give vectors [n, d] of unit length for items int64 [n]; only what they hang on is computed."""
@@ -132,9 +142,9 @@ class PinSage(nn.Module):
     def _carried(self, items: Tensor, weights: Tensor) -> Tensor:
         """Give an item's own content plus the mean of its neighbours', as directions: [n, dim]."""
         assert self.carry is not None
-        own = F.normalize(F.normalize(self.table[items], dim=1) @ self.carry.T, dim=1)
-        around = torch.einsum("btd,bt->bd", F.normalize(self.table[self.neighbours[items]], dim=2), weights[items])
-        return own + F.normalize(around @ self.carry.T, dim=1)
+        own, around = (F.normalize(content[items] @ self.carry.T, dim=1) for content in (self.own, self.around))
+        shown = weights[items].any(1, keepdim=True)
+        return own + around * shown
 
     def _shown(self) -> Tensor:
         """Give the weights [N, T], zero for items that are shown without neighbours (torch's own random numbers)."""

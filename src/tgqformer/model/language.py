@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -340,7 +341,9 @@ def _with_lora(body: Any, lora: LoRA) -> Any:
     inside = {module for layer in _layers(body) for module in layer.modules() if isinstance(module, nn.Linear)}
     linear = [name for name, module in body.named_modules() if module in inside]
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=linear)
-    return get_peft_model(body, config)
+    with warnings.catch_warnings():  # peft asks transformers by a name that transformers is about to drop
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        return get_peft_model(body, config)
 
 
 def _fingerprint(model: Any, frozen: int, max_tokens: int, end_id: int | None) -> str:

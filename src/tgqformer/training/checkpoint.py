@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ def load_checkpoint(
         optimizer.state[weight][key] = value if key == "step" else value.to(weight.device)
     best, state = folder / "best.safetensors", read_json(folder / "state.json")
     return state, load_file(best) if best.exists() else None, load_file(folder / "memory.safetensors")
+
+
+def drop_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of a training that is done, that of its first stage too; its logs stay."""
+    for stage in (folder, folder / "visual"):
+        shutil.rmtree(stage / "checkpoint", ignore_errors=True)
 
 
 def set_weights(weights: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +15,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tgqformer.encoders.frozen import resolve_precision
 from tgqformer.errors import TgqError
@@ -23,8 +23,9 @@ from tgqformer.model.batch import ItemBatch
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.progress import progress
 from tgqformer.training.checkpoint import get_weights, load_checkpoint, save_checkpoint, set_weights
-from tgqformer.training.losses import Memory, PairLoss, SecondLook, gather
+from tgqformer.training.losses import SecondLook
 from tgqformer.training.memory import Bank
+from tgqformer.training.objectives import Objective, VisualLoss, VisualStage
 from tgqformer.training.sampling import PairSampler
 from tgqformer.training.settings import TrainingSettings
 
@@ -57,75 +58,6 @@ class Progress:
     stopped: bool = False
 
 
-class Objective(nn.Module):
-    """Model and loss in one module: what the optimiser moves."""
-
-    def __init__(self, model: ItemEmbedder, settings: TrainingSettings) -> None:
-        super().__init__()
-        self.model, self.loss = model, PairLoss(settings.temperature, settings.matryoshka)
-        self.two_views = settings.two_views
-        tokens = model.connector.tokens
-        self.visual = VisualLoss(tokens, model.connector.width, settings) if settings.visual_loss and tokens else None
-
-    def keep_above_floor(self) -> None:
-        """Keep the temperatures where a gradient reaches them; call after each step."""
-        self.loss.keep_above_floor()
-        if self.visual is not None:
-            self.visual.loss.keep_above_floor()
-
-    def forward(
-        self, batch: ItemBatch, false_negatives: Tensor, memory: Memory | None = None, second: SecondLook | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Give (contrastive loss, redundancy loss, embeddings) of a batch: B queries, B positives.
-
-        With `second`, B more items are the second look of the queries; their loss is weighed by `two_views`. With
-        several processes the embeddings of all are gathered: `false_negatives` [B, B] spans them all.
-        """
-        out = self.model(batch)
-        sides = 2 if second is None else 3
-        queries, positives, *again = (gather(side) for side in out.embedding.float().chunk(sides))
-        redundancy = out.connector.redundancy
-        contrastive = self.loss(queries, positives, false_negatives, memory)
-        if out.picture is not None:
-            alone = self.loss(*(gather(side) for side in out.picture.chunk(sides)[:2]), false_negatives)
-            contrastive = torch.lerp(contrastive, alone, self.model.picture_weight)
-        if second is not None:
-            looks = self.loss(queries, again[0], second.false_negatives, counted=second.differs)
-            contrastive = contrastive + self.two_views * looks
-        if self.visual is not None:
-            seen = self.visual(out.connector.tokens, batch.has_picture, len(out.embedding) // sides, false_negatives)
-            contrastive = contrastive + seen
-        both = torch.cat([queries, positives]).detach()
-        return contrastive, contrastive.new_zeros(()) if redundancy is None else redundancy, both
-
-
-class VisualLoss(nn.Module):
-    """The pair loss asked of the visual tokens by themselves, weighed by `visual_loss` (ours).
-
-    Through the language model alone the tokens are learned slowly: it has the text to go by. The head is for training
-    only, and is not saved with the model.
-
-    Args:
-        tokens: K. width: D. settings: the weight, and where the temperature of this loss starts.
-    """
-
-    def __init__(self, tokens: int, width: int, settings: TrainingSettings) -> None:
-        super().__init__()
-        self.weight, self.loss = settings.visual_loss, PairLoss(settings.temperature)
-        self.head = nn.Sequential(nn.LayerNorm(width), nn.Flatten(), nn.Linear(tokens * width, 128))
-
-    def forward(self, tokens: Tensor, has_picture: Tensor, pairs: int, false_negatives: Tensor) -> Tensor:
-        """tokens (Tensor): [2B or more, K, D], B queries, B positives; has_picture (Tensor): bool, of each item.
-
-        Pairs with a missing picture are negatives only. Returns the weighed loss.
-        """
-        vectors = F.normalize(self.head(tokens).float(), dim=-1)
-        queries, positives = gather(vectors[:pairs]), gather(vectors[pairs : 2 * pairs])
-        both = gather((has_picture[:pairs] & has_picture[pairs : 2 * pairs]).float()) > 0
-        loss: Tensor = self.loss(queries, positives, false_negatives, counted=both)
-        return self.weight * loss
-
-
 def train(
     model: ItemEmbedder,
     features: Features,
@@ -143,6 +75,8 @@ def train(
     is resumed. Under `accelerate launch` every process takes `settings.batch` pairs a step, and each sees the others'
     as negatives.
 
+    With `visual_steps` the connector learns first, alone, and writes the same into `folder/visual`.
+
     `validate` gives H@10 and its standard error. At the end the model holds the latest weights that validated within
     two standard errors of the best before them (the last ones without `validate`): the learning rate falls to the end,
     so that of two that cannot be told apart the later one is the better guess.
@@ -150,8 +84,23 @@ def train(
     Raises:
         TgqError: when the loss or its gradient is no longer finite, with what to look at.
     """
+    learn, visual = partial(_learn, model, features, seed=seed, shown=shown), VisualLoss.wanted(model, settings)
+    if visual is not None and settings.visual_steps:
+        batches, first = sampler.sized(settings.visual_batch), settings.visual_stage()
+        learn(VisualStage(model, visual), batches, first, folder / "visual")
+    objective = Objective(model, settings, visual if settings.visual_loss else None)
+    at = learn(objective, sampler, settings, folder, validate=validate)
+    model.eval()
+    return at
+
+
+def _learn(
+    model: ItemEmbedder, features: Features, objective: Objective | VisualStage, sampler: PairSampler,
+    settings: TrainingSettings, folder: Path, *, seed: int, shown: bool,
+    validate: Callable[[ItemEmbedder], tuple[float, float]] | None = None,
+) -> Progress:  # fmt: skip
+    """Minimise one objective: go on from the checkpoint in `folder`, if there is one, to the last step."""
     accelerator = Accelerator()
-    objective = Objective(model, settings)
     weights = {name: weight for name, weight in objective.named_parameters() if weight.requires_grad}
     optimizer = _optimizer(weights, settings)
     at, best, bank = Progress(), None, Bank(settings.memory, sampler)
@@ -165,7 +114,7 @@ def train(
     half_precision = resolve_precision(settings.precision, accelerator.device) is torch.bfloat16
     with (
         _log(folder, at.step, settings, main) as log,
-        progress("training", settings.steps, shown=shown and main) as bar,
+        progress(objective.title, settings.steps, shown=shown and main) as bar,
     ):
         bar.advance(at.step)
         while at.step < settings.steps and not at.stopped:
@@ -209,7 +158,6 @@ def train(
                 save_checkpoint(folder / "checkpoint", weights, optimizer, vars(at), best, bank.state())
     if best is not None:
         set_weights(weights, best)
-    model.eval()
     return at
 
 
@@ -226,7 +174,7 @@ def _optimizer(weights: dict[str, nn.Parameter], settings: TrainingSettings) -> 
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in weights.items():
         factor = settings.beta_lr if name.endswith(".beta") else 1.0
-        factor = settings.alignment_lr if name.startswith("model.alignment.") else factor
+        factor = settings.alignment_lr if name.removeprefix("model.").startswith("alignment.") else factor
         kind = factor, settings.weight_decay if weight.ndim > 1 else 0.0
         groups.setdefault(kind, []).append(weight)
     return torch.optim.AdamW(
@@ -300,7 +248,9 @@ def _keep(
     return get_weights(weights)
 
 
-def _check_finite(what: str, value: Tensor, step: int, lr: float, objective: Objective, folder: Path) -> None:
+def _check_finite(
+    what: str, value: Tensor, step: int, lr: float, objective: Objective | VisualStage, folder: Path
+) -> None:
     if torch.isfinite(value):
         return
     spoiled = [name for name, weight in objective.named_parameters() if not torch.isfinite(weight).all()]

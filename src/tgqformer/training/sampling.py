@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 from scipy.sparse import csr_array
 
@@ -41,6 +43,12 @@ class PairSampler:
         swap = rng.random(len(chosen)) < 0.5
         a, b = self.a[chosen], self.b[chosen]
         return np.where(swap, b, a), np.where(swap, a, b)
+
+    def sized(self, batch: int) -> PairSampler:
+        """Give the same pairs in batches of another size."""
+        other = copy(self)
+        other.batch = batch
+        return other
 
     def false_negatives(self, queries: np.ndarray, positives: np.ndarray) -> np.ndarray:
         """Tell which positives are no negatives of which queries: the query itself and its known positives.

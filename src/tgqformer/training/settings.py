@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 
@@ -43,6 +43,9 @@ class TrainingSettings:
             that looks alike in both serves as a negative only.
         visual_loss: weight of a pair loss of the visual tokens by themselves, so that they learn faster than through
             the language model alone, which has the text to go by.
+        visual_steps: steps before the first one, in which the connector learns alone, by that loss, from `visual_batch`
+            pairs a step: cheap, since no language model is asked. Their learning rate has a warm-up and a fall of its
+            own.
         memory: how many embeddings of earlier steps serve as further negatives (XBM, arXiv 1912.06798); 0 for none.
         matryoshka: widths at which the loss is asked for too, so that embeddings may be cut there (arXiv 2205.13147).
         wrong_text: how often an item wears the text of another one, so that a wrong title is no surprise.
@@ -70,6 +73,8 @@ class TrainingSettings:
     augment: float = 0.0
     two_views: float = 0.0
     visual_loss: float = 0.0
+    visual_steps: int = 0
+    visual_batch: int = 256
     memory: int = 0
     matryoshka: tuple[int, ...] = ()
     wrong_text: float = 0.0
@@ -83,18 +88,26 @@ class TrainingSettings:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        _require("training", vars(self), positive=("steps", "batch", "group", "lr", "clip", "temperature"),
+        _require("training", vars(self),
+                 positive=("steps", "batch", "visual_batch", "group", "lr", "clip", "temperature"),
                  share=("floor", "augment", "wrong_text", "drop_picture", "drop_text"),
-                 natural=("warmup", "beta_lr", "weight_decay", "redundancy", "two_views", "visual_loss", "memory",
-                          "alignment_lr", "validate_every", "patience", "checkpoint_every"))  # fmt: skip
+                 natural=("warmup", "beta_lr", "weight_decay", "redundancy", "two_views", "visual_loss", "visual_steps",
+                          "memory", "alignment_lr", "validate_every", "patience", "checkpoint_every"))  # fmt: skip
         if self.drop_picture + self.drop_text > 1:
             raise ValueError("training.drop_picture and training.drop_text together must not be above 1")
         if any(width < 1 for width in self.matryoshka):
             raise ValueError(f"training.matryoshka lists widths of 1 or more, found {list(self.matryoshka)}")
-        if self.batch % self.group:
-            raise ValueError(f"training.batch ({self.batch}) must be a multiple of training.group ({self.group})")
+        for name in ("batch", "visual_batch"):
+            if (pairs := vars(self)[name]) % self.group:
+                raise ValueError(f"training.{name} ({pairs}) must be a multiple of training.group ({self.group})")
         if self.warmup >= self.steps:
             raise ValueError(f"training.warmup ({self.warmup}) must be below training.steps ({self.steps})")
+
+    def visual_stage(self) -> TrainingSettings:
+        """Settings of the steps in which the connector learns alone."""
+        steps = self.visual_steps
+        return replace(self, steps=steps, batch=self.visual_batch, warmup=min(self.warmup, steps // 4), memory=0,
+                       two_views=0.0, validate_every=0)  # fmt: skip
 
 
 def _require(
