@@ -28,7 +28,7 @@ from tgqformer.errors import TgqError
 from tgqformer.recipe import LanguageSection, parse_recipe
 from tgqformer.training.settings import AlignmentSettings, TrainingSettings
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [(page, block) for page in PAGES for block in blocks(page)]
 SMALL = (
     "training.steps=2", "training.warmup=1", "training.batch=16", "training.validate_every=0", "alignment.steps=20",

@@ -95,7 +95,7 @@ def test_learned_fusion_beats_each_source_and_lands_new_items() -> None:
 
 def test_code_of_the_page_runs() -> None:
     spaces: dict[str, np.ndarray] = {}
-    for block in blocks(ROOT / "docs/collaborative.md"):
+    for block in blocks(ROOT / "docs/joined.md"):
         if block.language == "python":
             exec(block.text, spaces)
     assert spaces["items"].tolist() == [[2, 4, 9]] and spaces["fused"].shape == (20, 12)
