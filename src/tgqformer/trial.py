@@ -37,7 +37,7 @@ def _sees(model: Model) -> bool:
 
 def _named(training: dict[str, Any]) -> dict[str, Any]:
     """Settings that came later are named only where they are used: what was trained before them stays valid."""
-    return {key: value for key, value in training.items() if training[LATER.get(key, "steps")]}
+    return {key: value for key, value in training.items() if key not in LATER or training[LATER[key]]}
 
 
 class Trial:

@@ -408,6 +408,8 @@ def test_the_connector_learns_alone_first(make_model, toy, sampler, tmp_path):
     stage = VisualStage(model, VisualLoss.wanted(model, settings))
     own = {name for name, weight in stage.named_parameters() if weight.requires_grad and not name.startswith("visual.")}
     assert moved == own and any(name.startswith("alignment.") for name in own)
+    read = {name.split(".")[0] for name, _ in model.named_buffers()} | {"connector", "alignment"}
+    assert read - {"language"} <= {name for name, _ in stage.named_children()}  # all of it moves to the accelerator
     rows = rows_of(tmp_path / "visual")
     assert len(rows) == 6 and rows[0]["lr"] == settings.lr and rows_of(tmp_path) == []  # one step up: 6 // 4
     assert (rows[-1]["loss"] < rows[0]["loss"]) and sampler.batch == 8

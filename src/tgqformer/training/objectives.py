@@ -96,7 +96,7 @@ class VisualLoss(nn.Module):
 class VisualStage(nn.Module):
     """The connector alone: what its tokens say, before a language model reads them (BLIP-2's first stage).
 
-    It holds what this moves and nothing else: connector, a learning alignment, and the head of the visual loss.
+    It holds what the connector's input goes through, and no language model: a weight without a gradient would stop DDP.
 
     Args:
         model: whose connector learns. visual: its loss, which the training that follows may go on with.
@@ -106,7 +106,8 @@ class VisualStage(nn.Module):
 
     def __init__(self, model: ItemEmbedder, visual: VisualLoss) -> None:
         super().__init__()
-        self.connector, self.alignment, self.visual = model.connector, model.alignment, visual
+        self.token_norm, self.alignment = model.token_norm, model.alignment
+        self.connector, self.visual = model.connector, visual
         self._inputs = model.connector_input
 
     @property
