@@ -392,7 +392,7 @@ def test_the_visual_tokens_learn_by_themselves_too(make_model, toy, sampler, tmp
 
 
 def test_the_connector_learns_alone_first(make_model, toy, sampler, tmp_path):
-    settings = replace(SETTINGS, visual_steps=6, visual_batch=12, alignment_lr=0.5, validate_every=0)
+    settings = replace(SETTINGS, visual_steps=24, visual_batch=12, alignment_lr=0.5, validate_every=0)
     model = make_model()
     model.alignment.requires_grad_(True).log_temperature.requires_grad_(False)
     before, at_start = weights_of(model), {}
@@ -411,8 +411,9 @@ def test_the_connector_learns_alone_first(make_model, toy, sampler, tmp_path):
     read = {name.split(".")[0] for name, _ in model.named_buffers()} | {"connector", "alignment"}
     assert read - {"language"} <= {name for name, _ in stage.named_children()}  # all of it moves to the accelerator
     rows = rows_of(tmp_path / "visual")
-    assert len(rows) == 6 and rows[0]["lr"] == settings.lr and rows_of(tmp_path) == []  # one step up: 6 // 4
-    assert (rows[-1]["loss"] < rows[0]["loss"]) and sampler.batch == 8
+    assert len(rows) == 24 and rows[1]["lr"] == settings.lr and rows_of(tmp_path) == []
+    first, last = (np.mean([row["loss"] for row in part]) for part in (rows[:6], rows[-6:]))
+    assert last < first and sampler.batch == 8
 
     again = make_model()
     again.alignment.requires_grad_(True).log_temperature.requires_grad_(False)
@@ -432,3 +433,20 @@ def test_every_connector_with_tokens_learns_alone(make_model, toy, sampler, tmp_
     for name in sorted(CONNECTORS):
         run(make_model(name), toy, sampler, settings, tmp_path / name)
         assert (tmp_path / name / "visual").exists() == (name != "none")
+
+
+def test_titles_are_hidden_and_swapped_while_the_connector_learns_alone(make_model, toy, sampler, tmp_path):
+    def learned(**settings: float) -> tuple[torch.Tensor, list[float]]:
+        model, folder = make_model(), tmp_path / str(settings)
+        told = replace(SETTINGS, steps=3, visual_steps=5, visual_batch=16, validate_every=0, **settings)
+        run(model, toy, sampler, told, folder)
+        return model.connector.anchors.latents.detach(), [row["loss"] for row in rows_of(folder / "visual")]
+
+    plain, same = learned(drop_text=0.0), learned(drop_text=0.3)
+    assert plain[1] == same[1]  # the first stage has shares of its own
+    assert learned(visual_wrong_text=0.5)[1] != plain[1] != learned(visual_drop_text=0.5)[1]
+    with pytest.raises(ValueError, match=r"training\.visual_drop_text together"):
+        replace(SETTINGS, visual_steps=1, drop_picture=0.5, visual_drop_text=0.6)
+    with pytest.raises(ValueError, match=r"training\.visual_batch \(256\) must be a multiple"):
+        TrainingSettings(visual_steps=1, batch=100, group=10)
+    assert TrainingSettings(batch=100, group=10, drop_picture=1.0, drop_text=0.0).visual_batch == 256  # not asked for

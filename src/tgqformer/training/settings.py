@@ -45,7 +45,7 @@ class TrainingSettings:
             the language model alone, which has the text to go by.
         visual_steps: steps before the first one, in which the connector learns alone, by that loss, from `visual_batch`
             pairs a step: cheap, since no language model is asked. Their learning rate has a warm-up and a fall of its
-            own.
+            own. visual_wrong_text, visual_drop_text: as `wrong_text` and `drop_text`, in these steps.
         memory: how many embeddings of earlier steps serve as further negatives (XBM, arXiv 1912.06798); 0 for none.
         matryoshka: widths at which the loss is asked for too, so that embeddings may be cut there (arXiv 2205.13147).
         wrong_text: how often an item wears the text of another one, so that a wrong title is no surprise.
@@ -75,6 +75,8 @@ class TrainingSettings:
     visual_loss: float = 0.0
     visual_steps: int = 0
     visual_batch: int = 256
+    visual_wrong_text: float = 0.0
+    visual_drop_text: float = 0.05
     memory: int = 0
     matryoshka: tuple[int, ...] = ()
     wrong_text: float = 0.0
@@ -90,14 +92,17 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         _require("training", vars(self),
                  positive=("steps", "batch", "visual_batch", "group", "lr", "clip", "temperature"),
-                 share=("floor", "augment", "wrong_text", "drop_picture", "drop_text"),
+                 share=("floor", "augment", "wrong_text", "drop_picture", "drop_text", "visual_wrong_text",
+                        "visual_drop_text"),
                  natural=("warmup", "beta_lr", "weight_decay", "redundancy", "two_views", "visual_loss", "visual_steps",
                           "memory", "alignment_lr", "validate_every", "patience", "checkpoint_every"))  # fmt: skip
-        if self.drop_picture + self.drop_text > 1:
-            raise ValueError("training.drop_picture and training.drop_text together must not be above 1")
+        first = bool(self.visual_steps)  # what the first stage is told matters where there is one
+        for name in ("drop_text", "visual_drop_text")[: 1 + first]:
+            if self.drop_picture + vars(self)[name] > 1:
+                raise ValueError(f"training.drop_picture and training.{name} together must not be above 1")
         if any(width < 1 for width in self.matryoshka):
             raise ValueError(f"training.matryoshka lists widths of 1 or more, found {list(self.matryoshka)}")
-        for name in ("batch", "visual_batch"):
+        for name in ("batch", "visual_batch")[: 1 + first]:
             if (pairs := vars(self)[name]) % self.group:
                 raise ValueError(f"training.{name} ({pairs}) must be a multiple of training.group ({self.group})")
         if self.warmup >= self.steps:
@@ -107,7 +112,8 @@ class TrainingSettings:
         """Settings of the steps in which the connector learns alone."""
         steps = self.visual_steps
         return replace(self, steps=steps, batch=self.visual_batch, warmup=min(self.warmup, steps // 4), memory=0,
-                       two_views=0.0, validate_every=0)  # fmt: skip
+                       wrong_text=self.visual_wrong_text, drop_text=self.visual_drop_text, two_views=0.0,
+                       validate_every=0)  # fmt: skip
 
 
 def _require(
