@@ -6,42 +6,21 @@ import json
 import math
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from short_runs import SETTINGS, StopError, rows_of, run, weights_of
 
 from tgqformer.bench.cell import validation_of
 from tgqformer.connectors import CONNECTORS
 from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.training import loop
-from tgqformer.training.checkpoint import drop_checkpoints
-from tgqformer.training.objectives import Objective, VisualLoss, VisualStage
+from tgqformer.training.objectives import Objective
 from tgqformer.training.settings import AlignmentSettings, TrainingSettings
 
 torch.set_num_threads(1)
-SETTINGS = TrainingSettings(
-    steps=9, batch=8, group=4, warmup=2, lr=5e-3, redundancy=0.1, drop_picture=0.2, drop_text=0.2, validate_every=2,
-    checkpoint_every=3, precision="float32",
-)  # fmt: skip
-
-
-class StopError(Exception):
-    """Stands for a kill."""
-
-
-def run(model: ItemEmbedder, toy, sampler, settings: TrainingSettings, folder: Path, validate=None) -> loop.Progress:
-    return loop.train(model, toy, sampler, settings, folder, seed=1, validate=validate, shown=False)
-
-
-def weights_of(model: ItemEmbedder) -> dict[str, torch.Tensor]:
-    return {name: weight.detach().clone() for name, weight in model.state_dict().items()}
-
-
-def rows_of(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def validation(dies_at: int | None = None):
@@ -367,86 +346,3 @@ def test_a_checkpoint_holds_no_pickle(make_model, toy, sampler, tmp_path):
     names = {path.name for path in (tmp_path / "checkpoint").iterdir()}
     kinds = {"weights.safetensors", "optimizer.safetensors", "best.safetensors", "memory.safetensors"}
     assert names == {*kinds, "state.json"}
-
-
-def test_the_visual_tokens_learn_by_themselves_too(make_model, toy, sampler, tmp_path):
-    settings = replace(SETTINGS, steps=12, drop_picture=0.0, drop_text=0.0, redundancy=0.0, validate_every=0)
-    plain, seen = make_model("mlp"), make_model("mlp")
-    run(plain, toy, sampler, settings, tmp_path / "plain")
-    run(seen, toy, sampler, replace(settings, visual_loss=0.5), tmp_path / "seen")
-    assert not torch.equal(plain.connector.linear_1.weight, seen.connector.linear_1.weight)
-    assert rows_of(tmp_path / "seen")[0]["loss"] > rows_of(tmp_path / "plain")[0]["loss"]
-    torch.manual_seed(0)
-    alone = VisualLoss(4, 8, SETTINGS.temperature)
-    tokens, both = torch.randn(6, 4, 8), torch.ones(6, dtype=torch.bool)
-    masked = torch.eye(3, dtype=torch.bool)
-    vectors = torch.nn.functional.normalize(alone.head(tokens), dim=-1)
-    expected = alone.loss(vectors[:3], vectors[3:], masked)
-    torch.testing.assert_close(alone(tokens, both, 3, masked), expected)
-    both[4] = False  # the second pair has lost a picture: a negative for the others, no pair of its own
-    counted = torch.tensor([True, False, True])
-    expected = alone.loss(vectors[:3], vectors[3:], masked, counted=counted)
-    torch.testing.assert_close(alone(tokens, both, 3, masked), expected)
-    text = make_model("none")
-    assert VisualLoss.wanted(text, replace(SETTINGS, visual_loss=0.5)) is None  # no tokens to learn by
-
-
-def test_the_connector_learns_alone_first(make_model, toy, sampler, tmp_path):
-    settings = replace(SETTINGS, visual_steps=24, visual_batch=12, alignment_lr=0.5, validate_every=0)
-    model = make_model()
-    model.alignment.requires_grad_(True).log_temperature.requires_grad_(False)
-    before, at_start = weights_of(model), {}
-
-    def first_batch(model: ItemEmbedder) -> None:
-        at_start.update(weights_of(model))
-        raise StopError
-
-    with pytest.raises(StopError), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Objective, "forward", lambda self, *_: first_batch(self.model))
-        run(model, toy, sampler, settings, tmp_path)
-    moved = {name for name, value in at_start.items() if not torch.equal(value, before[name])}
-    stage = VisualStage(model, VisualLoss.wanted(model, settings))
-    own = {name for name, weight in stage.named_parameters() if weight.requires_grad and not name.startswith("visual.")}
-    assert moved == own and any(name.startswith("alignment.") for name in own)
-    read = {name.split(".")[0] for name, _ in model.named_buffers()} | {"connector", "alignment"}
-    assert read - {"language"} <= {name for name, _ in stage.named_children()}  # all of it moves to the accelerator
-    rows = rows_of(tmp_path / "visual")
-    assert len(rows) == 24 and rows[1]["lr"] == settings.lr and rows_of(tmp_path) == []
-    first, last = (np.mean([row["loss"] for row in part]) for part in (rows[:6], rows[-6:]))
-    assert last < first and sampler.batch == 8
-
-    again = make_model()
-    again.alignment.requires_grad_(True).log_temperature.requires_grad_(False)
-    run(again, toy, sampler, settings, tmp_path)  # the first stage is taken from its checkpoint
-    whole = make_model()
-    whole.alignment.requires_grad_(True).log_temperature.requires_grad_(False)
-    run(whole, toy, sampler, settings, tmp_path / "whole")
-    expected = weights_of(whole)
-    assert all(torch.equal(value, expected[name]) for name, value in weights_of(again).items())
-    drop_checkpoints(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "visual", "whole"]
-    assert [path.name for path in (tmp_path / "visual").iterdir()] == ["log.jsonl"]
-
-
-def test_every_connector_with_tokens_learns_alone(make_model, toy, sampler, tmp_path):
-    settings = replace(SETTINGS, steps=3, visual_steps=8, validate_every=0, checkpoint_every=0, drop_text=0.0)
-    for name in sorted(CONNECTORS):
-        run(make_model(name), toy, sampler, settings, tmp_path / name)
-        assert (tmp_path / name / "visual").exists() == (name != "none")
-
-
-def test_titles_are_hidden_and_swapped_while_the_connector_learns_alone(make_model, toy, sampler, tmp_path):
-    def learned(**settings: float) -> tuple[torch.Tensor, list[float]]:
-        model, folder = make_model(), tmp_path / str(settings)
-        told = replace(SETTINGS, steps=3, visual_steps=5, visual_batch=16, validate_every=0, **settings)
-        run(model, toy, sampler, told, folder)
-        return model.connector.anchors.latents.detach(), [row["loss"] for row in rows_of(folder / "visual")]
-
-    plain, same = learned(drop_text=0.0), learned(drop_text=0.3)
-    assert plain[1] == same[1]  # the first stage has shares of its own
-    assert learned(visual_wrong_text=0.5)[1] != plain[1] != learned(visual_drop_text=0.5)[1]
-    with pytest.raises(ValueError, match=r"training\.visual_drop_text together"):
-        replace(SETTINGS, visual_steps=1, drop_picture=0.5, visual_drop_text=0.6)
-    with pytest.raises(ValueError, match=r"training\.visual_batch \(256\) must be a multiple"):
-        TrainingSettings(visual_steps=1, batch=100, group=10)
-    assert TrainingSettings(batch=100, group=10, drop_picture=1.0, drop_text=0.0).visual_batch == 256  # not asked for

@@ -1,0 +1,33 @@
+"""A short training of a tiny model, and what it left."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.training import loop
+from tgqformer.training.settings import TrainingSettings
+
+SETTINGS = TrainingSettings(
+    steps=9, batch=8, group=4, warmup=2, lr=5e-3, redundancy=0.1, drop_picture=0.2, drop_text=0.2, validate_every=2,
+    checkpoint_every=3, precision="float32",
+)  # fmt: skip
+
+
+class StopError(Exception):
+    """Stands for a kill."""
+
+
+def run(model: ItemEmbedder, toy, sampler, settings: TrainingSettings, folder: Path, validate=None) -> loop.Progress:
+    return loop.train(model, toy, sampler, settings, folder, seed=1, validate=validate, shown=False)
+
+
+def weights_of(model: ItemEmbedder) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in model.state_dict().items()}
+
+
+def rows_of(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
