@@ -29,7 +29,16 @@ SMALL = {
     "catalog": {"source": "studio", "items": 90},
     "pairs": {"shoppers": "studio", "train": 0.6, "val": 0.1, "test": 0.3},
     "alignment": {"steps": 6, "batch": 16},
-    "training": {"steps": 6, "batch": 8, "group": 4, "warmup": 1, "validate_every": 3, "checkpoint_every": 3},
+    "training": {
+        "steps": 6,
+        "visual_steps": 2,
+        "visual_batch": 8,
+        "batch": 8,
+        "group": 4,
+        "warmup": 1,
+        "validate_every": 3,
+        "checkpoint_every": 3,
+    },
     "evaluation": {"views": ["mixed", "clean"], "examples": 3, "validation_pool": 20},
     "neighbours": 5,
     "models": [
@@ -157,7 +166,7 @@ def test_own_pairs_and_no_drawn_noise(run: Run, tmp_path: Path) -> None:
         noise={"share": 0.0},
         evaluation={"views": ["mixed"], "examples": 2},
         models=[{"name": "MLP", "connector": "mlp"}],
-        training={"steps": 3, "batch": 4, "group": 2, "warmup": 1},
+        training={"steps": 3, "visual_steps": 0, "batch": 4, "group": 2, "warmup": 1},
         alignment={"steps": 2, "batch": 8},
     )
     done = execute(own, tmp_path / "own")

@@ -26,7 +26,7 @@ from tgqformer.training.sampling import PairSampler
 Vectors = NDArray[np.float32]
 Model = ItemEmbedder | MultimodalEmbedder
 LATER = {"two_views": "two_views", "visual_loss": "visual_loss", "visual_steps": "visual_steps",
-         "visual_batch": "visual_steps", "visual_wrong_text": "visual_steps",
+         "visual_batch": "visual_steps", "visual_passes": "visual_steps", "visual_wrong_text": "visual_steps",
          "visual_drop_text": "visual_steps"}  # fmt: skip
 """Settings of training that came later, and the one that must be on for them to matter."""
 

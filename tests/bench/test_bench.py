@@ -27,7 +27,8 @@ TINY: dict[str, Any] = {
         "catalog.items": 60,
         "pairs": {"train": 0.6, "val": 0.1, "test": 0.3},
         "alignment": {"steps": 3, "batch": 16},
-        "training": {"steps": 3, "batch": 8, "group": 4, "warmup": 1, "validate_every": 3, "checkpoint_every": 2},
+        "training": {"steps": 3, "visual_steps": 2, "visual_batch": 8, "batch": 8, "group": 4, "warmup": 1,
+                     "validate_every": 3, "checkpoint_every": 2},
         "evaluation": {
             "views": ["mixed", "clean"], "probes": ["clean", "poster-5", "no-text", "wrong-text"], "probe_queries": 9,
             "validation_pool": 20,

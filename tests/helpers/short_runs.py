@@ -12,8 +12,9 @@ from tgqformer.training import loop
 from tgqformer.training.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(
-    steps=9, batch=8, group=4, warmup=2, lr=5e-3, redundancy=0.1, drop_picture=0.2, drop_text=0.2, validate_every=2,
-    checkpoint_every=3, precision="float32",
+    steps=9, visual_loss=0.0, visual_steps=0, visual_passes=1e6, visual_wrong_text=0.0, visual_drop_text=0.05,
+    alignment_lr=0.0, batch=8, group=4, warmup=2, lr=5e-3, redundancy=0.1, drop_picture=0.2, drop_text=0.2,
+    validate_every=2, checkpoint_every=3, precision="float32",
 )  # fmt: skip
 
 

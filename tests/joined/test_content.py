@@ -21,7 +21,7 @@ from tgqformer.joined.settings import ContentSection, ProtocolSettings
 torch.set_num_threads(1)
 SMALL = (
     "catalog.items=60", "noise.share=0", "alignment.steps=2", "alignment.batch=8", "training.steps=2",
-    "training.warmup=1", "training.batch=8", "training.group=4", "training.validate_every=0",
+    "training.warmup=1", "training.visual_steps=0", "training.batch=8", "training.group=4", "training.validate_every=0",
 )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ MODELS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "notellm2": ("notellm2", {"dim": 8, "heads": 2, "word": "red shirt of"}, True),
     "tgq": ("tgq", {"dim": 8, "heads": 2}, True),
     "tgq, fields": ("tgq", {"dim": 8, "heads": 2, "anchors": "fields", "field_bias": True}, True),
+    "tgq, fields, one map": ("tgq", {"dim": 8, "heads": 2, "anchors": "fields"}, True),
     "tgq, light": ("tgq", {"dim": 8, "heads": 2, "blocks": 0, "gates": "none"}, True),
 }
 Build = Callable[..., ItemEmbedder]

@@ -100,6 +100,15 @@ def test_each_field_is_read_by_itself(build, tiny_items):
         model(build("tgq").features([item]))
 
 
+@pytest.mark.parametrize(("name", "asked"), [("tgq, fields", True), ("tgq, fields, one map", False), ("tgq", False)])
+def test_where_each_field_is_is_asked_only_where_it_guides(build, tiny_items, name, asked):
+    model = build(name)
+    batch = model.features(tiny_items[:2])
+    assert (model.connector_input(batch).field_maps is not None) == asked and model.by_field == (
+        batch.fields is not None
+    )
+
+
 def test_fields_are_swapped_and_hidden_with_the_text(build, tiny_items):
     model = build("tgq, fields")
     batch = model.features(tiny_items[:3])

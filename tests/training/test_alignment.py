@@ -61,6 +61,16 @@ def test_it_finds_the_place_that_the_text_names_in_items_it_never_saw():
     assert not any(weight.requires_grad for weight in trained.parameters()) and not trained.training
 
 
+def test_tokens_are_standardised_clipped_and_left_as_they_were():
+    norm, tokens = TokenNorm(3), torch.randn(40, 5, 3) * torch.tensor([100.0, 1.0, 0.0]) + 7
+    norm.fit(tokens)
+    before = tokens.clone()
+    seen = norm(tokens).flatten(0, 1)
+    torch.testing.assert_close(seen.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen.std(0), torch.tensor([1.0, 1.0, 0.0]), atol=1e-3, rtol=0)  # one never moves
+    assert norm(tokens + 1e6).max() == 10 and torch.equal(tokens, before)
+
+
 def test_the_same_seed_gives_the_same_alignment():
     toy, norm = Toy(50), TokenNorm(WIDTH)
     runs = [

@@ -96,6 +96,10 @@ def test_titles_are_hidden_and_swapped_while_the_connector_learns_alone(make_mod
     assert learned(visual_wrong_text=0.5)[1] != plain[1] != learned(visual_drop_text=0.5)[1]
     with pytest.raises(ValueError, match=r"training\.visual_drop_text together"):
         replace(SETTINGS, visual_steps=1, drop_picture=0.5, visual_drop_text=0.6)
-    with pytest.raises(ValueError, match=r"training\.visual_batch \(256\) must be a multiple"):
-        TrainingSettings(visual_steps=1, batch=100, group=10)
-    assert TrainingSettings(batch=100, group=10, drop_picture=1.0, drop_text=0.0).visual_batch == 256  # not asked for
+    with pytest.raises(ValueError, match=r"training\.visual_batch \(2\) must hold a training\.group \(4\)"):
+        replace(SETTINGS, visual_steps=1, visual_batch=2)
+    few = TrainingSettings(batch=200, group=100).visual_stage(pairs=500)
+    assert (few.batch, few.steps, few.warmup) == (200, 8, 2)  # whole groups; three times through the pairs
+    assert TrainingSettings().visual_stage(pairs=10**6).steps == TrainingSettings().visual_steps
+    off = TrainingSettings(visual_steps=0, batch=300, group=300, drop_picture=1.0, drop_text=0.0)
+    assert off.visual_batch == 256  # not asked for, so not looked at

@@ -16,6 +16,7 @@ from tgqformer.connectors.base import (
     ConnectorOutput,
     ConnectorWidths,
     PictureWord,
+    reads_field_maps,
     reads_fields,
     wanted_picture_word,
 )  # fmt: skip
@@ -46,7 +47,7 @@ CONNECTORS: dict[str, Callable[..., nn.Module]] = {
 
 __all__ = [
     "CONNECTORS", "TOKENS", "Connector", "ConnectorInput", "ConnectorOutput", "ConnectorWidths", "PictureWord",
-    "check_connector", "make_connector", "reads_fields", "wanted_picture_word",
+    "check_connector", "make_connector", "reads_field_maps", "reads_fields", "wanted_picture_word",
 ]  # fmt: skip
 
 

@@ -27,7 +27,8 @@ class ConnectorInput:
     agreement (Tensor): [B], s: how well the picture agrees with the metadata; None without alignment.
     fields (TextFeatures): each of the F metadata fields by itself, tokens [B, F, T, Dt], mask bool [B, F, T], vector
         [B, F, Dt]; None where the connector did not ask for it, see `reads_fields`.
-    field_maps (Tensor): [B, F, P], κ·a[p] of each field's own text; None without alignment or fields.
+    field_maps (Tensor): [B, F, P], κ·a[p] of each field's own text; None without alignment or fields,
+        and where the connector did not ask for it, see `reads_field_maps`.
     """
 
     visual: Tensor
@@ -118,3 +119,8 @@ def wanted_picture_word(connector: object) -> PictureWord | None:
 def reads_fields(connector: object) -> bool:
     """Whether a connector asks for each metadata field by itself (`ConnectorInput.fields`); most do not."""
     return bool(getattr(connector, "by_field", False))
+
+
+def reads_field_maps(connector: object) -> bool:
+    """Whether a connector asks where the picture agrees with each field (`ConnectorInput.field_maps`); most do not."""
+    return bool(getattr(connector, "field_bias", False))

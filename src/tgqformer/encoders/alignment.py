@@ -36,8 +36,8 @@ class TokenNorm(nn.Module):
         self.scale.copy_(torch.where(spread > 1e-6, 1 / spread.clamp_min(1e-6), torch.ones_like(spread)))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """tokens (Tensor): [B, P, Dv], any float type. Returns float32, clipped at ten spreads."""
-        return ((tokens.float() - self.mean) * self.scale).clamp(-10, 10)
+        """tokens (Tensor): [B, P, Dv], any float type. Returns a new float32, clipped at ten spreads."""
+        return (tokens.float() - self.mean).mul_(self.scale).clamp_(-10, 10)  # in place: tokens are the widest of all
 
 
 class Projection(nn.Module):

@@ -22,6 +22,7 @@ from tgqformer.connectors import (
     ConnectorOutput,
     ConnectorWidths,
     make_connector,
+    reads_field_maps,
     reads_fields,
     wanted_picture_word,
 )  # fmt: skip
@@ -120,7 +121,7 @@ class ItemEmbedder(nn.Module):
             raise TgqError("the connector reads field by field, the features hold whole texts only; make them with "
                            "CatalogFeatures.with_fields, or embed items instead of features")  # fmt: skip
         fields = batch.fields if self.by_field else None
-        visual = self.token_norm(batch.visual) * batch.has_picture[:, None, None]
+        visual = self.token_norm(batch.visual).mul_(batch.has_picture[:, None, None])
         agreement_map, agreement = self._agreement(visual, batch)
         return ConnectorInput(
             visual, batch.vector.float() * batch.has_picture[:, None], batch.has_picture, batch.metadata.float(),
@@ -272,8 +273,8 @@ class ItemEmbedder(nn.Module):
         return agreement_map * both[:, None], agreement * both
 
     def _field_maps(self, visual: Tensor, batch: ItemBatch, fields: TextFeatures | None) -> Tensor | None:
-        """κ·a [B, F, P] of each field by itself; zero where picture or field is missing."""
-        if self.alignment is None or fields is None:
+        """κ·a [B, F, P] of each field by itself, if the connector asks; zero where picture or field is missing."""
+        if self.alignment is None or fields is None or not reads_field_maps(self.connector):
             return None
         if isinstance(self.alignment, JointAlignment):
             maps = self.alignment.maps(VisualFeatures(batch.visual.float(), batch.vector.float()), fields)

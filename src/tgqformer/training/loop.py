@@ -84,10 +84,11 @@ def train(
     Raises:
         TgqError: when the loss or its gradient is no longer finite, with what to look at.
     """
+    torch.manual_seed(seed)  # for the head of the visual loss, whatever was drawn since the model was made
     learn, visual = partial(_learn, model, features, seed=seed, shown=shown), VisualLoss.wanted(model, settings)
     if visual is not None and settings.visual_steps:
-        batches, first = sampler.sized(settings.visual_batch), settings.visual_stage()
-        learn(VisualStage(model, visual), batches, first, folder / "visual")
+        first = settings.visual_stage(len(sampler.a))
+        learn(VisualStage(model, visual), sampler.sized(first.batch), first, folder / "visual")
     objective = Objective(model, settings, visual if settings.visual_loss else None)
     at = learn(objective, sampler, settings, folder, validate=validate)
     model.eval()

@@ -44,7 +44,8 @@ class TrainingSettings:
         visual_loss: weight of a pair loss of the visual tokens by themselves, so that they learn faster than through
             the language model alone, which has the text to go by.
         visual_steps: steps before the first one, in which the connector learns alone, by that loss, from `visual_batch`
-            pairs a step: cheap, since no language model is asked. Their learning rate has a warm-up and a fall of its
+            pairs a step (whole groups): cheap, since no language model is asked. Never more than `visual_passes`
+            through the training pairs, or it learns them by heart. Their learning rate has a warm-up and a fall of its
             own. visual_wrong_text, visual_drop_text: as `wrong_text` and `drop_text`, in these steps.
         memory: how many embeddings of earlier steps serve as further negatives (XBM, arXiv 1912.06798); 0 for none.
         matryoshka: widths at which the loss is asked for too, so that embeddings may be cut there (arXiv 2205.13147).
@@ -72,15 +73,16 @@ class TrainingSettings:
     redundancy: float = 0.0
     augment: float = 0.0
     two_views: float = 0.0
-    visual_loss: float = 0.0
-    visual_steps: int = 0
+    visual_loss: float = 0.5
+    visual_steps: int = 400
     visual_batch: int = 256
-    visual_wrong_text: float = 0.0
-    visual_drop_text: float = 0.05
+    visual_passes: float = 3.0
+    visual_wrong_text: float = 0.2
+    visual_drop_text: float = 0.15
     memory: int = 0
     matryoshka: tuple[int, ...] = ()
     wrong_text: float = 0.0
-    alignment_lr: float = 0.0
+    alignment_lr: float = 0.3
     drop_picture: float = 0.05
     drop_text: float = 0.05
     validate_every: int = 100
@@ -91,7 +93,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         _require("training", vars(self),
-                 positive=("steps", "batch", "visual_batch", "group", "lr", "clip", "temperature"),
+                 positive=("steps", "batch", "visual_batch", "visual_passes", "group", "lr", "clip", "temperature"),
                  share=("floor", "augment", "wrong_text", "drop_picture", "drop_text", "visual_wrong_text",
                         "visual_drop_text"),
                  natural=("warmup", "beta_lr", "weight_decay", "redundancy", "two_views", "visual_loss", "visual_steps",
@@ -102,16 +104,18 @@ class TrainingSettings:
                 raise ValueError(f"training.drop_picture and training.{name} together must not be above 1")
         if any(width < 1 for width in self.matryoshka):
             raise ValueError(f"training.matryoshka lists widths of 1 or more, found {list(self.matryoshka)}")
-        for name in ("batch", "visual_batch")[: 1 + first]:
-            if (pairs := vars(self)[name]) % self.group:
-                raise ValueError(f"training.{name} ({pairs}) must be a multiple of training.group ({self.group})")
+        if self.batch % self.group:
+            raise ValueError(f"training.batch ({self.batch}) must be a multiple of training.group ({self.group})")
+        if first and self.visual_batch < self.group:
+            raise ValueError(f"training.visual_batch ({self.visual_batch}) must hold a training.group ({self.group})")
         if self.warmup >= self.steps:
             raise ValueError(f"training.warmup ({self.warmup}) must be below training.steps ({self.steps})")
 
-    def visual_stage(self) -> TrainingSettings:
-        """Settings of the steps in which the connector learns alone."""
-        steps = self.visual_steps
-        return replace(self, steps=steps, batch=self.visual_batch, warmup=min(self.warmup, steps // 4), memory=0,
+    def visual_stage(self, pairs: int) -> TrainingSettings:
+        """Settings of the steps in which the connector learns alone, from so many training pairs."""
+        batch = self.visual_batch // self.group * self.group
+        steps = min(self.visual_steps, math.ceil(self.visual_passes * pairs / batch))
+        return replace(self, steps=steps, batch=batch, warmup=min(self.warmup, steps // 4), memory=0,
                        wrong_text=self.visual_wrong_text, drop_text=self.visual_drop_text, two_views=0.0,
                        validate_every=0)  # fmt: skip
 
