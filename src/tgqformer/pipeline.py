@@ -176,13 +176,15 @@ class Run:
 
     def _settings(self) -> dict[str, object]:
         recipe, sets = self.recipe, self.data.pairs
+        alone = recipe.training.visual_stage(len(sets.train)).steps if recipe.training.visual_steps else 0
         return {
             "catalogue": f"{recipe.catalog.source}, {len(self.data.catalog):,} items",
             "pairs": f"{len(sets.train):,} train, {len(sets.val):,} validation, {len(sets.test):,} test",
             "noise": f"{100 * recipe.noise.share:.0f} % of the items: {', '.join(recipe.noise.kinds)}",
             "vision encoder": recipe.encoders.vision, "text encoder": recipe.encoders.text,
-            "language model": recipe.language.name, "steps": recipe.training.steps,
-            "pairs a step": recipe.training.batch, "learning rate": recipe.training.lr, "seeds": len(recipe.seeds),
+            "language model": recipe.language.name, "steps of the connector alone before": alone,
+            "steps": recipe.training.steps, "pairs a step": recipe.training.batch,
+            "learning rate": recipe.training.lr, "seeds": len(recipe.seeds),
         }  # fmt: skip
 
 

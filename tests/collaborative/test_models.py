@@ -13,7 +13,7 @@ from tgqformer.collaborative.data import Split, histories
 from tgqformer.collaborative.graph import SparseMatrix, bipartite, symmetric_norm
 from tgqformer.collaborative.lightgcn import LightGCN, LightGCNSettings, lightgcn, reduced
 from tgqformer.collaborative.ngcf import NGCF, NGCFSettings, ngcf
-from tgqformer.collaborative.ranking import multinomial, ranking_task
+from tgqformer.collaborative.ranking import ranking_task, softmax_loss
 from tgqformer.collaborative.sasrec import SASRec, SASRecSettings, by_length, sasrec
 from tgqformer.errors import TgqError
 
@@ -67,15 +67,29 @@ def test_reduced_features_keep_the_order_of_distances() -> None:
     assert low.std() == pytest.approx(0.1, rel=1e-3)
 
 
-def test_the_softmax_and_its_gradient_are_the_multinomial_likelihood() -> None:
+def test_the_softmax_and_its_gradient_are_those_among_what_a_user_did_not_touch() -> None:
     rng = np.random.default_rng(0)
-    users, items = (torch.from_numpy(rng.normal(size=(n, 4))).requires_grad_() for n in (3, 5))
-    found = multinomial(users, items, torch.tensor([0, 0, 2]), torch.tensor([1, 4, 0]))  # user 1 touched nothing
-    likelihoods = F.log_softmax(users @ items.T, 1)
-    wanted = -(likelihoods[0, 1] + likelihoods[0, 4] + likelihoods[2, 0]) / 3
+    users, items = (torch.from_numpy(rng.normal(size=(n, 4))).requires_grad_() for n in (4, 5))
+    touched = {0: [1, 4], 2: [0], 3: [0, 1, 2, 3, 4]}  # user 1 touched nothing, user 3 all that there is
+    place, liked = (torch.tensor(side) for side in zip(*((u, i) for u in touched for i in touched[u]), strict=True))
+    found = softmax_loss(users, items, place, liked)
+    scores, losses = users @ items.T, []
+    for user, own in touched.items():
+        others = [item for item in range(5) if item not in own]
+        losses += [-F.log_softmax(scores[user, [item, *others]], 0)[0] for item in own]
+    wanted = torch.stack(losses).mean()
     torch.testing.assert_close(found, wanted)
     gradients = torch.autograd.grad(3 * found, (users, items)), torch.autograd.grad(3 * wanted, (users, items))
     torch.testing.assert_close(*gradients)
+
+
+def test_the_softmax_is_finite_however_far_apart_scores_are() -> None:
+    users, items = torch.tensor([[200.0], [-200.0]]), torch.tensor([[1.0], [-1.0], [0.5]])
+    for which in (users, items):
+        which.requires_grad_()
+    loss = softmax_loss(users, items, torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0]))
+    torch.testing.assert_close(loss, torch.tensor((0.0 + 300.0 + 400.0) / 3))
+    assert all(grad.isfinite().all() for grad in torch.autograd.grad(loss, (users, items)))
 
 
 @pytest.mark.parametrize("make", [lightgcn, ngcf])

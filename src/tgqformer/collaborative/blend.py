@@ -3,9 +3,10 @@
 A candidate of a query is an item that any source lists. It is described by two numbers a source, its score relative to
 the best of that list and `10 / (10 + its place)`, both 0 where the source does not list it; and by its clicks: whether
 they are few or none, and their logarithm. Its blended score is the weighted sum of these. The weights of a bucket are
-those under which held-out partners are most likely chosen: the mean log-probability, over the query's partners, of a
-softmax over its candidates, minus a ridge. That is a conditional logit (McFadden, 1974): convex, with some dozens of
-weights, so that a few hundred queries are enough.
+those under which a query's choice is most likely one of its held-out partners, whichever: the log of the share that
+they have together in a softmax over its candidates, minus a ridge. That is a conditional logit (McFadden, 1974) with
+some dozens of weights, so that a few hundred queries are enough. (To ask for each partner alike moves lists towards few
+kinds of items: more partners where one is found, but more queries without any.)
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ BUCKETS = ("warm", "few clicks", "brand-new")
 _CLICKS = ("few clicks", "no click", "log of clicks")
 _HALF = 10.0
 _ROWS = 256
-_RIDGE = 1e-3
+_RIDGE = 1e-2
+FITTED = f"to any partner, ridge {_RIDGE:g}"
+"""What weights are fitted to: what holds some is made again where this has changed."""
 Floats = NDArray[np.float32]
 
 
@@ -176,7 +179,7 @@ def _best(query: Ints, item: Ints, facts: Floats, weights: Floats, k: int) -> tu
 
 
 def _fit(lists: Sequence[Lists], queries: Queries, extra: Floats) -> Floats:
-    """Maximise the likelihood of the partners by L-BFGS."""
+    """Maximise the likelihood that a partner is chosen, by L-BFGS."""
     query, item, facts = _candidates(lists, queries.query, extra)
     positives = queries.positives
     keys = positives.rows() * len(extra) + positives.indices
@@ -187,15 +190,15 @@ def _fit(lists: Sequence[Lists], queries: Queries, extra: Floats) -> Floats:
         )
     x, group = torch.from_numpy(facts).double(), torch.from_numpy(query)
     which, own = torch.from_numpy(np.flatnonzero(chosen)), torch.from_numpy(query[chosen])
-    share = 1 / torch.bincount(own, minlength=len(queries)).double()[own]
+    asked = torch.unique(own)  # a query none of whose partners is listed says nothing
     weights = torch.zeros(x.shape[1], dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
         scores = x @ weights
-        free = _log_sum(scores, group, len(queries))
-        loss: Tensor = -((scores[which] - free[own]) * share).sum() / len(queries) + _RIDGE * weights.pow(2).sum()
+        liked, every = (_log_sum(*part, len(queries)) for part in ((scores[which], own), (scores, group)))
+        loss: Tensor = (every - liked)[asked].sum() / len(queries) + _RIDGE * weights.pow(2).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 

@@ -57,7 +57,7 @@ def ranking_task(
 
     def by_softmax(users: Tensor, place: Tensor, liked: Tensor) -> Tensor:
         of_users, items = model.final()
-        return multinomial(of_users[users], items, place, liked) + settings.l2 * model.squares()
+        return softmax_loss(of_users[users], items, place, liked) + settings.l2 * model.squares()
 
     recommender = Recommender(lambda known: dot_scorer(model), lambda: model.final()[1])
     if settings.loss == "bpr":
@@ -72,34 +72,36 @@ def bpr(positive: Tensor, negative: Tensor) -> Tensor:
     return F.softplus(negative - positive).mean()
 
 
-def multinomial(users: Tensor, items: Tensor, place: Tensor, liked: Tensor) -> Tensor:
-    """Cross-entropy of a softmax over all items, in the mean over interactions, a scalar: the multinomial likelihood.
+def softmax_loss(users: Tensor, items: Tensor, place: Tensor, liked: Tensor) -> Tensor:
+    """Cross-entropy of each interaction among all items that its user did not touch, in the mean, a scalar.
 
-    Liang et al., "Variational autoencoders for collaborative filtering", WWW 2018, arXiv 1802.05814, equation 2.
+    The sampled softmax (Wu et al., arXiv 2201.02327) with every item as a sample. A user's items are no negatives of
+    one another, as they are in the multinomial likelihood (arXiv 1802.05814), where those of a busy user compete.
 
     Args:
-        users: [B, d]. items: [N, d]. place, liked: int64 [n], row of `users` and item of each interaction.
+        users: [B, d]. items: [N, d]. place, liked: int64 [n], row of `users` and item of each interaction, each once.
     """
-    loss: Tensor = _Multinomial.apply(users, items, place, liked)  # type: ignore[no-untyped-call]
+    loss: Tensor = _SoftmaxLoss.apply(users, items, place, liked)  # type: ignore[no-untyped-call]
     return loss
 
 
-class _Multinomial(torch.autograd.Function):
+class _SoftmaxLoss(torch.autograd.Function):
     """The loss and its gradient at once: of [B, N], which is large, there is one array, and it is used in place."""
 
     @staticmethod
     def forward(context: Any, users: Tensor, items: Tensor, place: Tensor, liked: Tensor) -> Tensor:
         logits = users @ items.T
         flat, entries = logits.view(-1), place * len(items) + liked
-        share = 1.0 / len(liked)
-        weights = share * torch.bincount(place, minlength=len(users)).to(logits.dtype)
-        reached = share * flat[entries].sum()
-        highest = logits.amax(1, keepdim=True)
-        total = logits.sub_(highest).exp_().sum(1, keepdim=True)
-        logits.mul_(weights[:, None] / total)
-        flat.index_add_(0, entries, logits.new_full((len(entries),), -share))
+        reached = flat[entries]
+        flat[entries] = -torch.inf
+        highest = logits.amax(1, keepdim=True).clamp_min(torch.finfo(logits.dtype).min / 2)  # of who touched all items
+        others = logits.sub_(highest).exp_().sum(1).log() + highest[:, 0]
+        total, share = torch.logaddexp(reached, others[place]), 1.0 / len(liked)
+        weights = logits.new_zeros(len(users)).index_add_(0, place, share * (highest[place, 0] - total).exp())
+        logits.mul_(weights[:, None])
+        flat[entries] = share * ((reached - total).exp() - 1)
         context.save_for_backward(logits @ items, logits.T @ users)
-        return (weights * (total.log() + highest)[:, 0]).sum() - reached
+        return share * (total - reached).sum()
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:

@@ -28,7 +28,7 @@ from tgqformer.catalog.interactions import Interactions, read_interactions
 from tgqformer.catalog.shoppers import SHOPPERS, simulate_sessions
 from tgqformer.catalog.splits import ItemSplit
 from tgqformer.collaborative.base import Features
-from tgqformer.collaborative.blend import BUCKETS, Blend, learn_blend
+from tgqformer.collaborative.blend import BUCKETS, FITTED, Blend, learn_blend
 from tgqformer.collaborative.fusion import fuse_vectors, reciprocal_rank, spread
 from tgqformer.collaborative.lists import Lists, lists_of_vectors
 from tgqformer.dataset import Dataset
@@ -228,7 +228,7 @@ class StudyRun:
         how = join.spreads.get(name, join.fusion if name in join.fusions else None)
         inputs = {
             "log": self.log.fingerprint, "how": dataclasses.asdict(how) if how is not None else None,
-            "near": join.near if name in join.spreads else None,
+            "near": join.near if name in join.spreads else None, **({"fitted": FITTED} if name in join.blends else {}),
             "sources": {source: _digest(self.lists(source, seed)) for source in join.sources()[name]},
         }  # fmt: skip
         return self._kept(name, "joined", name, seed, inputs, lambda to: make(name, seed, to))
