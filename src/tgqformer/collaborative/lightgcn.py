@@ -65,9 +65,9 @@ class LightGCN(GraphModel):
         mean = spread_mean(self.adjacency, self.table, self.layers)
         return mean[: self.users], mean[self.users :]
 
-    def squares(self) -> Tensor:
-        """Give half the mean squared norm of the rows of E(0)."""
-        return self.table.pow(2).sum() / (2 * len(self.table))
+    def start(self) -> tuple[Tensor, Tensor]:
+        """Give E(0), of users [U, dim] and of items [N, dim]."""
+        return self.table[: self.users], self.table[self.users :]
 
     def rows(self, users: Tensor, *items: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Give final vectors of users int64 [B] and of items [b] each, and half the squared norm of their start / B."""

@@ -81,10 +81,9 @@ class NGCF(GraphModel):
         final = torch.cat(layers, dim=1)
         return final[: self.users], final[self.users :]
 
-    def squares(self) -> Tensor:
-        """Give half the mean squared norm of the vectors before any layer."""
-        nodes = len(self.user_table) + len(self.item_table)
-        return (self.user_table.pow(2).sum() + self.item_table.pow(2).sum()) / (2 * nodes)
+    def start(self) -> tuple[Tensor, Tensor]:
+        """Give E(0), of users [U, dim] and of items [N, dim]."""
+        return self.user_table, self.item_table
 
     def rows(self, users: Tensor, *items: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Give final vectors of users int64 [B] and of items [b] each, and half their squared norm / B."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,14 +16,15 @@ from tgqformer.collaborative.data import Ints, Split
 from tgqformer.collaborative.sampling import BprSampler, UserSampler
 
 Loss = Literal["bpr", "softmax"]
+Floats = NDArray[np.float32]
 
 
 class RankingSettings(Protocol):
     """What the settings of such a model hold.
 
     loss: `bpr`, as published, with triples as batches; or `softmax`, with users as batches, in far fewer steps.
-    l2: weight of the regulariser: of the rows of a batch (bpr; about 1e-4), or of all users and items (softmax; about
-        0.06; a tenth of it learns by heart). The softmax takes an array of batch x items.
+    l2: weight of the regulariser, the squared norms of what takes part: of the rows of a batch (bpr; about 1e-4), or
+        of the user and the item of each interaction (softmax; about L2_WORDS). The softmax takes an array of batch x items.
     """
 
     @property
@@ -42,8 +45,8 @@ class GraphModel(nn.Module, ABC):
         """Give final vectors of users int64 [B] and of items [b] each, and the L2 term of the batch, a scalar."""
 
     @abstractmethod
-    def squares(self) -> Tensor:
-        """Give half the squared norm of a learned vector, in the mean over all users and items, a scalar."""
+    def start(self) -> tuple[Tensor, Tensor]:
+        """Give the vectors before any layer, of users [U, dim] and of items [N, dim]."""
 
 
 def ranking_task(
@@ -57,14 +60,25 @@ def ranking_task(
 
     def by_softmax(users: Tensor, place: Tensor, liked: Tensor) -> Tensor:
         of_users, items = model.final()
-        return softmax_loss(of_users[users], items, place, liked) + settings.l2 * model.squares()
+        squares = sum(share @ side.pow(2).sum(1) / 2 for share, side in zip(shares, model.start(), strict=True))
+        return softmax_loss(of_users[users], items, place, liked) + settings.l2 * squares
 
+    device = next(model.parameters()).device
+    shares = [torch.from_numpy(share).to(device) for share in _shares(split)]
     recommender = Recommender(lambda known: dot_scorer(model), lambda: model.final()[1])
     if settings.loss == "bpr":
         triples = BprSampler(split.train, split.items, batch=batch, seed=seed, distinct=distinct)
         return Task(recommender, model, triples.steps, triples.draw, by_bpr)
     whole = UserSampler(split.train, batch=batch, seed=seed)
     return Task(recommender, model, whole.steps, whole.draw, by_softmax)
+
+
+def _shares(split: Split) -> tuple[Floats, Floats]:
+    """Give the share that each user [U] and each item [N] has in the interactions: float32, the sum of each is 1."""
+    train = split.train
+    counts = np.diff(train.indptr), np.bincount(train.indices, minlength=split.items)
+    users, items = ((count / max(1, len(train.indices))).astype(np.float32) for count in counts)
+    return users, items
 
 
 def bpr(positive: Tensor, negative: Tensor) -> Tensor:
