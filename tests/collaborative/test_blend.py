@@ -39,6 +39,27 @@ def test_each_bucket_learns_which_source_to_trust() -> None:
     assert (some.items == found.items[[5, 7]]).all()
 
 
+def test_weights_are_those_under_which_any_partner_is_likeliest() -> None:
+    right, other = (np.arange(N) + N // 2) % N, (np.arange(N) + 7) % N
+    lists = {"a": lists_with(right, np.arange(N) % 2 == 0), "b": lists_with(other, np.arange(N) % 3 == 0)}
+    asked, clicks = np.arange(N // 2), np.full(N, 9)
+    queries = Queries.from_pairs(np.repeat(asked, 2), np.stack([right, other], 1)[: N // 2].ravel())
+    partners = queries.positives.rows() * N + queries.positives.indices
+    learned = learn_blend(lists, queries, clicks).weights[0].astype(np.float64)
+
+    def loss(weights: np.ndarray) -> float:
+        found = Blend(("a", "b"), {0: weights.astype(np.float32)}).apply(lists, clicks, 16, rows=queries.query)
+        scores = np.where(found.items >= 0, found.scores.astype(np.float64), -np.inf)
+        partner = np.isin(np.arange(len(queries))[:, None] * N + found.items, partners) & (found.items >= 0)
+        every, liked = np.exp(scores).sum(1), (np.exp(scores) * partner).sum(1)
+        there = liked > 0
+        return float(np.log(every[there] / liked[there]).sum() / len(queries) + 0.01 * (weights**2).sum())
+
+    for at in range(len(learned)):
+        for step in (-0.1, 0.1):
+            assert loss(learned) < loss(learned + step * np.eye(len(learned))[at])
+
+
 def test_a_blend_is_written_and_read(tmp_path: Path) -> None:
     blend = Blend(("a", "b"), {0: np.arange(7, dtype=np.float32)}, 5)
     blend.write(tmp_path / "blend.json")

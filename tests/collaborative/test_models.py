@@ -105,6 +105,20 @@ def test_the_softmax_trains_a_graph(make: Any, split: Split) -> None:
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
+@pytest.mark.parametrize("make", [lightgcn, ngcf])
+def test_the_softmax_regularises_what_takes_part_in_each_interaction(make: Any, split: Split) -> None:
+    losses = []
+    for l2 in (0.0, 0.5):
+        settings = (LightGCNSettings if make is lightgcn else NGCFSettings)(loss="softmax", l2=l2)
+        task = make(settings, split, batch=16, seed=0, device=CPU)
+        task.module.eval()
+        losses.append(task.loss(*(torch.from_numpy(one) for one in task.draw(0, 0))))
+    of_users, of_items = task.module.start()
+    rows, items = torch.from_numpy(split.train.rows()), torch.from_numpy(split.train.indices)
+    wanted = (of_users[rows].pow(2).sum(1) + of_items[items].pow(2).sum(1)).mean() / 2
+    torch.testing.assert_close(losses[1] - losses[0], 0.5 * wanted, atol=1e-5, rtol=1e-4)
+
+
 def test_ngcf_is_the_authors_formula(split: Split) -> None:
     settings = NGCFSettings(dim=4, widths=(3, 2), edge_dropout=0.3, message_dropout=0.3, l2=0.5)
     task = ngcf(settings, split, batch=4, seed=0, device=CPU)

@@ -23,8 +23,9 @@ class RankingSettings(Protocol):
     """What the settings of such a model hold.
 
     loss: `bpr`, as published, with triples as batches; or `softmax`, with users as batches, in far fewer steps.
-    l2: weight of the regulariser, the squared norms of what takes part: of the rows of a batch (bpr; about 1e-4), or
-        of the user and the item of each interaction (softmax; about L2_WORDS). The softmax takes an array of batch x items.
+    l2: weight of the regulariser, half the squared norm of what takes part: of the rows of a batch (bpr; about 1e-4),
+        or of the user and the item of each interaction, before any layer (softmax; about 0.05). The softmax takes an
+        array of batch x items.
     """
 
     @property

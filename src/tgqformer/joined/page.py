@@ -109,7 +109,7 @@ def _headlines(found: Findings, chosen: str) -> list[str]:
     for bucket in (name for name in found.buckets if name != ALL):
         single = found.single(bucket)
         gap = found.gap(chosen, single, bucket).difference
-        sure = f"{points(gap)} points over" if gap.apart_from_zero else f"which may be chance ({points(gap)}) over"
+        sure = f"{points(gap)} points against" if gap.apart_from_zero else f"perhaps by chance {points(gap)} against"
         reached = percent(found.mean(chosen, bucket).interval)
         lines.append(f"{bucket}: {chosen} has a match among the first ten for {reached} % of queries, {sure} {single}.")
     return lines
