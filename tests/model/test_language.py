@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from transformers import AutoModel, AutoTokenizer
 
 from tgqformer.errors import TgqError
@@ -103,6 +104,28 @@ def test_the_prefix_never_drops_out(tiny_model):
     lm = make_language(f"hf:{tiny_model('bert')}", lora=LoRA(rank=2), frozen_layers=2).train()
     assert torch.equal(lm.encode(TEXTS).tokens, lm.encode(TEXTS).tokens)
     assert lm.body.training and not lm.prefix.training
+
+
+def test_merged_reads_the_same_and_leaves_each_weight_as_it_was(tiny_model):
+    torch.manual_seed(0)
+    lm = make_language(f"hf:{tiny_model('llama')}", lora=LoRA(rank=2), frozen_layers=1).eval()
+    for name, weight in lm.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(weight, std=0.3)
+    weights = {name: weight.detach().clone() for name, weight in lm.named_parameters()}
+    visual = torch.randn(3, 2, 16)
+    with torch.no_grad():
+        apart = read(lm, TEXTS, visual)
+        with lm.merged(), torch.inference_mode():
+            inside = {name for name, weight in lm.named_parameters() if not torch.equal(weight, weights[name])}
+            assert len(inside) == 2 * len(LLAMA_LINEAR)  # two layers of the body
+            assert torch.allclose(read(lm, TEXTS, visual), apart, atol=1e-5)
+        with pytest.raises(ZeroDivisionError), lm.merged():
+            raise ZeroDivisionError
+        assert torch.equal(read(lm, TEXTS, visual), apart)
+    assert all(torch.equal(weight, weights[name]) for name, weight in lm.named_parameters())
+    read(lm.train(), TEXTS, visual).sum().backward()  # and it still learns
+    assert all(weight.grad is not None for name, weight in lm.named_parameters() if "lora_B" in name)
 
 
 @pytest.mark.parametrize("layers", [None, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -138,9 +139,8 @@ class CatalogFeatures:
         )  # fmt: skip
 
 
-@torch.inference_mode()
 def embed_features(
-    model: ItemEmbedder, features: CatalogFeatures, positions: Positions, view: str, *, batch_size: int = 256,
+    model: ItemEmbedder, features: CatalogFeatures, positions: Positions, view: str, *, batch_size: int = 128,
     texts: Positions | None = None, precision: Precision = "float32", shown: bool = True,
 ) -> NDArray[np.float32]:  # fmt: skip
     """Embed items from cached features, as a view shows them: float32 [n, d] in the order of `positions`.
@@ -152,7 +152,8 @@ def embed_features(
     """
     half_precision = resolve_precision(precision, model.device) is torch.bfloat16
     found = np.empty((len(positions), model.dim), np.float32)
-    with progress(f"embedding ({view})", len(positions), shown=shown) as bar:
+    merged = nullcontext() if model.language is None else model.language.merged()
+    with merged, torch.inference_mode(), progress(f"embedding ({view})", len(positions), shown=shown) as bar:
         order = np.argsort(features.lengths[positions], kind="stable")
         for start in range(0, len(positions), batch_size):
             chunk = order[start : start + batch_size]
