@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tgqformer.connectors import ConnectorInput, ConnectorOutput, ConnectorWidths
+from tgqformer.connectors.bias import grid_prior
 from tgqformer.connectors.tgq import Anchors, Gate, TGQFormer, redundancy, split_tokens
 
 B, P, T = 4, 12, 5
@@ -209,6 +210,18 @@ def test_prior_starts_the_exploratory_queries_in_their_cells() -> None:
     torch.testing.assert_close(columns[False], torch.full((B, 2, 2, 4), 0.25), rtol=0, atol=0.02)
 
 
+def test_anchored_queries_may_start_as_cells_too() -> None:
+    model, given_ = make(anchored_prior=True, agreement_bias=False), some_inputs()
+    bias = model._bias(given_)
+    assert bias is not None
+    cells = grid_prior(2, WIDTHS.grid).expand(B, 2, 2, P)
+    torch.testing.assert_close(bias, torch.cat([cells, cells], 2))
+    guided = make(anchored_prior=True)._bias(given_)
+    assert guided is not None and given_.agreement_map is not None
+    maps = 2.0 * given_.agreement_map[:, None, None]  # β starts at 2; where the title is and which part of it
+    torch.testing.assert_close(guided, torch.cat([cells + maps, cells], 2))
+
+
 def test_value_path_is_added_at_the_output() -> None:
     model, given_ = make(gates="none"), some_inputs()
     without = make(gates="none", value_path=False)
@@ -216,6 +229,22 @@ def test_value_path_is_added_at_the_output() -> None:
     z, bias = without(given_).tokens, model._bias(given_)
     assert model.value_path is not None
     torch.testing.assert_close(model(given_).tokens, z + model.value_path(z, given_.visual, None, bias)[0])
+
+
+@pytest.mark.parametrize("modulate", ["tokens", "pooled"])
+def test_metadata_change_what_the_value_path_takes(modulate: str) -> None:
+    plain, model, given_ = make(), make(modulate=modulate), some_inputs()
+    model.load_state_dict({**model.state_dict(), **plain.state_dict()})
+    torch.testing.assert_close(model(given_).tokens, plain(given_).tokens)  # a fresh one changes nothing
+    assert model.modulation is not None
+    torch.nn.init.normal_(model.modulation.mlp[3].weight)  # type: ignore[arg-type]
+    found = model(given_)
+    assert found.attention["anchored"].equal(plain(given_).attention["anchored"])  # the same places say other things
+    assert (found.tokens - plain(given_).tokens).abs().mean() > 0.1
+    other = replace(given_, metadata=given_.metadata.flip(0), metadata_mask=given_.metadata_mask.flip(0))
+    assert (exploratory(model(other)) - exploratory(found)).abs().mean() > 0.05
+    found.tokens.sum().backward()
+    assert all(weight.grad is not None for weight in model.modulation.parameters())
 
 
 @pytest.mark.parametrize(("a", "e"), [(2, 0), (0, 2)])
@@ -257,6 +286,8 @@ def test_tokens_are_split_into_the_two_streams(options: tuple[int | None, ...], 
         ({"tokens": 4, "anchored": 3, "exploratory": 2}, "3 anchored and 2 exploratory queries do not make 4 tokens"),
         ({"anchored": 5}, "5 anchored and -1 exploratory queries do not make 4 tokens"),
         ({"blocks": 0, "value_path": False}, "a block or the value path"),
+        ({"modulate": "tokens", "value_path": False}, "modulate needs the value path"),
+        ({"modulate": "pooled", "anchored": 0}, "anchored queries"),
     ],
 )
 def test_contradictions_are_refused(options: dict[str, Any], message: str) -> None:

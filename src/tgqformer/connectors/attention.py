@@ -249,10 +249,19 @@ class ValuePath(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(context_dim, dim), nn.GELU())
 
     def forward(
-        self, queries: Tensor, context: Tensor, mask: Tensor | None, bias: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Give (pooled [B, Q, D], weights [B, heads, Q, P])."""
+        self, queries: Tensor, context: Tensor, mask: Tensor | None, bias: Tensor | None,
+        modulation: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Give (pooled [B, Q, D], weights [B, heads, Q, P]).
+
+        modulation: (scale, shift) [B, D] of each item, by which its tokens are changed before the GELU.
+        """
         inner = self.mlp[0]
         assert isinstance(inner, nn.Linear)
-        pooled, weights = self.attention(queries, context, mask, bias, values=dense(inner, context, "gelu"))
+        if modulation is None:
+            values = dense(inner, context, "gelu")
+        else:
+            scale, shift = modulation
+            values = F.gelu(torch.addcmul(shift[:, None], dense(inner, context), 1 + scale[:, None]))
+        pooled, weights = self.attention(queries, context, mask, bias, values=values)
         return pooled, weights

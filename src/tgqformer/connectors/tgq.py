@@ -90,6 +90,22 @@ class Gate(nn.Module):
         return 2 * torch.sigmoid(raw) - 1
 
 
+class Modulation(nn.Module):
+    """A vector [..., D] -> (scale, shift) of D channels (FiLM, arXiv 1709.07871); zero at the start."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        last = nn.Linear(dim, 2 * dim)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), last)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (Tensor): [..., D]. Returns two of [..., D]."""
+        scale, shift = self.mlp(x).chunk(2, -1)
+        return scale, shift
+
+
 def redundancy(anchored: Tensor, exploratory: Tensor) -> Tensor:
     """Mean over the dimensions of the squared correlation, over the batch, of the two streams' means.
 
@@ -156,6 +172,10 @@ class TGQFormer(nn.Module):
         gates: reliability-aware modulation: both, one, or none.
         gate_inputs: whether their inputs are taken side by side (`joined`, the paper) or weigh alike (`balanced`).
         value_path, prior, agreement_bias: our additions, each with its switch.
+        modulate: whether the metadata change what the value path takes, as scale and shift of its channels: of its
+            `tokens`, before they are pooled, or of what each query `pooled`, by the query's own state.
+        anchored_prior: whether the anchored queries start as cells of a pooled grid too, so that each looks at another
+            part of what the title names.
         guide: whether the agreement bias guides the anchored queries alone, or the exploratory ones too.
         beta, beta_exploratory: where the agreement bias of each stream starts.
         trust: whether the bias is weighed by a learned function of the agreement s.
@@ -184,7 +204,9 @@ class TGQFormer(nn.Module):
         gates: Literal["both", "anchored", "exploratory", "none"] = "both",
         gate_inputs: Literal["joined", "balanced"] = "joined",
         value_path: bool = True,
+        modulate: Literal["none", "tokens", "pooled"] = "none",
         prior: bool = True,
+        anchored_prior: bool = False,
         agreement_bias: bool = True,
         guide: Literal["anchored", "all"] = "anchored",
         beta: float = 2.0,
@@ -217,7 +239,11 @@ class TGQFormer(nn.Module):
             Block(dim, widths.visual, heads, hidden=4 * dim, dropout=dropout) for _ in range(blocks)
         )
         self.value_path = ValuePath(dim, widths.visual, heads) if value_path else None
+        if modulate != "none" and not (value_path and anchored):
+            raise ValueError("modulate needs the value path, and anchored queries")
+        self.modulate, self.modulation = modulate, None if modulate == "none" else Modulation(dim)
         self.prior = GridPrior(exploratory, widths.grid, heads) if prior and exploratory else None
+        self.anchored_prior = GridPrior(anchored, widths.grid, heads) if anchored_prior and anchored else None
         self.redundant = redundant
         self.agreement_bias = AgreementBias(heads, beta, trust=trust) if agreement_bias and anchored else None
         guided = agreement_bias and exploratory and guide == "all"
@@ -263,13 +289,15 @@ class TGQFormer(nn.Module):
 
     def _bias(self, inputs: ConnectorInput) -> Tensor | None:
         """Additive attention bias [B, heads, A + E, P]: agreement for the anchored, grid prior for the exploratory."""
-        if self.agreement_bias is None and self.prior is None and self.exploratory_bias is None:
+        if not any((self.agreement_bias, self.prior, self.anchored_prior, self.exploratory_bias)):
             return None
         batch, tokens, _ = inputs.visual.shape
         anchored = inputs.visual.new_zeros(batch, self.heads, self.anchored, tokens)
         exploratory = inputs.visual.new_zeros(batch, self.heads, self.exploratory, tokens)
         if self.agreement_bias is not None:
             anchored = anchored + agreement_bias(self.agreement_bias, inputs, self._query_maps(inputs))
+        if self.anchored_prior is not None:
+            anchored = anchored + self.anchored_prior()
         if self.prior is not None:
             exploratory = exploratory + self.prior()
         if self.exploratory_bias is not None:
@@ -286,11 +314,16 @@ class TGQFormer(nn.Module):
 
     def _attend(self, x: Tensor, visual: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         seen = self._seen(x.device)
-        weights = None
+        weights, of_tokens = None, None
+        if self.modulation is not None and self.modulate == "tokens":
+            of_tokens = self.modulation(x[:, : self.anchored].mean(1))
         for block in self.blocks:
             x, weights = block(x, visual, None, bias, seen)
         if self.value_path is not None:
-            pooled, weights = self.value_path(x, visual, None, bias)
+            pooled, weights = self.value_path(x, visual, None, bias, of_tokens)
+            if self.modulation is not None and self.modulate == "pooled":
+                scale, shift = self.modulation(x)
+                pooled = torch.addcmul(shift, pooled, 1 + scale)
             x = x + pooled
         return x, weights
 
