@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 from PIL import Image
 
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.encoders.frozen import letterbox
-from tgqformer.noise import Noised
-from tgqformer.reporting import as_seen
+from tgqformer.noise import Noised, NoisePlan, NoiseView
+from tgqformer.reporting import as_seen, touched
 
 
 def test_a_tall_picture_and_its_mask_are_padded_as_the_encoder_pads_it() -> None:
@@ -25,3 +29,20 @@ def test_a_tall_picture_and_its_mask_are_padded_as_the_encoder_pads_it() -> None
         after = np.asarray(seen.picture).copy()
         after[seen.mask] = 255
         np.testing.assert_array_equal(after, np.asarray(letterbox(Image.fromarray(marked))))
+
+
+def test_places_that_noise_touches_hold_every_pixel_that_it_changes(tiny_catalog: Catalog) -> None:
+    encoders: Any = SimpleNamespace(vision=SimpleNamespace(grid=(7, 7), fit="pad"))
+    clean, noised = (NoiseView(tiny_catalog, name, NoisePlan(kinds=("poster",))) for name in ("clean", "noised"))
+    chosen = np.array([0, 3, 7, 1, 4])
+    found = touched(encoders, noised, chosen)
+    assert found.shape == (5, 49) and not touched(encoders, clean, chosen).any()
+    assert found.any(1).tolist() == [True, False, False, True, True]  # two have no picture
+    for item, places in zip(tiny_catalog.take_positions(chosen), found, strict=True):
+        before, after = clean.render(item), noised.render(item)
+        if before is None or after is None:
+            continue
+        changed = np.asarray(as_seen(before).picture) != np.asarray(as_seen(after).picture)
+        rows, columns = np.nonzero(changed.any(-1))
+        side = len(changed)
+        assert len(rows) and places[rows * 7 // side * 7 + columns * 7 // side].all() and not places.all()

@@ -30,6 +30,7 @@ from tgqformer.model.features import CatalogFeatures, cache_features
 from tgqformer.model.language import HuggingFaceLM, LoRA, make_language
 from tgqformer.noise import NoisePlan, NoiseView, noise_views
 from tgqformer.recipe import Recipe
+from tgqformer.reporting import touched
 from tgqformer.stages import begin, end
 from tgqformer.training.alignment import fit_token_norm, train_alignment
 
@@ -158,6 +159,11 @@ class Dataset:
         """Which of the queries are probed: a sample, int64 places among `queries`, ascending."""
         count = min(self.recipe.evaluation.probe_queries, len(self.queries))
         return np.sort(np.random.default_rng(0).permutation(len(self.queries))[:count])
+
+    @cached_property
+    def touched(self) -> NDArray[np.bool_]:
+        """Where the noise of the view `noised` is in each probed query: bool [n, P], places of the encoder's grid."""
+        return touched(self.encoders, self.views["noised"], self.queries.query[self.probed])
 
     @cached_property
     def encoders(self) -> Encoders:

@@ -21,6 +21,7 @@ from tgqformer.training.settings import AlignmentSettings, TrainingSettings
 
 S = TypeVar("S")
 TEXT_PROBES = ("no-text", "wrong-text")
+TOKEN_PROBES = ("cover", "spill")
 """Probes of the text: the query item loses its metadata, or wears those of an item of another category."""
 
 
@@ -146,7 +147,9 @@ class EvaluationSection:
 
     Args:
         views: looks at the whole catalogue, see `noise.NoiseView`: queries and pool are seen alike.
-        probes: looks at the query alone, in the mixed pool: the name of a view (`poster-3`), `no-text`, `wrong-text`.
+        probes: looks at the query alone, in the mixed pool: the name of a view (`poster-3`), `no-text`, `wrong-text`;
+            `cover`, a clean query whose visual tokens are the noised picture's where the noise is, and `spill`, the
+            reverse: where it is not.
         probe_queries: how many of the queries are probed.
         examples: example queries that the report shows.
         validation_pool: training items that join those of validation in its pool.
@@ -160,7 +163,7 @@ class EvaluationSection:
 
     def __post_init__(self) -> None:
         for key, names, known in (
-            ("views", self.views, WHOLE_VIEWS), ("probes", self.probes, (*VIEWS, *TEXT_PROBES)),
+            ("views", self.views, WHOLE_VIEWS), ("probes", self.probes, (*VIEWS, *TEXT_PROBES, *TOKEN_PROBES)),
         ):  # fmt: skip
             for name in names:
                 if name not in known:
@@ -170,8 +173,9 @@ class EvaluationSection:
 
     @property
     def picture_probes(self) -> tuple[str, ...]:
-        """The probes that change the picture."""
-        return tuple(name for name in self.probes if name not in TEXT_PROBES)
+        """The views that probes look at; those of the tokens are put together from two."""
+        named = tuple(name for name in self.probes if name not in (*TEXT_PROBES, *TOKEN_PROBES))
+        return (*named, "clean") if set(self.probes) & set(TOKEN_PROBES) else named
 
 
 @dataclass(frozen=True)

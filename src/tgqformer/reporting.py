@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from tgqformer.model.embedder import Embedded, ItemEmbedder
 from tgqformer.model.encoding import Encoders, half
 from tgqformer.model.features import CatalogFeatures, Positions
 from tgqformer.noise import Noised, NoiseView
+from tgqformer.progress import track
 
 Vectors = NDArray[np.float32]
 
@@ -78,6 +81,25 @@ def as_seen(shown: Noised) -> Noised:
     return Noised(square, mask)
 
 
+def touched(encoders: Encoders, view: NoiseView, positions: Positions) -> NDArray[np.bool_]:
+    """Tell which places of the encoder's grid the noise of each item touches, bool [n, P]."""
+    found = np.zeros((len(positions), encoders.vision.grid[0] * encoders.vision.grid[1]), bool)
+    for at, item in enumerate(track(_taken(view, positions), f"where the noise is ({view.name})", len(positions))):
+        shown = view.render(item)
+        if shown is not None and shown.mask.any():
+            found[at] = pool_mask(_on_grid(encoders, shown).mask, encoders.vision.grid).ravel() > 0
+    return found
+
+
+def _taken(view: NoiseView, positions: Positions, chunk: int = 64) -> Iterator[Item]:
+    for start in range(0, len(positions), chunk):
+        yield from view.catalog.take_positions(positions[start : start + chunk])
+
+
+def _on_grid(encoders: Encoders, shown: Noised) -> Noised:
+    return as_seen(shown) if getattr(encoders.vision, "fit", "pad") == "pad" else shown
+
+
 class NoisedSample:
     """A sample of items as a view shows them, with their masks on the encoder's grid; shared by all models.
 
@@ -95,8 +117,7 @@ class NoisedSample:
         noised = [(at, item, shown) for at, item, shown in pictures if shown.mask.any()]
         self.noised, kept = bool(noised), noised or pictures
         self.view, self.positions = view.name, np.array([at for at, _, _ in kept], np.int64)
-        whole = getattr(encoders.vision, "fit", "pad") == "pad"
-        self.items: list[tuple[Item, Noised]] = [(item, as_seen(shown) if whole else shown) for _, item, shown in kept]
+        self.items: list[tuple[Item, Noised]] = [(item, _on_grid(encoders, shown)) for _, item, shown in kept]
         self.grid = encoders.vision.grid
         self.masks = np.array([pool_mask(shown.mask, self.grid) for _, shown in self.items])
 

@@ -16,10 +16,10 @@ from tgqformer.encoders.frozen import Precision, best_device
 from tgqformer.evaluation.metrics import Queries, evaluate
 from tgqformer.evaluation.results import Result, View, read_log
 from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.model.features import embed_features
+from tgqformer.model.features import Spliced, embed_features
 from tgqformer.model.multimodal import MultimodalEmbedder, load_multimodal
 from tgqformer.progress import progress
-from tgqformer.recipe import ModelSection, Recipe
+from tgqformer.recipe import TOKEN_PROBES, ModelSection, Recipe
 from tgqformer.training.loop import train
 from tgqformer.training.sampling import PairSampler
 
@@ -106,7 +106,9 @@ class Trial:
         for name in self.recipe.evaluation.views:
             scores = evaluate(vectors[name], self.data.queries)
             views[name] = View.of(scores, self.data.catalog.ids(), self._facts(name, scores.query))
-        probes = {name: self._probe(model, name, vectors["mixed"]) for name in self.recipe.evaluation.probes}
+        asked = [name for name in self.recipe.evaluation.probes if isinstance(model, ItemEmbedder)
+                 or name not in TOKEN_PROBES]  # a whole multimodal model has tokens of its own  # fmt: skip
+        probes = {name: self._probe(model, name, vectors["mixed"]) for name in asked}
         return Result(self.section.name, self.seed, views, read_log(self.folder / "log.jsonl"), probes)
 
     def embed_views(self, model: Model) -> dict[str, Vectors]:
@@ -125,17 +127,20 @@ class Trial:
 
     def embed(
         self, model: Model, positions: Positions, view: str = "mixed", *, texts: Positions | None = None,
-        shown: bool = True,
+        spliced: Spliced | None = None, shown: bool = True,
     ) -> Vectors:  # fmt: skip
         """Embed from the cache. Texts alone stay in float32: equal titles must give equal vectors, so ties are seen.
 
-        texts: whose text each item wears, -1 for none. A whole multimodal model is shown the pictures themselves.
+        texts: whose text each item wears, -1 for none. spliced: tokens of another view. A whole multimodal model is
+        shown the pictures themselves.
         """
         if isinstance(model, MultimodalEmbedder):
             return self._embed_pictures(model, positions, view, texts, shown)
         precision: Precision = "auto" if _sees(model) else "float32"
         features = self.data.features_for(model)
-        return embed_features(model, features, positions, view, texts=texts, precision=precision, shown=shown)
+        return embed_features(
+            model, features, positions, view, texts=texts, spliced=spliced, precision=precision, shown=shown
+        )
 
     def _embed_pictures(
         self, model: MultimodalEmbedder, positions: Positions, view: str, texts: Positions | None, shown: bool
@@ -156,8 +161,16 @@ class Trial:
         queries = self.data.queries.at(self.data.probed)
         view = name if name in self.data.views else "mixed"
         texts = {"no-text": np.full(len(queries), -1), "wrong-text": self._foreign(queries)}.get(name)
-        seen = self.embed(model, queries.query, view, texts=texts, shown=False)
+        view, spliced = self._spliced(name) if name in TOKEN_PROBES else (view, None)
+        seen = self.embed(model, queries.query, view, texts=texts, spliced=spliced, shown=False)
         return View.of(evaluate(pool, queries, query_vectors=seen), self.data.catalog.ids())
+
+    def _spliced(self, name: str) -> tuple[str, Spliced]:
+        """The view that a probe of the tokens starts from, and what it takes from the other one."""
+        return {
+            "cover": ("clean", ("noised", self.data.touched)),
+            "spill": ("noised", ("clean", self.data.touched)),  # its global vector, which all of the picture is in, too
+        }[name]
 
     def _foreign(self, queries: Queries) -> Positions:
         """For each query another query of another category, whose text it wears; the same for all models."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -19,7 +20,11 @@ from tgqformer.bench.grid import Tuning, load_bench
 from tgqformer.cli import app
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
+from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.recipe import load_recipe
+from tgqformer.trial import Trial
 
+PROBES = ["clean", "poster-5", "noised", "cover", "spill", "no-text", "wrong-text"]
 TINY: dict[str, Any] = {
     "name": "tiny",
     "base": "demo",
@@ -30,7 +35,7 @@ TINY: dict[str, Any] = {
         "training": {"steps": 3, "visual_steps": 2, "visual_batch": 8, "batch": 8, "group": 4, "warmup": 1,
                      "validate_every": 3, "checkpoint_every": 2},
         "evaluation": {
-            "views": ["mixed", "clean"], "probes": ["clean", "poster-5", "no-text", "wrong-text"], "probe_queries": 9,
+            "views": ["mixed", "clean"], "probes": PROBES, "probe_queries": 9,
             "validation_pool": 20,
         },
     },
@@ -57,6 +62,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 def test_a_bench_leaves_tables_a_report_and_a_folder_for_each_cell(done: Bench) -> None:
     assert "text only" in (done.folder / "table.md").read_text()
     page = (done.folder / "report.html").read_text()
+    assert "What noise costs a query" in page and "in clean pictures" in page
     assert "Equal treatment" in page and "0.001: " in page and "<script" not in page
     for cell in done.cells:
         folder = done.folder / "cells" / cell.path
@@ -77,18 +83,42 @@ def test_the_learning_rate_with_the_best_validation_is_taken(done: Bench) -> Non
 
 def test_probes_change_the_query_alone(done: Bench) -> None:
     tgq, text, whole = (read_cell(done.folder / "cells" / cell.path) for cell in done.cells)
-    assert set(tgq.result.probes) == {"clean", "poster-5", "no-text", "wrong-text"}
+    assert set(tgq.result.probes) == set(PROBES)
     assert len(tgq.result.probes["clean"].query) == 9
     own = dict(zip(text.result.views["mixed"].query, text.result.views["mixed"].values["mrr"], strict=True))
     seen = text.result.probes["poster-5"]  # text alone sees no sticker
     assert [own[name] for name in seen.query] == seen.values["mrr"].tolist()
     assert (text.result.probes["wrong-text"].values["mrr"] != seen.values["mrr"]).any()
     mixed, probes = whole.result.views["mixed"], whole.result.probes
+    assert set(probes) == set(PROBES) - {"cover", "spill"}  # it has tokens of its own
     poster, bare = (probes[name].values["mrr"] for name in ("poster-5", "no-text"))
     own = dict(zip(mixed.query, mixed.values["mrr"], strict=True))
     asked = [own[name] for name in probes["poster-5"].query]
     assert poster.tolist() != asked and bare.tolist() != asked  # a whole model sees picture and text
     assert "even attention" in tgq.attention and set(tgq.gates) == {"anchored", "exploratory"}
+
+
+def test_cover_and_spill_take_each_place_of_the_grid_from_one_of_two_views(
+    done: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data, seen = done.data(done.cells[0].setting), {}
+    recipe = load_recipe(str(done.folder / "cells" / done.cells[0].path / "recipe.yaml"))
+    trial = Trial(recipe, data, recipe.models[0], 0, tmp_path)
+    embed = trial.embed
+
+    def recorded(model: ItemEmbedder, positions: Any, view: str = "mixed", *, spliced: Any = None, **more: Any) -> Any:
+        seen[view, spliced[0] if spliced else None] = vectors = embed(model, positions, view, spliced=spliced, **more)
+        return vectors
+
+    monkeypatch.setattr(trial, "embed", recorded)
+    probes = trial.measure(trial.build()).probes
+    assert {"cover", "spill"} <= probes.keys() and not (tmp_path / "model").exists()
+    query = data.queries.query[data.probed]
+    clean, noised = (embed(trial.build(), query, view, shown=False) for view in ("clean", "noised"))
+    for view, other in (("clean", "noised"), ("noised", "clean")):
+        parted = seen[view, other]
+        assert (np.abs(parted - clean).max(1) > 1e-3).any() and (np.abs(parted - noised).max(1) > 1e-3).any()
+    assert data.touched.shape == (9, 49) and 0 < data.touched.mean() < 1
 
 
 def test_a_cell_done_again_has_the_same_metrics_to_the_last_digit(done: Bench, tmp_path: Path) -> None:

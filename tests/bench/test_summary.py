@@ -105,6 +105,34 @@ def test_variants_losses_probes_attention_and_gates() -> None:
     assert summary.gate_lines(table, cells()) == [("TGQ-Former", "anchored", ["1.100", "0.200", "0.100"])]
 
 
+def test_what_noise_costs_a_query_is_parted_for_models_that_were_asked() -> None:
+    table = summary.tables(bench(), cells())[0]
+    asked = {"clean": 0.7, "noised": 0.5, "cover": 0.65, "spill": 0.6}
+    results = [
+        Result(r.model, r.seed, r.views, (), {name: scores(share, r.seed) for name, share in asked.items()})
+        if r.model == "TGQ-Former" else r
+        for r in table.results
+    ]  # fmt: skip
+    [(name, costs)] = summary.noise_lines(summary.Table(table.setting, results, table.rows))
+    assert name == "TGQ-Former"
+    for cost, points in zip(costs, ("−20.0", "−5.0", "−10.0"), strict=True):
+        assert cost.startswith(f"{points} [")
+
+
+def test_an_interval_of_what_noise_costs_knows_the_spread_of_the_seeds() -> None:
+    table, costs = summary.tables(bench(), cells())[0], (0.1, 0.2, 0.3)
+    results = [Result("MLP", seed, {"clean": scores(0.6, 0), "noised": scores(0.6 - cost, 0)})
+               for seed, cost in enumerate(costs)]  # fmt: skip
+    [(_, loss)] = summary.loss_lines(summary.Table(table.setting, results, table.rows))
+    mean, low, high = (float(number.strip("[],")) for number in loss.replace("−", "-").split())
+    assert mean == -20 and low <= -29 and high >= -12  # over queries alone it would be some 5 points on either side
+
+
+def test_the_room_is_what_the_best_model_finds_in_clean_pictures() -> None:
+    found = summary.room(summary.tables(bench(), cells())[0])
+    assert found is not None and found[0] == "TGQ-Former" and found[1].mean == pytest.approx(0.7)
+
+
 def test_plots_show_every_model() -> None:
     made, known = summary.tables(bench(), cells()), cells()
     [poster] = summary.severity_plots(made[0])

@@ -41,6 +41,12 @@ def _headlines(bench: BenchRecipe, table: Table) -> list[str]:
             f"{lead.view}: {bench.headline.model} {percent(lead.mean)}, {points(gap.difference)} points and "
             f"{points(gap.relative)} per cent against {lead.other}, the strongest other connector{sure}."
         )
+    best = summary.room(table)
+    if best:
+        sentences.append(
+            f"No connector finds more than {percent(best[1])} in clean pictures ({best[0]}): looking past all noise "
+            "could win no more than this on another view."
+        )
     return sentences
 
 
@@ -55,7 +61,9 @@ def _part(bench: BenchRecipe, table: Table, cells: Cells) -> dict[str, Any]:
         "leads": [(lead.view, lead.other, points(lead.comparison.difference), points(lead.comparison.relative))
                   for lead in summary.leads(bench, table)],
         "ablations": [(name, *found) for name, found in summary.ablation_lines(bench, table)],
-        "losses": summary.loss_lines(table), "probes": probes, "probed": [(name, *found) for name, found in probed],
+        "losses": summary.loss_lines(table),
+        "costs": [(name, *found) for name, found in summary.noise_lines(table)], "cost_names": list(summary.COSTS),
+        "probes": probes, "probed": [(name, *found) for name, found in probed],
         "severity": summary.severity_plots(shown), "agreement": sections.agreement_curves(results),
         "categories": sections.category_tables(results), "inside": summary.inside_lines(table, cells),
         "gates": [(name, stream, *found) for name, stream, found in summary.gate_lines(table, cells)],

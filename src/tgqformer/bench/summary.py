@@ -8,16 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tgqformer.bench.cell import Measured
 from tgqformer.bench.grid import BenchRecipe, Cell, Setting
 from tgqformer.evaluation import plots
-from tgqformer.evaluation.intervals import Interval, over_queries, over_seeds
+from tgqformer.evaluation.intervals import Interval, difference, over_queries, over_seeds
 from tgqformer.evaluation.results import Comparison, Result, Row, compare, models, stacked, summarize
 from tgqformer.evaluation.sections import MAIN, Plot
 from tgqformer.evaluation.tables import NAMES, markdown, percent, points
 
 Cells = Mapping[Cell, Measured]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,33 @@ def loss_lines(table: Table) -> list[tuple[str, str]]:
             if r.model == name and {"clean", "noised"} <= r.views.keys()
         ]
         if values:
-            lines.append((name, points(over_queries(np.stack([noised - clean for clean, noised in values])))))
+            lines.append((name, _change(*(np.stack(part) for part in zip(*values, strict=True)))))
     return lines
+
+
+NOISE_PROBES = ("clean", "noised", "cover", "spill")
+COSTS = ("the noised picture", "only where the noise lies", "only where it does not")
+
+
+def noise_lines(table: Table) -> list[tuple[str, list[str]]]:
+    """What noise costs a query of each model, in points: in all, only where it lies, only where it does not (spill).
+
+    A model has a line if it was asked all of `NOISE_PROBES`.
+    """
+    lines = []
+    for name in models(table.results):
+        probes = [r.probes for r in table.results if r.model == name and set(NOISE_PROBES) <= r.probes.keys()]
+        if probes:
+            clean, *noised = (np.stack([one[key].values[MAIN] for one in probes]) for key in NOISE_PROBES)
+            lines.append((name, [_change(clean, found) for found in noised]))
+    return lines
+
+
+def room(table: Table) -> tuple[str, Interval] | None:
+    """Who finds most in clean pictures, and how much: more is not won on another view by looking past its noise."""
+    rows = [row for row in table.rows if (row.view, row.metric) == ("clean", MAIN)]
+    best = max(rows, key=lambda row: row.interval.mean, default=None)
+    return (best.model, best.interval) if best else None
 
 
 def probe_lines(table: Table) -> tuple[list[str], list[tuple[str, list[str]]]]:
@@ -238,6 +265,11 @@ def markdown_of(bench: BenchRecipe, cells: Cells) -> str:
         if losses:
             parts.append("From clean to noised, points of H@10:\n\n| model | loss |\n|---|--:|\n"
                          + "".join(f"| {name} | {loss} |\n" for name, loss in losses))  # fmt: skip
+        costs = noise_lines(table)
+        if costs:
+            parts.append("What noise costs a query, points of H@10 in the mixed pool:\n\n| model | "
+                         + " | ".join(COSTS) + " |\n|---|--:|--:|--:|\n"
+                         + "".join(f"| {name} | {' | '.join(found_)} |\n" for name, found_ in costs))  # fmt: skip
         probes, lines = probe_lines(table)
         if probes:
             parts.append("Changed queries in the mixed pool, H@10:\n\n| model | " + " | ".join(probes) + " |\n|---|"
@@ -260,6 +292,12 @@ def csv_of(bench: BenchRecipe, cells: Cells) -> str:
                 found = (r.interval.mean, r.interval.low, r.interval.high, r.seeds, r.queries, r.over)
                 writer.writerow([own.language, own.noise, own.tokens, r.model, prefix + r.view, r.metric, *found])
     return out.getvalue()
+
+
+def _change(before: Floats, after: Floats) -> str:
+    """How far the same model's scores [S, Q] move, in points, with an interval over queries and seeds."""
+    moved = after - before
+    return points(difference(moved, np.zeros_like(moved[:1])))
 
 
 def _interval(results: Sequence[Result], name: str, view: str) -> Interval:

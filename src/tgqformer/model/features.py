@@ -29,6 +29,8 @@ from tgqformer.noise import Noised
 from tgqformer.progress import progress
 
 Positions = NDArray[np.int64]
+Spliced = tuple[str, NDArray[np.bool_]]
+"""Another view, and which visual tokens are taken from it, bool [n, P]."""
 
 
 class View(Protocol):
@@ -73,12 +75,13 @@ class CatalogFeatures:
 
     def batch(
         self, positions: Positions, view: str = "mixed", *, texts: Positions | None = None,
-        noised: NDArray[np.bool_] | None = None,
+        noised: NDArray[np.bool_] | None = None, spliced: Spliced | None = None,
     ) -> ItemBatch:  # fmt: skip
         """Read the items at these positions as a view shows them.
 
         texts: int64 [n], whose text each item wears; -1 for none; by default its own.
         noised: bool [n], which are taken from the view `noised` instead.
+        spliced: another view, and bool [n, P], which visual tokens are that one's; the picture's vector is not.
         """
         rows = self.rows[view][positions]
         if noised is not None:
@@ -86,7 +89,12 @@ class CatalogFeatures:
         worn = positions if texts is None else texts
         metadata = np.where(worn < 0, self.empty_row, self.metadata_rows[worn])
         states = np.where(worn < 0, self.empty_states_row, self.states_rows[worn])
-        return self._batch(rows, metadata, states, self._fields_of(worn))
+        batch = self._batch(rows, metadata, states, self._fields_of(worn))
+        if spliced is None:
+            return batch
+        name, places = spliced
+        other = self.visual.gather(self.rows[name][positions]).tokens
+        return replace(batch, visual=torch.where(torch.from_numpy(places)[..., None], other, batch.visual))
 
     def differs(self, positions: Positions) -> NDArray[np.bool_]:
         """Tell, bool [n], which items the view `noised` shows another way than `mixed`."""
@@ -141,11 +149,12 @@ class CatalogFeatures:
 
 def embed_features(
     model: ItemEmbedder, features: CatalogFeatures, positions: Positions, view: str, *, batch_size: int = 128,
-    texts: Positions | None = None, precision: Precision = "float32", shown: bool = True,
+    texts: Positions | None = None, spliced: Spliced | None = None, precision: Precision = "float32",
+    shown: bool = True,
 ) -> NDArray[np.float32]:  # fmt: skip
     """Embed items from cached features, as a view shows them: float32 [n, d] in the order of `positions`.
 
-    texts: whose text each item wears, see `CatalogFeatures.batch`.
+    texts, spliced: whose text each item wears, which tokens are another view's, see `CatalogFeatures.batch`.
 
     precision: of the matrix products; `auto` is bfloat16 where the processor has it, and moves a vector by some
     thousandths, so that equal items need not have equal vectors.
@@ -157,7 +166,9 @@ def embed_features(
         order = np.argsort(features.lengths[positions], kind="stable")
         for start in range(0, len(positions), batch_size):
             chunk = order[start : start + batch_size]
-            batch = features.batch(positions[chunk], view, texts=None if texts is None else texts[chunk])
+            worn = None if texts is None else texts[chunk]
+            mixed = None if spliced is None else (spliced[0], spliced[1][chunk])
+            batch = features.batch(positions[chunk], view, texts=worn, spliced=mixed)
             with torch.autocast(model.device.type, torch.bfloat16, enabled=half_precision):
                 found[chunk] = model(batch.to(model.device)).embedding.float().cpu()
             bar.advance(len(chunk))
