@@ -23,6 +23,7 @@ from tgqformer.catalog.shoppers import FASHION, STUDIO, prepare_pairs, subset
 from tgqformer.catalog.splits import ItemSplit
 from tgqformer.encoders.alignment import Alignment, JointAlignment, TokenNorm
 from tgqformer.encoders.frozen import best_device
+from tgqformer.evaluation.masks import touched
 from tgqformer.evaluation.metrics import Queries
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import Encoders, make_encoders
@@ -30,7 +31,6 @@ from tgqformer.model.features import CatalogFeatures, cache_features
 from tgqformer.model.language import HuggingFaceLM, LoRA, make_language
 from tgqformer.noise import NoisePlan, NoiseView, noise_views
 from tgqformer.recipe import Recipe
-from tgqformer.reporting import touched
 from tgqformer.stages import begin, end
 from tgqformer.training.alignment import fit_token_norm, train_alignment
 
@@ -163,7 +163,7 @@ class Dataset:
     @cached_property
     def touched(self) -> NDArray[np.bool_]:
         """Where the noise of the view `noised` is in each probed query: bool [n, P], places of the encoder's grid."""
-        return touched(self.encoders, self.views["noised"], self.queries.query[self.probed])
+        return touched(self.encoders.vision, self.views["noised"], self.queries.query[self.probed])
 
     @cached_property
     def encoders(self) -> Encoders:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,16 +9,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tgqformer.catalog.item import Item
-from tgqformer.encoders.frozen import letterbox
-from tgqformer.evaluation.attention import GateStatistics, NoiseShare, gate_statistics, noise_shares, pool_mask
+from tgqformer.evaluation.attention import GateStatistics, NoiseShare, gate_statistics, noise_shares
 from tgqformer.evaluation.cost import Cost, count_flops, flops_per_item, parameters, throughput
+from tgqformer.evaluation.masks import as_seen, pool_mask
 from tgqformer.evaluation.metrics import Queries, nearest
 from tgqformer.evaluation.report import AttentionExample, Card, NeighbourExample
 from tgqformer.model.embedder import Embedded, ItemEmbedder
 from tgqformer.model.encoding import Encoders, half
 from tgqformer.model.features import CatalogFeatures, Positions
 from tgqformer.noise import Noised, NoiseView
-from tgqformer.progress import track
 
 Vectors = NDArray[np.float32]
 
@@ -72,34 +69,6 @@ def _card(view: NoiseView, item_id: str, hit: bool, score: float | None) -> Card
     return Card(item.id, item.title or "", shown.picture if shown else None, hit, score)
 
 
-def as_seen(shown: Noised) -> Noised:
-    """Pad a picture and its mask to the square that the encoder's grid lies over; the padding is no noise."""
-    square = letterbox(shown.picture)
-    mask = np.zeros((square.height, square.width), bool)
-    left, top = (square.width - shown.picture.width) // 2, (square.height - shown.picture.height) // 2
-    mask[top : top + shown.picture.height, left : left + shown.picture.width] = shown.mask
-    return Noised(square, mask)
-
-
-def touched(encoders: Encoders, view: NoiseView, positions: Positions) -> NDArray[np.bool_]:
-    """Tell which places of the encoder's grid the noise of each item touches, bool [n, P]."""
-    found = np.zeros((len(positions), encoders.vision.grid[0] * encoders.vision.grid[1]), bool)
-    for at, item in enumerate(track(_taken(view, positions), f"where the noise is ({view.name})", len(positions))):
-        shown = view.render(item)
-        if shown is not None and shown.mask.any():
-            found[at] = pool_mask(_on_grid(encoders, shown).mask, encoders.vision.grid).ravel() > 0
-    return found
-
-
-def _taken(view: NoiseView, positions: Positions, chunk: int = 64) -> Iterator[Item]:
-    for start in range(0, len(positions), chunk):
-        yield from view.catalog.take_positions(positions[start : start + chunk])
-
-
-def _on_grid(encoders: Encoders, shown: Noised) -> Noised:
-    return as_seen(shown) if getattr(encoders.vision, "fit", "pad") == "pad" else shown
-
-
 class NoisedSample:
     """A sample of items as a view shows them, with their masks on the encoder's grid; shared by all models.
 
@@ -117,7 +86,7 @@ class NoisedSample:
         noised = [(at, item, shown) for at, item, shown in pictures if shown.mask.any()]
         self.noised, kept = bool(noised), noised or pictures
         self.view, self.positions = view.name, np.array([at for at, _, _ in kept], np.int64)
-        self.items: list[tuple[Item, Noised]] = [(item, _on_grid(encoders, shown)) for _, item, shown in kept]
+        self.items: list[tuple[Item, Noised]] = [(item, as_seen(encoders.vision, shown)) for _, item, shown in kept]
         self.grid = encoders.vision.grid
         self.masks = np.array([pool_mask(shown.mask, self.grid) for _, shown in self.items])
 

@@ -7,29 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tgqformer.errors import TgqError
-from tgqformer.evaluation.attention import gate_statistics, noise_shares, pool_mask
-
-
-def test_masks_pool_by_area() -> None:
-    mask = np.zeros((4, 6), dtype=bool)
-    mask[:2, :3] = True
-    assert pool_mask(mask, (2, 2)).tolist() == [[1, 0], [0, 0]]
-    # Three cells over four rows: the second cell holds 2/3 of row 1 and 2/3 of row 2, each of 4/3 rows.
-    np.testing.assert_allclose(pool_mask(mask, (3, 1))[:, 0], [0.5, 0.25, 0])
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
-def test_pooling_keeps_the_masked_share(height: int, width: int, rows: int, columns: int, seed: int) -> None:
-    mask = np.random.default_rng(seed).random((height, width)) < 0.4
-    pooled = pool_mask(mask, (rows, columns))
-    assert pooled.mean() == pytest.approx(mask.mean())
-    assert pooled.min() >= 0
-    assert pooled.max() <= 1 + 1e-12
+from tgqformer.evaluation.attention import gate_statistics, noise_shares
 
 
 def test_noise_share_per_stream() -> None:
@@ -71,7 +51,5 @@ def test_gate_statistics_tell_a_fixed_scale_from_an_answer() -> None:
 def test_bad_shapes_are_explained() -> None:
     with pytest.raises(TgqError, match="do not fit"):
         noise_shares(np.zeros((1, 1, 1, 5)), np.zeros((1, 2, 2)), {})
-    with pytest.raises(TgqError, match="pixels"):
-        pool_mask(np.zeros(3, dtype=bool), (1, 1))
     with pytest.raises(TgqError, match="items, channels"):
         gate_statistics({"anchored": np.zeros(3)})

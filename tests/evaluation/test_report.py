@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tgqformer.evaluation.attention import gate_statistics, noise_shares, pool_mask
+from tgqformer.evaluation.attention import gate_statistics, noise_shares
 from tgqformer.evaluation.cost import Cost
+from tgqformer.evaluation.masks import pool_mask
 from tgqformer.evaluation.metrics import METRICS, Queries, evaluate, nearest
 from tgqformer.evaluation.pictures import outline, overlay, thumbnail
 from tgqformer.evaluation.report import AttentionExample, Card, NeighbourExample, Report, amount, write_report

@@ -18,27 +18,6 @@ from tgqformer.errors import TgqError
 Floats = npt.NDArray[np.float64]
 
 
-def pool_mask(mask: npt.NDArray[np.bool_], grid: tuple[int, int]) -> Floats:
-    """Pool a pixel mask bool [h, w] to a grid: the share of each cell's area that is masked, float64 [gh, gw].
-
-    Exact by area: a pixel that two cells share counts in both by its part, so sizes need not divide.
-    """
-    if mask.ndim != 2 or 0 in mask.shape:
-        raise TgqError(f"a mask has shape {list(mask.shape)}; give pixels [height, width]")
-    pooled: Floats = _overlap(mask.shape[0], grid[0]) @ mask.astype(np.float64) @ _overlap(mask.shape[1], grid[1]).T
-    return pooled
-
-
-def _overlap(pixels: int, cells: int) -> Floats:
-    """Give the share of each cell that each pixel covers along one axis, [cells, pixels]; rows sum to 1."""
-    bounds = np.arange(cells + 1) * pixels / cells
-    start, stop = bounds[:-1, None], bounds[1:, None]
-    left = np.arange(pixels)[None, :]
-    covered = np.minimum(stop, left + 1) - np.maximum(start, left)
-    share: Floats = np.clip(covered, 0, None) * cells / pixels
-    return share
-
-
 @dataclass(frozen=True)
 class NoiseShare:
     """The share of a stream's attention that lies inside the noise, over items that wear some.
