@@ -62,7 +62,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 def test_a_bench_leaves_tables_a_report_and_a_folder_for_each_cell(done: Bench) -> None:
     assert "text only" in (done.folder / "table.md").read_text()
     page = (done.folder / "report.html").read_text()
-    assert "What noise costs a query" in page and "in clean pictures" in page
+    assert "What noise costs a query" in page and "Looking past all noise" in page
     assert "Equal treatment" in page and "0.001: " in page and "<script" not in page
     for cell in done.cells:
         folder = done.folder / "cells" / cell.path

@@ -128,9 +128,14 @@ def test_an_interval_of_what_noise_costs_knows_the_spread_of_the_seeds() -> None
     assert mean == -20 and low <= -29 and high >= -12  # over queries alone it would be some 5 points on either side
 
 
-def test_the_room_is_what_the_best_model_finds_in_clean_pictures() -> None:
-    found = summary.room(summary.tables(bench(), cells())[0])
-    assert found is not None and found[0] == "TGQ-Former" and found[1].mean == pytest.approx(0.7)
+def test_the_room_is_from_the_strongest_other_on_the_mixed_view_to_the_best_in_clean_pictures() -> None:
+    table = summary.tables(bench(), cells())[0]
+    found = summary.room(bench(), table)
+    assert found is not None and (found.best, found.other) == ("TGQ-Former", "Q-Former")
+    assert found.clean.mean == pytest.approx(0.7) and found.points == pytest.approx(0.7 - 0.5)
+    assert found.relative == pytest.approx(0.2 / 0.5)
+    mixed = [row for row in table.rows if row.view != "clean"]
+    assert summary.room(bench(), summary.Table(table.setting, table.results, mixed)) is None
 
 
 def test_plots_show_every_model() -> None:

@@ -41,11 +41,12 @@ def _headlines(bench: BenchRecipe, table: Table) -> list[str]:
             f"{lead.view}: {bench.headline.model} {percent(lead.mean)}, {points(gap.difference)} points and "
             f"{points(gap.relative)} per cent against {lead.other}, the strongest other connector{sure}."
         )
-    best = summary.room(table)
-    if best:
+    room = summary.room(bench, table)
+    if room is not None:
         sentences.append(
-            f"No connector finds more than {percent(best[1])} in clean pictures ({best[0]}): looking past all noise "
-            "could win no more than this on another view."
+            f"Looking past all noise could win {100 * room.points:.1f} points on the mixed view, "
+            f"{100 * room.relative:.0f} per cent above {room.other}: clean, {room.best} finds {percent(room.clean)}, "
+            "and no model more."
         )
     return sentences
 

@@ -41,6 +41,21 @@ class Lead:
     comparison: Comparison
 
 
+@dataclass(frozen=True)
+class Room:
+    """How far the best score in clean pictures is above the strongest other connector on the mixed view.
+
+    best, clean: who finds most in clean pictures, and how much. other: the strongest other connector there. points: the
+    difference, a share. relative: in parts of the other's.
+    """
+
+    best: str
+    clean: Interval
+    other: str
+    points: float
+    relative: float
+
+
 def tables(bench: BenchRecipe, cells: Cells) -> list[Table]:
     """One table a setting, models in the order of the bench; the text-only model stands in each of its language."""
     made = []
@@ -140,11 +155,16 @@ def noise_lines(table: Table) -> list[tuple[str, list[str]]]:
     return lines
 
 
-def room(table: Table) -> tuple[str, Interval] | None:
-    """Who finds most in clean pictures, and how much: more is not won on another view by looking past its noise."""
+def room(bench: BenchRecipe, table: Table) -> Room | None:
+    """What looking past all noise could win on the mixed view; None where clean pictures were not looked at."""
     rows = [row for row in table.rows if (row.view, row.metric) == ("clean", MAIN)]
     best = max(rows, key=lambda row: row.interval.mean, default=None)
-    return (best.model, best.interval) if best else None
+    lead = next((lead for lead in leads(bench, table) if lead.view == "mixed"), None)
+    if best is None or lead is None:
+        return None
+    other = float(stacked(table.results, lead.other, "mixed", MAIN).mean())
+    gap = best.interval.mean - other
+    return Room(best.model, best.interval, lead.other, gap, gap / other if other else float("nan"))
 
 
 def probe_lines(table: Table) -> tuple[list[str], list[tuple[str, list[str]]]]:
