@@ -21,8 +21,9 @@ from tgqformer.training.settings import AlignmentSettings, TrainingSettings
 
 S = TypeVar("S")
 TEXT_PROBES = ("no-text", "wrong-text")
-TOKEN_PROBES = ("cover", "spill")
 """Probes of the text: the query item loses its metadata, or wears those of an item of another category."""
+TOKEN_PROBES = ("cover", "spill")
+"""Probes of the visual tokens: a clean query with the noised picture's where noise touches, or where it does not."""
 
 
 @dataclass(frozen=True)
@@ -148,8 +149,8 @@ class EvaluationSection:
     Args:
         views: looks at the whole catalogue, see `noise.NoiseView`: queries and pool are seen alike.
         probes: looks at the query alone, in the mixed pool: the name of a view (`poster-3`), `no-text`, `wrong-text`;
-            `cover`, a clean query whose visual tokens are the noised picture's where the noise is, and `spill`, the
-            reverse: where it is not.
+            `cover`, a clean query whose visual tokens are the noised picture's where noise touches, and `spill`, where
+            it does not.
         probe_queries: how many of the queries are probed.
         examples: example queries that the report shows.
         validation_pool: training items that join those of validation in its pool.
@@ -173,9 +174,9 @@ class EvaluationSection:
 
     @property
     def picture_probes(self) -> tuple[str, ...]:
-        """The views that probes look at; those of the tokens are put together from two."""
+        """The views that probes look at; those of the tokens are put together from two of them."""
         named = tuple(name for name in self.probes if name not in (*TEXT_PROBES, *TOKEN_PROBES))
-        return (*named, "clean") if set(self.probes) & set(TOKEN_PROBES) else named
+        return (*named, "clean", "noised") if set(self.probes) & set(TOKEN_PROBES) else named
 
 
 @dataclass(frozen=True)

@@ -158,19 +158,15 @@ class Trial:
         return found
 
     def _probe(self, model: Model, name: str, pool: Vectors) -> View:
-        queries = self.data.queries.at(self.data.probed)
+        queries, spliced = self.data.queries.at(self.data.probed), None
         view = name if name in self.data.views else "mixed"
         texts = {"no-text": np.full(len(queries), -1), "wrong-text": self._foreign(queries)}.get(name)
-        view, spliced = self._spliced(name) if name in TOKEN_PROBES else (view, None)
+        if name in TOKEN_PROBES:
+            view, places = "clean", self.data.touched
+            spliced = ("noised", places if name == "cover" else ~places)
         seen = self.embed(model, queries.query, view, texts=texts, spliced=spliced, shown=False)
-        return View.of(evaluate(pool, queries, query_vectors=seen), self.data.catalog.ids())
-
-    def _spliced(self, name: str) -> tuple[str, Spliced]:
-        """The view that a probe of the tokens starts from, and what it takes from the other one."""
-        return {
-            "cover": ("clean", ("noised", self.data.touched)),
-            "spill": ("noised", ("clean", self.data.touched)),  # its global vector, which all of the picture is in, too
-        }[name]
+        worn = self._noise("noised" if spliced else view, queries.query)
+        return View.of(evaluate(pool, queries, query_vectors=seen), self.data.catalog.ids(), worn)
 
     def _foreign(self, queries: Queries) -> Positions:
         """For each query another query of another category, whose text it wears; the same for all models."""
@@ -185,13 +181,17 @@ class Trial:
 
     def _facts(self, view: str, queries: Positions) -> dict[str, Any]:
         """What is known of each query: the noise it wears in this view, its category, its agreement."""
-        look, catalog = self.data.views[view], self.data.catalog
-        ids = np.asarray(catalog.ids(), dtype=object)[queries]
-        specs = [look.spec(item_id) for item_id in ids]
-        category = catalog.table(["category"])["category"]
+        category = self.data.catalog.table(["category"])["category"]
+        return self._noise(view, queries) | {
+            "category": [(category[int(at)].as_py() or [""])[0] for at in queries],
+            "agreement": self.data.agreement(self.seed, view, queries),
+        }
+
+    def _noise(self, view: str, queries: Positions) -> dict[str, Any]:
+        """The noise that each query wears in a view."""
+        ids = np.asarray(self.data.catalog.ids(), dtype=object)[queries]
+        specs = [self.data.views[view].spec(item_id) for item_id in ids]
         return {
             "kind": [spec.kind if spec else "" for spec in specs],
             "severity": [spec.severity if spec else 0 for spec in specs],
-            "category": [(category[int(at)].as_py() or [""])[0] for at in queries],
-            "agreement": self.data.agreement(self.seed, view, queries),
         }

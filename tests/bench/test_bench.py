@@ -62,7 +62,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 def test_a_bench_leaves_tables_a_report_and_a_folder_for_each_cell(done: Bench) -> None:
     assert "text only" in (done.folder / "table.md").read_text()
     page = (done.folder / "report.html").read_text()
-    assert "What noise costs a query" in page and "Looking past all noise" in page
+    assert "Posters and clutter on a query" in page
     assert "Equal treatment" in page and "0.001: " in page and "<script" not in page
     for cell in done.cells:
         folder = done.folder / "cells" / cell.path
@@ -101,24 +101,26 @@ def test_probes_change_the_query_alone(done: Bench) -> None:
 def test_cover_and_spill_take_each_place_of_the_grid_from_one_of_two_views(
     done: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    data, seen = done.data(done.cells[0].setting), {}
+    data = done.data(done.cells[0].setting)
     recipe = load_recipe(str(done.folder / "cells" / done.cells[0].path / "recipe.yaml"))
-    trial = Trial(recipe, data, recipe.models[0], 0, tmp_path)
-    embed = trial.embed
+    trial, places = Trial(recipe, data, recipe.models[0], 0, tmp_path), data.touched
+    assert places.shape == (9, 49) and 0 < places.mean() < 1
+    model, embed, asked = trial.build(), trial.embed, []
 
-    def recorded(model: ItemEmbedder, positions: Any, view: str = "mixed", *, spliced: Any = None, **more: Any) -> Any:
-        seen[view, spliced[0] if spliced else None] = vectors = embed(model, positions, view, spliced=spliced, **more)
-        return vectors
+    def noted(model: ItemEmbedder, positions: Any, view: str = "mixed", *, spliced: Any = None, **more: Any) -> Any:
+        asked.append((view, spliced))
+        return embed(model, positions, view, spliced=spliced, **more)
 
-    monkeypatch.setattr(trial, "embed", recorded)
-    probes = trial.measure(trial.build()).probes
-    assert {"cover", "spill"} <= probes.keys() and not (tmp_path / "model").exists()
-    query = data.queries.query[data.probed]
-    clean, noised = (embed(trial.build(), query, view, shown=False) for view in ("clean", "noised"))
-    for view, other in (("clean", "noised"), ("noised", "clean")):
-        parted = seen[view, other]
-        assert (np.abs(parted - clean).max(1) > 1e-3).any() and (np.abs(parted - noised).max(1) > 1e-3).any()
-    assert data.touched.shape == (9, 49) and 0 < data.touched.mean() < 1
+    monkeypatch.setattr(trial, "embed", noted)
+    probes = trial.measure(model).probes
+    (base, (other, cover)), (same, (again, spill)) = [(view, spliced) for view, spliced in asked if spliced]
+    assert (base, other, same, again) == ("clean", "noised", "clean", "noised")
+    np.testing.assert_array_equal(cover, places)
+    np.testing.assert_array_equal(spill, ~places)
+    kinds = {name: list(probes[name].facts["kind"]) for name in ("clean", "noised", "cover", "spill")}
+    assert kinds["cover"] == kinds["spill"] == kinds["noised"] != kinds["clean"] == [""] * 9
+    monkeypatch.setitem(data.__dict__, "touched", np.zeros_like(places))
+    assert trial.measure(model).probes["cover"].values["mrr"].tolist() == probes["clean"].values["mrr"].tolist()
 
 
 def test_a_cell_done_again_has_the_same_metrics_to_the_last_digit(done: Bench, tmp_path: Path) -> None:

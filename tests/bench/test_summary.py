@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ import pytest
 from tgqformer.bench import summary
 from tgqformer.bench.cell import Measured
 from tgqformer.bench.grid import BenchModel, BenchRecipe, Cell, Grid, Headline, Setting
+from tgqformer.bench.page import write_bench_page
+from tgqformer.evaluation.intervals import Interval
 from tgqformer.evaluation.results import Result, View
 from tgqformer.recipe import LanguageSection
 
@@ -108,15 +112,19 @@ def test_variants_losses_probes_attention_and_gates() -> None:
 def test_what_noise_costs_a_query_is_parted_for_models_that_were_asked() -> None:
     table = summary.tables(bench(), cells())[0]
     asked = {"clean": 0.7, "noised": 0.5, "cover": 0.65, "spill": 0.6}
-    results = [
-        Result(r.model, r.seed, r.views, (), {name: scores(share, r.seed) for name, share in asked.items()})
-        if r.model == "TGQ-Former" else r
-        for r in table.results
-    ]  # fmt: skip
+    kinds = {"kind": np.array(["poster", "distractor"]).repeat(QUERIES // 2)}  # the first half: where the hits are
+
+    def probes(seed: int) -> dict[str, View]:
+        seen = {name: scores(share, seed) for name, share in asked.items()}
+        return {name: View(view.query, view.values, kinds) for name, view in seen.items()}
+
+    results = [Result(r.model, r.seed, r.views, (), probes(0)) if r.model == "TGQ-Former" else r for r in table.results]
     [(name, costs)] = summary.noise_lines(summary.Table(table.setting, results, table.rows))
     assert name == "TGQ-Former"
-    for cost, points in zip(costs, ("−20.0", "−5.0", "−10.0"), strict=True):
-        assert cost.startswith(f"{points} [")
+    assert [cost.split()[0] for cost in costs] == ["+0.0"] * 3  # what is lost, second products lost
+    kinds["kind"] = kinds["kind"][::-1]
+    [(_, costs)] = summary.noise_lines(summary.Table(table.setting, results, table.rows))
+    assert [cost.split()[0] for cost in costs] == ["−40.0", "−10.0", "−20.0"]
 
 
 def test_an_interval_of_what_noise_costs_knows_the_spread_of_the_seeds() -> None:
@@ -136,6 +144,14 @@ def test_the_room_is_from_the_strongest_other_on_the_mixed_view_to_the_best_in_c
     assert found.relative == pytest.approx(0.2 / 0.5)
     mixed = [row for row in table.rows if row.view != "clean"]
     assert summary.room(bench(), summary.Table(table.setting, table.results, mixed)) is None
+    high = Interval(0.9, 0.9, 0.9)  # of a variant, which is no connector of its own
+    variant = [replace(row, interval=high) if row.model == "no gates" else row for row in table.rows]
+    assert summary.room(bench(), summary.Table(table.setting, table.results, variant)) == found
+
+
+def test_the_report_says_at_its_head_what_clean_pictures_are_worth(tmp_path: Path) -> None:
+    page = write_bench_page(tmp_path / "report.html", bench(), cells(), []).read_text()
+    assert "20.0 points or 40 per cent above what Q-Former finds on the mixed view" in page
 
 
 def test_plots_show_every_model() -> None:

@@ -16,6 +16,7 @@ from tgqformer.encoders.frozen import letterbox
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.masks import as_seen, pool_mask, touched
 from tgqformer.noise import Noised, NoisePlan, NoiseView
+from tgqformer.noise.plan import Kind
 
 VISION: Any = SimpleNamespace(grid=(7, 7), fit="pad")
 
@@ -60,17 +61,29 @@ def test_a_tall_picture_and_its_mask_are_padded_as_the_encoder_pads_it() -> None
         np.testing.assert_array_equal(after, np.asarray(letterbox(Image.fromarray(marked))))
 
 
-def test_places_that_noise_touches_hold_every_pixel_that_it_changes(tiny_catalog: Catalog) -> None:
-    clean, noised = (NoiseView(tiny_catalog, name, NoisePlan(kinds=("poster",))) for name in ("clean", "noised"))
+@pytest.mark.parametrize("kind", ["poster", "clutter"])
+@pytest.mark.parametrize("grid", [(7, 7), (2, 3)])
+def test_places_that_noise_touches_hold_every_pixel_that_it_changes(
+    tiny_catalog: Catalog, kind: Kind, grid: tuple[int, int]
+) -> None:
+    vision: Any = SimpleNamespace(grid=grid, fit="pad")
+    clean, noised = (NoiseView(tiny_catalog, name, NoisePlan(kinds=(kind,))) for name in ("clean", "noised"))
     chosen = np.array([0, 3, 7, 1, 4])
-    found = touched(VISION, noised, chosen)
-    assert found.shape == (5, 49) and not touched(VISION, clean, chosen).any()
+    found = touched(vision, noised, chosen)
+    assert found.shape == (5, grid[0] * grid[1]) and not touched(vision, clean, chosen).any()
     assert found.any(1).tolist() == [True, False, False, True, True]  # two have no picture
     for item, places in zip(tiny_catalog.take_positions(chosen), found, strict=True):
         before, after = clean.render(item), noised.render(item)
         if before is None or after is None:
             continue
-        changed = np.asarray(as_seen(VISION, before).picture) != np.asarray(as_seen(VISION, after).picture)
+        changed = np.asarray(as_seen(vision, before).picture) != np.asarray(as_seen(vision, after).picture)
         rows, columns = np.nonzero(changed.any(-1))
         side = len(changed)
-        assert len(rows) and places[rows * 7 // side * 7 + columns * 7 // side].all() and not places.all()
+        assert len(rows) and places[rows * grid[0] // side * grid[1] + columns * grid[1] // side].all()
+    assert not touched(vision, NoiseView(tiny_catalog, "poster-1", NoisePlan()), chosen).all(1).any()
+
+
+def test_an_encoder_that_crops_has_no_places_of_noise(tiny_catalog: Catalog) -> None:
+    vision: Any = SimpleNamespace(grid=(7, 7), fit="crop", name="tower")
+    with pytest.raises(TgqError, match=r"tower crops pictures.*fit: pad"):
+        touched(vision, NoiseView(tiny_catalog, "noised", NoisePlan()), np.array([0]))

@@ -44,9 +44,9 @@ def _headlines(bench: BenchRecipe, table: Table) -> list[str]:
     room = summary.room(bench, table)
     if room is not None:
         sentences.append(
-            f"Looking past all noise could win {100 * room.points:.1f} points on the mixed view, "
-            f"{100 * room.relative:.0f} per cent above {room.other}: clean, {room.best} finds {percent(room.clean)}, "
-            "and no model more."
+            f"Even in clean pictures no connector finds more than {percent(room.clean)} ({room.best}): "
+            f"{100 * room.points:.1f} points or {100 * room.relative:.0f} per cent above what {room.other} finds on "
+            "the mixed view."
         )
     return sentences
 
@@ -63,7 +63,8 @@ def _part(bench: BenchRecipe, table: Table, cells: Cells) -> dict[str, Any]:
                   for lead in summary.leads(bench, table)],
         "ablations": [(name, *found) for name, found in summary.ablation_lines(bench, table)],
         "losses": summary.loss_lines(table),
-        "costs": [(name, *found) for name, found in summary.noise_lines(table)], "cost_names": list(summary.COSTS),
+        "noised_parts": list(summary.NOISE_PARTS),
+        "noised": [(name, *found) for name, found in summary.noise_lines(table)],
         "probes": probes, "probed": [(name, *found) for name, found in probed],
         "severity": summary.severity_plots(shown), "agreement": sections.agreement_curves(results),
         "categories": sections.category_tables(results), "inside": summary.inside_lines(table, cells),

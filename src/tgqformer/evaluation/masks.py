@@ -42,7 +42,10 @@ def _overlap(pixels: int, cells: int) -> Floats:
 
 
 def as_seen(vision: VisionEncoder, shown: Noised) -> Noised:
-    """Show a picture and its mask as the encoder's grid lies over them: padded to a square, the padding no noise."""
+    """Show a picture and its mask as the encoder's grid lies over them: padded to a square, the padding no noise.
+
+    An encoder that crops gets both as they are.
+    """
     if getattr(vision, "fit", "pad") != "pad":
         return shown
     square = letterbox(shown.picture)
@@ -53,7 +56,13 @@ def as_seen(vision: VisionEncoder, shown: Noised) -> Noised:
 
 
 def touched(vision: VisionEncoder, view: NoiseView, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Tell which places of the encoder's grid the noise of each of these items touches, bool [B, P]."""
+    """Tell which places of the encoder's grid the noise of each of these items touches, bool [B, P].
+
+    Raises:
+        TgqError: if the encoder crops pictures, so that its grid does not lie over the whole of them.
+    """
+    if getattr(vision, "fit", "pad") != "pad":
+        raise TgqError(f"{vision.name} crops pictures, so places of noise are not known; set vision_options.fit: pad")
     found = np.zeros((len(positions), vision.grid[0] * vision.grid[1]), bool)
     for at, item in enumerate(track(_taken(view, positions), f"where the noise is ({view.name})", len(positions))):
         shown = view.render(item)
