@@ -132,7 +132,7 @@ def test_probes_are_for_the_seeds_that_ask_for_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(shipped_benches()))
 def test_shipped_benches_load(name: str) -> None:
     bench = load_bench(name)
-    assert base_recipe(bench).evaluation.probes and cells_of(bench)
+    assert base_recipe(bench).evaluation.probes and list(cells_of(bench))
     assert set(shipped_benches()) == {"explore", "fashion", "headline", "small", "studio"}
 
 

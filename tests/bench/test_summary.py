@@ -114,14 +114,14 @@ def test_what_noise_costs_a_query_is_parted_for_models_that_were_asked() -> None
     asked = {"clean": 0.7, "noised": 0.5, "cover": 0.65, "spill": 0.6}
     kinds = {"kind": np.array(["poster", "distractor"]).repeat(QUERIES // 2)}  # the first half: where the hits are
 
-    def probes(seed: int) -> dict[str, View]:
-        seen = {name: scores(share, seed) for name, share in asked.items()}
+    def probes() -> dict[str, View]:
+        seen = {name: scores(share, 0) for name, share in asked.items()}
         return {name: View(view.query, view.values, kinds) for name, view in seen.items()}
 
-    results = [Result(r.model, r.seed, r.views, (), probes(0)) if r.model == "TGQ-Former" else r for r in table.results]
+    results = [Result(r.model, r.seed, r.views, (), probes()) if r.model == "TGQ-Former" else r for r in table.results]
     [(name, costs)] = summary.noise_lines(summary.Table(table.setting, results, table.rows))
     assert name == "TGQ-Former"
-    assert [cost.split()[0] for cost in costs] == ["+0.0"] * 3  # what is lost, second products lost
+    assert [cost.split()[0] for cost in costs] == ["+0.0"] * 3  # only second products lost anything
     kinds["kind"] = kinds["kind"][::-1]
     [(_, costs)] = summary.noise_lines(summary.Table(table.setting, results, table.rows))
     assert [cost.split()[0] for cost in costs] == ["−40.0", "−10.0", "−20.0"]

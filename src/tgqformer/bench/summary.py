@@ -154,7 +154,7 @@ def noise_lines(table: Table) -> list[tuple[str, list[str]]]:
 
 
 def room(bench: BenchRecipe, table: Table) -> Room | None:
-    """What any trained connector could be ahead by, saw it past all noise; None where no one is better when clean."""
+    """How far clean pictures are above the strongest other connector on the mixed view; None where they are not."""
     own = {model.name for model in bench.models if not (model.ablation or model.multimodal)}
     scores = {
         view: {row.model: row.interval for row in table.rows if (row.view, row.metric) == (view, MAIN)}
