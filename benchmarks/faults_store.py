@@ -151,10 +151,10 @@ def run_sync(where: str, catalog: Path, *options: str, kill_after: float | None 
 
 def prepare(folder: Path, items: int) -> tuple[list[Path], Path]:
     """Draw two states of a shop, the second with new pictures and fewer items, and save a model with random weights."""
-    from tgqformer.catalog.studio import draw_studio
     from tgqformer.model.embedder import ItemEmbedder
     from tgqformer.model.encoding import make_encoders
     from tgqformer.model.prompt import Prompt
+    from tgqformer.synthetic.studio import draw_studio
 
     shops, model = [folder / "monday", folder / "tuesday"], folder / "model"
     if not model.exists():

@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tgqformer.evaluation.metrics import evaluate, nearest
+from tgqformer.experiments.recipe import load_recipe
+from tgqformer.experiments.run import Run
 from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.pipeline import Run
-from tgqformer.recipe import load_recipe
 from tgqformer.store.rows import quantised, unit
 
 NEAR = 10

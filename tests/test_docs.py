@@ -21,11 +21,11 @@ from doc_commands import COMMANDS, ROOT, Block, blocks, check_command
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
-from tgqformer.bench.grid import load_bench
 from tgqformer.cli import app
 from tgqformer.connectors import CONNECTORS, ConnectorWidths, make_connector
 from tgqformer.errors import TgqError
-from tgqformer.recipe import LanguageSection, parse_recipe
+from tgqformer.experiments.bench.grid import load_bench
+from tgqformer.experiments.recipe import LanguageSection, parse_recipe
 from tgqformer.training.settings import AlignmentSettings, TrainingSettings
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src/tgqformer"
 HEAVY = ("torch", "transformers", "lancedb", "lance", "matplotlib", "scipy", "peft", "accelerate")
-SHARED = {"errors", "files", "progress", "version", "parallel"}
+SHARED = {"errors", "types", "files", "progress", "version", "parallel"}
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -121,7 +121,7 @@ def test_a_stage_imports_only_stages_above_it(path: Path) -> None:
     assert seen <= above, f"{path} imports {sorted(seen - above)}, which stand below it or are no stage"
 
 
-@pytest.mark.parametrize("stage", ["catalog", "noise"])
+@pytest.mark.parametrize("stage", ["catalog", "pairs", "synthetic"])
 def test_data_stages_know_no_torch(stage: str) -> None:
     files = list((SOURCE / stage).rglob("*.py"))
     guilty = [str(path) for path in files for name in imports(path) if name.split(".")[0] in ("torch", "transformers")]

@@ -1,46 +1,274 @@
-"""Stages that leave a note of what they were made from: what is done is not done again, what changed is."""
+"""Stages of a run: each is made once, and again when the content of what it is made from changes.
+
+Every folder that we make carries a note, `tgq.json`: what kind of folder it is, and what it was made from. A folder
+without it is not ours: it is never removed or replaced.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
-from tgqformer.progress import console
+from tgqformer.progress import console, progress
+
+NOTE = "tgq.json"
+_READ = 1 << 20  # bytes read at once
+
+# --- ownership --------------------------------------------------------------------------------------------------------
+
+
+def mark(folder: Path, kind: str, **facts: Any) -> None:
+    """Write our note into a folder that exists: from now on it is ours, and may be replaced."""
+    write_json(folder / NOTE, {"kind": kind, **facts})
+
+
+def note_of(folder: Path) -> dict[str, Any] | None:
+    """Return what our note in a folder says, or None where there is none that can be read: it is not ours then."""
+    try:
+        note = read_json(folder / NOTE)
+    except (OSError, ValueError):
+        return None
+    return note if isinstance(note, dict) and "kind" in note else None
+
+
+def make_way(to: Path, kind: str, *, overwrite: bool = False, sources: Iterable[Path] = ()) -> None:
+    """Check, before any work, that a folder or file may be written at `to`. Nothing is removed here.
+
+    Args:
+        to: what will be written. kind: what it will be, for people: `catalogue`, `embeddings`.
+        overwrite: whether it may replace a folder of ours of the same kind, or a file.
+        sources: what is read; none of it may be `to`, lie in it, or hold it as a part that is read.
+
+    Raises:
+        TgqError: if `to` is or holds a source, is not ours, or exists and `overwrite` is not given.
+    """
+    for source in sources:
+        if to.resolve() == source.resolve() or to.resolve() in source.resolve().parents:
+            raise TgqError(f"{to} is what is read, or holds it; write the {kind} to another place")
+    if not to.exists() or (to.is_dir() and not any(to.iterdir())):
+        return
+    if to.is_dir():
+        check_ours(to, kind)
+    if not overwrite:
+        raise TgqError(f"{to} exists already; choose another place, or replace it with --overwrite")
+
+
+def check_ours(folder: Path, kind: str) -> None:
+    """Refuse to replace or remove a folder that is not ours, or that is of another kind.
+
+    Raises:
+        TgqError: if the folder exists, is not empty, and has no note of ours of this kind.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    note = note_of(folder) if folder.is_dir() else None
+    if note is None:
+        raise TgqError(f"{folder} was not made by tgq (it has no {NOTE}), so it is not replaced; choose another place")
+    if note["kind"] != kind:
+        raise TgqError(f"{folder} holds something else ({note['kind']}, not {kind}); choose another place")
+
+
+# --- what a stage is made from ----------------------------------------------------------------------------------------
+
+
+class Digests:
+    """Digests of the content of files and folders; what has the same sizes and times as before is not read again.
+
+    Args:
+        memory: a JSON file that remembers them. recheck: read everything again, whatever sizes and times say.
+    """
+
+    def __init__(self, memory: Path, *, recheck: bool = False) -> None:
+        self.memory, self.recheck = memory, recheck
+        self._known: dict[str, Any] = read_json(memory) if memory.is_file() else {}
+        self._checked: set[str] = set()
+
+    def of(self, path: Path) -> str:
+        """Return the digest of a file, or of all files below a folder with their names.
+
+        Raises:
+            TgqError: if there is nothing at `path`.
+        """
+        if not path.exists():
+            raise TgqError(f"there is no file or folder {str(path)!r}")
+        place, files = str(path.resolve()), _files_of(path)
+        seen = _hash(f"{name}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}" for name, _, stat in files)
+        known = self._known.get(place)
+        fresh = known is not None and known["seen"] == seen and (not self.recheck or place in self._checked)
+        if not fresh:
+            known = self._known[place] = {"seen": seen, "content": _content(files, path)}
+            self._checked.add(place)
+            write_json(self.memory, self._known)
+        return str(known["content"])
+
+
+def _files_of(path: Path) -> list[tuple[str, Path, os.stat_result]]:
+    """Return (name below `path`, path, stat) of every file, by name; hidden files and our own notes are left out."""
+    if path.is_file():
+        return [("", path, path.stat())]
+    found = []
+    for folder, folders, names in os.walk(path, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and name != NOTE:
+                file = Path(folder, name)
+                found.append((file.relative_to(path).as_posix(), file, file.stat()))
+    return found
+
+
+def _content(files: list[tuple[str, Path, os.stat_result]], path: Path) -> str:
+    whole, size = blake2b(digest_size=16), sum(stat.st_size for *_, stat in files)
+    with progress(f"reading {path.name}", size, shown=size > 1 << 30) as bar:
+        for name, file, stat in files:
+            whole.update(f"{name}\x1f{stat.st_size}\x1f".encode())
+            with file.open("rb") as source:
+                while part := source.read(_READ):
+                    whole.update(part)
+                    bar.advance(len(part))
+    return whole.hexdigest()
+
+
+def digest_of(inputs: Any) -> str:
+    """Return a short digest of plain data."""
+    return _hash([json.dumps(inputs, sort_keys=True)])[:16]
+
+
+def _hash(texts: Iterable[str]) -> str:
+    whole = blake2b(digest_size=16)
+    for text in texts:
+        whole.update(text.encode() + b"\x1e")
+    return whole.hexdigest()
+
+
+# --- stages -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: a folder that is made from inputs.
+
+    Args:
+        name: for people. folder: what it makes. kind: of the folder, for our note.
+        inputs: plain data, all that decides its content: digests of what is read, and every option with its default.
+        make: makes the content of the folder, which exists.
+        format: number of the form of the content; raise it when the code makes something else from the same inputs.
+        resumable: whether a stage that was killed can go on in its folder.
+    """
+
+    name: str
+    folder: Path
+    kind: str
+    inputs: Any
+    make: Callable[[], object]
+    format: int = 1
+    resumable: bool = False
+
+    @property
+    def key(self) -> Any:
+        """What the note holds: inputs as JSON gives them back, and the format."""
+        return {"inputs": json.loads(json.dumps(self.inputs)), "format": self.format}
+
+    def is_done(self) -> bool:
+        """Say whether the folder was made from these inputs."""
+        note = note_of(self.folder)
+        return note is not None and note.get("done") is True and {key: note.get(key) for key in self.key} == self.key
+
+
+class Stages:
+    """Runs stages; each is asked once, and says in one line whether it was made or reused."""
+
+    def __init__(self) -> None:
+        self._asked: dict[Path, Any] = {}
+
+    def run(self, stage: Stage) -> Path:
+        """Make a stage unless it is done; return its folder.
+
+        Raises:
+            TgqError: if its folder holds something that is not ours.
+        """
+        if self._asked.get(stage.folder) == stage.key:
+            return stage.folder
+        if stage.is_done():
+            console.print(f"[dim]{stage.name}: reused[/]")
+        else:
+            self._make(stage)
+        self._asked[stage.folder] = stage.key
+        return stage.folder
+
+    def _make(self, stage: Stage) -> None:
+        check_ours(stage.folder, stage.kind)
+        note, key = note_of(stage.folder), stage.key
+        going_on = stage.resumable and note is not None and {name: note.get(name) for name in key} == key
+        if not going_on:
+            shutil.rmtree(stage.folder, ignore_errors=True)
+        console.print(f"[bold]{stage.name}[/]" + (", going on" if going_on else ""))
+        stage.folder.mkdir(parents=True, exist_ok=True)
+        mark(stage.folder, stage.kind, **key, done=False)
+        started = time.perf_counter()
+        stage.make()
+        mark(stage.folder, stage.kind, **key, done=True)
+        console.print(f"{stage.name}: made in {_duration(time.perf_counter() - started)}")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{seconds:.1f} s" if seconds < 10 else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold a folder while the block runs.
+
+    Raises:
+        TgqError: if another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".tgq.lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise TgqError(f"another tgq is at work in {folder}; wait for it, or give --to another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+# --- the old way, until every stage is a `Stage` ------------------------------------------------------------------------
 
 
 def begin(what: str, folder: Path, inputs: dict[str, Any], *, resumable: bool = False) -> bool:
-    """Say whether a stage must run. What was made from other inputs is removed; a resumable stage goes on.
-
-    Args:
-        what: name of the stage, for people. folder: what it makes. inputs: all that decides its content.
-        resumable: whether a stage that was killed can go on in its folder.
-    """
-    started, plain = folder.with_name(f".{folder.name}.started.json"), _plain(inputs)
+    """Say whether a stage must run."""
     if is_done(folder, inputs):
         console.print(f"[dim]{what}: done already[/]")
         return False
     console.print(f"[bold]{what}[/]")
-    if not (resumable and started.exists() and read_json(started) == plain):
+    started = folder.with_name(f".{folder.name}.started.json")
+    if not (resumable and started.exists() and read_json(started) == json.loads(json.dumps(inputs))):
         shutil.rmtree(folder, ignore_errors=True)
     if resumable:
-        write_json(started, plain)
+        write_json(started, inputs)
     return True
 
 
 def is_done(folder: Path, inputs: dict[str, Any]) -> bool:
     """Say whether a stage was made from these inputs, without a word."""
     done = folder / "stage.json"
-    return done.exists() and bool(read_json(done) == _plain(inputs))
+    return done.exists() and bool(read_json(done) == json.loads(json.dumps(inputs)))
 
 
 def end(folder: Path, inputs: dict[str, Any]) -> None:
     """Note that a stage is done."""
-    write_json(folder / "stage.json", _plain(inputs))
-
-
-def _plain(inputs: dict[str, Any]) -> Any:
-    """As JSON gives it back: tuples as lists."""
-    return json.loads(json.dumps(inputs))
+    write_json(folder / "stage.json", inputs)

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tgqformer.catalog.interactions import Interactions
 from tgqformer.collaborative.data import SplitSettings, histories, joined, part, read_split, take, transposed
 from tgqformer.errors import TgqError
+from tgqformer.pairs.interactions import Interactions
 
 GAMES = Path(__file__).parents[3] / "shared/data/games/Video.txt"
 GOWALLA = Path(__file__).parents[3] / "shared/data/gowalla"

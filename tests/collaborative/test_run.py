@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from tgqformer.catalog.catalog import Catalog, CatalogWriter
 from tgqformer.catalog.item import Item
-from tgqformer.catalog.pairs import Pairs
 from tgqformer.cli import app
 from tgqformer.collaborative.data import SplitSettings, read_split
 from tgqformer.collaborative.evaluate import evaluate
@@ -21,6 +20,7 @@ from tgqformer.collaborative.models import make_task
 from tgqformer.collaborative.run import Content, evaluate_run, for_cosine, item_vectors, train_run
 from tgqformer.collaborative.settings import OPTIONS, load_preset, parse_preset, shipped_presets, write_preset
 from tgqformer.errors import TgqError
+from tgqformer.pairs.pairs import Pairs
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
 
 DATA = Path(__file__).parents[3] / "shared/data"

@@ -15,8 +15,8 @@ from tgqformer.catalog.catalog import Catalog
 from tgqformer.encoders.frozen import letterbox
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.masks import as_seen, pool_mask, touched
-from tgqformer.noise import Noised, NoisePlan, NoiseView
-from tgqformer.noise.plan import Kind
+from tgqformer.synthetic.noise import Noised, NoisePlan, NoiseView
+from tgqformer.synthetic.noise.plan import Kind
 
 VISION: Any = SimpleNamespace(grid=(7, 7), fit="pad")
 

@@ -12,19 +12,19 @@ import torch
 from small_shop import Client, Running
 
 from tgqformer.catalog.catalog import Catalog
-from tgqformer.catalog.studio import draw_studio
 from tgqformer.encoders.alignment import Alignment
 from tgqformer.files import write_json
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import make_encoders
 from tgqformer.model.language import LoRA, make_language
 from tgqformer.model.prompt import Prompt
-from tgqformer.noise import NoisePlan, NoiseView, write_view
 from tgqformer.service.places import find_places
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.site import Site, open_site
 from tgqformer.store import make_store
 from tgqformer.store.base import Row, VersionSpec
+from tgqformer.synthetic.noise import NoisePlan, NoiseView, write_view
+from tgqformer.synthetic.studio import draw_studio
 
 torch.set_num_threads(1)
 ITEMS = 60

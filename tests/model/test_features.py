@@ -19,10 +19,10 @@ from tgqformer.catalog.item import Item, Picture
 from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.features import CatalogFeatures, cache_features, embed_features
-from tgqformer.noise import NoisePlan, NoiseView
 from tgqformer.store import embed
 from tgqformer.store.embed import embed_catalog
 from tgqformer.store.embeddings import Embeddings
+from tgqformer.synthetic.noise import NoisePlan, NoiseView
 
 torch.set_num_threads(1)
 EVERY = np.arange(12)

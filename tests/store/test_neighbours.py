@@ -15,11 +15,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tgqformer import topk
 from tgqformer.errors import TgqError
-from tgqformer.store import topk
 from tgqformer.store.embeddings import Embeddings, Vectors
 from tgqformer.store.neighbours import Neighbours, build_neighbours
-from tgqformer.store.topk import TopK
+from tgqformer.topk import TopK
 
 
 def clusters(count: int, dim: int, seed: int = 0) -> Vectors:

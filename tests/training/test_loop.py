@@ -12,9 +12,9 @@ import pytest
 import torch
 from short_runs import SETTINGS, StopError, rows_of, run, weights_of
 
-from tgqformer.bench.cell import validation_of
 from tgqformer.connectors import CONNECTORS
 from tgqformer.errors import TgqError
+from tgqformer.experiments.bench.cell import validation_of
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.training import loop
 from tgqformer.training.objectives import Objective

@@ -17,12 +17,12 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tgqformer.catalog.candidates import Candidate, candidate_of, with_pictures
 from tgqformer.catalog.catalog import CatalogWriter
 from tgqformer.catalog.checks import KINDS, Problem, SeenIds
 from tgqformer.catalog.mapping import ColumnMapping, plan_mapping
 from tgqformer.catalog.readers import Reader, Row, choose_reader
 from tgqformer.catalog.report import ImportReport, Samples, write_report
+from tgqformer.catalog.rows import Candidate, candidate_of, with_pictures
 from tgqformer.errors import TgqError
 from tgqformer.progress import progress
 

@@ -57,9 +57,9 @@ def bench(
     from rich.console import Console
     from rich.markdown import Markdown
 
-    from tgqformer.bench.bench import Bench
-    from tgqformer.bench.cell import rerun_cell
-    from tgqformer.bench.grid import load_bench, shipped_benches
+    from tgqformer.experiments.bench.bench import Bench
+    from tgqformer.experiments.bench.cell import rerun_cell
+    from tgqformer.experiments.bench.grid import load_bench, shipped_benches
 
     if listed:
         for name, path in shipped_benches().items():

@@ -10,8 +10,8 @@ import typer
 from tgqformer.errors import TgqError
 
 if TYPE_CHECKING:
-    from tgqformer.catalog.pairs import Pairs
     from tgqformer.collaborative.run import Content
+    from tgqformer.pairs.pairs import Pairs
 
 app = typer.Typer(
     help="Items embedded by behaviour: LightGCN, NGCF, SASRec, PinSage, and the counting baselines.",
@@ -88,8 +88,8 @@ def evaluate(
     from tgqformer.collaborative.run import evaluate_run, load_run, open_run
     from tgqformer.evaluation.results import summarize
     from tgqformer.evaluation.tables import rich_table
+    from tgqformer.experiments.study.similar import judge, write_run_report
     from tgqformer.files import read_json
-    from tgqformer.joined.similar import judge, write_run_report
 
     open_run(run)
     known = read_json(run / "run.json").get("content")
@@ -172,9 +172,9 @@ def study(
     from rich.console import Console
 
     from tgqformer.evaluation.tables import rich_table
-    from tgqformer.joined.page import Findings, write_report
-    from tgqformer.joined.settings import load_study
-    from tgqformer.joined.study import StudyRun
+    from tgqformer.experiments.study.page import Findings, write_report
+    from tgqformer.experiments.study.settings import load_study
+    from tgqformer.experiments.study.study import StudyRun
 
     loaded = load_study(study, tuple(change or ()))
     _check_device(device)
@@ -206,9 +206,9 @@ def join(
 
         tgq collab join embeddings --log clicks.csv --to joined
     """
-    from tgqformer.catalog.interactions import read_interactions
     from tgqformer.collaborative.blend import Blend
-    from tgqformer.joined import shop
+    from tgqformer.experiments.study import shop
+    from tgqformer.pairs.interactions import read_interactions
     from tgqformer.store.embeddings import Embeddings
 
     opened, interactions = Embeddings.open(embeddings), read_interactions(log)
@@ -249,7 +249,7 @@ def _content(folder: Path | None) -> Content | None:
 
 
 def _pairs(path: Path | None) -> Pairs | None:
-    from tgqformer.catalog.pairs import Pairs
+    from tgqformer.pairs.pairs import Pairs
 
     return None if path is None else Pairs.read(path)
 

@@ -26,7 +26,7 @@ def sheet(
     """
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.files import atomic_path
-    from tgqformer.noise.sheet import contact_sheet
+    from tgqformer.synthetic.noise.sheet import contact_sheet
 
     drawn = contact_sheet(Catalog.open(catalog), items=items, seed=seed, outlines=outlines)
     with atomic_path(to) as unfinished:
@@ -49,7 +49,7 @@ def apply(
         tgq noise apply demo/catalog --view noised --to noised-catalog
     """
     from tgqformer.catalog.catalog import Catalog
-    from tgqformer.noise import NoisePlan, NoiseView, write_view
+    from tgqformer.synthetic.noise import NoisePlan, NoiseView, write_view
 
     written = write_view(NoiseView(Catalog.open(catalog), view, NoisePlan(share=share, seed=seed)), to)
     typer.echo(f"wrote {len(written):,} items to {to}")

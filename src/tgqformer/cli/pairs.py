@@ -13,10 +13,10 @@ from tgqformer.progress import console
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tgqformer.catalog.interactions import Interactions
-    from tgqformer.catalog.logs import Columns
-    from tgqformer.catalog.mining import Window
-    from tgqformer.catalog.pairs import Pairs
+    from tgqformer.pairs.interactions import Interactions
+    from tgqformer.pairs.logs import Columns
+    from tgqformer.pairs.mining import Window
+    from tgqformer.pairs.pairs import Pairs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -61,8 +61,8 @@ def mine(
     `tgq pairs mine shop/related.parquet --kind also_buy --catalog shop --to pairs.parquet`
     """
     from tgqformer.catalog.catalog import Catalog
-    from tgqformer.catalog.logs import Columns
-    from tgqformer.catalog.pairs import mine_pairs
+    from tgqformer.pairs.logs import Columns
+    from tgqformer.pairs.pairs import mine_pairs
 
     listed = _listed(source, kind)
     ids = Catalog.open(catalog).ids() if catalog is not None else None
@@ -108,9 +108,9 @@ def simulate(
     import pyarrow.parquet as pq
 
     from tgqformer.catalog.catalog import Catalog
-    from tgqformer.catalog.reference import reference_rankers
-    from tgqformer.catalog.shoppers import SHOPPERS, Affinity, simulate, subset, write_pairs
-    from tgqformer.catalog.splits import ItemSplit
+    from tgqformer.pairs.splits import ItemSplit
+    from tgqformer.synthetic.reference import reference_rankers
+    from tgqformer.synthetic.shoppers import SHOPPERS, Affinity, simulate, subset, write_pairs
 
     opened = Catalog.open(catalog)
     beside = catalog / "truth.parquet"
@@ -145,7 +145,7 @@ def show(
     """
     import pyarrow.compute as pc
 
-    from tgqformer.catalog.pairs import Pairs
+    from tgqformer.pairs.pairs import Pairs
 
     found = Pairs.read(pairs)
     table = found.table
@@ -163,7 +163,7 @@ def _listed(source: Path, kinds: list[str] | None) -> Pairs | None:
     """Give the pairs of a file that lists them; None for a log of interactions."""
     import pyarrow.parquet as pq
 
-    from tgqformer.catalog.pairs import Pairs, pairs_from_related
+    from tgqformer.pairs.pairs import Pairs, pairs_from_related
 
     if source.suffix != ".parquet" or not source.is_file():
         return None
@@ -175,9 +175,9 @@ def _listed(source: Path, kinds: list[str] | None) -> Pairs | None:
 
 def _interactions(source: Path, columns: Columns, before: str | None) -> Interactions:
     """Read a log, tell what was read, and cut it at a date."""
-    from tgqformer.catalog.interactions import read_interactions
-    from tgqformer.catalog.logs import ReadReport, iso_seconds
-    from tgqformer.catalog.splits import split_by_time
+    from tgqformer.pairs.interactions import read_interactions
+    from tgqformer.pairs.logs import ReadReport, iso_seconds
+    from tgqformer.pairs.splits import split_by_time
 
     report = ReadReport()
     found = read_interactions(source, columns, report=report)
@@ -195,7 +195,7 @@ def _interactions(source: Path, columns: Columns, before: str | None) -> Interac
 
 def _window(words: list[str]) -> Window | None:
     """Turn `5`, `30m` … into a window."""
-    from tgqformer.catalog.mining import Window
+    from tgqformer.pairs.mining import Window
 
     items: int | None = None
     seconds: int | None = None

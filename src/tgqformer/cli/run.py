@@ -32,8 +32,8 @@ def run(
 
         tgq run my-shop.yaml --to runs/my-shop --until evaluate
     """
-    from tgqformer.pipeline import execute
-    from tgqformer.recipe import load_recipe
+    from tgqformer.experiments.recipe import load_recipe
+    from tgqformer.experiments.run import execute
 
     loaded = load_recipe(recipe, tuple(change or ()))
     execute(loaded, to or Path("runs") / loaded.name, until)
@@ -53,8 +53,8 @@ def demo(
 
         tgq demo --to quick --set catalog.items=500 --set training.steps=50
     """
-    from tgqformer.pipeline import execute
-    from tgqformer.recipe import load_recipe
+    from tgqformer.experiments.recipe import load_recipe
+    from tgqformer.experiments.run import execute
 
     execute(load_recipe("demo", tuple(change or ())), to, "report")
     typer.echo(
@@ -73,7 +73,7 @@ def recipes() -> None:
 
         tgq recipes
     """
-    from tgqformer.recipe import shipped_recipes
+    from tgqformer.experiments.recipe import shipped_recipes
 
     for name, path in shipped_recipes().items():
         first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")

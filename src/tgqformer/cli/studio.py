@@ -24,8 +24,8 @@ def studio(
 
         tgq studio --to studio --items 2000
     """
-    from tgqformer.catalog.studio import draw_studio, studio_sheet
     from tgqformer.files import atomic_path
+    from tgqformer.synthetic.studio import draw_studio, studio_sheet
 
     drawn = draw_studio(to, items=items, seed=seed)
     typer.echo(f"wrote {len(drawn):,} items with {drawn.about['pictures']:,} pictures to {to}")

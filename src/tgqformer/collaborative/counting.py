@@ -14,13 +14,13 @@ import torch
 from scipy.sparse import csr_array, vstack
 from torch import Tensor
 
-from tgqformer.catalog.interactions import Interactions
-from tgqformer.catalog.pairs import mine_pairs
 from tgqformer.collaborative.base import Recommender, Scorer, Task
 from tgqformer.collaborative.data import Ints, Split
 from tgqformer.collaborative.graph import interactions_matrix
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr
+from tgqformer.pairs.interactions import Interactions
+from tgqformer.pairs.pairs import mine_pairs
 
 _ROWS_AT_ONCE = 1024
 

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tgqformer.catalog.interactions import Interactions, read_interactions
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr
+from tgqformer.pairs.interactions import Interactions, read_interactions
 
 Ints: TypeAlias = NDArray[np.int64]
 SplitKind = Literal["given", "leave-one-out", "random"]

@@ -24,7 +24,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file, save_file
 
-from tgqformer.catalog.pairs import Pairs
 from tgqformer.collaborative.base import Features, Task
 from tgqformer.collaborative.data import Ints, Split, read_split
 from tgqformer.collaborative.evaluate import evaluate
@@ -33,6 +32,7 @@ from tgqformer.collaborative.settings import Preset, load_preset, write_preset
 from tgqformer.collaborative.training import train
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path, read_json, write_json
+from tgqformer.pairs.pairs import Pairs
 
 
 @dataclass(frozen=True)

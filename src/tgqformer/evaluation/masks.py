@@ -14,8 +14,8 @@ from tgqformer.catalog.item import Item
 from tgqformer.encoders.base import VisionEncoder
 from tgqformer.encoders.frozen import letterbox
 from tgqformer.errors import TgqError
-from tgqformer.noise import Noised, NoiseView
 from tgqformer.progress import track
+from tgqformer.synthetic.noise import Noised, NoiseView
 
 Floats = npt.NDArray[np.float64]
 

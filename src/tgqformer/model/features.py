@@ -25,8 +25,8 @@ from tgqformer.model.batch import ItemBatch
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import Encoders, no_states
 from tgqformer.model.language import HuggingFaceLM
-from tgqformer.noise import Noised
 from tgqformer.progress import progress
+from tgqformer.synthetic.noise import Noised
 
 Positions = NDArray[np.int64]
 Spliced = tuple[str, NDArray[np.bool_]]

@@ -30,7 +30,7 @@ from tgqformer.progress import progress
 from tgqformer.store.base import unknown_item
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column
-from tgqformer.store.topk import QUERIES, top_k
+from tgqformer.topk import QUERIES, top_k
 
 KIND, COMMAND = "neighbours", "neighbours"
 

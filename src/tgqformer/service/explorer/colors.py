@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from tgqformer.noise.foreground import foreground
+from tgqformer.synthetic.noise.foreground import foreground
 
 SIDE = 96
 # Names of plain colours and where they stand in sRGB; several places may share a name.

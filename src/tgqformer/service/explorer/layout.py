@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch.nn.functional import normalize
 
-from tgqformer.store.topk import QUERIES, top_k
+from tgqformer.topk import QUERIES, top_k
 
 Floats = NDArray[np.float32]
 NEIGHBOURS = 15

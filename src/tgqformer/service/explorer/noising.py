@@ -11,8 +11,8 @@ from PIL import Image
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError, read_picture
-from tgqformer.noise import Kind, NoiseSpec, add_noise
 from tgqformer.service.errors import Refused
+from tgqformer.synthetic.noise import Kind, NoiseSpec, add_noise
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DONORS = 64

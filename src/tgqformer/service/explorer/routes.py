@@ -15,11 +15,11 @@ from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi.responses import Response
 
 from tgqformer.catalog.checks import LIMITS
-from tgqformer.noise import Kind
 from tgqformer.service.errors import ApiError
 from tgqformer.service.explorer.atlas import Atlas
 from tgqformer.service.explorer.noising import KINDS, Asked
 from tgqformer.service.explorer.shop import Data, Shop, card_of, uploaded
+from tgqformer.synthetic.noise import Kind
 
 if TYPE_CHECKING:
     from tgqformer.service.site import Site

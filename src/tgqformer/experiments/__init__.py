@@ -1,0 +1,1 @@
+"""Recipe -> dataset, trial, run, report; bench; study."""

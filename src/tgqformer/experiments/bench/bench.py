@@ -1,0 +1,213 @@
+"""The bench as a folder: its data, its tuning, its cells, and what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from tgqformer.errors import TgqError
+from tgqformer.experiments.bench.cell import (
+    Measured,
+    is_done,
+    noised_sample,
+    read_cell,
+    run_cell,
+    tune_cell,
+    validation_of,
+)
+from tgqformer.experiments.bench.clock import Clock
+from tgqformer.experiments.bench.grid import (
+    BenchRecipe,
+    Cell,
+    Setting,
+    base_recipe,
+    cells_of,
+    chosen,
+    recipe_of,
+    to_dict,
+)
+from tgqformer.experiments.bench.page import write_bench_page
+from tgqformer.experiments.bench.summary import csv_of, markdown_of
+from tgqformer.experiments.bench.workers import Do, Task, work
+from tgqformer.experiments.dataset import Dataset
+from tgqformer.experiments.recipe import Recipe
+from tgqformer.experiments.reporting import NoisedSample
+from tgqformer.files import read_json, write_json, write_text
+from tgqformer.progress import console
+
+Rates = dict[tuple[str, str, str], float]
+
+
+class Bench:
+    """A bench in a folder; what is done is not done again.
+
+    Args:
+        bench: the grid. folder: holds `data/`, `tuning/`, `cells/` and the report.
+        only: parts of the names of grids or of the paths of cells; the others are left for another time.
+        jobs: how many cells run side by side, each in a process of its own.
+
+    Raises:
+        TgqError: if `only` leaves no cell.
+    """
+
+    def __init__(self, bench: BenchRecipe, folder: Path, *, only: Sequence[str] = (), jobs: int = 1) -> None:
+        self.bench, self.folder, self.jobs = bench, folder, jobs
+        self.every = list(dict.fromkeys(self._alone(cell) for _, cell in cells_of(bench)))
+        self.cells = list(dict.fromkeys(self._alone(cell) for cell in chosen(bench, only)))
+        if not self.cells:
+            words = " or ".join(map(repr, only))
+            example = self.every[0].path.as_posix()
+            raise TgqError(f"no cell of {bench.name} has {words} in its path or its grid's title; a path is {example}")
+        self._data: dict[tuple[str, str], Dataset] = {}
+        self._samples: dict[str, NoisedSample] = {}
+
+    def run(self) -> dict[Cell, Measured]:
+        """Tune, then run every cell; print where it stands and about how long the rest takes.
+
+        Gives all cells that are done, those that `only` left out and that were done before among them.
+        """
+        plain = yaml.safe_dump(_plain(to_dict(self.bench)), sort_keys=False, allow_unicode=True)
+        write_text(self.folder / "bench.yaml", plain)
+        rates = self.tune()
+        self._work([Task(cell, rates[_key(cell)]) for cell in self.cells], [])
+        folders = {cell: self.folder / "cells" / cell.path for cell in self.every}
+        return {cell: read_cell(folder) for cell, folder in folders.items() if (folder / "stage.json").exists()}
+
+    def report(self) -> Path:
+        """Run what is missing, then write table.md, table.csv and report.html; give the path of the last."""
+        measured = self.run()
+        write_text(self.folder / "table.md", markdown_of(self.bench, measured))
+        write_text(self.folder / "table.csv", csv_of(self.bench, measured))
+        tuning = read_json(self.folder / "tuning.json")
+        return write_bench_page(self.folder / "report.html", self.bench, measured, tuning)
+
+    def tune(self) -> Rates:
+        """Find each model's learning rate in each language and noise, on validation alone; give and write them."""
+        wanted = dict.fromkeys(_key(cell) for cell in self.cells)
+        tried = {self._tuned(key): self._tries(self._tuned(key)) for key in wanted}
+        tasks = [task for tasks in tried.values() for task in tasks]
+        scores = self._work(tasks, self.cells)
+        rates: Rates = {}
+        for key in wanted:
+            found = {task.lr: scores[task] for task in tried[self._tuned(key)]}
+            rates[key] = max(found, key=lambda lr: (found[lr], -lr)) if found else self.bench.tuning.lr[0]
+        self._write_tuning(rates, {key: {task.lr: scores[task] for task in tasks} for key, tasks in tried.items()})
+        return rates
+
+    def do(self, task: Task) -> None:
+        """Do one task in this process."""
+        recipe, folder, data = self._recipe(task), self.folder / task.path, self.data(task.cell.setting)
+        if task.tuning:
+            tune_cell(recipe, data, folder)
+        else:
+            run_cell(recipe, data, folder, self._sample(task.cell.setting))
+
+    def data(self, setting: Setting) -> Dataset:
+        """The data of a setting; settings of the same language and noise share them."""
+        key = setting.language, setting.noise
+        if key not in self._data:
+            first = next(cell for cell in self.every if (cell.setting.language, cell.setting.noise) == key)
+            # Cells differ in what is measured; the data have what any of them looks at.
+            recipe = replace(
+                recipe_of(self.bench, first, self.bench.tuning.lr[0]), evaluation=base_recipe(self.bench).evaluation
+            )
+            self._data[key] = Dataset(recipe, self.folder / "data")
+        return self._data[key]
+
+    def _work(self, tasks: Sequence[Task], later: Sequence[Cell]) -> dict[Task, float]:
+        """Do what is not done yet; give the best validation H@10 of all. later: cells that come after these tasks."""
+        left = [task for task in tasks if not is_done(self._recipe(task), self.data(task.cell.setting),
+                                                      self.folder / task.path, measured=not task.tuning)]  # fmt: skip
+        self._prepare(left)
+        clock, after = Clock(self.folder / "clock.json", self.jobs), [Task(cell, 0.0) for cell in later]
+        for done in work(list(left), self.folder, self.jobs, self._announced(left, after, clock)):
+            left.remove(done.task)
+            clock.note(done)
+            if self.jobs > 1:
+                console.print(
+                    _line(f"{done.task.title} · {done.seconds:.0f} s", left, done.task, clock.left([*left, *after]))
+                )
+        return {task: validation_of(self.folder / task.path) for task in tasks}
+
+    def _announced(self, left: Sequence[Task], after: Sequence[Task], clock: Clock) -> Do:
+        def do(task: Task) -> None:
+            console.print(_line(f"[bold]{task.title}[/]", left, task, clock.left([*left, *after])))
+            self.do(task)
+
+        return do
+
+    def _prepare(self, tasks: Sequence[Task]) -> None:
+        """Make what tasks share before any of them runs: features, the alignment of each seed, fields where read."""
+        shared = {}
+        for cell in (task.cell for task in tasks):
+            fields = self.bench.model(cell.model).options.get("anchors") == "fields"
+            shared[cell.setting.language, cell.setting.noise, cell.seed, fields] = self.data(cell.setting)
+        for (*_, seed, fields), data in shared.items():
+            data.alignment(seed)
+            _ = data.fields if fields else data.features
+
+    def _recipe(self, task: Task) -> Recipe:
+        return recipe_of(self.bench, task.cell, task.lr)
+
+    def _tuned(self, key: tuple[str, str, str]) -> tuple[str, str, str]:
+        """Whose tuning a model takes, in its language and noise."""
+        return (self.bench.model(key[0]).tuned_as or key[0], *key[1:])
+
+    def _tries(self, key: tuple[str, str, str]) -> list[Task]:
+        """The learning rates that a model is tried with; none where there is nothing to choose."""
+        name, language, noise = key
+        if len(self.bench.tuning.lr) == 1 or self.bench.model(name).multimodal:
+            return []
+        tokens = next(
+            cell.setting.tokens for cell in self.every
+            if (cell.setting.language, cell.setting.noise) == (language, noise)
+        )  # fmt: skip
+        cell = Cell(Setting(language, noise, tokens), name, self.bench.tuning.seed)
+        return [Task(cell, lr, tuning=True) for lr in self.bench.tuning.lr]
+
+    def _write_tuning(self, rates: Rates, found: dict[tuple[str, str, str], dict[float, float]]) -> None:
+        """Write tuning.json; what an earlier call found for other models stays."""
+        path = self.folder / "tuning.json"
+        known = {
+            (row["model"], row["language"], row["noise"]): row for row in (read_json(path) if path.exists() else [])
+        }
+        for key, lr in rates.items():
+            tried = found[self._tuned(key)] or {lr: float("nan")}
+            known[key] = {
+                "model": key[0], "language": key[1], "noise": key[2], "tuned_as": self.bench.model(key[0]).tuned_as,
+                "lr": lr, "tried": {str(rate): score for rate, score in tried.items()},
+            }  # fmt: skip
+        names = {model.name for model in self.bench.models}
+        write_json(path, [row for key, row in known.items() if key[0] in names])
+
+    def _sample(self, setting: Setting) -> NoisedSample:
+        if setting.noise not in self._samples:
+            self._samples[setting.noise] = noised_sample(self.data(setting))
+        return self._samples[setting.noise]
+
+    def _alone(self, cell: Cell) -> Cell:
+        """A model without visual tokens is the same under every token budget: it is run once."""
+        if self.bench.model(cell.model).connector != "none":
+            return cell
+        tokens = min(tokens for grid in self.bench.grids for tokens in grid.tokens)
+        return replace(cell, setting=replace(cell.setting, tokens=tokens))
+
+
+def _key(cell: Cell) -> tuple[str, str, str]:
+    return cell.model, cell.setting.language, cell.setting.noise
+
+
+def _line(words: str, left: Sequence[Task], task: Task, time: str) -> str:
+    """Where the bench stands, in a line."""
+    to_go = f"{len(left)} {'learning rates' if task.tuning else 'cells'} to go"
+    return " · ".join(part for part in (words, to_go, time) if part)
+
+
+def _plain(value: object) -> object:
+    """Tuples as lists, so that YAML stays plain."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

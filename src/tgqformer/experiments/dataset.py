@@ -1,0 +1,271 @@
+"""The data of a recipe: catalogue, pairs, features, alignment; each made once and shared by all models."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import cached_property
+from hashlib import blake2b
+from json import dumps
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.importer import import_catalog
+from tgqformer.encoders.alignment import Alignment, JointAlignment, TokenNorm
+from tgqformer.encoders.frozen import best_device
+from tgqformer.evaluation.masks import touched
+from tgqformer.evaluation.metrics import Queries
+from tgqformer.experiments.recipe import Recipe
+from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.model.encoding import Encoders, make_encoders
+from tgqformer.model.features import CatalogFeatures, cache_features
+from tgqformer.model.language import HuggingFaceLM, LoRA, make_language
+from tgqformer.pairs.interactions import read_interactions
+from tgqformer.pairs.pairs import Pairs, PairSets, mine_pairs, split_pairs
+from tgqformer.pairs.splits import ItemSplit
+from tgqformer.stages import begin, end
+from tgqformer.synthetic.noise import NoisePlan, NoiseView, noise_views
+from tgqformer.synthetic.shoppers import FASHION, STUDIO, prepare_pairs, subset
+from tgqformer.training.alignment import fit_token_norm, train_alignment
+
+Positions = NDArray[np.int64]
+
+
+class Dataset:
+    """What all models of a recipe share; each part is made when it is first asked for, and reused when done.
+
+    Args:
+        recipe: what to do. folder: where everything is kept; several recipes may share it.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        self.recipe, self.folder = recipe, folder
+        self._agreements: dict[tuple[int, str, int], NDArray[np.float32]] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The imported (or drawn) catalogue."""
+        section, to = self.recipe.catalog, self.folder / "catalog"
+        if begin("catalog", to, asdict(section)):
+            if section.source == "studio":
+                from tgqformer.synthetic.studio import draw_studio
+
+                draw_studio(to, items=section.items or 2000, seed=section.seed)
+            else:
+                whole = self.folder / "imported" if section.items else to
+                import_catalog(
+                    Path(section.source), whole, reader=section.reader, mapping=section.mapping or None,
+                    pack=section.pack, root=Path(section.pictures) if section.pictures else None,
+                    show_progress_bar=True,
+                )  # fmt: skip
+                if section.items:
+                    _keep_some(Catalog.open(whole), section.items, to)
+            end(to, asdict(section))
+        return Catalog.open(to)
+
+    # --- pairs --------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def pairs(self) -> PairSets:
+        """Training, validation and test pairs, each within its part of the item split."""
+        section, to = self.recipe.pairs, self.folder / "pairs"
+        inputs = {"catalog": self.catalog.fingerprint, **asdict(section)}
+        fractions = (section.train, section.val, section.test)
+        if begin("pairs", to, inputs):
+            if section.shoppers is not None:
+                truth = self.folder / "catalog" / "truth.parquet"
+                prepare_pairs(
+                    self.catalog, {"fashion": FASHION, "studio": STUDIO}[section.shoppers], to, fractions, section.seed,
+                    truth=pq.read_table(truth) if truth.exists() else None,
+                )  # fmt: skip
+            else:
+                pairs = self._mine()
+                split = ItemSplit.by_hash(self.catalog.ids(), fractions, section.seed)
+                sets = split_pairs(pairs, split)
+                to.mkdir(parents=True, exist_ok=True)
+                split.save(to / "split.parquet")
+                for name in ("train", "val", "test"):
+                    getattr(sets, name).write(to / f"pairs-{name}.parquet")
+            end(to, inputs)
+        train, val, test = (Pairs.read(to / f"pairs-{name}.parquet") for name in ("train", "val", "test"))
+        return PairSets(train, val, test, ItemSplit.load(to / "split.parquet"))
+
+    def _mine(self) -> Pairs:
+        section = self.recipe.pairs
+        if section.pairs is not None:
+            return Pairs.read(Path(section.pairs))
+        interactions = read_interactions(Path(str(section.interactions)))
+        return mine_pairs(
+            interactions, window=section.window, min_support=section.min_support, cap=section.cap,
+            weighting=section.weighting,
+        )  # fmt: skip
+
+    def positions(self, part: str) -> Positions:
+        """Positions of the items of one part of the split, ascending."""
+        return np.sort(self.catalog.positions(self.pairs.split.part(part)))
+
+    def pair_positions(self, part: str) -> tuple[Positions, Positions]:
+        """Positions of the two items of each pair of a part (train, val, test), int64 [M] each."""
+        pairs: Pairs = getattr(self.pairs, part)
+        a, b = pairs.positions(self.catalog.ids()).T
+        return a, b
+
+    @cached_property
+    def queries(self) -> Queries:
+        """The test queries, in the pool of the whole catalogue."""
+        return Queries.from_pairs(*self.pair_positions("test"))
+
+    @cached_property
+    def validation(self) -> tuple[Positions, Queries] | None:
+        """A small pool (validation items and some of training) and its queries; None without validation pairs."""
+        rng = np.random.default_rng(0)
+        held, others = self.positions("val"), self.positions("train")
+        drawn = rng.choice(others, min(self.recipe.evaluation.validation_pool, len(others)), replace=False)
+        pool = np.sort(np.r_[held, drawn])
+        a, b = self.pair_positions("val")
+        return (pool, Queries.from_pairs(np.searchsorted(pool, a), np.searchsorted(pool, b))) if len(a) else None
+
+    @cached_property
+    def categories(self) -> Positions:
+        """A code for each item's whole category path, int64 [N]."""
+        paths = [" > ".join(path or []) for path in self.catalog.table(["category"])["category"].to_pylist()]
+        return np.unique(paths, return_inverse=True)[1]
+
+    # --- features -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def views(self) -> dict[str, NoiseView]:
+        """The looks at the catalogue that are cached, by name: those evaluated, and `noised` for the training.
+
+        A view that only probes ask for shows the probed queries alone.
+        """
+        plan, section = NoisePlan(**asdict(self.recipe.noise)), self.recipe.evaluation
+        whole = dict.fromkeys(("mixed", *section.views, "noised"))
+        probed = [name for name in dict.fromkeys(section.picture_probes) if name not in whole]
+        ids = self.catalog.ids()
+        only = frozenset(ids[int(at)] for at in self.queries.query[self.probed]) if probed else frozenset()
+        shown = noise_views(self.catalog, plan, {**dict.fromkeys(whole), **dict.fromkeys(probed, only)})
+        return {view.name: view for view in shown}
+
+    @cached_property
+    def probed(self) -> Positions:
+        """Which of the queries are probed: a sample, int64 places among `queries`, ascending."""
+        count = min(self.recipe.evaluation.probe_queries, len(self.queries))
+        return np.sort(np.random.default_rng(0).permutation(len(self.queries))[:count])
+
+    @cached_property
+    def touched(self) -> NDArray[np.bool_]:
+        """Where the noise of the view `noised` is in each probed query: bool [n, P], places of the encoder's grid."""
+        return touched(self.encoders.vision, self.views["noised"], self.queries.query[self.probed])
+
+    @cached_property
+    def encoders(self) -> Encoders:
+        """The frozen encoders and the prompt."""
+        section = self.recipe.encoders
+        return make_encoders(section.vision, section.text, self.recipe.prompt, section.vision_options)
+
+    def language(self) -> HuggingFaceLM:
+        """A fresh language model with fresh adapters."""
+        section = self.recipe.language
+        return make_language(
+            section.name, layers=section.layers, frozen_layers=section.frozen_layers, pooling=section.pooling,
+            max_tokens=section.max_tokens,
+            lora=LoRA(section.lora_rank, section.lora_alpha, section.lora_dropout),
+        )  # fmt: skip
+
+    @cached_property
+    def features(self) -> CatalogFeatures:
+        """What the frozen encoders saw in every item, in every view."""
+        views = list(self.views.values())
+        return cache_features(self.catalog, self.encoders, self.language(), views, self.folder / "cache")
+
+    @cached_property
+    def fields(self) -> CatalogFeatures:
+        """The same features, with each metadata field by itself too."""
+        prompt = self.recipe.prompt
+        return self.features.with_fields([prompt.metadata_parts(item) for item in self.catalog.items(pictures=False)])
+
+    def features_for(self, model: ItemEmbedder) -> CatalogFeatures:
+        """The features that a model reads: with the fields by themselves, where its connector asks for them."""
+        return self.fields if model.by_field else self.features
+
+    # --- alignment ----------------------------------------------------------------------------------------------------
+
+    def alignment(self, seed: int) -> tuple[TokenNorm, Alignment | JointAlignment]:
+        """Standardisation and alignment of one seed, shared by all models of that seed.
+
+        A joint encoder brings its own alignment; then only the standardisation is fitted.
+        """
+        inputs = {**self.inputs(), "seed": seed, "settings": asdict(self.recipe.alignment)}
+        to = self.folder / "alignment" / f"seed-{seed}-{_digest(inputs)}"
+        norm = TokenNorm(self.encoders.widths.visual)
+        if begin(f"alignment, seed {seed}", to, inputs):
+            features, items = self.features, self.positions("train")
+            fit_token_norm(norm, features.pictures, items, seed)
+            to.mkdir(parents=True, exist_ok=True)
+            save_file(norm.state_dict(), to / "norm.safetensors")
+            if self.encoders.space is None:
+                trained = train_alignment(
+                    features.pictures, lambda chosen: features.pictures(chosen, "noised"), norm, items,
+                    self.recipe.alignment, seed=seed, device=best_device(),
+                )  # fmt: skip
+                save_file(trained.state_dict(), to / "alignment.safetensors")
+            end(to, inputs)
+        norm.load_state_dict(load_file(to / "norm.safetensors"))
+        if self.encoders.space is not None:
+            return norm, self.encoders.alignment()
+        alignment = Alignment(self.encoders.widths.visual, self.encoders.widths.metadata)
+        alignment.load_state_dict(load_file(to / "alignment.safetensors"))
+        return norm, alignment.requires_grad_(False).eval()
+
+    @torch.inference_mode()
+    def agreement(self, seed: int, view: str, positions: Positions) -> NDArray[np.float32]:
+        """How well picture and metadata of items agree: s, float32 [n]; NaN where one of the two is missing.
+
+        Every model of a seed asks for the same; the answers are kept.
+        """
+        key = seed, view, hash(positions.tobytes())
+        if key not in self._agreements:
+            self._agreements[key] = self._agreement(seed, view, positions)
+        return self._agreements[key]
+
+    def _agreement(self, seed: int, view: str, positions: Positions) -> NDArray[np.float32]:
+        norm, alignment = self.alignment(seed)
+        found = np.full(len(positions), np.nan, np.float32)
+        if isinstance(alignment, JointAlignment):
+            return found
+        for start in range(0, len(positions), 512):
+            chosen = positions[start : start + 512]
+            batch = self.features.pictures(chosen, view)
+            _, agreement = alignment(norm(batch.visual), batch.metadata_vector.float())
+            both = (batch.has_picture & batch.metadata_mask.any(1)).numpy()
+            found[start : start + len(chosen)][both] = agreement.numpy()[both]
+        return found
+
+    def inputs(self) -> dict[str, Any]:
+        """All that decides what the frozen part of every model sees."""
+        recipe = self.recipe
+        return {
+            "catalog": self.catalog.fingerprint, "pairs": asdict(recipe.pairs), "noise": asdict(recipe.noise),
+            "encoders": asdict(recipe.encoders), "prompt": recipe.prompt.to_dict(),
+        }  # fmt: skip
+
+
+def _digest(inputs: dict[str, Any]) -> str:
+    return blake2b(dumps(inputs, sort_keys=True, default=str).encode(), digest_size=4).hexdigest()
+
+
+def _keep_some(catalog: Catalog, count: int, to: Path) -> None:
+    """Write a catalogue of `count` items, chosen by a stable hash of their ids, in the same order."""
+    kept = set(subset(catalog.ids(), count))
+    with CatalogWriter(to, name=catalog.name, pack=False, root=catalog.root) as writer:
+        for item in catalog.items():
+            if item.id in kept:
+                writer.add(item)

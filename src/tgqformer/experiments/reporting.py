@@ -1,0 +1,156 @@
+"""What a run's report shows beyond its figures: example neighbours, attention over noised pictures, gates, cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from tgqformer.catalog.item import Item
+from tgqformer.evaluation.attention import GateStatistics, NoiseShare, gate_statistics, noise_shares
+from tgqformer.evaluation.cost import Cost, count_flops, flops_per_item, parameters, throughput
+from tgqformer.evaluation.masks import as_seen, pool_mask
+from tgqformer.evaluation.metrics import Queries, nearest
+from tgqformer.evaluation.report import AttentionExample, Card, NeighbourExample
+from tgqformer.model.embedder import Embedded, ItemEmbedder
+from tgqformer.model.encoding import Encoders, half
+from tgqformer.model.features import CatalogFeatures, Positions
+from tgqformer.synthetic.noise import Noised, NoiseView
+
+Vectors = NDArray[np.float32]
+
+
+def neighbour_examples(
+    vectors: dict[str, Vectors], queries: Queries, view: NoiseView, count: int, k: int = 6
+) -> list[NeighbourExample]:
+    """Show queries where the first two models differ most, with their nearest items; noised ones, if there are any.
+
+    vectors: model -> [N, d] of the mixed view.
+    """
+    catalog = view.catalog
+    ids = catalog.ids()
+    noised = np.array([at for at, position in enumerate(queries.query) if view.spec(ids[int(position)]) is not None])
+    shown = noised if len(noised) else np.arange(len(queries))
+    candidates = shown[:: max(1, len(shown) // 400)]
+    found = {name: nearest(table, queries.query[candidates], k) for name, table in vectors.items()}
+    positives = [queries.positives.row(int(at)) for at in candidates]
+    hits = {
+        name: np.array([np.isin(row, own).sum() for row, own in zip(near, positives, strict=True)])
+        for name, (near, _) in found.items()
+    }
+    counts = list(hits.values())
+    gain = counts[0] - counts[1] if len(counts) > 1 else counts[0]
+    # From both ends: where the first model gains most, and where it loses most, so that the page does not flatter it.
+    order = np.argsort(-gain, kind="stable")
+    chosen = [*order[: count - count // 4], *order[::-1][: count // 4]]
+    return [_neighbour_example(int(at), candidates, queries, found, view, ids) for at in chosen]
+
+
+def _neighbour_example(
+    at: int, candidates: Positions, queries: Queries, found: dict[str, tuple[Positions, Vectors]], view: NoiseView,
+    ids: list[str],
+) -> NeighbourExample:  # fmt: skip
+    positives = set(queries.positives.row(int(candidates[at])).tolist())
+    rows = {
+        name: [
+            _card(view, ids[int(i)], int(i) in positives, float(score))
+            for i, score in zip(near[at], scores[at], strict=True)
+        ]
+        for name, (near, scores) in found.items()
+    }
+    return NeighbourExample(_card(view, ids[int(queries.query[candidates[at]])], False, None), rows)
+
+
+def _card(view: NoiseView, item_id: str, hit: bool, score: float | None) -> Card:
+    item = view.catalog.take([item_id])[0]
+    shown = view.render(item)
+    return Card(item.id, item.title or "", shown.picture if shown else None, hit, score)
+
+
+class NoisedSample:
+    """A sample of items as a view shows them, with their masks on the encoder's grid; shared by all models.
+
+    Items that wear noise; all items, where the view draws none. `noised` says which of the two.
+
+    Args:
+        encoders: whose grid and padding the masks follow. view: the look. positions: int64 [n], of the sample.
+    """
+
+    def __init__(self, encoders: Encoders, view: NoiseView, positions: Positions) -> None:
+        ids = view.catalog.ids()
+        items = view.catalog.take([ids[int(at)] for at in positions])
+        rendered = [(int(at), item, view.render(item)) for at, item in zip(positions, items, strict=True)]
+        pictures = [(at, item, shown) for at, item, shown in rendered if shown is not None]
+        noised = [(at, item, shown) for at, item, shown in pictures if shown.mask.any()]
+        self.noised, kept = bool(noised), noised or pictures
+        self.view, self.positions = view.name, np.array([at for at, _, _ in kept], np.int64)
+        self.items: list[tuple[Item, Noised]] = [(item, as_seen(encoders.vision, shown)) for _, item, shown in kept]
+        self.grid = encoders.vision.grid
+        self.masks = np.array([pool_mask(shown.mask, self.grid) for _, shown in self.items])
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+class Looks:
+    """What a model attends to in a sample of items."""
+
+    def __init__(self, model: ItemEmbedder, features: CatalogFeatures, sample: NoisedSample) -> None:
+        self.sample = sample
+        with torch.inference_mode():
+            self.seen: Embedded = model(features.batch(sample.positions, sample.view).to(model.device))
+
+    def shares(self) -> dict[str, NoiseShare]:
+        """Share of each stream's attention inside the noise; nothing where there is none."""
+        found: dict[str, NoiseShare] = {}
+        if not self.sample.noised:
+            return found
+        for stream, weights in self.seen.connector.attention.items():
+            found |= noise_shares(weights, self.sample.masks, {stream: slice(None)})
+        if self.seen.agreement_map is not None:
+            alone = self.seen.agreement_map.softmax(-1)[:, None, None]
+            found |= noise_shares(alone, self.sample.masks, {"agreement map alone": slice(None)})
+        return found
+
+    def gates(self) -> list[GateStatistics]:
+        """Statistics of the gates."""
+        return gate_statistics(self.seen.connector.gates)
+
+    def examples(self, count: int) -> list[AttentionExample]:
+        """Attention maps over the first pictures."""
+        shares, made = self.shares(), []
+        for at, (item, shown) in enumerate(self.sample.items[:count]):
+            maps = {name: self._map(weights[at]) for name, weights in self.seen.connector.attention.items()}
+            inside = {name: float(shares[name].per_item[at]) for name in maps if name in shares}
+            mask = shown.mask if self.sample.noised else None
+            made.append(AttentionExample(item.title or item.id, shown.picture, maps, mask, inside))
+        return made
+
+    def _map(self, weights: Tensor) -> NDArray[np.float64]:
+        return np.asarray(weights.mean((0, 1)).reshape(self.sample.grid).double().cpu().numpy())
+
+
+def cost_of(name: str, model: ItemEmbedder, features: CatalogFeatures, items: int = 64, *, timed: bool = True) -> Cost:
+    """Parameters, FLOPs per item by part, and (`timed`) items per second of connector and LM on ready features."""
+    batch = features.batch(np.arange(min(items, len(features))), "mixed").to(model.device)
+    connector = count_flops(lambda: model.connector(model.connector_input(batch))) / len(batch)
+    whole = flops_per_item({"all": lambda: model(batch)}, len(batch))["all"]
+    flops = {"vision": _vision_flops(model), "connector": connector, "language model": whole - connector}
+    if not model.connector.tokens:
+        flops["vision"] = 0.0
+    with torch.inference_mode():
+        rate = throughput(lambda: model(batch), len(batch)) if timed else None
+    encoder = (
+        [part for part in vars(model.encoders.vision).values() if isinstance(part, nn.Module)] if model.encoders else []
+    )
+    total = parameters(model)[0] + sum(parameters(part)[0] for part in encoder)
+    return Cost(name, total, sum(weight.numel() for weight in model.trainable().values()), flops, rate)
+
+
+def _vision_flops(model: ItemEmbedder) -> float:
+    assert model.encoders is not None
+    vision = model.encoders.vision
+    pixels = vision.preprocess(Image.new("RGB", (224, 224), "white"))[None]
+    return float(count_flops(lambda: half(vision.encode(pixels).tokens)))

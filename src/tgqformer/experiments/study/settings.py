@@ -1,0 +1,205 @@
+"""A study: a catalogue with its content model, a log, models of behaviour, ways to join. One YAML, checked by key."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import TypeAdapter
+
+from tgqformer.collaborative.fusion import FusionSettings
+from tgqformer.collaborative.settings import Preset, parse_preset
+from tgqformer.experiments.recipe import Recipe, load_recipe, parse_as, read_yaml
+from tgqformer.files import write_text
+
+Way = Literal["cosine", "next"]
+
+
+@dataclass(frozen=True)
+class ContentSection:
+    """The content model.
+
+    Args:
+        recipe: a recipe, shipped or a file; its catalogue, noise and encoders are those of the study. model: which of
+            its models; the first one, if not named. set: changes of the recipe, as `tgq run --set` takes them.
+    """
+
+    recipe: str = "fashion"
+    model: str | None = None
+    set: tuple[str, ...] = ()
+
+    def load(self, changes: tuple[str, ...] = ()) -> Recipe:
+        """Read the recipe, with the one model alone."""
+        recipe = load_recipe(self.recipe, ("evaluation.views=[mixed]", "evaluation.probes=[]", *self.set, *changes))
+        chosen = [model for model in recipe.models if self.model in (None, model.name)]
+        if not chosen:
+            names = ", ".join(model.name for model in recipe.models)
+            raise ValueError(f"content.model: {self.recipe} has no model {self.model!r}; it has {names}")
+        return dataclasses.replace(recipe, models=tuple(chosen[:1]))
+
+
+@dataclass(frozen=True)
+class LogSection:
+    """The log: `interactions`, a file, as `tgq pairs mine` reads it; or `shoppers`, simulated on the catalogue.
+
+    sessions_per_item, sharpness, seed: of the simulated ones. Shoppers here are less strict than those that test
+    content alone (`sharpness` 2): else what was clicked before is all that is ever clicked, and counting is enough.
+    """
+
+    shoppers: Literal["fashion", "studio"] | None = None
+    interactions: str | None = None
+    sessions_per_item: float = 4.0
+    sharpness: float = 0.7
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.shoppers is None) == (self.interactions is None):
+            raise ValueError("log: give one of shoppers and interactions")
+
+
+@dataclass(frozen=True)
+class ProtocolSettings:
+    """How the log is parted, see `joined.log`.
+
+    Args:
+        valid, test: shares of the time that are held out for validation and for the test.
+        new, few: shares of the items that lose all, or nearly all, of their training clicks.
+        few_clicks: clicks that make an item one of few: 1 to this.
+        validation_items: share of the items that ask for validation; the others ask in the test.
+        queries: of each bucket at most. k: how long the lists are. seed: of hashes and draws.
+    """
+
+    valid: float = 0.1
+    test: float = 0.2
+    new: float = 0.15
+    few: float = 0.2
+    few_clicks: int = 3
+    validation_items: float = 0.25
+    queries: int = 3000
+    k: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        shares = (self.valid, self.test, self.new, self.few, self.validation_items)
+        if not all(0 <= share < 1 for share in shares) or self.valid + self.test >= 1 or self.new + self.few >= 1:
+            raise ValueError(f"protocol takes shares in [0, 1) that leave something to train on; found {self}")
+        if not (self.valid and self.test and self.validation_items):
+            raise ValueError("protocol: valid, test and validation_items must be above 0")
+        if self.few_clicks < 1 or self.queries < 1 or self.k < 10:
+            raise ValueError(f"protocol takes few_clicks, queries >= 1 and k >= 10; found {self}")
+
+
+@dataclass(frozen=True)
+class System:
+    """One model of behaviour.
+
+    Args:
+        name: in tables. model, options, training: as in a preset of `tgq collab train`. content: whether it is given
+            the content vectors. by: `cosine` of the item vectors, or `next`: the scores of a history of the item alone.
+        ablation: whether it is a variant of another system, and so stands in the table of variants only.
+    """
+
+    name: str
+    model: str
+    options: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    content: bool = False
+    by: Way = "cosine"
+    ablation: bool = False
+
+    def preset(self, seed: int) -> Preset:
+        """Give the preset of one seed."""
+        plain = {"name": self.name, "model": self.model, "options": self.options, "training": self.training}
+        return parse_preset({**plain, "seed": seed}, f"system {self.name!r}")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Content spread over behaviour, see `fusion.spread`: sources of vectors and of lists, and how much is taken."""
+
+    content: str
+    behaviour: str
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class JoinSection:
+    """How content and behaviour are joined. A source is `content`, the name of a system, of a spread or of a fusion.
+
+    Args:
+        spreads: name → content vectors that are spread over the lists of a model of behaviour. near: items of a list.
+        fusions: name → sources whose vectors are fused, learned on the pairs of the training log. fusion: how.
+        alike: name → sources whose lists are fused by reciprocal rank, all alike.
+        blends: name → sources whose lists are blended, with weights for each bucket of queries learned on validation.
+    """
+
+    spreads: dict[str, Spread] = field(default_factory=dict)
+    near: int = 30
+    fusions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    fusion: FusionSettings = FusionSettings()  # noqa: RUF009
+    alike: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    blends: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def sources(self) -> dict[str, tuple[str, ...]]:
+        """Give the sources of every join, by its name, in the order in which they are made."""
+        spreads = {name: (spread.content, spread.behaviour) for name, spread in self.spreads.items()}
+        return {**spreads, **self.fusions, **self.alike, **self.blends}
+
+
+@dataclass(frozen=True)
+class Study:
+    """All of a study."""
+
+    name: str
+    log: LogSection
+    content: ContentSection = ContentSection()
+    protocol: ProtocolSettings = ProtocolSettings()
+    systems: tuple[System, ...] = ()
+    join: JoinSection = JoinSection()
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    def __post_init__(self) -> None:
+        names = [system.name.lower().replace(" ", "-") for system in self.systems]
+        if not names or len(set(names)) < len(names) or any(set(name) & set("/\\") for name in names):
+            raise ValueError("systems: give at least one, each with a name of its own, without a slash")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError("seeds: give at least one, each once, from 0 on")
+        for system in self.systems:
+            system.preset(0)
+        known = {"content", *(system.name for system in self.systems)}
+        for name, sources in self.join.sources().items():
+            unknown = set(sources) - known
+            if unknown or name in known:
+                raise ValueError(f"join: {name!r} has unknown sources {sorted(unknown)}, or its name is taken")
+            known.add(name)
+
+    def to_dict(self) -> Mapping[str, Any]:
+        """Give the study as plain data, every default written out."""
+        plain: Mapping[str, Any] = TypeAdapter(Study).dump_python(self, mode="json")
+        return plain
+
+
+def load_study(source: str, changes: tuple[str, ...] = ()) -> Study:
+    """Load a study: a YAML file, or the name of one that is shipped; `changes` are `section.key=value`, set on top.
+
+    Raises:
+        TgqError: for a file that is not there, a key that is not known (with the nearest one), or a wrong value.
+    """
+    path, data = read_yaml(source, shipped_studies(), "study", changes)
+    return parse_as(Study, data, str(path))
+
+
+def shipped_studies() -> dict[str, Path]:
+    """The studies that come with the package, by name."""
+    folder = Path(str(files("tgqformer") / "experiments" / "study" / "studies"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def write_study(study: Study, path: Path) -> None:
+    """Write a study, every default written out."""
+    write_text(path, yaml.safe_dump(dict(study.to_dict()), sort_keys=False, allow_unicode=True))

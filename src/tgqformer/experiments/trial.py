@@ -1,0 +1,197 @@
+"""A trial: one model of one seed, trained and measured in one folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tgqformer.encoders.alignment import Alignment
+from tgqformer.encoders.frozen import Precision, best_device
+from tgqformer.evaluation.metrics import Queries, evaluate
+from tgqformer.evaluation.results import Result, View, read_log
+from tgqformer.experiments.dataset import Dataset, Positions
+from tgqformer.experiments.recipe import TOKEN_PROBES, ModelSection, Recipe
+from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.model.features import Spliced, embed_features
+from tgqformer.model.multimodal import MultimodalEmbedder, load_multimodal
+from tgqformer.progress import progress
+from tgqformer.training.loop import train
+from tgqformer.training.sampling import PairSampler
+
+Vectors = NDArray[np.float32]
+Model = ItemEmbedder | MultimodalEmbedder
+LATER = {"two_views": "two_views", "visual_loss": "visual_loss", "visual_steps": "visual_steps",
+         "visual_batch": "visual_steps", "visual_passes": "visual_steps", "visual_wrong_text": "visual_steps",
+         "visual_drop_text": "visual_steps"}  # fmt: skip
+"""Settings of training that came later, and the one that must be on for them to matter."""
+
+
+def _sees(model: Model) -> bool:
+    """Whether the picture makes a difference."""
+    return isinstance(model, MultimodalEmbedder) or bool(model.connector.tokens)
+
+
+def _named(training: dict[str, Any]) -> dict[str, Any]:
+    """Settings that came later are named only where they are used: what was trained before them stays valid."""
+    return {key: value for key, value in training.items() if key not in LATER or training[LATER[key]]}
+
+
+class Trial:
+    """One model of one seed.
+
+    Args:
+        recipe: how it is trained and measured. data: what all models share, made for the same recipe.
+        section: the model. seed: of weights and batches. folder: holds log and checkpoint, and what is made of them.
+    """
+
+    def __init__(self, recipe: Recipe, data: Dataset, section: ModelSection, seed: int, folder: Path) -> None:
+        self.recipe, self.data, self.section, self.seed, self.folder = recipe, data, section, seed, folder
+
+    def inputs(self) -> dict[str, Any]:
+        """All that decides the trained weights."""
+        recipe = self.recipe
+        return {
+            **self.data.inputs(), "seed": self.seed, "model": asdict(self.section),
+            "alignment": asdict(recipe.alignment), "training": _named(asdict(recipe.training)),
+            "language": asdict(recipe.language), "validation_pool": recipe.evaluation.validation_pool,
+            "kept": "the latest weights within two standard errors of the best",
+        }  # fmt: skip
+
+    def build(self) -> ItemEmbedder:
+        """A fresh model."""
+        norm, alignment = self.data.alignment(self.seed)
+        torch.manual_seed(self.seed)
+        section, encoders = self.section, self.data.encoders
+        language = self.data.language() if section.language else None
+        model = ItemEmbedder(section.connector, section.options, encoders.widths, language, encoders=encoders)
+        if model.connector.guided:
+            model.alignment = alignment
+            if self.recipe.training.alignment_lr and isinstance(alignment, Alignment):
+                alignment.requires_grad_(True).log_temperature.requires_grad_(False)  # which only its own loss reads
+        model.token_norm.load_state_dict(norm.state_dict())
+        return model
+
+    def fit(self) -> Model:
+        """Train a fresh model, or go on where a killed training was.
+
+        A whole multimodal model is taken as it is.
+        """
+        if self.section.multimodal is not None:
+            return load_multimodal(self.section.multimodal, device=best_device())
+        model, data, settings = self.build(), self.data, self.recipe.training
+        a, b = data.pair_positions("train")
+        sampler = PairSampler(
+            a, b, data.categories, items=len(data.catalog), batch=settings.batch, group=settings.group, seed=self.seed
+        )
+        validate = self.validate if data.validation is not None else None
+        train(model, data.features_for(model), sampler, settings, self.folder, seed=self.seed, validate=validate)
+        return model
+
+    def validate(self, model: Model) -> tuple[float, float]:
+        """H@10 of the validation queries in their pool, and its standard error over queries."""
+        assert self.data.validation is not None
+        pool, queries = self.data.validation
+        hits = evaluate(self.embed(model, pool, shown=False), queries).values["hit@10"]
+        return float(hits.mean()), float(hits.std() / len(hits) ** 0.5)
+
+    def measure(self, model: Model) -> Result:
+        """Measure a trained model in the full pool, on every view, and by every probe."""
+        views = {}
+        vectors = self.embed_views(model)
+        for name in self.recipe.evaluation.views:
+            scores = evaluate(vectors[name], self.data.queries)
+            views[name] = View.of(scores, self.data.catalog.ids(), self._facts(name, scores.query))
+        asked = [name for name in self.recipe.evaluation.probes if isinstance(model, ItemEmbedder)
+                 or name not in TOKEN_PROBES]  # a whole multimodal model has tokens of its own  # fmt: skip
+        probes = {name: self._probe(model, name, vectors["mixed"]) for name in asked}
+        return Result(self.section.name, self.seed, views, read_log(self.folder / "log.jsonl"), probes)
+
+    def embed_views(self, model: Model) -> dict[str, Vectors]:
+        """Embed the whole catalogue in every view; an item that looks alike in two views is embedded once."""
+        found: dict[str, Vectors] = {}
+        everything, rows = np.arange(len(self.data.catalog)), self.data.features.rows
+        for view in self.recipe.evaluation.views:
+            vectors = np.empty((len(everything), model.dim), np.float32)
+            left = np.ones(len(everything), bool)
+            for earlier, known in found.items():
+                same = left & ((rows[earlier] == rows[view]) | (not _sees(model)))
+                vectors[same], left[same] = known[same], False
+            vectors[left] = self.embed(model, everything[left], view)
+            found[view] = vectors
+        return found
+
+    def embed(
+        self, model: Model, positions: Positions, view: str = "mixed", *, texts: Positions | None = None,
+        spliced: Spliced | None = None, shown: bool = True,
+    ) -> Vectors:  # fmt: skip
+        """Embed from the cache. Texts alone stay in float32: equal titles must give equal vectors, so ties are seen.
+
+        texts: whose text each item wears, -1 for none. spliced: tokens of another view. A whole multimodal model is
+        shown the pictures themselves.
+        """
+        if isinstance(model, MultimodalEmbedder):
+            return self._embed_pictures(model, positions, view, texts, shown)
+        precision: Precision = "auto" if _sees(model) else "float32"
+        features = self.data.features_for(model)
+        return embed_features(
+            model, features, positions, view, texts=texts, spliced=spliced, precision=precision, shown=shown
+        )
+
+    def _embed_pictures(
+        self, model: MultimodalEmbedder, positions: Positions, view: str, texts: Positions | None, shown: bool
+    ) -> Vectors:
+        catalog, look, prompt = self.data.catalog, self.data.views[view], self.recipe.prompt
+        worn, found = positions if texts is None else texts, np.empty((len(positions), model.dim), np.float32)
+        with progress(f"embedding ({view})", len(positions), shown=shown) as bar:
+            for start in range(0, len(positions), 16):
+                part = slice(start, start + 16)
+                rendered = [look.render(item) for item in catalog.take_positions(positions[part])]
+                known = catalog.take_positions(np.maximum(worn[part], 0))
+                words = [prompt.metadata(item) if at >= 0 else "" for item, at in zip(known, worn[part], strict=True)]
+                found[part] = model.embed([one.picture if one else None for one in rendered], words).numpy()
+                bar.advance(len(words))
+        return found
+
+    def _probe(self, model: Model, name: str, pool: Vectors) -> View:
+        queries, spliced = self.data.queries.at(self.data.probed), None
+        view = name if name in self.data.views else "mixed"
+        texts = {"no-text": np.full(len(queries), -1), "wrong-text": self._foreign(queries)}.get(name)
+        if name in TOKEN_PROBES:
+            view, places = "clean", self.data.touched
+            spliced = ("noised", places if name == "cover" else ~places)
+        seen = self.embed(model, queries.query, view, texts=texts, spliced=spliced, shown=False)
+        worn = self._noise("noised" if spliced else view, queries.query)
+        return View.of(evaluate(pool, queries, query_vectors=seen), self.data.catalog.ids(), worn)
+
+    def _foreign(self, queries: Queries) -> Positions:
+        """For each query another query of another category, whose text it wears; the same for all models."""
+        category, order = self.data.categories, np.random.default_rng(0).permutation(len(queries))
+        found = queries.query[order].copy()
+        for at, own in enumerate(queries.query):
+            step = 0
+            while category[found[at]] == category[own] and step < len(order):
+                step += 1
+                found[at] = queries.query[order[(at + step) % len(order)]]
+        return found
+
+    def _facts(self, view: str, queries: Positions) -> dict[str, Any]:
+        """What is known of each query: the noise it wears in this view, its category, its agreement."""
+        category = self.data.catalog.table(["category"])["category"]
+        return self._noise(view, queries) | {
+            "category": [(category[int(at)].as_py() or [""])[0] for at in queries],
+            "agreement": self.data.agreement(self.seed, view, queries),
+        }
+
+    def _noise(self, view: str, queries: Positions) -> dict[str, Any]:
+        """The noise that each query wears in a view."""
+        ids = np.asarray(self.data.catalog.ids(), dtype=object)[queries]
+        specs = [self.data.views[view].spec(item_id) for item_id in ids]
+        return {
+            "kind": [spec.kind if spec else "" for spec in specs],
+            "severity": [spec.severity if spec else 0 for spec in specs],
+        }

@@ -1,0 +1,1 @@
+"""Click logs -> interactions -> pairs of items, and how they are split."""

@@ -1,0 +1,118 @@
+"""Interactions: who touched which item, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from tgqformer.files import atomic_path
+from tgqformer.pairs.logs import Columns, ReadReport, read_log
+from tgqformer.progress import console
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """n interactions; equal sessions (or users) and items share one name.
+
+    sessions, items: int32 [n], places in `session_names` and `item_names`.
+    times: int64 [n] seconds since 1970 (UTC), or None: then the order of the rows is the order in time.
+    weights: float32 [n], or None.
+    """
+
+    sessions: NDArray[np.int32]
+    items: NDArray[np.int32]
+    session_names: pa.StringArray = field(repr=False)
+    item_names: pa.StringArray = field(repr=False)
+    times: NDArray[np.int64] | None = None
+    weights: NDArray[np.float32] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        sessions: Sequence[str],
+        items: Sequence[str],
+        times: Sequence[int] | NDArray[np.int64] | None = None,
+        weights: Sequence[float] | NDArray[np.float32] | None = None,
+    ) -> Interactions:
+        """Make interactions from plain columns of equal length."""
+        columns = {"session": pa.array(sessions, pa.string()), "item": pa.array(items, pa.string())}
+        if times is not None:
+            columns["time"] = pa.array(times, pa.int64())
+        if weights is not None:
+            columns["weight"] = pa.array(weights, pa.float32())
+        return cls.from_table(pa.table(columns))
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> Interactions:
+        """Make interactions from a table with the columns session, item and perhaps time (int64) and weight."""
+        names, codes = {}, {}
+        for column in ("session", "item"):
+            values = table[column]
+            if not pa.types.is_dictionary(values.type):
+                values = values.dictionary_encode()
+            whole = values.unify_dictionaries().combine_chunks()
+            whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) and whole.num_chunks else whole
+            empty = not len(table)
+            names[column] = pa.array([], pa.string()) if empty else whole.dictionary.cast(pa.string())
+            codes[column] = np.zeros(0, np.int32) if empty else whole.indices.to_numpy().astype(np.int32)
+        times = table["time"].to_numpy().astype(np.int64) if "time" in table.column_names else None
+        weights = table["weight"].to_numpy().astype(np.float32) if "weight" in table.column_names else None
+        return cls(codes["session"], codes["item"], names["session"], names["item"], times, weights)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def table(self) -> pa.Table:
+        """Give the interactions as a table (session, item: dictionaries of strings; time, weight where known)."""
+        columns: dict[str, pa.Array] = {
+            "session": pa.DictionaryArray.from_arrays(pa.array(self.sessions), self.session_names),
+            "item": pa.DictionaryArray.from_arrays(pa.array(self.items), self.item_names),
+        }
+        if self.times is not None:
+            columns["time"] = pa.array(self.times)
+        if self.weights is not None:
+            columns["weight"] = pa.array(self.weights)
+        return pa.table(columns)
+
+    def where(self, keep: NDArray[np.bool_]) -> Interactions:
+        """Give the interactions whose place in `keep` (bool [n]) is True; the names stay."""
+        times = None if self.times is None else self.times[keep]
+        weights = None if self.weights is None else self.weights[keep]
+        return Interactions(self.sessions[keep], self.items[keep], self.session_names, self.item_names, times, weights)
+
+    def within(self, ids: Sequence[str]) -> Interactions:
+        """Keep the interactions with these items."""
+        known = pc.is_in(self.item_names, value_set=pa.array(ids, pa.string())).to_numpy(zero_copy_only=False)
+        return self.where(known.astype(bool)[self.items] if len(self) else np.zeros(0, dtype=bool))
+
+    def write(self, path: Path) -> None:
+        """Write Parquet, atomically; `read_interactions` reads it."""
+        with atomic_path(path) as unfinished:
+            pq.write_table(self.table(), unfinished)
+
+
+def read_interactions(
+    path: str | Path, columns: Columns | None = None, *, report: ReadReport | None = None
+) -> Interactions:
+    """Read a log: CSV, TSV, Parquet, JSON lines, or lines `user item item …` (.txt); each also gzipped (.gz).
+
+    columns: which column holds what; what is None is guessed by name (`logs.GUESSES`). report: is filled with what was
+    kept and what was left out; without one, a line on standard error says how many rows were left out.
+    Ids are kept as the text in the file (leading zeros stay). Times may be ISO dates or numbers in seconds, milli-,
+    micro- or nanoseconds since 1970. Raises TgqError when the file or a column is absent, or there is no row.
+    """
+    told = report if report is not None else ReadReport()
+    table = read_log(Path(path), columns or Columns(), told)
+    if report is None and told.bad_rows:
+        worst = told.bad[0]
+        console.print(
+            f"{path}: {told.bad_rows} rows left out; the first: row {worst.row}, {worst.reason}", markup=False
+        )
+    return Interactions.from_table(table)

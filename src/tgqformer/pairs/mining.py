@@ -1,0 +1,263 @@
+"""Mining pairs from interactions: windowed co-clicks, counted by sparse matrices and weighted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from tgqformer.errors import TgqError
+from tgqformer.pairs.interactions import Interactions
+from tgqformer.progress import progress
+
+PAIR_SCHEMA = pa.schema([("a", pa.string()), ("b", pa.string()), ("weight", pa.float32()), ("count", pa.int32())])
+Weighting = Literal["count", "pmi", "swing"]
+WEIGHTINGS: tuple[Weighting, ...] = ("count", "pmi", "swing")
+MAX_COMMON = 200
+"""Sessions of one pair that Swing sums over at most; the sum grows with their square."""
+_EXPANSION = 4_000_000
+"""Co-clicks that are held at one time, about; with eight-byte numbers some 200 MB."""
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Window:
+    """How far apart two clicks of a session may be: in items (1: neighbours) and in seconds; None: no limit."""
+
+    items: int | None = None
+    seconds: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("items", self.items), ("seconds", self.seconds)):
+            if value is not None and value < (1 if name == "items" else 0):
+                raise TgqError(f"a window of {value} {name} holds no pair; give at least 1, or leave it out")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The settings of `pairs.mine_pairs`; checked."""
+
+    min_support: int
+    cap: int
+    weighting: str
+    alpha: float
+    max_session: int
+
+    def __post_init__(self) -> None:
+        if self.weighting not in WEIGHTINGS:
+            raise TgqError(f"there is no weighting {self.weighting!r}; there are {', '.join(WEIGHTINGS)}")
+        for name, least in (("min_support", 1), ("cap", 1), ("max_session", 2)):
+            if getattr(self, name) < least:
+                raise TgqError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if not self.alpha > 0:
+            raise TgqError(f"alpha is {self.alpha}; it must be above 0")
+
+
+def mine_table(interactions: Interactions, window: Window | None, rules: Rules, *, shown: bool = False) -> pa.Table:
+    """Mine pairs, as `pairs.mine_pairs` describes; gives a table of `PAIR_SCHEMA`, sorted by (a, b)."""
+    if window is not None and window.seconds is not None and interactions.times is None:
+        raise TgqError("a window in seconds needs times, and these interactions have none; give a window in items")
+    clicks = _Clicks.of(interactions, rules.max_session)
+    kept: list[tuple[Ints, Ints, NDArray[np.float32], Ints]] = []
+    with progress("mining pairs", len(clicks.names), shown=shown) as bar:
+        for first, last in clicks.blocks(window):
+            a, b, count, weight = _weigh(clicks, first, last, window, rules)
+            best = _heaviest(a, b, weight, count, rules.cap)
+            kept.append((a[best], b[best], weight[best], count[best]))
+            bar.advance(last - first)
+    return _mutual(kept, clicks.names)
+
+
+@dataclass(frozen=True)
+class _Clicks:
+    """Interactions sorted by (session, time, item); items and sessions coded in the order of their names.
+
+    session, item, time: [n]. starts: [S + 1], where each session begins. by_item: places in these, ordered by item;
+    item_starts: [I + 1], where each item begins in it. sessions: S x I matrix, 1 where the session has the item; CSR.
+    items: its transpose, CSR. popular: [I], sessions that have the item.
+    """
+
+    session: Ints
+    item: Ints
+    time: Ints | None
+    names: pa.StringArray
+    starts: Ints
+    by_item: Ints
+    item_starts: Ints
+    sessions: Any
+    items: Any
+    popular: Floats
+
+    @classmethod
+    def of(cls, interactions: Interactions, max_session: int) -> _Clicks:
+        item_rank, names = _ranked(interactions.item_names)
+        session_rank, session_names = _ranked(interactions.session_names)
+        session, item = session_rank[interactions.sessions], item_rank[interactions.items]
+        time = interactions.times
+        order = np.lexsort((item, time, session)) if time is not None else np.argsort(session, kind="stable")
+        from_end = np.searchsorted(session[order], session[order], side="right") - np.arange(len(order))
+        order = order[from_end <= max_session]
+        session, item = session[order], item[order]
+        ones = np.ones(len(item), dtype=np.int32)
+        sessions = sp.csr_matrix((ones, (session, item)), shape=(len(session_names), len(names)))
+        sessions.data[:] = 1
+        items = sessions.T.tocsr()
+        by_item = np.argsort(item, kind="stable")
+        starts = np.searchsorted(session, np.arange(len(session_names) + 1))
+        item_starts = np.searchsorted(item[by_item], np.arange(len(names) + 1))
+        popular = np.diff(items.indptr).astype(np.float64)
+        times = None if time is None else time[order]
+        return cls(session, item, times, names, starts, by_item, item_starts, sessions, items, popular)
+
+    def blocks(self, window: Window | None) -> Iterator[tuple[int, int]]:
+        """Give ranges of items whose co-clicks fit `_EXPANSION` (at least one item a range)."""
+        width = np.diff(self.starts)[self.session].astype(np.float64)
+        if window is not None and window.items is not None:
+            width = np.minimum(width, float(2 * window.items))
+        work = np.bincount(self.item, weights=width, minlength=len(self.names)).astype(np.float64)
+        yield from _fitting(work, _EXPANSION)
+
+    def together(self, first: int, last: int) -> tuple[Ints, Ints, Ints]:
+        """Give (item, other item, count of sessions) of the items `first` to `last`: one product of sparse matrices."""
+        product = (self.items[first:last] @ self.sessions).tocoo()
+        a, b = product.row.astype(np.int64) + first, product.col.astype(np.int64)
+        apart = a != b
+        return a[apart], b[apart], product.data.astype(np.int64)[apart]
+
+    def co_clicks(self, first: int, last: int, window: Window) -> tuple[Ints, Ints, Ints]:
+        """Give unique (item, other item, session) of the co-clicks of the items `first` to `last`, sorted."""
+        at = self.by_item[self.item_starts[first] : self.item_starts[last]]
+        low, high = self.starts[self.session[at]], self.starts[self.session[at] + 1]
+        if window.items is not None:
+            low, high = np.maximum(low, at - window.items), np.minimum(high, at + window.items + 1)
+        sizes = high - low
+        mine = np.repeat(at, sizes)
+        other = np.arange(int(sizes.sum())) + np.repeat(low - np.cumsum(sizes) + sizes, sizes)
+        keep = self.item[mine] != self.item[other]
+        if window.seconds is not None and self.time is not None:
+            keep &= np.abs(self.time[mine] - self.time[other]) <= window.seconds
+        mine, other = mine[keep], other[keep]
+        # Two steps, so that no product of three numbers overflows.
+        pairs, pair = np.unique(self.item[mine] * len(self.names) + self.item[other], return_inverse=True)
+        pair, session = np.divmod(_distinct(pair * len(self.starts) + self.session[mine]), len(self.starts))
+        a, b = np.divmod(pairs, len(self.names))
+        return a[pair], b[pair], session
+
+
+def _weigh(
+    clicks: _Clicks, first: int, last: int, window: Window | None, rules: Rules
+) -> tuple[Ints, Ints, Ints, NDArray[np.float32]]:
+    """Give (item, other item, count, weight) for the items `first` to `last`, each pair in both directions."""
+    if window is None and rules.weighting != "swing":
+        a, b, count = clicks.together(first, last)
+        enough = count >= rules.min_support
+        a, b, count = a[enough], b[enough], count[enough]
+        weight = count.astype(np.float64)
+    else:
+        left, right, sessions = clicks.co_clicks(first, last, window or Window())
+        starts = np.flatnonzero(np.diff(left, prepend=-1) | np.diff(right, prepend=-1))
+        count = np.diff(starts, append=len(left))
+        enough = count >= rules.min_support
+        starts, count = starts[enough], count[enough]
+        a, b = left[starts], right[starts]
+        swing = rules.weighting == "swing"
+        weight = _swing(clicks.sessions, sessions, starts, count, rules.alpha) if swing else count.astype(np.float64)
+    if rules.weighting == "pmi":
+        total = int((np.diff(clicks.starts) > 0).sum())
+        weight = np.log(count * float(total) / (clicks.popular[a] * clicks.popular[b]))
+    useful = weight.astype(np.float32) > 0
+    return a[useful], b[useful], count[useful], weight[useful].astype(np.float32)
+
+
+def _swing(matrix: Any, sessions: Ints, starts: Ints, count: Ints, alpha: float) -> Floats:
+    """Sum over the session pairs of each item pair, some item pairs at a time."""
+    size = np.diff(matrix.indptr).astype(np.float64)
+    common = np.minimum(count, MAX_COMMON)
+    weight = np.zeros(len(count), dtype=np.float64)
+    for first, last in _fitting(common * (common - 1) / 2, _EXPANSION / 8):
+        pair, u, v = _session_pairs(sessions, starts[first:last], common[first:last])
+        values = 1.0 / (np.sqrt(size[u] * size[v]) * (alpha + _overlap(matrix, u, v)))
+        weight[first:last] = np.bincount(pair, weights=values, minlength=last - first)
+    return weight
+
+
+def _session_pairs(sessions: Ints, starts: Ints, common: Ints) -> tuple[Ints, Ints, Ints]:
+    """Give (item pair, session u, session v), u before v, for all item pairs; those of equal count at one go."""
+    out: list[tuple[Ints, Ints, Ints]] = []
+    for size in np.unique(common):
+        which = np.flatnonzero(common == size)
+        left, right = np.triu_indices(int(size), k=1)
+        base = starts[which][:, None]
+        pair = np.repeat(which, len(left))
+        out.append((pair, sessions[base + left].reshape(-1), sessions[base + right].reshape(-1)))
+    pair, u, v = (np.concatenate(column) for column in zip(*out, strict=True))
+    return pair, u, v
+
+
+def _overlap(matrix: Any, u: Ints, v: Ints) -> Floats:
+    """Give |I_u ∩ I_v| of session pairs; each distinct one is counted once."""
+    keys, inverse = np.unique(u * matrix.shape[0] + v, return_inverse=True)
+    counts = np.zeros(len(keys), dtype=np.float64)
+    for first in range(0, len(keys), 1 << 17):
+        block = keys[first : first + (1 << 17)]
+        shared = matrix[block // matrix.shape[0]].multiply(matrix[block % matrix.shape[0]])
+        counts[first : first + len(block)] = np.asarray(shared.sum(axis=1)).reshape(-1)
+    return counts[inverse]
+
+
+def _fitting(work: Floats, limit: float) -> Iterator[tuple[int, int]]:
+    """Cut places 0 … n into ranges whose work stays within `limit` (at least one place a range)."""
+    done = np.cumsum(work)
+    first = 0
+    while first < len(done):
+        before = done[first - 1] if first else 0.0
+        last = max(int(np.searchsorted(done, before + limit, side="right")), first + 1)
+        yield first, last
+        first = last
+
+
+def _heaviest(a: Ints, b: Ints, weight: NDArray[np.float32], count: Ints, cap: int) -> Ints:
+    """Give the rows of the `cap` heaviest partners of every item a."""
+    order = np.lexsort((b, -count, -weight, a))
+    sorted_a = a[order]
+    rank = np.arange(len(a)) - np.searchsorted(sorted_a, sorted_a, side="left")
+    kept: Ints = order[rank < cap]
+    return kept
+
+
+def _mutual(kept: list[tuple[Ints, Ints, NDArray[np.float32], Ints]], names: pa.StringArray) -> pa.Table:
+    """Keep the pairs that stand in both directions."""
+    if not kept:
+        return PAIR_SCHEMA.empty_table()
+    a, b, weight, count = (np.concatenate(column) for column in zip(*kept, strict=True))
+    forward = a < b
+    back = np.sort(b[~forward] * len(names) + a[~forward])
+    key = a[forward] * len(names) + b[forward]
+    place = np.minimum(np.searchsorted(back, key), max(len(back) - 1, 0))
+    both = (back[place] == key) if len(back) else np.zeros(len(key), dtype=bool)
+    order = np.flatnonzero(forward)[both][np.argsort(key[both], kind="stable")]
+    columns = [names.take(pa.array(a[order])), names.take(pa.array(b[order])), pa.array(weight[order])]
+    return pa.table([*columns, pa.array(count[order].astype(np.int32))], schema=PAIR_SCHEMA)
+
+
+def _distinct(keys: Ints) -> Ints:
+    """Give the distinct keys, sorted. Numpy's own `unique` hashes first, ten times slower on keys like these."""
+    ordered = np.sort(keys)
+    first = np.ones(len(ordered), dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]
+
+
+def _ranked(names: pa.StringArray) -> tuple[Ints, pa.StringArray]:
+    """Give for every name its place among the sorted distinct names, and those."""
+    distinct = pc.unique(names)
+    ordered = distinct.take(pc.sort_indices(distinct))
+    places = pc.index_in(names, value_set=ordered)
+    return places.to_numpy(zero_copy_only=False).astype(np.int64), ordered

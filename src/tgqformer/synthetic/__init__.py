@@ -1,0 +1,1 @@
+"""What the project draws itself: the studio catalogue, noise with exact masks, simulated shoppers."""

@@ -1,0 +1,268 @@
+"""The shopper simulator: sessions for a catalogue that has no clicks, from attributes that no model is given.
+
+A shopper sees one item, and wants more of its group (`wants`: for instance gender, article type and usage). What else
+of the group is clicked follows from the shopper's taste, which is that first item's:
+
+    affinity(i, j) = Σ weight · [same attribute] + look · z(similarity of looks),
+    P(j is clicked) ∝ exp(sharpness · affinity(i, j)), without replacement.
+
+Looks are measured on the clean picture by `tgqformer.synthetic.look`, in a space that no model under test uses; z is
+over the other items of the group. A session stays inside one part of the item split (docs/pairs.md says why).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tgqformer.catalog.catalog import Catalog
+from tgqformer.errors import TgqError
+from tgqformer.pairs.interactions import Interactions
+from tgqformer.pairs.pairs import PairSets, mine_pairs, split_pairs
+from tgqformer.pairs.splits import FRACTIONS, PARTS, ItemSplit, stable_uniform
+from tgqformer.progress import progress
+from tgqformer.synthetic.look import looks
+
+ROWS = 512
+"""Items whose affinities to their group are held at one time."""
+_START, _SPAN = 1_704_067_200, 90 * 86_400
+"""Sessions begin in the 90 days from 2024-01-01 (UTC)."""
+
+
+@dataclass(frozen=True)
+class Shoppers:
+    """What shoppers want, what they like, and how they click.
+
+    wants: attributes that make a group; a shopper stays in one.
+    tastes: attribute → weight in the affinity when two items have the same value.
+    look: weight of the standardised similarity of the pictures (0: pictures are not read).
+    sessions_per_item: how often every item is the first of a session, on average.
+    clicks: least and most further items of a session.
+    sharpness: how strictly the shopper follows the affinity.
+    """
+
+    wants: tuple[str, ...]
+    tastes: Mapping[str, float]
+    look: float = 0.0
+    sessions_per_item: float = 1.0
+    clicks: tuple[int, int] = (2, 4)
+    sharpness: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        low, high = self.clicks
+        if not self.wants or not 1 <= low <= high or self.sessions_per_item <= 0 or self.sharpness <= 0:
+            raise TgqError(f"{self} make no sessions: they need a want, a click, a session per item and some sharpness")
+
+
+FASHION = Shoppers(
+    wants=("gender", "article_type", "usage"), tastes={"base_colour": 2.0}, look=1.5, sharpness=2.0, clicks=(2, 4)
+)
+"""For the fashion catalogue; calibrated on all 44,441 items, see docs/pairs.md."""
+
+STUDIO = Shoppers(wants=("kind",), tastes={"colour": 2.0, "pattern": 1.5, "variant": 1.5}, sharpness=1.5, clicks=(2, 4))
+"""For the studio catalogue, with its truth table; pictures play no part, their attributes are exact."""
+
+SHOPPERS = {"fashion": FASHION, "studio": STUDIO}
+
+
+@dataclass(frozen=True)
+class Affinity:
+    """The true affinity of items, by blocks: never items x items in memory.
+
+    ids: N items. groups: places [n] of every group, in the order of the ids. tastes: (weight, codes [N]) for every
+    taste (-1: missing, like nothing). look: float32 [N, F] unit vectors, zeros where there is no picture; look_weight:
+    its weight in the affinity.
+    """
+
+    ids: tuple[str, ...]
+    names: tuple[str, ...]
+    groups: tuple[NDArray[np.int64], ...]
+    tastes: tuple[tuple[float, NDArray[np.int64]], ...] = field(repr=False)
+    look: NDArray[np.float32] | None = field(repr=False)
+    look_weight: float
+
+    @classmethod
+    def of(
+        cls, catalog: Catalog, shoppers: Shoppers, *, truth: pa.Table | None = None, ids: Sequence[str] | None = None
+    ) -> Affinity:
+        """Measure what the affinity needs: attributes (from `truth` where it has them, else the catalogue), looks.
+
+        truth: columns id and attributes, for every item. ids: only these items (None: all).
+        Raises TgqError for an attribute that no item has.
+        """
+        chosen = sorted(catalog.ids() if ids is None else ids)
+        attributes = {name: attribute(catalog, name, chosen, truth) for name in (*shoppers.wants, *shoppers.tastes)}
+        keys = ["\x1f".join(key) for key in zip(*(attributes[name] for name in shoppers.wants), strict=True)]
+        names, codes = np.unique(np.array(keys, dtype=str), return_inverse=True)
+        order = np.argsort(codes, kind="stable")
+        groups = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1) if chosen else []
+        tastes = tuple((weight, _codes(attributes[name])) for name, weight in shoppers.tastes.items())
+        look = looks(catalog, chosen) if shoppers.look else None
+        return cls(tuple(chosen), tuple(names.tolist()), tuple(groups), tastes, look, shoppers.look)
+
+    def rows(self, group: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Give the affinity of `rows` (places within the group, [r]) to the whole group; float32 [r, n]."""
+        same = self.tastes_only(group, rows)
+        if self.look is None or len(group) < 3:
+            return same
+        look = self.look[group]
+        has = np.asarray(look.any(axis=1), dtype=bool)
+        similar = look[rows] @ look.T
+        counted = np.broadcast_to(has, similar.shape).copy()
+        counted[np.arange(len(rows)), rows] = False
+        others = np.maximum(counted.sum(axis=1, keepdims=True), 1)
+        mean = np.where(counted, similar, 0).sum(axis=1, keepdims=True) / others
+        spread = np.sqrt((np.where(counted, similar - mean, 0) ** 2).sum(axis=1, keepdims=True) / others)
+        # An item without a picture is neither like nor unlike the others.
+        z = np.where(has[rows][:, None] & has & (spread > 1e-6), (similar - mean) / np.maximum(spread, 1e-6), 0)
+        return np.asarray(same + self.look_weight * z, dtype=np.float32)
+
+    def tastes_only(self, group: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Give the affinity without looks; float32 [r, n]."""
+        same = np.zeros((len(rows), len(group)), dtype=np.float32)
+        for weight, codes in self.tastes:
+            values = codes[group]
+            same += weight * ((values[rows][:, None] == values) & (values >= 0))
+        return same
+
+
+def attribute(catalog: Catalog, name: str, ids: Sequence[str], truth: pa.Table | None = None) -> list[str]:
+    """Give the values of an attribute of these items: from `truth`, else the attributes or columns of the catalogue.
+
+    A missing value is "". Raises TgqError when no item has the attribute.
+    """
+    if truth is not None and name in truth.column_names:
+        known = dict(zip(truth["id"].to_pylist(), truth[name].to_pylist(), strict=True))
+    elif name in ("title", "brand"):
+        table = catalog.table(["id", name])
+        known = dict(zip(table["id"].to_pylist(), table[name].to_pylist(), strict=True))
+    else:
+        table = catalog.table(["id", "attributes"])
+        maps = (dict(pairs or ()) for pairs in table["attributes"].to_pylist())
+        known = {key: found.get(name) for key, found in zip(table["id"].to_pylist(), maps, strict=True)}
+    values = ["" if known.get(key) is None else str(known[key]) for key in ids]
+    if ids and not any(values):
+        raise TgqError(
+            f"no item of {catalog.path} has the attribute {name!r} that these shoppers look at; give a truth table "
+            "with the columns id and this attribute, or choose other shoppers"
+        )
+    return values
+
+
+def simulate_sessions(
+    catalog: Catalog, shoppers: Shoppers, split: ItemSplit, *, truth: pa.Table | None = None, shown: bool = False
+) -> Interactions:
+    """Simulate sessions among the items of the split; each stays inside one part.
+
+    Sessions are named after their first item. A group's sessions depend on (seed, group, part) and its items alone.
+    """
+    return simulate(Affinity.of(catalog, shoppers, truth=truth, ids=split.ids), shoppers, split, shown=shown)
+
+
+def simulate(affinity: Affinity, shoppers: Shoppers, split: ItemSplit, *, shown: bool = False) -> Interactions:
+    """Simulate sessions as `simulate_sessions` does, from measured affinities."""
+    codes = split.codes(affinity.ids)
+    out: list[tuple[list[str], list[str], NDArray[np.int64]]] = []
+    with progress("simulating shoppers", len(affinity.groups), shown=shown) as bar:
+        for name, group in zip(affinity.names, affinity.groups, strict=True):
+            for part, part_name in enumerate(PARTS):
+                inside = np.flatnonzero(codes[group] == part)
+                if len(inside) > 1:
+                    rng = _generator(shoppers.seed, name, part_name)
+                    out += _sessions(affinity, shoppers, group, inside, rng)
+            bar.advance()
+    sessions = [name for names, _, _ in out for name in names]
+    items = [name for _, names, _ in out for name in names]
+    times = np.concatenate([times for _, _, times in out]) if out else np.zeros(0, dtype=np.int64)
+    return Interactions.of(sessions, items, times)
+
+
+def prepare_pairs(
+    catalog: Catalog,
+    shoppers: Shoppers,
+    to: Path,
+    fractions: Sequence[float] = FRACTIONS,
+    seed: int = 0,
+    *,
+    truth: pa.Table | None = None,
+    ids: Sequence[str] | None = None,
+) -> PairSets:
+    """Split the items, simulate sessions and mine their pairs; write all of it to the folder `to`.
+
+    Writes interactions.parquet, split.parquet and pairs-train.parquet, pairs-val.parquet, pairs-test.parquet.
+    ids: only these items (None: the whole catalogue).
+    """
+    split = ItemSplit.by_hash(catalog.ids() if ids is None else ids, fractions, seed)
+    interactions = simulate_sessions(catalog, shoppers, split, truth=truth, shown=True)
+    return write_pairs(interactions, split, to)
+
+
+def write_pairs(interactions: Interactions, split: ItemSplit, to: Path) -> PairSets:
+    """Mine the pairs of simulated sessions (every co-click counts: there are no chance clicks) and write all files."""
+    sets = split_pairs(mine_pairs(interactions, min_support=1, cap=1000), split)
+    to.mkdir(parents=True, exist_ok=True)
+    interactions.write(to / "interactions.parquet")
+    split.save(to / "split.parquet")
+    for name, pairs in zip(PARTS, (sets.train, sets.val, sets.test), strict=True):
+        pairs.write(to / f"pairs-{name}.parquet")
+    return sets
+
+
+def subset(ids: Sequence[str], limit: int, seed: int = 0) -> list[str]:
+    """Choose `limit` items by a stable hash of their ids, in the order given."""
+    chosen = set(sorted(ids, key=lambda name: stable_uniform("subset", seed, name))[:limit])
+    return [name for name in ids if name in chosen]
+
+
+def _codes(values: Sequence[str]) -> NDArray[np.int64]:
+    """Number the values; -1 where there is none: two missing values are not the same taste."""
+    distinct, codes = np.unique(np.array(values, dtype=str), return_inverse=True)
+    return np.where(distinct[codes] == "", -1, codes).astype(np.int64) if len(values) else np.zeros(0, dtype=np.int64)
+
+
+def _generator(seed: int, group: str, part: str) -> np.random.Generator:
+    digest = blake2b(f"{seed}\x1f{group}\x1f{part}".encode(), digest_size=16).digest()
+    return np.random.default_rng(int.from_bytes(digest, "big"))
+
+
+def _sessions(
+    affinity: Affinity,
+    shoppers: Shoppers,
+    group: NDArray[np.int64],
+    inside: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> Iterator[tuple[list[str], list[str], NDArray[np.int64]]]:
+    """Draw the sessions of one group and part: names of sessions, names of items, times, a block at a time."""
+    whole = int(shoppers.sessions_per_item)
+    visits = whole + (rng.random(len(inside)) < shoppers.sessions_per_item - whole)
+    anchors = np.repeat(np.arange(len(inside)), visits)
+    number = np.arange(len(anchors)) - np.repeat(np.cumsum(visits) - visits, visits)
+    names = np.array([affinity.ids[place] for place in group[inside]], dtype=object)
+    for first in range(0, len(anchors), ROWS):
+        mine = anchors[first : first + ROWS]
+        scores = shoppers.sharpness * affinity.rows(group, inside[mine])[:, inside]
+        scores += rng.gumbel(size=scores.shape).astype(np.float32)
+        scores[np.arange(len(mine)), mine] = -np.inf
+        clicked = _top(scores, min(shoppers.clicks[1], len(inside) - 1))
+        length = 1 + np.minimum(rng.integers(shoppers.clicks[0], shoppers.clicks[1] + 1, len(mine)), clicked.shape[1])
+        seen = np.concatenate([mine[:, None], clicked], axis=1)
+        gaps = 1 + rng.exponential(40, size=seen.shape).astype(np.int64)
+        gaps[:, 0] = _START + rng.integers(0, _SPAN, len(mine))
+        keep = np.arange(seen.shape[1]) < length[:, None]
+        labels = [f"{names[item]}/{visit}" for item, visit in zip(mine, number[first : first + ROWS], strict=True)]
+        sessions = np.repeat(np.array(labels, dtype=object), length)
+        yield sessions.tolist(), names[seen[keep]].tolist(), np.cumsum(gaps, axis=1)[keep]
+
+
+def _top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Give the places of the k highest scores of each row, highest first; int64 [r, k]."""
+    best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+    return np.asarray(np.take_along_axis(best, order, axis=1), dtype=np.int64)
