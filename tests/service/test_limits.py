@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from small_shop import FAST, Client, Running, Shop, make_shop, multipart, png, serving
 
+from tgqformer.config import parse
 from tgqformer.errors import TgqError
 from tgqformer.service.keys import Keyring, new_key, read_keys, remove_key
 from tgqformer.service.server import listen
@@ -248,5 +249,9 @@ def test_logs_hold_no_payload(shop: Shop, caplog: pytest.LogCaptureFixture) -> N
 def test_an_address_that_is_taken() -> None:
     with listen("127.0.0.1", 0) as taken, pytest.raises(TgqError, match="choose another --port"):
         listen("127.0.0.1", taken.getsockname()[1])
-    with pytest.raises(TgqError, match="timeout must be more than 0"):
-        ServiceSettings(timeout=0)
+
+
+def test_limits_that_let_nothing_through_are_refused() -> None:
+    for name, value in (("timeout", 0), ("timeout", float("nan")), ("batch", 0), ("max_k", 501), ("keyz", None)):
+        with pytest.raises(TgqError, match=f"the service: .*{name}"):
+            parse(ServiceSettings, {name: value}, "the service")

@@ -123,8 +123,9 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         add_noise(product(20, 20), NoiseSpec("distractor", 1, 0))
     with pytest.raises(TgqError, match="severity"):
         NoiseSpec("poster", 6, 0)
-    with pytest.raises(TgqError, match="share"):
-        NoisePlan(share=1.5)
+    for name, value in (("share", 1.5), ("kinds", ()), ("severities", (6,)), ("donors", "none")):
+        with pytest.raises(ValueError, match=name):
+            NoisePlan(**{name: value})
 
 
 def test_foreground_fills_what_the_product_encloses() -> None:

@@ -74,16 +74,26 @@ def serve(
 
         curl -F picture=@shoe.jpg -F 'title=Red canvas shoe' localhost:8000/search
     """
+    from tgqformer.config import parse
     from tgqformer.service.places import find_places
     from tgqformer.service.settings import ServiceSettings
 
     places = find_places(where, models=model or (), catalog=catalog, neighbours=neighbours or (), state=state)
-    settings = ServiceSettings(
-        explorer=not no_explorer, keys=keys, open_reads=open_reads, timeout=timeout, concurrency=concurrency,
-        max_body_bytes=int(max_upload * (1 << 20)), max_pixels=int(max_pixels * 1e6), batch=batch,
-        decodes=decodes, optimize_every=optimize_every, explorer_threads=explorer_threads,
-        index_cache=None if index_cache is None else int(index_cache * (1 << 20)),
-    )  # fmt: skip
+    given = {
+        "explorer": not no_explorer,
+        "keys": keys,
+        "open_reads": open_reads,
+        "timeout": timeout,
+        "concurrency": concurrency,
+        "max_body_bytes": int(max_upload * (1 << 20)),
+        "max_pixels": int(max_pixels * 1e6),
+        "batch": batch,
+        "decodes": decodes,
+        "optimize_every": optimize_every,
+        "explorer_threads": explorer_threads,
+        "index_cache": None if index_cache is None else int(index_cache * (1 << 20)),
+    }
+    settings = parse(ServiceSettings, given, "the service")
     _serve(places, settings, host, port, log_level)
 
 

@@ -30,7 +30,7 @@ from tgqformer.pairs.interactions import read_interactions
 from tgqformer.pairs.pairs import Pairs, PairSets, mine_pairs, split_pairs
 from tgqformer.pairs.splits import ItemSplit
 from tgqformer.stages import begin, end
-from tgqformer.synthetic.noise import NoisePlan, NoiseView, noise_views
+from tgqformer.synthetic.noise import NoiseView, noise_views
 from tgqformer.synthetic.shoppers import FASHION, STUDIO, prepare_pairs, subset
 from tgqformer.training.alignment import fit_token_norm, train_alignment
 
@@ -146,7 +146,7 @@ class Dataset:
 
         A view that only probes ask for shows the probed queries alone.
         """
-        plan, section = NoisePlan(**asdict(self.recipe.noise)), self.recipe.evaluation
+        plan, section = self.recipe.noise, self.recipe.evaluation
         whole = dict.fromkeys(("mixed", *section.views, "noised"))
         probed = [name for name in dict.fromkeys(section.picture_probes) if name not in whole]
         ids = self.catalog.ids()

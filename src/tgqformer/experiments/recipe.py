@@ -16,7 +16,7 @@ from tgqformer.connectors import check_connector
 from tgqformer.errors import TgqError
 from tgqformer.files import write_text
 from tgqformer.model.prompt import Prompt
-from tgqformer.synthetic.noise import VIEWS, WHOLE_VIEWS
+from tgqformer.synthetic.noise import VIEWS, WHOLE_VIEWS, NoisePlan
 from tgqformer.training.settings import AlignmentSettings, TrainingSettings
 
 S = TypeVar("S")
@@ -76,26 +76,6 @@ class PairsSection:
         shares = self.train, self.val, self.test
         if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
             raise ValueError(f"pairs: train, val and test are shares of the items and add up to 1, found {shares}")
-
-
-@dataclass(frozen=True)
-class NoiseSection:
-    """The noise that is drawn on the catalogue for training and evaluation; share 0 takes the pictures as they are.
-
-    See `noise.NoisePlan`.
-    """
-
-    share: float = 0.5
-    kinds: tuple[Literal["poster", "clutter", "distractor"], ...] = ("poster", "clutter", "distractor")
-    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
-    donors: Literal["other_category", "same_category", "any"] = "other_category"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1 or not self.kinds or not self.severities:
-            raise ValueError("noise needs a share from 0 to 1, at least one kind, and severities from 1 to 5")
-        if not set(self.severities) <= set(range(1, 6)):
-            raise ValueError(f"noise.severities are from 1 to 5, found {list(self.severities)}")
 
 
 @dataclass(frozen=True)
@@ -187,7 +167,7 @@ class Recipe:
     catalog: CatalogSection
     pairs: PairsSection
     models: tuple[ModelSection, ...]
-    noise: NoiseSection = NoiseSection()
+    noise: NoisePlan = NoisePlan()  # noqa: RUF009
     encoders: EncoderSection = EncoderSection()
     prompt: Prompt = Prompt()  # noqa: RUF009
     language: LanguageSection = LanguageSection()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated
 
-from tgqformer.errors import TgqError
+from pydantic import Field
+
+from tgqformer.config import Positive, PositiveFloat, settings
 from tgqformer.parallel import cores
 
 
-@dataclass(frozen=True)
+@settings
 class ServiceSettings:
     """Limits and switches of the service.
 
@@ -32,27 +34,21 @@ class ServiceSettings:
     explorer: bool = True
     keys: Path | None = None
     open_reads: bool = False
-    max_body_bytes: int = 16 << 20
-    max_pixels: int = 24_000_000
-    max_k: int = 500
-    concurrency: int = 128
-    timeout: float = 30.0
-    threads: int = max(2, cores())
-    waiting: int = 128
-    explorer_threads: int = 2
-    index_cache: int | None = None
-    decodes: int = 2
-    batch: int = 16
-    batch_wait: float = 0.004
-    batch_queue: int = 128
-    batch_workers: int = 1
-    refresh: float = 1.0
-    optimize_every: int = 100
-    head_bytes: int = 32 << 10
-    head_seconds: float = 15.0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
-                raise TgqError(f"the service's {field.name} must be more than 0; got {value}")
+    max_body_bytes: Positive = 16 << 20
+    max_pixels: Positive = 24_000_000
+    max_k: Annotated[int, Field(gt=0, le=500)] = 500
+    concurrency: Positive = 128
+    timeout: PositiveFloat = 30.0
+    threads: Positive = max(2, cores())
+    waiting: Positive = 128
+    explorer_threads: Positive = 2
+    index_cache: Positive | None = None
+    decodes: Positive = 2
+    batch: Positive = 16
+    batch_wait: PositiveFloat = 0.004
+    batch_queue: Positive = 128
+    batch_workers: Positive = 1
+    refresh: PositiveFloat = 1.0
+    optimize_every: Positive = 100
+    head_bytes: Positive = 32 << 10
+    head_seconds: PositiveFloat = 15.0

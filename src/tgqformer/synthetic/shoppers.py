@@ -12,16 +12,19 @@ over the other items of the group. A session stays inside one part of the item s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import Field
 
 from tgqformer.catalog.catalog import Catalog
+from tgqformer.config import Natural, Positive, PositiveFloat, settings
 from tgqformer.errors import TgqError
 from tgqformer.pairs.interactions import Interactions
 from tgqformer.pairs.pairs import PairSets, mine_pairs, split_pairs
@@ -35,7 +38,7 @@ _START, _SPAN = 1_704_067_200, 90 * 86_400
 """Sessions begin in the 90 days from 2024-01-01 (UTC)."""
 
 
-@dataclass(frozen=True)
+@settings
 class Shoppers:
     """What shoppers want, what they like, and how they click.
 
@@ -47,18 +50,17 @@ class Shoppers:
     sharpness: how strictly the shopper follows the affinity.
     """
 
-    wants: tuple[str, ...]
-    tastes: Mapping[str, float]
+    wants: Annotated[tuple[str, ...], Field(min_length=1)]
+    tastes: dict[str, float]
     look: float = 0.0
-    sessions_per_item: float = 1.0
-    clicks: tuple[int, int] = (2, 4)
-    sharpness: float = 1.0
-    seed: int = 0
+    sessions_per_item: PositiveFloat = 1.0
+    clicks: tuple[Positive, Positive] = (2, 4)
+    sharpness: PositiveFloat = 1.0
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
-        low, high = self.clicks
-        if not self.wants or not 1 <= low <= high or self.sessions_per_item <= 0 or self.sharpness <= 0:
-            raise TgqError(f"{self} make no sessions: they need a want, a click, a session per item and some sharpness")
+        if self.clicks[0] > self.clicks[1]:
+            raise ValueError(f"clicks are the least and the most of a session; found {list(self.clicks)}")
 
 
 FASHION = Shoppers(

@@ -13,7 +13,6 @@ from tgqformer.connectors import check_connector
 from tgqformer.experiments.recipe import (
     LanguageSection,
     ModelSection,
-    NoiseSection,
     Recipe,
     change_key,
     load_recipe,
@@ -21,6 +20,7 @@ from tgqformer.experiments.recipe import (
     parse_recipe,
     read_yaml,
 )
+from tgqformer.synthetic.noise import NoisePlan
 from tgqformer.training.settings import TrainingSettings
 
 
@@ -106,7 +106,7 @@ class BenchRecipe:
     grids: tuple[Grid, ...]
     headline: Headline
     set: dict[str, Any] = field(default_factory=dict)
-    noises: dict[str, NoiseSection] = field(default_factory=lambda: {"catalogue": NoiseSection()})
+    noises: dict[str, NoisePlan] = field(default_factory=lambda: {"catalogue": NoisePlan()})
     tuning: Tuning = Tuning()
 
     def __post_init__(self) -> None:

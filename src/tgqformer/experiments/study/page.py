@@ -19,7 +19,7 @@ from tgqformer.evaluation.sections import MAIN, Cell, MetricTable, Plot
 from tgqformer.evaluation.tables import NAMES, caption, csv_text, markdown, percent, points
 from tgqformer.experiments.study.study import ALL, CONTENT, StudyRun
 from tgqformer.files import write_text
-from tgqformer.synthetic.noise import NoisePlan, NoiseView, noise_views
+from tgqformer.synthetic.noise import NoiseView, noise_views
 
 GROUPS = {"content": 0, "behaviour": 6, "joined": 1}
 """Groups of sources, and the colour of each."""
@@ -218,7 +218,7 @@ def _weights(run: StudyRun, chosen: str) -> dict[str, Any] | None:
 def _examples(found: Findings, chosen: str) -> list[tuple[str, int, dict[str, Any], list[Any]]]:
     """Queries of each bucket, drawn by chance, not chosen: content, the bucket's best single one, and the join."""
     run, made = found.run, []
-    view = noise_views(run.catalog, NoisePlan(**vars(run.recipe.noise)), {"mixed": None})[0]
+    view = noise_views(run.catalog, run.recipe.noise, {"mixed": None})[0]
     queries, seed = run.log.test, run.seeds[0]
     for bucket, places in run.log.buckets(queries).items():
         names = list(dict.fromkeys([CONTENT, found.single(bucket), chosen]))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
+from tgqformer.config import Natural, Share, settings
 from tgqformer.errors import TgqError
 
 Kind = Literal["poster", "clutter", "distractor"]
+Severity = Annotated[int, Field(ge=1, le=5)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +33,22 @@ class NoiseSpec:
             raise TgqError(f"a severity of {self.severity} is not known; give 1 to 5")
 
 
-@dataclass(frozen=True)
+@settings
 class NoisePlan:
     """How a catalogue is noised.
 
     Args:
-        share: share of the items that wear noise in the mixed view.
+        share: share of the items that wear noise in the mixed view; 0 takes the pictures as they are.
         kinds, severities: drawn with equal chance.
         donors: where the second product of a distractor comes from.
         seed: of all draws.
     """
 
-    share: float = 0.5
-    kinds: tuple[Kind, ...] = ("poster", "clutter", "distractor")
-    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+    share: Share = 0.5
+    kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("poster", "clutter", "distractor")
+    severities: Annotated[tuple[Severity, ...], Field(min_length=1)] = (1, 2, 3, 4, 5)
     donors: Literal["other_category", "same_category", "any"] = "other_category"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1 or not self.kinds or not self.severities:
-            raise TgqError("a noise plan needs a share from 0 to 1, at least one kind and at least one severity")
+    seed: Natural = 0
 
     def wears(self, item_id: str) -> bool:
         """Say whether an item is noised in the mixed view."""
