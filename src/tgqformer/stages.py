@@ -106,8 +106,7 @@ class Digests:
         place, files = str(path.resolve()), _files_of(path)
         seen = _hash(f"{name}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}" for name, _, stat in files)
         known = self._known.get(place)
-        fresh = known is not None and known["seen"] == seen and (not self.recheck or place in self._checked)
-        if not fresh:
+        if known is None or known["seen"] != seen or (self.recheck and place not in self._checked):
             known = self._known[place] = {"seen": seen, "content": _content(files, path)}
             self._checked.add(place)
             write_json(self.memory, self._known)
@@ -246,7 +245,7 @@ def only_one(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-# --- the old way, until every stage is a `Stage` ------------------------------------------------------------------------
+# --- the old way, until every stage is a `Stage` ----------------------------------------------------------------------
 
 
 def begin(what: str, folder: Path, inputs: dict[str, Any], *, resumable: bool = False) -> bool:
