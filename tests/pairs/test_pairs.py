@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tgqformer.cli import app
+from tgqformer.config import parse, plain
 from tgqformer.errors import TgqError
+from tgqformer.experiments.recipe import PairsSection
 from tgqformer.pairs import mining
 from tgqformer.pairs.interactions import Interactions
-from tgqformer.pairs.mining import Weighting, Window
+from tgqformer.pairs.mining import MiningSettings, Weighting, Window
 from tgqformer.pairs.pairs import Pairs, mine_pairs, pairs_from_related, split_pairs
 from tgqformer.pairs.splits import ItemSplit
 
@@ -39,7 +41,7 @@ def found(pairs: Pairs) -> dict[tuple[str, str], tuple[float, int]]:
 
 def test_counts_by_hand() -> None:
     assert found(mine_pairs(LOG)) == {("a", "b"): (3.0, 3), ("a", "c"): (2.0, 2)}
-    every = found(mine_pairs(LOG, min_support=1))
+    every = found(mine_pairs(LOG, MiningSettings(min_support=1)))
     assert every == {
         ("a", "b"): (3.0, 3), ("a", "c"): (2.0, 2), ("a", "d"): (1.0, 1),
         ("b", "c"): (1.0, 1), ("b", "d"): (1.0, 1), ("c", "d"): (1.0, 1),
@@ -48,41 +50,63 @@ def test_counts_by_hand() -> None:
 
 def test_pmi_by_hand() -> None:
     # 5 sessions; a is in 4, b in 3, c in 3, d in 2. a-b: 3·5/(4·3) = 1.25; a-c: 2·5/(4·3) < 1 is dropped.
-    pairs = found(mine_pairs(LOG, weighting="pmi"))
+    pairs = found(mine_pairs(LOG, MiningSettings(weighting="pmi")))
     assert pairs == {("a", "b"): (pytest.approx(math.log(1.25)), 3)}
 
 
 def test_swing_by_hand() -> None:
     # a-b is in u1 {a, b, c}, u2 {a, b, d}, u3 {a, b}; all overlaps are 2, α = 1:
     # u1u2 1/(3·√(3·3)), u1u3 1/(3·√(3·2)), u2u3 the same. a-c is in u1 and u5 {ca}: overlap 2, sizes 3 and 2.
-    pairs = found(mine_pairs(LOG, weighting="swing"))
+    pairs = found(mine_pairs(LOG, MiningSettings(weighting="swing")))
     assert pairs == {
         ("a", "b"): (pytest.approx(1 / 9 + 2 / (3 * math.sqrt(6))), 3),
         ("a", "c"): (pytest.approx(1 / (3 * math.sqrt(6))), 2),
     }
-    softer = found(mine_pairs(LOG, weighting="swing", alpha=4.0))
+    softer = found(mine_pairs(LOG, MiningSettings(weighting="swing", alpha=4.0)))
     assert softer[("a", "c")][0] == pytest.approx(1 / (6 * math.sqrt(6)))
 
 
 def test_windows_by_hand() -> None:
-    def mined(window: Window | int) -> set[tuple[str, str]]:
-        return set(found(mine_pairs(LOG, window=window, min_support=1)))
+    def mined(window: Window) -> set[tuple[str, str]]:
+        return set(found(mine_pairs(LOG, MiningSettings(window=window, min_support=1))))
 
-    assert mined(1) == mined(Window(seconds=10)) == {("a", "b"), ("b", "c"), ("b", "d"), ("c", "d"), ("a", "c")}
+    assert (
+        mined(Window(items=1))
+        == mined(Window(seconds=10))
+        == {("a", "b"), ("b", "c"), ("b", "d"), ("c", "d"), ("a", "c")}
+    )
     assert ("a", "d") in mined(Window(items=2)) & mined(Window(seconds=20))
     assert ("a", "d") not in mined(Window(items=2, seconds=19))
     assert mined(Window(seconds=0)) == set()
 
 
+@pytest.mark.parametrize(
+    ("written", "window"),
+    [
+        (10, Window(items=10)), ("30m", Window(seconds=1800)), (["5", "7d"], Window(5, 604_800)), ("session", Window()),
+        (None, Window()), ({"items": 3}, Window(items=3)),
+    ],
+)  # fmt: skip
+def test_windows_as_they_are_written(written: object, window: Window) -> None:
+    settings = parse(MiningSettings, {"window": written}, "mining")
+    assert settings.window == window
+    assert parse(MiningSettings, plain(settings), "mining") == settings
+
+
+def test_recipe_and_command_have_the_same_defaults() -> None:
+    assert PairsSection(pairs="x").mining == MiningSettings() == parse(MiningSettings, {}, "mining")
+    assert MiningSettings().window == Window(items=10)
+
+
 def test_an_item_clicked_again_and_again_counts_once_a_session() -> None:
     log = Interactions.of(["s"] * 4 + ["t"] * 2, list("abab") + list("ab"))
     assert found(mine_pairs(log)) == {("a", "b"): (2.0, 2)}
-    assert found(mine_pairs(log, window=1)) == {("a", "b"): (2.0, 2)}
+    assert found(mine_pairs(log, MiningSettings(window=Window(items=1)))) == {("a", "b"): (2.0, 2)}
 
 
 def test_only_the_latest_clicks_of_a_long_session_count() -> None:
     log = Interactions.of(["s"] * 4, list("dcba"), [4, 3, 2, 1])
-    assert set(found(mine_pairs(log, min_support=1, max_session=2))) == {("c", "d")}
+    assert set(found(mine_pairs(log, MiningSettings(min_support=1, max_session=2)))) == {("c", "d")}
 
 
 # Properties, against a count that compares every click with every other.
@@ -90,16 +114,14 @@ def test_only_the_latest_clicks_of_a_long_session_count() -> None:
 rows = st.lists(
     st.tuples(st.sampled_from("stuvw"), st.sampled_from("abcdef"), st.integers(0, 12)), max_size=40
 )  # fmt: skip
-windows = st.one_of(
-    st.none(), st.builds(Window, items=st.none() | st.integers(1, 4), seconds=st.none() | st.integers(0, 6))
-)
+windows = st.builds(Window, items=st.none() | st.integers(1, 4), seconds=st.none() | st.integers(0, 6))
 
 
 def log_of(rows: list[Row]) -> Interactions:
     return Interactions.of([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
 
 
-def naive_sessions(rows: list[Row], window: Window | None) -> dict[tuple[str, str], set[str]]:
+def naive_sessions(rows: list[Row], window: Window) -> dict[tuple[str, str], set[str]]:
     """The sessions of every pair."""
     clicks = defaultdict(list)
     for session, item, time in sorted(rows, key=lambda row: (row[0], row[2], row[1])):
@@ -107,9 +129,8 @@ def naive_sessions(rows: list[Row], window: Window | None) -> dict[tuple[str, st
     together = defaultdict(set)
     for session, seen in clicks.items():
         for (i, (time, a)), (j, (later, b)) in combinations(enumerate(seen), 2):
-            near = window is None or (
-                (window.items is None or j - i <= window.items)
-                and (window.seconds is None or later - time <= window.seconds)
+            near = (window.items is None or j - i <= window.items) and (
+                window.seconds is None or later - time <= window.seconds
             )
             if a != b and near:
                 together[min(a, b), max(a, b)].add(session)
@@ -133,8 +154,8 @@ def naive_weight(rows: list[Row], pair: tuple[str, str], sessions: set[str], wei
 
 @settings(max_examples=150, deadline=None)
 @given(rows, windows, st.integers(1, 3), st.sampled_from(mining.WEIGHTINGS))
-def test_mining_equals_the_naive_count(rows: list[Row], window: Window | None, support: int, how: Weighting) -> None:
-    mined = found(mine_pairs(log_of(rows), window=window, min_support=support, weighting=how))
+def test_mining_equals_the_naive_count(rows: list[Row], window: Window, support: int, how: Weighting) -> None:
+    mined = found(mine_pairs(log_of(rows), MiningSettings(window=window, min_support=support, weighting=how)))
     wanted = {}
     for pair, sessions in naive_sessions(rows, window).items():
         weight = naive_weight(rows, pair, sessions, how)
@@ -146,13 +167,14 @@ def test_mining_equals_the_naive_count(rows: list[Row], window: Window | None, s
 @settings(max_examples=60, deadline=None)
 @given(rows.flatmap(lambda rows: st.tuples(st.just(rows), st.permutations(rows))), windows, st.integers(1, 2))
 def test_the_order_of_rows_and_the_size_of_blocks_do_not_matter(
-    both: tuple[list[Row], list[Row]], window: Window | None, cap: int
+    both: tuple[list[Row], list[Row]], window: Window, cap: int
 ) -> None:
     for weighting in mining.WEIGHTINGS:
-        first = mine_pairs(log_of(both[0]), window=window, min_support=1, cap=cap, weighting=weighting)
+        chosen = MiningSettings(window=window, min_support=1, cap=cap, weighting=weighting)
+        first = mine_pairs(log_of(both[0]), chosen)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(mining, "_EXPANSION", 3)
-            second = mine_pairs(log_of(both[1]), window=window, min_support=1, cap=cap, weighting=weighting)
+            second = mine_pairs(log_of(both[1]), chosen)
         assert first.table.equals(second.table)
 
 
@@ -161,9 +183,8 @@ def test_the_order_of_rows_and_the_size_of_blocks_do_not_matter(
     rows, st.integers(1, 3), st.integers(1, 3), st.sampled_from(mining.WEIGHTINGS), st.sets(st.sampled_from("abcdef"))
 )
 def test_cap_support_and_known_items(rows: list[Row], cap: int, support: int, how: Weighting, known: set[str]) -> None:
-    pairs = mine_pairs(
-        log_of(rows).within(sorted(known)), window=3, min_support=support, cap=cap, weighting=how
-    )  # fmt: skip
+    chosen = MiningSettings(window=Window(items=3), min_support=support, cap=cap, weighting=how)
+    pairs = mine_pairs(log_of(rows).within(sorted(known)), chosen)
     table = pairs.table.to_pylist()
     assert all(row["a"] < row["b"] and row["count"] >= support for row in table)
     assert len({(row["a"], row["b"]) for row in table}) == len(table)
@@ -173,34 +194,39 @@ def test_cap_support_and_known_items(rows: list[Row], cap: int, support: int, ho
 
 def test_the_heaviest_partners_stay() -> None:
     log = Interactions.of([f"s{n}" for n in range(5) for _ in "xx"], list("ababacbdbd"))
-    assert set(found(mine_pairs(log, min_support=1, cap=1))) == {("a", "b")}
+    assert set(found(mine_pairs(log, MiningSettings(min_support=1, cap=1)))) == {("a", "b")}
 
 
 def test_swing_of_a_pair_in_very_many_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mining, "MAX_COMMON", 3)
     log = Interactions.of([f"s{n}" for n in range(9) for _ in "xx"], list("ab" * 9))
-    assert found(mine_pairs(log, weighting="swing")) == {("a", "b"): (pytest.approx(3 * 1 / (2 * 3)), 9)}
+    assert found(mine_pairs(log, MiningSettings(weighting="swing"))) == {
+        ("a", "b"): (pytest.approx(3 * 1 / (2 * 3)), 9)
+    }
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"weighting": "cosine"}, "there are count, pmi, swing"),
-        ({"cap": 0}, "cap is 0"),
-        ({"min_support": 0}, "min_support is 0"),
-        ({"max_session": 1}, "max_session is 1"),
-        ({"alpha": 0.0}, "alpha is 0"),
-        ({"window": 0}, "0 items"),
+        ({"weighting": "cosine"}, "'cosine' is not known; choose from count, pmi, swing"),
+        ({"cap": 0}, "cap: input should be greater than 0, found 0"),
+        ({"min_support": 0}, "min_support: .*greater than 0"),
+        ({"max_session": 1}, "max_session: .*greater than or equal to 2, found 1"),
+        ({"alpha": 0.0}, "alpha: .*greater than 0"),
+        ({"window": 0}, "window.items: .*greater than 0"),
+        ({"window": "soon"}, "window: a window is a number of items .*not 'soon'"),
+        ({"window": ["5", "7"]}, "window: a window has one limit in items, found 5 and 7"),
+        ({"min_suport": 2}, "did you mean 'min_support'"),
     ],
 )
-def test_settings_that_make_no_sense(settings: dict[str, int], words: str) -> None:
+def test_settings_that_make_no_sense(settings: dict[str, object], words: str) -> None:
     with pytest.raises(TgqError, match=words):
-        mine_pairs(LOG, **settings)  # type: ignore[arg-type]
+        parse(MiningSettings, settings, "mining")
 
 
 def test_seconds_without_times() -> None:
     with pytest.raises(TgqError, match="needs times"):
-        mine_pairs(Interactions.of(["s"], ["a"]), window=Window(seconds=5))
+        mine_pairs(Interactions.of(["s"], ["a"]), MiningSettings(window=Window(seconds=5)))
 
 
 def test_no_interactions_give_no_pairs() -> None:
@@ -300,5 +326,5 @@ def test_mine_lists_and_dates(tmp_path: Path, related: Path) -> None:
     assert set(found(Pairs.read(to))) == {("a", "b")}
     with pytest.raises(TgqError, match="is not a date"):
         run("mine", log, "--to", to, "--before", "spring")
-    with pytest.raises(TgqError, match="--window soon"):
+    with pytest.raises(TgqError, match="not 'soon'"):
         run("mine", log, "--to", to, "--window", "soon")

@@ -79,7 +79,7 @@ class Catalog:
     def open(cls, path: str | Path, *, root: Path | None = None) -> Catalog:
         """Open the catalogue in the folder `path`; `root` overrides where its pictures lie (when they were moved).
 
-        Raises TgqError where there is none, or where it is damaged or of a newer version.
+        Raise TgqError where there is none, or where it is damaged or of a newer version.
         """
         path = Path(path)
         about = _about(path)
@@ -92,12 +92,12 @@ class Catalog:
         return int(self._starts[-1])
 
     def ids(self) -> list[str]:
-        """Give the ids of all items; the place in this list is the item's position."""
+        """Return the ids of all items; the place in this list is the item's position."""
         ids: list[str] = self._ids.to_pylist()
         return ids
 
     def positions(self, ids: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Give the positions [len(ids)] of items by id, int64. Raises TgqError for ids that the catalogue has not."""
+        """Return the positions [len(ids)] of items by id, int64. Raise TgqError for ids that the catalogue has not."""
         asked = list(dict.fromkeys(ids))
         hits = pc.index_in(self._ids, value_set=pa.array(asked, type=pa.string())).combine_chunks()
         found = np.full(len(asked), -1, dtype=np.int64)
@@ -122,14 +122,14 @@ class Catalog:
             group += 1
 
     def take(self, ids: Sequence[str], *, pictures: bool = True) -> list[Item]:
-        """Give the items with these ids, in the order asked; only the row groups that hold them are read.
+        """Return the items with these ids, in the order asked; only the row groups that hold them are read.
 
-        Raises TgqError for unknown ids.
+        Raise TgqError for unknown ids.
         """
         return self.take_positions(self.positions(ids), pictures=pictures)
 
     def take_positions(self, positions: Sequence[int] | np.ndarray[Any, Any], *, pictures: bool = True) -> list[Item]:
-        """Give the items at these positions, in the order asked."""
+        """Return the items at these positions, in the order asked."""
         asked = np.asarray(positions, dtype=np.int64)
         if len(asked) and (asked.min() < 0 or asked.max() >= len(self)):
             raise IndexError(f"positions must be from 0 to {len(self) - 1}")
@@ -144,7 +144,7 @@ class Catalog:
     def table(self, columns: Sequence[str]) -> pa.Table:
         """Read whole columns (id, title, brand, category, attributes, price; pictures without their bytes).
 
-        Raises TgqError for a column that a catalogue has not.
+        Raise TgqError for a column that a catalogue has not.
         """
         unknown = [name for name in columns if name not in SCHEMA.names]
         if unknown:
@@ -228,7 +228,7 @@ class CatalogWriter:
             write_json(self.folder / "catalog.json", self._description())
 
     def add(self, item: Item) -> None:
-        """Add one item. Raises TgqError for an id added before, PictureError for a picture to pack that is gone."""
+        """Add one item. Raise TgqError for an id added before, PictureError for a picture to pack that is gone."""
         if self._seen is not None and not self._seen.add(item.id):
             raise TgqError(f"the id {item.id!r} was added to the catalogue {self.name!r} before; ids must be unique")
         row = self._row(item)

@@ -85,13 +85,13 @@ class Problem:
 
 
 def identify(value: Any) -> tuple[str | None, Findings]:
-    """Give an id as text: whole numbers without ".0", no spaces around, no control characters. None where empty."""
+    """Return an id as text: whole numbers without ".0", no spaces around, no control characters. None where empty."""
     text, found = _readable(_as_text(value))
     return text.strip() or None, found
 
 
 def clean(value: Any, what: str) -> tuple[str | None, Findings]:
-    """Give a text with single spaces, without control characters, cut at the limit of `what`; None where empty."""
+    """Return a text with single spaces, without control characters, cut at the limit of `what`; None where empty."""
     text, found = _readable(_as_text(value))
     text = " ".join(text.split())
     limit = LIMITS[what]
@@ -102,7 +102,7 @@ def clean(value: Any, what: str) -> tuple[str | None, Findings]:
 
 
 def price_of(value: Any) -> tuple[float | None, Findings]:
-    """Give a price from a number or a text like "$1,299.00", "12,50 €" or "10 - 15" (the lower end)."""
+    """Return a price from a number or a text like "$1,299.00", "12,50 €" or "10 - 15" (the lower end)."""
     if value is None or value == "":
         return None, []
     if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):

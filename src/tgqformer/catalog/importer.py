@@ -53,7 +53,7 @@ def plan_import(
 ) -> Plan:
     """Choose the reader and the columns of an import without doing it.
 
-    Raises TgqError where the source is absent or unknown, a column does not exist, or the target would hurt the source.
+    Raise TgqError where the source is absent or unknown, a column does not exist, or the target would hurt the source.
     """
     source, to = Path(source), Path(to)
     chosen = choose_reader(source, reader)
@@ -70,7 +70,7 @@ def plan_import(
 
 
 def _columns(source: Path, reader: Reader) -> list[str]:
-    """Give the columns of a source: those the reader knows of, and those of its first rows."""
+    """Return the columns of a source: those the reader knows of, and those of its first rows."""
     columns = list(reader.mapping.columns()) if reader.mapping is not None else []
     for row in islice(reader.rows(source), _PEEK):
         columns += [name for name in row.fields or () if name not in columns]
@@ -181,7 +181,7 @@ class _Sink:
         self.close()
 
     def take(self, candidate: Candidate) -> None:
-        """Write one candidate. Raises TgqError, when strict, for a rejected row or a dropped picture."""
+        """Write one candidate. Raise TgqError, when strict, for a rejected row or a dropped picture."""
         row, item, report = candidate.row, candidate.item, self._report
         report.rows += 1
         found = [*candidate.found, *([candidate.reject] if candidate.reject is not None else [])]

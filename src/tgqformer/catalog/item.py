@@ -21,7 +21,7 @@ class Picture:
 
     @staticmethod
     def digest_of(data: bytes) -> str:
-        """Give the digest of encoded picture bytes."""
+        """Return the digest of encoded picture bytes."""
         return blake2b(data, digest_size=16).hexdigest()
 
 

@@ -29,14 +29,14 @@ class ColumnMapping:
     missing: tuple[str, ...] = ()
 
     def lines(self) -> list[tuple[str, str]]:
-        """Give the mapping as (what, columns) for people."""
+        """Return the mapping as (what, columns) for people."""
         described = {name: _words(value) for name, value in asdict(self).items() if name != "missing"}
         if self.missing:
             described["missing values"] = _words(self.missing)
         return list(described.items())
 
     def columns(self) -> list[str]:
-        """Give every column that is used."""
+        """Return every column that is used."""
         single = [name for name in (self.id, self.title, self.brand, self.price) if name is not None]
         return [*single, *self.category, *self.pictures, *self.attributes]
 
@@ -63,7 +63,7 @@ def plan_mapping(
 ) -> ColumnMapping:
     """Put together what the user asked, what the reader knows (`known`) and what usual names tell, in this order.
 
-    Raises TgqError for a column that is not there (with the nearest names) and where nothing looks like an id.
+    Raise TgqError for a column that is not there (with the nearest names) and where nothing looks like an id.
     """
     given = _given(asked or {})
     for name in [column for key, value in given.items() if key != "missing" for column in _as_tuple(value)]:
@@ -117,7 +117,7 @@ def _all(plain: Mapping[str, str], field: str) -> list[str]:
 
 
 def _numbered(columns: Sequence[str]) -> list[str]:
-    """Give columns like image1, image_2, photo 3 in their order."""
+    """Return columns like image1, image_2, photo 3 in their order."""
     return [name for name in columns if re.fullmatch(r"(?i)(image|picture|photo|img)(url|path|link)?[ _-]?\d+", name)]
 
 

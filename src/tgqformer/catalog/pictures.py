@@ -65,13 +65,13 @@ def read_picture(picture: Picture, root: Path | None) -> Image.Image:
     """Read a picture as RGB: turned upright by its EXIF, transparency over white, first frame of an animation.
 
     CMYK, palette, grey and 16-bit pictures are converted.
-    Raises PictureError, with the reason, for a picture that is missing or cannot be decoded.
+    Raise PictureError, with the reason, for a picture that is missing or cannot be decoded.
     """
     return decode(picture_bytes(picture, root))
 
 
 def picture_bytes(picture: Picture, root: Path | None) -> bytes:
-    """Give the encoded bytes of a picture, packed or from its file. Raises PictureError where there are none."""
+    """Return the encoded bytes of a picture, packed or from its file. Raise PictureError where there are none."""
     if picture.data is not None:
         return picture.data
     if picture.path is None:
@@ -80,9 +80,9 @@ def picture_bytes(picture: Picture, root: Path | None) -> bytes:
 
 
 def resolve(name: str, root: Path | None) -> Path:
-    """Give the file that `name` means under the picture root.
+    """Return the file that `name` means under the picture root.
 
-    Raises PictureError for a name that leads out of the root. Links inside the root are followed.
+    Raise PictureError for a name that leads out of the root. Links inside the root are followed.
     """
     if "\0" in name:
         raise PictureError("missing", "the file name holds a NUL character")
@@ -94,7 +94,7 @@ def resolve(name: str, root: Path | None) -> Path:
 
 
 def read_file(path: Path) -> bytes:
-    """Read a picture file. Raises PictureError when it is absent, not a plain file, empty or too large."""
+    """Read a picture file. Raise PictureError when it is absent, not a plain file, empty or too large."""
     try:
         if not path.is_file():
             raise PictureError("missing", f"there is no file {path}")
@@ -107,12 +107,12 @@ def read_file(path: Path) -> bytes:
 
 
 def decode(data: bytes, max_pixels: int | None = None) -> Image.Image:
-    """Decode encoded picture bytes to upright RGB (see `read_picture`). Raises PictureError."""
+    """Decode encoded picture bytes to upright RGB (see `read_picture`). Raise PictureError."""
     return _guarded(data, lambda image: _rgb(_turned(image)), max_pixels)
 
 
 def check(data: bytes) -> PictureCheck:
-    """Decode a picture fully, only to see whether that is possible, and tell what is unusual. Raises PictureError."""
+    """Decode a picture fully, only to see whether that is possible, and tell what is unusual. Raise PictureError."""
     return _guarded(data, _examine)
 
 
@@ -220,6 +220,6 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Give the formats that this Pillow can read; never those that start other programs (EPS)."""
+    """Return the formats that this Pillow can read; never those that start other programs (EPS)."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)

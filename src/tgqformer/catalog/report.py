@@ -65,15 +65,15 @@ class ImportReport:
             examples.append(problem)
 
     def of(self, severity: Severity) -> int:
-        """Give the number of problems of one severity."""
+        """Return the number of problems of one severity."""
         return sum(count for kind, count in self.problems.items() if KINDS[kind].severity == severity)
 
     def kinds(self, severity: Severity) -> list[str]:
-        """Give the kinds of problems of one severity that were met, the most frequent first."""
+        """Return the kinds of problems of one severity that were met, the most frequent first."""
         return [kind for kind, _ in self.problems.most_common() if KINDS[kind].severity == severity]
 
     def to_json(self) -> dict[str, Any]:
-        """Give the report as plain data."""
+        """Return the report as plain data."""
         return {
             "name": self.name, "source": self.source, "reader": self.reader, "mapping": dict(self.mapping),
             "rows": self.rows, "items": self.items, "rejected": self.rejected, "pictures": self.pictures,
@@ -119,7 +119,7 @@ class Samples:
             self._kept[place] = (self._seen, data, f"{item.id}: {item.title or 'no title'}")
 
     def shown(self) -> list[tuple[str, str]]:
-        """Give (base64 JPEG, caption) in the order of the items."""
+        """Return (base64 JPEG, caption) in the order of the items."""
         return [(data, caption) for _, data, caption in sorted(self._kept.values())]
 
 
@@ -149,7 +149,7 @@ def _template() -> Template:
 
 
 def _bars(report: ImportReport) -> list[tuple[str, int, float]]:
-    """Give (field, items that have it, share in %) for the fields of an item, then its attributes."""
+    """Return (field, items that have it, share in %) for the fields of an item, then its attributes."""
     fields = ["title", "brand", "category", "price", "pictures"]
     attributes = [name for name, _ in report.filled.most_common() if name not in fields]
     return [

@@ -125,7 +125,7 @@ def _inspect(source: Source, root: Path, keep: bool) -> tuple[Picture, Findings]
 
 
 def _first_file(names: tuple[str, ...], root: Path) -> tuple[str, bytes]:
-    """Read the first of the names that is a file. Raises PictureError with the reason of the first local name."""
+    """Read the first of the names that is a file. Raise PictureError with the reason of the first local name."""
     first: PictureError | None = None
     for name in _spellings(names):
         try:
@@ -145,7 +145,7 @@ def _first_file(names: tuple[str, ...], root: Path) -> tuple[str, bytes]:
 
 
 def _spellings(names: tuple[str, ...]) -> Iterable[str]:
-    """Give the local names to try: an address by its file name, a path from Windows also with slashes."""
+    """Return the local names to try: an address by its file name, a path from Windows also with slashes."""
     for name in names:
         if _ADDRESS.match(name):
             try:
@@ -167,11 +167,11 @@ class _Cells:
         self._fields, self._missing, self._found = fields, missing, found
 
     def text(self, column: str | None, what: str) -> str | None:
-        """Give a cleaned text, or None."""
+        """Return a cleaned text, or None."""
         return None if column is None else self._clean(self._fields.get(column), what)
 
     def price(self, column: str | None) -> float | None:
-        """Give a price, or None."""
+        """Return a price, or None."""
         value = None if column is None else self._fields.get(column)
         if isinstance(value, str) and value.strip() in self._missing:
             return None
@@ -180,7 +180,7 @@ class _Cells:
         return number
 
     def path(self, columns: tuple[str, ...]) -> tuple[str, ...]:
-        """Give the category path over all its columns; "A > B" in one cell is two levels, a repeated level one."""
+        """Return the category path over all its columns; "A > B" in one cell is two levels, a repeated level one."""
         levels: list[str] = []
         for column in columns:
             for part in _levels(self._fields.get(column)):
@@ -190,7 +190,7 @@ class _Cells:
         return tuple(levels[:MAX_LEVELS])
 
     def attributes(self, columns: tuple[str, ...]) -> dict[str, str]:
-        """Give the attributes; a dictionary in a cell gives one for each key."""
+        """Return the attributes; a dictionary in a cell gives one for each key."""
         pairs: list[tuple[Any, Any]] = []
         for column in columns:
             value = _parsed(self._fields.get(column), "{")
@@ -210,7 +210,7 @@ class _Cells:
         return kept
 
     def sources(self, columns: tuple[str, ...]) -> list[Source]:
-        """Give where the pictures come from, in order."""
+        """Return where the pictures come from, in order."""
         sources: list[Source] = []
         for column in columns:
             sources += _sources(self._fields.get(column), self._missing)

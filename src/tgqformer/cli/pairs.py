@@ -15,14 +15,12 @@ if TYPE_CHECKING:
 
     from tgqformer.pairs.interactions import Interactions
     from tgqformer.pairs.logs import Columns
-    from tgqformer.pairs.mining import Window
     from tgqformer.pairs.pairs import Pairs
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Items that belong together: mined from click logs, or from simulated shoppers where there are no clicks.",
 )
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @app.command()
@@ -38,13 +36,20 @@ def mine(
     time: Annotated[str | None, typer.Option(help="Column with the time")] = None,
     window: Annotated[
         list[str] | None,
-        typer.Option(help="How far apart two clicks may be: 5 (items), 90s, 30m, 12h, 7d; may be repeated"),
+        typer.Option(
+            help="How far apart two clicks may be: 5 (items), 90s, 30m, 12h, 7d, or session; may be repeated "
+            "[default: 10 items]"
+        ),
     ] = None,
-    weighting: Annotated[Literal["count", "pmi", "swing"], typer.Option(help="Weight of a pair")] = "count",
-    min_support: Annotated[int, typer.Option(help="Sessions that must hold a pair")] = 2,
-    cap: Annotated[int, typer.Option(help="Pairs of one item, at most")] = 50,
-    alpha: Annotated[float, typer.Option(help="Swing's smoothing")] = 1.0,
-    max_session: Annotated[int, typer.Option(help="Clicks of one session that count, the latest")] = 200,
+    weighting: Annotated[
+        Literal["count", "pmi", "swing"] | None, typer.Option(help="Weight of a pair [default: count]")
+    ] = None,
+    min_support: Annotated[int | None, typer.Option(help="Sessions that must hold a pair [default: 2]")] = None,
+    cap: Annotated[int | None, typer.Option(help="Pairs of one item, at most [default: 50]")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Swing's smoothing [default: 1.0]")] = None,
+    max_session: Annotated[
+        int | None, typer.Option(help="Clicks of one session that count, the latest [default: 200]")
+    ] = None,
     kind: Annotated[list[str] | None, typer.Option(help="Of related.parquet: only these kinds")] = None,
     before: Annotated[str | None, typer.Option(help="Only interactions before this date (2020-09-16)")] = None,
 ) -> None:
@@ -61,9 +66,21 @@ def mine(
     `tgq pairs mine shop/related.parquet --kind also_buy --catalog shop --to pairs.parquet`
     """
     from tgqformer.catalog.catalog import Catalog
+    from tgqformer.config import parse
     from tgqformer.pairs.logs import Columns
+    from tgqformer.pairs.mining import MiningSettings
     from tgqformer.pairs.pairs import mine_pairs
 
+    asked = {
+        "window": window[0] if window and len(window) == 1 else window,
+        "weighting": weighting,
+        "min_support": min_support,
+        "cap": cap,
+        "alpha": alpha,
+        "max_session": max_session,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    mining = parse(MiningSettings, given, "mining")
     listed = _listed(source, kind)
     ids = Catalog.open(catalog).ids() if catalog is not None else None
     if listed is not None:
@@ -73,10 +90,7 @@ def mine(
         if ids is not None:
             interactions = interactions.within(ids)
             console.print(f"{len(interactions):,} interactions with items of the catalogue")
-        pairs = mine_pairs(
-            interactions, window=_window(window or []), min_support=min_support, cap=cap, weighting=weighting,
-            alpha=alpha, max_session=max_session, shown=True,
-        )  # fmt: skip
+        pairs = mine_pairs(interactions, mining, shown=True)
     pairs.write(to)
     console.print(f"{len(pairs):,} pairs of {len(pairs.ids()):,} items → {to}", markup=False)
 
@@ -160,7 +174,7 @@ def show(
 
 
 def _listed(source: Path, kinds: list[str] | None) -> Pairs | None:
-    """Give the pairs of a file that lists them; None for a log of interactions."""
+    """Return the pairs of a file that lists them; None for a log of interactions."""
     import pyarrow.parquet as pq
 
     from tgqformer.pairs.pairs import Pairs, pairs_from_related
@@ -191,23 +205,6 @@ def _interactions(source: Path, columns: Columns, before: str | None) -> Interac
     if seconds != seconds:
         raise TgqError(f"--before {before} is not a date; write it as 2020-09-16")
     return split_by_time(found, int(seconds))[0]
-
-
-def _window(words: list[str]) -> Window | None:
-    """Turn `5`, `30m` … into a window."""
-    from tgqformer.pairs.mining import Window
-
-    items: int | None = None
-    seconds: int | None = None
-    for word in words:
-        number, unit = (word[:-1], word[-1:]) if word[-1:] in _UNITS else (word, "")
-        if not number.isdigit():
-            raise TgqError(f"--window {word} is neither a number of items (5) nor a time (90s, 30m, 12h, 7d)")
-        if unit:
-            seconds = int(number) * _UNITS[unit]
-        else:
-            items = int(number)
-    return Window(items, seconds) if words else None
 
 
 def _titles(catalog: Path | None, rows: pa.Table) -> dict[str, str]:

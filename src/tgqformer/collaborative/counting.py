@@ -20,6 +20,7 @@ from tgqformer.collaborative.graph import interactions_matrix
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr
 from tgqformer.pairs.interactions import Interactions
+from tgqformer.pairs.mining import MiningSettings, Window
 from tgqformer.pairs.pairs import mine_pairs
 
 _ROWS_AT_ONCE = 1024
@@ -105,10 +106,9 @@ def swing(rows: Csr, items: int, settings: SwingSettings) -> csr_array:
     names = pa.array([f"{i:09d}" for i in range(items)], pa.string())
     users = pa.array([f"{u:09d}" for u in range(len(rows))], pa.string())
     log = Interactions(rows.rows().astype(np.int32), rows.indices.astype(np.int32), users, names)
-    table = mine_pairs(
-        log, weighting="swing", alpha=settings.alpha, cap=settings.neighbours, max_session=settings.max_session,
-        min_support=2,
-    ).table  # fmt: skip
+    cap, alpha, longest = settings.neighbours, settings.alpha, settings.max_session
+    mining = MiningSettings(window=Window(), cap=cap, weighting="swing", alpha=alpha, max_session=longest)
+    table = mine_pairs(log, mining).table
     a, b = (np.asarray(table[side].to_pylist(), dtype=np.int64).reshape(-1) for side in ("a", "b"))
     weight = table["weight"].to_numpy().astype(np.float32)
     there = np.concatenate([a, b]), np.concatenate([b, a])

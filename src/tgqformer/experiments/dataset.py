@@ -102,10 +102,7 @@ class Dataset:
         if section.pairs is not None:
             return Pairs.read(Path(section.pairs))
         interactions = read_interactions(Path(str(section.interactions)))
-        return mine_pairs(
-            interactions, window=section.window, min_support=section.min_support, cap=section.cap,
-            weighting=section.weighting,
-        )  # fmt: skip
+        return mine_pairs(interactions, section.mining)
 
     def positions(self, part: str) -> Positions:
         """Positions of the items of one part of the split, ascending."""

@@ -16,6 +16,7 @@ from tgqformer.connectors import check_connector
 from tgqformer.errors import TgqError
 from tgqformer.files import write_text
 from tgqformer.model.prompt import Prompt
+from tgqformer.pairs.mining import MiningSettings
 from tgqformer.synthetic.noise import VIEWS, WHOLE_VIEWS, NoisePlan
 from tgqformer.training.settings import AlignmentSettings, TrainingSettings
 
@@ -55,7 +56,7 @@ class PairsSection:
         shoppers: `fashion` or `studio`: simulate shopping sessions. interactions: a file of (session, item, time).
         pairs: a file of pairs. Exactly one of the three.
         train, val, test: shares of the items. seed: of the split.
-        window, min_support, cap, weighting: of the mining, see `tgq pairs mine`.
+        mining: how pairs are mined from interactions.
     """
 
     shoppers: Literal["fashion", "studio"] | None = None
@@ -65,10 +66,7 @@ class PairsSection:
     val: float = 0.05
     test: float = 0.25
     seed: int = 0
-    window: int = 10
-    min_support: int = 2
-    cap: int = 50
-    weighting: Literal["count", "pmi", "swing"] = "count"
+    mining: MiningSettings = MiningSettings()  # noqa: RUF009
 
     def __post_init__(self) -> None:
         if sum(source is not None for source in (self.shoppers, self.interactions, self.pairs)) != 1:

@@ -70,7 +70,7 @@ class Interactions:
         return len(self.items)
 
     def table(self) -> pa.Table:
-        """Give the interactions as a table (session, item: dictionaries of strings; time, weight where known)."""
+        """Return the interactions as a table (session, item: dictionaries of strings; time, weight where known)."""
         columns: dict[str, pa.Array] = {
             "session": pa.DictionaryArray.from_arrays(pa.array(self.sessions), self.session_names),
             "item": pa.DictionaryArray.from_arrays(pa.array(self.items), self.item_names),
@@ -82,7 +82,7 @@ class Interactions:
         return pa.table(columns)
 
     def where(self, keep: NDArray[np.bool_]) -> Interactions:
-        """Give the interactions whose place in `keep` (bool [n]) is True; the names stay."""
+        """Return the interactions whose place in `keep` (bool [n]) is True; the names stay."""
         times = None if self.times is None else self.times[keep]
         weights = None if self.weights is None else self.weights[keep]
         return Interactions(self.sessions[keep], self.items[keep], self.session_names, self.item_names, times, weights)
@@ -106,7 +106,7 @@ def read_interactions(
     columns: which column holds what; what is None is guessed by name (`logs.GUESSES`). report: is filled with what was
     kept and what was left out; without one, a line on standard error says how many rows were left out.
     Ids are kept as the text in the file (leading zeros stay). Times may be ISO dates or numbers in seconds, milli-,
-    micro- or nanoseconds since 1970. Raises TgqError when the file or a column is absent, or there is no row.
+    micro- or nanoseconds since 1970. Raise TgqError when the file or a column is absent, or there is no row.
     """
     told = report if report is not None else ReadReport()
     table = read_log(Path(path), columns or Columns(), told)

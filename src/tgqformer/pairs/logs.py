@@ -73,7 +73,7 @@ class ReadReport:
         self.add(file, row, reason)
 
     def number(self, row: int) -> int:
-        """Give the number in the file of the `row`-th row that the parser gave."""
+        """Return the number in the file of the `row`-th row that the parser gave."""
         for skipped in self._skipped:
             row += skipped <= row
         return row
@@ -88,7 +88,7 @@ class ReadReport:
 def read_log(path: Path, columns: Columns, report: ReadReport) -> pa.Table:
     """Read a log as a table (session, item: dictionaries of strings; time int64 seconds, weight float32 where given).
 
-    Fills `report`. Raises TgqError when the file or a column is absent, or the file cannot be read at all.
+    Fills `report`. Raise TgqError when the file or a column is absent, or the file cannot be read at all.
     """
     if not path.is_file():
         raise TgqError(f"there is no file {path}; name a log of interactions (CSV, TSV, Parquet, JSON lines, text)")
@@ -242,7 +242,7 @@ def _mapping(path: Path, names: Sequence[str], asked: Columns) -> Columns:
 
 
 def _checked(batch: pa.Table, report: ReadReport, path: Path, first: int) -> pa.Table:
-    """Give (session, item, time, weight) of a batch without its bad rows, which go to the report."""
+    """Return (session, item, time, weight) of a batch without its bad rows, which go to the report."""
     columns = report.columns
     skip = pc.is_valid(batch[_SKIP]).to_numpy() if _SKIP in batch.column_names else np.zeros(len(batch), dtype=bool)
     reasons: list[tuple[NDArray[np.bool_], str]] = []
@@ -267,7 +267,7 @@ def _checked(batch: pa.Table, report: ReadReport, path: Path, first: int) -> pa.
 
 
 def _text(batch: pa.Table, name: str | None) -> tuple[pa.ChunkedArray, NDArray[np.bool_]]:
-    """Give a column as text without white space around it ("" for a missing value), and where it is not UTF-8."""
+    """Return a column as text without white space around it ("" for a missing value), and where it is not UTF-8."""
     wrong = np.zeros(len(batch), dtype=bool)
     if name is None or name not in batch.column_names:
         return pa.chunked_array([pa.array([""] * len(batch), pa.string())]), wrong
@@ -286,7 +286,7 @@ def _text(batch: pa.Table, name: str | None) -> tuple[pa.ChunkedArray, NDArray[n
 
 
 def _times(batch: pa.Table, name: str) -> tuple[pa.ChunkedArray, NDArray[np.bool_]]:
-    """Give seconds since 1970 and where there are none."""
+    """Return seconds since 1970 and where there are none."""
     text, _ = _text(batch, name)
     number, iso = _mask(pc.match_substring_regex(text, _NUMBER)), _mask(pc.match_substring_regex(text, _ISO))
     seconds = np.zeros(len(batch), dtype=np.float64)
@@ -302,7 +302,7 @@ def _times(batch: pa.Table, name: str) -> tuple[pa.ChunkedArray, NDArray[np.bool
 
 
 def iso_seconds(value: str) -> float:
-    """Give the seconds since 1970 of an ISO date or time (UTC where it names no zone), or NaN."""
+    """Return the seconds since 1970 of an ISO date or time (UTC where it names no zone), or NaN."""
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:

@@ -4,72 +4,93 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
-from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field
 
+from tgqformer.config import Natural, Positive, PositiveFloat, settings
 from tgqformer.errors import TgqError
 from tgqformer.pairs.interactions import Interactions
 from tgqformer.progress import progress
+from tgqformer.types import Doubles, Floats, Ints
 
 PAIR_SCHEMA = pa.schema([("a", pa.string()), ("b", pa.string()), ("weight", pa.float32()), ("count", pa.int32())])
 Weighting = Literal["count", "pmi", "swing"]
-WEIGHTINGS: tuple[Weighting, ...] = ("count", "pmi", "swing")
+WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
 MAX_COMMON = 200
 """Sessions of one pair that Swing sums over at most; the sum grows with their square."""
 _EXPANSION = 4_000_000
 """Co-clicks that are held at one time, about; with eight-byte numbers some 200 MB."""
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-@dataclass(frozen=True)
+@settings
 class Window:
     """How far apart two clicks of a session may be: in items (1: neighbours) and in seconds; None: no limit."""
 
-    items: int | None = None
-    seconds: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in (("items", self.items), ("seconds", self.seconds)):
-            if value is not None and value < (1 if name == "items" else 0):
-                raise TgqError(f"a window of {value} {name} holds no pair; give at least 1, or leave it out")
+    items: Positive | None = None
+    seconds: Natural | None = None
 
 
-@dataclass(frozen=True)
-class Rules:
-    """The settings of `pairs.mine_pairs`; checked."""
+def window_of(value: Any) -> Any:
+    """Return the window that `10` (items), `30m` or a list of both means; anything else stays as it is.
 
-    min_support: int
-    cap: int
-    weighting: str
-    alpha: float
-    max_session: int
+    `session` or None is the whole session. Raise ValueError for a word that is no window.
+    """
+    if value is None or value == "session":
+        return Window()
+    if isinstance(value, bool) or not isinstance(value, int | str | list | tuple):
+        return value
+    limits: dict[str, int] = {}
+    words = [str(word) for word in (value if isinstance(value, list | tuple) else [value])]
+    for word in words:
+        number, unit = (word[:-1], word[-1]) if word[-1:] in _UNITS else (word, "")
+        if not number.isdecimal():
+            raise ValueError(f"a window is a number of items (5), a time (90s, 30m, 12h, 7d), or session; not {word!r}")
+        kind = "seconds" if unit else "items"
+        if kind in limits:
+            raise ValueError(f"a window has one limit in {kind}, found {' and '.join(words)}")
+        limits[kind] = int(number) * _UNITS.get(unit, 1)
+    return limits
 
-    def __post_init__(self) -> None:
-        if self.weighting not in WEIGHTINGS:
-            raise TgqError(f"there is no weighting {self.weighting!r}; there are {', '.join(WEIGHTINGS)}")
-        for name, least in (("min_support", 1), ("cap", 1), ("max_session", 2)):
-            if getattr(self, name) < least:
-                raise TgqError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if not self.alpha > 0:
-            raise TgqError(f"alpha is {self.alpha}; it must be above 0")
+
+@settings
+class MiningSettings:
+    """How pairs are mined from interactions, see `pairs.mine_pairs`.
+
+    Args:
+        window: how far apart two clicks of a session may be: `10` (items), `30m`, `[10, 30m]`, or `session`.
+        min_support: sessions that must hold a pair. cap: pairs of one item, at most.
+        weighting: weight of a pair. alpha: Swing's smoothing.
+        max_session: clicks of one session that count, the latest.
+    """
+
+    window: Annotated[Window, BeforeValidator(window_of)] = Window(items=10)
+    min_support: Positive = 2
+    cap: Positive = 50
+    weighting: Weighting = "count"
+    alpha: PositiveFloat = 1.0
+    max_session: Annotated[int, Field(ge=2)] = 200
 
 
-def mine_table(interactions: Interactions, window: Window | None, rules: Rules, *, shown: bool = False) -> pa.Table:
-    """Mine pairs, as `pairs.mine_pairs` describes; gives a table of `PAIR_SCHEMA`, sorted by (a, b)."""
-    if window is not None and window.seconds is not None and interactions.times is None:
+EVERY_CO_CLICK = MiningSettings(window=Window(), min_support=1, cap=1000)
+"""Every co-click of a session makes a pair: for sessions without accidental clicks."""
+
+
+def mine_table(interactions: Interactions, mining: MiningSettings, *, shown: bool = False) -> pa.Table:
+    """Mine pairs, as `pairs.mine_pairs` describes; return a table of `PAIR_SCHEMA`, sorted by (a, b)."""
+    if mining.window.seconds is not None and interactions.times is None:
         raise TgqError("a window in seconds needs times, and these interactions have none; give a window in items")
-    clicks = _Clicks.of(interactions, rules.max_session)
-    kept: list[tuple[Ints, Ints, NDArray[np.float32], Ints]] = []
+    clicks = _Clicks.of(interactions, mining.max_session)
+    kept: list[tuple[Ints, Ints, Floats, Ints]] = []
     with progress("mining pairs", len(clicks.names), shown=shown) as bar:
-        for first, last in clicks.blocks(window):
-            a, b, count, weight = _weigh(clicks, first, last, window, rules)
-            best = _heaviest(a, b, weight, count, rules.cap)
+        for first, last in clicks.blocks(mining.window):
+            a, b, count, weight = _weigh(clicks, first, last, mining)
+            best = _heaviest(a, b, weight, count, mining.cap)
             kept.append((a[best], b[best], weight[best], count[best]))
             bar.advance(last - first)
     return _mutual(kept, clicks.names)
@@ -93,7 +114,7 @@ class _Clicks:
     item_starts: Ints
     sessions: Any
     items: Any
-    popular: Floats
+    popular: Doubles
 
     @classmethod
     def of(cls, interactions: Interactions, max_session: int) -> _Clicks:
@@ -116,23 +137,23 @@ class _Clicks:
         times = None if time is None else time[order]
         return cls(session, item, times, names, starts, by_item, item_starts, sessions, items, popular)
 
-    def blocks(self, window: Window | None) -> Iterator[tuple[int, int]]:
-        """Give ranges of items whose co-clicks fit `_EXPANSION` (at least one item a range)."""
+    def blocks(self, window: Window) -> Iterator[tuple[int, int]]:
+        """Return ranges of items whose co-clicks fit `_EXPANSION` (at least one item a range)."""
         width = np.diff(self.starts)[self.session].astype(np.float64)
-        if window is not None and window.items is not None:
+        if window.items is not None:
             width = np.minimum(width, float(2 * window.items))
         work = np.bincount(self.item, weights=width, minlength=len(self.names)).astype(np.float64)
         yield from _fitting(work, _EXPANSION)
 
     def together(self, first: int, last: int) -> tuple[Ints, Ints, Ints]:
-        """Give (item, other item, count of sessions) of the items `first` to `last`: one product of sparse matrices."""
+        """Return (item, other item, count of sessions) of items, by one product of sparse matrices."""
         product = (self.items[first:last] @ self.sessions).tocoo()
         a, b = product.row.astype(np.int64) + first, product.col.astype(np.int64)
         apart = a != b
         return a[apart], b[apart], product.data.astype(np.int64)[apart]
 
     def co_clicks(self, first: int, last: int, window: Window) -> tuple[Ints, Ints, Ints]:
-        """Give unique (item, other item, session) of the co-clicks of the items `first` to `last`, sorted."""
+        """Return unique (item, other item, session) of the co-clicks of the items `first` to `last`, sorted."""
         at = self.by_item[self.item_starts[first] : self.item_starts[last]]
         low, high = self.starts[self.session[at]], self.starts[self.session[at] + 1]
         if window.items is not None:
@@ -151,32 +172,30 @@ class _Clicks:
         return a[pair], b[pair], session
 
 
-def _weigh(
-    clicks: _Clicks, first: int, last: int, window: Window | None, rules: Rules
-) -> tuple[Ints, Ints, Ints, NDArray[np.float32]]:
-    """Give (item, other item, count, weight) for the items `first` to `last`, each pair in both directions."""
-    if window is None and rules.weighting != "swing":
+def _weigh(clicks: _Clicks, first: int, last: int, mining: MiningSettings) -> tuple[Ints, Ints, Ints, Floats]:
+    """Return (item, other item, count, weight) for the items `first` to `last`, each pair in both directions."""
+    if mining.window == Window() and mining.weighting != "swing":
         a, b, count = clicks.together(first, last)
-        enough = count >= rules.min_support
+        enough = count >= mining.min_support
         a, b, count = a[enough], b[enough], count[enough]
         weight = count.astype(np.float64)
     else:
-        left, right, sessions = clicks.co_clicks(first, last, window or Window())
+        left, right, sessions = clicks.co_clicks(first, last, mining.window)
         starts = np.flatnonzero(np.diff(left, prepend=-1) | np.diff(right, prepend=-1))
         count = np.diff(starts, append=len(left))
-        enough = count >= rules.min_support
+        enough = count >= mining.min_support
         starts, count = starts[enough], count[enough]
         a, b = left[starts], right[starts]
-        swing = rules.weighting == "swing"
-        weight = _swing(clicks.sessions, sessions, starts, count, rules.alpha) if swing else count.astype(np.float64)
-    if rules.weighting == "pmi":
+        swing = mining.weighting == "swing"
+        weight = _swing(clicks.sessions, sessions, starts, count, mining.alpha) if swing else count.astype(np.float64)
+    if mining.weighting == "pmi":
         total = int((np.diff(clicks.starts) > 0).sum())
         weight = np.log(count * float(total) / (clicks.popular[a] * clicks.popular[b]))
     useful = weight.astype(np.float32) > 0
     return a[useful], b[useful], count[useful], weight[useful].astype(np.float32)
 
 
-def _swing(matrix: Any, sessions: Ints, starts: Ints, count: Ints, alpha: float) -> Floats:
+def _swing(matrix: Any, sessions: Ints, starts: Ints, count: Ints, alpha: float) -> Doubles:
     """Sum over the session pairs of each item pair, some item pairs at a time."""
     size = np.diff(matrix.indptr).astype(np.float64)
     common = np.minimum(count, MAX_COMMON)
@@ -189,7 +208,7 @@ def _swing(matrix: Any, sessions: Ints, starts: Ints, count: Ints, alpha: float)
 
 
 def _session_pairs(sessions: Ints, starts: Ints, common: Ints) -> tuple[Ints, Ints, Ints]:
-    """Give (item pair, session u, session v), u before v, for all item pairs; those of equal count at one go."""
+    """Return (item pair, session u, session v), u before v, for all item pairs; those of equal count at one go."""
     out: list[tuple[Ints, Ints, Ints]] = []
     for size in np.unique(common):
         which = np.flatnonzero(common == size)
@@ -201,8 +220,8 @@ def _session_pairs(sessions: Ints, starts: Ints, common: Ints) -> tuple[Ints, In
     return pair, u, v
 
 
-def _overlap(matrix: Any, u: Ints, v: Ints) -> Floats:
-    """Give |I_u ∩ I_v| of session pairs; each distinct one is counted once."""
+def _overlap(matrix: Any, u: Ints, v: Ints) -> Doubles:
+    """Return |I_u ∩ I_v| of session pairs; each distinct one is counted once."""
     keys, inverse = np.unique(u * matrix.shape[0] + v, return_inverse=True)
     counts = np.zeros(len(keys), dtype=np.float64)
     for first in range(0, len(keys), 1 << 17):
@@ -212,7 +231,7 @@ def _overlap(matrix: Any, u: Ints, v: Ints) -> Floats:
     return counts[inverse]
 
 
-def _fitting(work: Floats, limit: float) -> Iterator[tuple[int, int]]:
+def _fitting(work: Doubles, limit: float) -> Iterator[tuple[int, int]]:
     """Cut places 0 … n into ranges whose work stays within `limit` (at least one place a range)."""
     done = np.cumsum(work)
     first = 0
@@ -223,8 +242,8 @@ def _fitting(work: Floats, limit: float) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _heaviest(a: Ints, b: Ints, weight: NDArray[np.float32], count: Ints, cap: int) -> Ints:
-    """Give the rows of the `cap` heaviest partners of every item a."""
+def _heaviest(a: Ints, b: Ints, weight: Floats, count: Ints, cap: int) -> Ints:
+    """Return the rows of the `cap` heaviest partners of every item a."""
     order = np.lexsort((b, -count, -weight, a))
     sorted_a = a[order]
     rank = np.arange(len(a)) - np.searchsorted(sorted_a, sorted_a, side="left")
@@ -232,7 +251,7 @@ def _heaviest(a: Ints, b: Ints, weight: NDArray[np.float32], count: Ints, cap: i
     return kept
 
 
-def _mutual(kept: list[tuple[Ints, Ints, NDArray[np.float32], Ints]], names: pa.StringArray) -> pa.Table:
+def _mutual(kept: list[tuple[Ints, Ints, Floats, Ints]], names: pa.StringArray) -> pa.Table:
     """Keep the pairs that stand in both directions."""
     if not kept:
         return PAIR_SCHEMA.empty_table()
@@ -248,7 +267,7 @@ def _mutual(kept: list[tuple[Ints, Ints, NDArray[np.float32], Ints]], names: pa.
 
 
 def _distinct(keys: Ints) -> Ints:
-    """Give the distinct keys, sorted. Numpy's own `unique` hashes first, ten times slower on keys like these."""
+    """Return the distinct keys, sorted. Numpy's own `unique` hashes first, ten times slower on keys like these."""
     ordered = np.sort(keys)
     first = np.ones(len(ordered), dtype=bool)
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
@@ -256,7 +275,7 @@ def _distinct(keys: Ints) -> Ints:
 
 
 def _ranked(names: pa.StringArray) -> tuple[Ints, pa.StringArray]:
-    """Give for every name its place among the sorted distinct names, and those."""
+    """Return for every name its place among the sorted distinct names, and those."""
     distinct = pc.unique(names)
     ordered = distinct.take(pc.sort_indices(distinct))
     places = pc.index_in(names, value_set=ordered)

@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
 from tgqformer.pairs.interactions import Interactions
-from tgqformer.pairs.mining import PAIR_SCHEMA, Rules, Weighting, Window, mine_table
+from tgqformer.pairs.mining import PAIR_SCHEMA, MiningSettings, mine_table
 from tgqformer.pairs.splits import PARTS, ItemSplit
+from tgqformer.types import Ints
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,13 @@ class Pairs:
         Where a pair stands several times its weights and counts are summed. Both are 1 where none are given.
         """
         ones = np.ones(len(a), dtype=np.int32)
-        table = pa.table(
-            [
-                pa.array(a, pa.string()), pa.array(b, pa.string()),
-                pa.array(ones if weight is None else weight, pa.float32()),
-                pa.array(ones if count is None else count, pa.int32()),
-            ],
-            schema=PAIR_SCHEMA,
-        )  # fmt: skip
-        return cls(_canonical(table))
+        columns = (a, b, ones if weight is None else weight, ones if count is None else count)
+        arrays = [pa.array(values, kind) for values, kind in zip(columns, PAIR_SCHEMA.types, strict=True)]
+        return cls(_canonical(pa.table(arrays, schema=PAIR_SCHEMA)))
 
     @classmethod
     def read(cls, path: str | Path) -> Pairs:
-        """Read what `write` wrote. Raises TgqError when there is no such file, or it is not pairs."""
+        """Read what `write` wrote. Raise TgqError when there is no such file, or it is not pairs."""
         path = Path(path)
         if not path.is_file():
             raise TgqError(f"there is no file of pairs {path}; `tgq pairs mine` or `tgq pairs simulate` makes one")
@@ -72,8 +66,8 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.table)
 
-    def positions(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """Give the places of both items in `ids`; int64 [n, 2]. Raises TgqError for an item that `ids` has not."""
+    def positions(self, ids: Sequence[str]) -> Ints:
+        """Return the places of both items in `ids`; int64 [n, 2]. Raise TgqError for an item that `ids` has not."""
         found = [pc.index_in(self.table[side], value_set=pa.array(ids, pa.string())) for side in ("a", "b")]
         for side, places in zip(("a", "b"), found, strict=True):
             if places.null_count:
@@ -90,7 +84,7 @@ class Pairs:
         return Pairs(self.table.filter(both))
 
     def ids(self) -> list[str]:
-        """Give the items that have a pair, sorted."""
+        """Return the items that have a pair, sorted."""
         both = pa.chunked_array([*self.table["a"].chunks, *self.table["b"].chunks], type=pa.string())
         return sorted(pc.unique(both).to_pylist())
 
@@ -115,7 +109,7 @@ def split_pairs(pairs: Pairs, split: ItemSplit) -> PairSets:
 def pairs_from_related(path: str | Path, kinds: Sequence[str] | None = None) -> Pairs:
     """Read co-purchase lists: Parquet (id, other, kind), as the importer writes; `kinds` None takes all.
 
-    Weight and count are the number of rows that name the pair (in either direction). Raises TgqError.
+    Weight and count are the number of rows that name the pair (in either direction). Raise TgqError.
     """
     path = Path(path)
     if not path.is_file():
@@ -134,16 +128,11 @@ def pairs_from_related(path: str | Path, kinds: Sequence[str] | None = None) -> 
 
 def mine_pairs(
     interactions: Interactions,
+    mining: MiningSettings = MiningSettings(),  # noqa: B008
     *,
-    window: Window | int | None = None,
-    min_support: int = 2,
-    cap: int = 50,
-    weighting: Weighting = "count",
-    alpha: float = 1.0,
-    max_session: int = 200,
     shown: bool = False,
 ) -> Pairs:
-    """Mine pairs of items that are clicked in the same session (within the window; a number: so many items).
+    """Mine pairs of items that are clicked in the same session, within the window.
 
     `count` of a pair is the number of sessions that hold it; pairs below `min_support` are dropped. Then an item keeps
     its `cap` heaviest partners (ties by count, then id), and a pair stays when *both* of its items keep it, so no item
@@ -157,12 +146,11 @@ def mine_pairs(
       more than 200 sessions hold, the first 200 in order of their names are summed.
 
     The result does not depend on the order of the rows (where there are times). Memory: the interactions, some 200 MB
-    for a block of items, and at most `cap` partners for each item. Raises TgqError for settings that make no sense.
+    for a block of items, and at most `cap` partners for each item.
+
+    Raise TgqError for a window in seconds where there are no times.
     """
-    rules = Rules(min_support, cap, weighting, alpha, max_session)
-    if isinstance(window, int):
-        window = Window(items=window)
-    return Pairs(mine_table(interactions, window, rules, shown=shown))
+    return Pairs(mine_table(interactions, mining, shown=shown))
 
 
 def _canonical(table: pa.Table) -> pa.Table:

@@ -43,7 +43,7 @@ class ItemSplit:
     def by_hash(cls, ids: Iterable[str], fractions: Sequence[float] = FRACTIONS, seed: int = 0) -> ItemSplit:
         """Split items by a stable hash of (seed, id); `fractions` are the shares of train, val and test.
 
-        Raises TgqError when the fractions are not three shares that sum to one, or an id stands twice.
+        Raise TgqError when the fractions are not three shares that sum to one, or an id stands twice.
         """
         bounds = _bounds(fractions)
         ids = tuple(ids)
@@ -54,17 +54,17 @@ class ItemSplit:
         return len(self.ids)
 
     def part(self, name: str) -> list[str]:
-        """Give the ids of one part, in order. Raises TgqError for a part that is not in `PARTS`."""
+        """Return the ids of one part, in order. Raise TgqError for a part that is not in `PARTS`."""
         if name not in PARTS:
             raise TgqError(f"there is no part {name!r}; the parts are {', '.join(PARTS)}")
         return [self.ids[place] for place in np.flatnonzero(self.parts == PARTS.index(name))]
 
     def counts(self) -> dict[str, int]:
-        """Give the number of items of each part."""
+        """Return the number of items of each part."""
         return {name: int((self.parts == place).sum()) for place, name in enumerate(PARTS)}
 
     def codes(self, ids: Sequence[str]) -> NDArray[np.int8]:
-        """Give for each id the place of its part in `PARTS`, or -1 for an item that the split has not; int8 [n]."""
+        """Return for each id the place of its part in `PARTS`, or -1 for an item that the split has not; int8 [n]."""
         return np.array([self._codes.get(name, -1) for name in ids], dtype=np.int8)
 
     def save(self, path: Path) -> None:
@@ -75,7 +75,7 @@ class ItemSplit:
 
     @classmethod
     def load(cls, path: Path) -> ItemSplit:
-        """Read what `save` wrote, or any Parquet file with the columns id and part. Raises TgqError."""
+        """Read what `save` wrote, or any Parquet file with the columns id and part. Raise TgqError."""
         if not path.is_file():
             raise TgqError(f"there is no split {path}; `tgq pairs simulate` or `ItemSplit.save` writes one")
         table = pq.read_table(path)
@@ -96,7 +96,7 @@ class ItemSplit:
 def split_by_time(interactions: Interactions, time: int) -> tuple[Interactions, Interactions]:
     """Split interactions into those before `time` (seconds since 1970, UTC) and those at or after it.
 
-    Raises TgqError when the interactions have no times.
+    Raise TgqError when the interactions have no times.
     """
     if interactions.times is None:
         raise TgqError("these interactions have no times, so they cannot be split by time; name the column of times")
@@ -105,7 +105,7 @@ def split_by_time(interactions: Interactions, time: int) -> tuple[Interactions, 
 
 
 def stable_uniform(*key: object) -> float:
-    """Give a number in [0, 1) that depends on nothing but `key` (BLAKE2b of its JSON)."""
+    """Return a number in [0, 1) that depends on nothing but `key` (BLAKE2b of its JSON)."""
     digest = blake2b(json.dumps(key).encode(), digest_size=8).digest()
     return float((int.from_bytes(digest, "big") >> 11) * 2.0**-53)
 

@@ -27,6 +27,7 @@ from tgqformer.catalog.catalog import Catalog
 from tgqformer.config import Natural, Positive, PositiveFloat, settings
 from tgqformer.errors import TgqError
 from tgqformer.pairs.interactions import Interactions
+from tgqformer.pairs.mining import EVERY_CO_CLICK
 from tgqformer.pairs.pairs import PairSets, mine_pairs, split_pairs
 from tgqformer.pairs.splits import FRACTIONS, PARTS, ItemSplit, stable_uniform
 from tgqformer.progress import progress
@@ -208,7 +209,7 @@ def prepare_pairs(
 
 def write_pairs(interactions: Interactions, split: ItemSplit, to: Path) -> PairSets:
     """Mine the pairs of simulated sessions (every co-click counts: there are no chance clicks) and write all files."""
-    sets = split_pairs(mine_pairs(interactions, min_support=1, cap=1000), split)
+    sets = split_pairs(mine_pairs(interactions, EVERY_CO_CLICK), split)
     to.mkdir(parents=True, exist_ok=True)
     interactions.write(to / "interactions.parquet")
     split.save(to / "split.parquet")

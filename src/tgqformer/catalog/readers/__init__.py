@@ -32,7 +32,7 @@ READERS: tuple[Reader, ...] = (
 
 
 def choose_reader(path: Path, name: str | None = None) -> Reader:
-    """Give the reader called `name`, or the first that recognises `path`. Raises TgqError where there is none."""
+    """Return the reader called `name`, or the first that recognises `path`. Raise TgqError where there is none."""
     if not path.exists():
         raise TgqError(f"there is nothing at {path}; check the path of the source")
     if name is not None:

@@ -127,7 +127,7 @@ def _plain(value: Any) -> Any:
 
 
 def _title(value: Any) -> tuple[Any, tuple[tuple[str, str], ...]]:
-    """Give a title without HTML; a title that is a page's script (known in the 2018 files) is dropped."""
+    """Return a title without HTML; a title that is a page's script (known in the 2018 files) is dropped."""
     if isinstance(value, str) and "getTime()" in value:
         return None, (("no-title", "the title is a page's script, not a title"),)
     return _plain(value), ()
@@ -140,7 +140,7 @@ def _joined(value: Any) -> str | None:
 
 
 def _path(value: Any) -> list[Any]:
-    """Give the category path: the first one where there are several (2014)."""
+    """Return the category path: the first one where there are several (2014)."""
     if isinstance(value, (list, tuple)):
         if value and isinstance(value[0], (list, tuple)):
             return _path(value[0])

@@ -48,12 +48,12 @@ class Reader(Protocol):
         ...
 
     def root(self, path: Path) -> Path:
-        """Give the folder that picture names are relative to when the user names none."""
+        """Return the folder that picture names are relative to when the user names none."""
         ...
 
 
 def parts(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Give the files that a source consists of: `path` itself, or the files in it that end in `suffixes`, sorted."""
+    """Return the files that a source consists of: `path` itself, or the files in it that end in `suffixes`, sorted."""
     if path.is_file():
         return [path] if path.name.lower().endswith(suffixes) else []
     if not path.is_dir():
@@ -66,16 +66,16 @@ def parts(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def files_of(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Give the files to read once a reader is chosen: a single file is read whatever its name ends in."""
+    """Return the files to read once a reader is chosen: a single file is read whatever its name ends in."""
     return [path] if path.is_file() else parts(path, suffixes)
 
 
 def folder_of(path: Path) -> Path:
-    """Give the folder of a source: itself, or the folder a file lies in."""
+    """Return the folder of a source: itself, or the folder a file lies in."""
     return path if path.is_dir() else path.parent
 
 
 def pictures_folder(path: Path) -> Path:
-    """Give `images/` beside the source where there is one, else the source's folder."""
+    """Return `images/` beside the source where there is one, else the source's folder."""
     folder = folder_of(path)
     return folder / "images" if (folder / "images").is_dir() else folder

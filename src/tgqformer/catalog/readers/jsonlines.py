@@ -47,7 +47,7 @@ def json_rows(file: Path) -> Iterator[Row]:
 
 
 def first_object(path: Path) -> dict[str, Any]:
-    """Give the first readable object among the first 20 rows of a source; empty where there is none."""
+    """Return the first readable object among the first 20 rows of a source; empty where there is none."""
     for file in parts(path, SUFFIXES)[:1]:
         for _, row in zip(range(20), json_rows(file), strict=False):
             if row.fields is not None:

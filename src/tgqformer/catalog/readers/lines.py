@@ -44,7 +44,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _pieces(file: IO[bytes]) -> Iterator[bytes | str]:
-    """Give each line as bytes; as text where a byte order mark says UTF-16; a too long line as an empty string."""
+    """Return each line as bytes; as text where a byte order mark says UTF-16; a too long line as an empty string."""
     first = file.readline(MAX_LINE)
     if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         file.seek(0)

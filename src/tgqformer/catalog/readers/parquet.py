@@ -51,7 +51,7 @@ def parquet_rows(file: Path) -> Iterator[Row]:
 
 
 def columns_of(path: Path) -> set[str]:
-    """Give the column names of the first Parquet file of a source; none where there is no readable one."""
+    """Return the column names of the first Parquet file of a source; none where there is no readable one."""
     for file in parts(path, SUFFIXES)[:1]:
         try:
             return set(pq.read_schema(file).names)

@@ -54,7 +54,7 @@ def table_rows(file: Path, *, join_last: bool = False) -> Iterator[Row]:
 
 
 def header_of(file: Path) -> list[str]:
-    """Give the column names of a CSV or TSV file; none where it cannot be read."""
+    """Return the column names of a CSV or TSV file; none where it cannot be read."""
     first = next(_records(file), None)
     return _names(first.cells) if first is not None and first.cells is not None else []
 
@@ -136,7 +136,7 @@ class _NeverClosed(Exception):  # noqa: N818 - steers the parser, is never seen 
 
 
 def _feed(source: _Source, taken: list[Line]) -> Iterator[str]:
-    """Give the first line, then more for as long as the CSV parser, inside a quote, asks for them."""
+    """Return the first line, then more for as long as the CSV parser, inside a quote, asks for them."""
     yield taken[0].text
     while len(taken) < MAX_LINES:
         line = source.next()
@@ -156,7 +156,7 @@ class _Source:
         self._lines, self._back = lines, list[Line]()
 
     def next(self) -> Line | None:
-        """Give the next line, or None at the end."""
+        """Return the next line, or None at the end."""
         return self._back.pop() if self._back else next(self._lines, None)
 
     def give_back(self, lines: list[Line]) -> None:

@@ -19,6 +19,7 @@ from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr, Queries
 from tgqformer.experiments.study.settings import ProtocolSettings
 from tgqformer.pairs.interactions import Interactions
+from tgqformer.pairs.mining import EVERY_CO_CLICK
 from tgqformer.pairs.pairs import Pairs, mine_pairs
 from tgqformer.pairs.splits import stable_uniform
 
@@ -61,7 +62,7 @@ class StudyLog:
         names = np.array(self.ids, dtype=object)
         users = np.array(self.users, dtype=object)
         log = Interactions.of(users[self.train.rows()].tolist(), names[self.train.indices].tolist())
-        return mine_pairs(log, min_support=1, cap=1000)
+        return mine_pairs(log, EVERY_CO_CLICK)
 
     def buckets(self, queries: Queries) -> dict[str, Ints]:
         """Give, for each bucket that has any, the places of its queries."""
@@ -131,7 +132,7 @@ def _asked(
     what: str,
 ) -> Queries:  # fmt: skip
     """Make the items of later sessions queries, at most `queries` of each bucket, drawn by seed."""
-    mined = mine_pairs(log, min_support=1, cap=1000)
+    mined = mine_pairs(log, EVERY_CO_CLICK)
     if not len(mined):
         raise TgqError(f"no session of {what} holds two items; hold more out")
     whole = Queries.from_pairs(*mined.positions(list(places)).T)
