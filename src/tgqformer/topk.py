@@ -1,7 +1,11 @@
-"""Exact top K of many queries in one pool: blocked matrix products, ties in a fixed order.
+"""The one exact top K. The one rule of order: the higher score first, and of equal scores the lower position.
 
-The products are float32, and their last bits hang on block sizes and on the machine. Candidates whose scores lie closer
-to each other than that error are scored once more in float64, so the order does not hang on it: score, then position.
+Every list that is shown or stored is made here: of vectors by `top_k` (a pool against itself, in blocks), of scores by
+`best_of`, of the entries of a sparse matrix by `best_entries`. Metrics take no order of equal scores: they average over
+all (`evaluation.metrics`). A store that is searched live has no positions; there, equal scores stand by id.
+
+Products of `top_k` are float32, and their last bits depend on block sizes and on the machine. Candidates whose scores
+lie closer to each other than that error are scored once more in float64, so that the order does not depend on it.
 """
 
 from __future__ import annotations
@@ -11,14 +15,39 @@ from concurrent.futures import ThreadPoolExecutor
 from math import sqrt
 from threading import local
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tgqformer.parallel import ahead, one_thread_each
+from tgqformer.types import Floats, Ints
 
 QUERIES = 512  # rows of one product, and
 COLUMNS = 16_384  # its columns: 32 MB of scores, which measured best on two cores; the whole pool need not fit
 SPARE = 16  # candidates kept beyond K, so that ties at the K-th place are seen
+
+
+def best_of(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return (positions [n, k] int64, scores [n, k]) of the best of each row of `scores` [n, N]; k at most N."""
+    if not k:
+        return torch.empty(len(scores), 0, dtype=torch.int64), torch.empty(len(scores), 0)
+    kth = scores.topk(k, dim=1).values[:, -1:]
+    above, tied = scores > kth, scores == kth
+    if int(tied.sum()) + int(above.sum()) > k * len(scores):  # some row has more ties than places: the first ones
+        tied &= tied.cumsum(1, dtype=torch.int32) <= k - above.sum(1, keepdim=True)
+    positions = (above | tied).nonzero()[:, 1].view(len(scores), k)
+    return _ordered(scores.gather(1, positions), positions)
+
+
+def best_entries(row: Ints, position: Ints, score: Floats, k: int) -> tuple[Ints, Ints]:
+    """Return (entries, ranks): which entries are among the best `k` of their row, best first, and their ranks from 0.
+
+    row, position, score: of each entry of a sparse matrix [n]; no position stands twice in a row.
+    """
+    order = np.lexsort((position, -score, row))
+    row = row[order]
+    rank = np.arange(len(row)) - np.searchsorted(row, row)
+    return order[rank < k], rank[rank < k]
 
 
 def top_k(
@@ -53,7 +82,7 @@ class TopK:
         self._scores = torch.empty(0)
 
     def of(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Give (positions [n, k] int32, scores [n, k] float32) for the pool's rows `start` to `stop`, best first.
+        """Return (positions [n, k] int32, scores [n, k] float32) for the pool's rows `start` to `stop`, best first.
 
         A row itself is left out; equal scores stand in the order of the pool.
         """
@@ -70,7 +99,7 @@ class TopK:
         return answer
 
     def _candidates(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Give scores and positions [n, min(k + SPARE, N - 1)] by float32 products, best first."""
+        """Return scores and positions [n, min(k + SPARE, N - 1)] by float32 products, best first."""
         queries, wanted = self.pool[start:stop].to(self.device), min(self.k + SPARE, len(self.pool) - 1)
         best: tuple[Tensor, Tensor] | None = None
         for first in range(0, len(self.pool), COLUMNS):
@@ -117,7 +146,7 @@ class TopK:
 
 
 def _ordered(scores: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Sort each row by score, best first, then by position; gives (positions, scores)."""
+    """Sort each row by score, best first, then by position; return (positions, scores)."""
     positions, by_position = positions.sort(dim=1)
     scores, by_score = scores.gather(1, by_position).sort(dim=1, descending=True, stable=True)
     return positions.gather(1, by_score), scores

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from itertools import permutations
+
+import ir_measures
 import numpy as np
 import pytest
 import torch
@@ -64,11 +67,55 @@ def test_leave_one_out_by_hand() -> None:
     assert found["full_hit@2"] == 0.5 and found["full_ndcg@2"] == pytest.approx(0.5 / np.log2(3))
 
 
-def test_a_model_that_cannot_tell_items_apart_gains_nothing_by_ties() -> None:
+def test_a_model_that_cannot_tell_items_apart_scores_as_chance() -> None:
     flat = np.ones((1, 50))
     drawn = np.arange(1, 41)[None]
-    found = leave_one_out(scorer_of(flat), np.array([0]), np.array([0]), drawn, histories(NOTHING, NOTHING, 1), 10)
-    assert found["hit@10"] == 0 and found["full_hit@10"] == 0
+    nobody = histories(NOTHING, NOTHING, 1)
+    found = leave_one_out(scorer_of(flat), np.array([0]), np.array([0]), drawn, nobody, 10)
+    assert found["hit@10"] == pytest.approx(10 / 41) and found["full_hit@10"] == pytest.approx(10 / 50)
+    gain = sum(1 / np.log2(place + 1) for place in range(1, 11))
+    assert found["ndcg@10"] == pytest.approx(gain / 41) and found["full_ndcg@10"] == pytest.approx(gain / 50)
+
+
+def test_five_held_out_items_that_tie_with_45_others() -> None:
+    """Worked out by hand: each of the 50 stands in the first ten with chance 10/50, so recall@10 is 0.2."""
+    table = np.concatenate([np.ones(50), np.zeros(30)])[None]
+    held = histories(np.zeros(5, np.int64), np.array([40, 41, 45, 47, 49]), 1)
+    found = full_ranking(scorer_of(table), held, histories(NOTHING, NOTHING, 1), 10)
+    assert found["recall@10"] == pytest.approx(0.2)
+    discount = 1 / np.log2(np.arange(2, 12))
+    assert found["ndcg@10"] == pytest.approx(5 * discount.sum() / 50 / discount[:5].sum())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 2), min_size=2, max_size=6), st.integers(1, 7), st.integers(1, 2**6 - 1))
+def test_full_ranking_is_the_mean_over_all_orders_of_equal_scores(levels: list[int], k: int, chosen: int) -> None:
+    wanted = [item for item in range(len(levels)) if chosen >> item & 1] or [0]
+    held = histories(np.zeros(len(wanted), np.int64), np.array(wanted), 1)
+    found = full_ranking(scorer_of(np.array([levels])), held, histories(NOTHING, NOTHING, 1), k)
+    recalls, gains = [], []
+    ideal = sum(1 / np.log2(place + 2) for place in range(min(k, len(wanted))))
+    for order in permutations(range(len(levels))):
+        top = sorted(order, key=lambda item: -levels[item])[:k]
+        recalls.append(sum(item in wanted for item in top) / len(wanted))
+        gains.append(sum((item in wanted) / np.log2(place + 2) for place, item in enumerate(top)) / ideal)
+    assert found[f"recall@{k}"] == pytest.approx(np.mean(recalls))
+    assert found[f"ndcg@{k}"] == pytest.approx(np.mean(gains))
+
+
+def test_full_ranking_agrees_with_ir_measures() -> None:
+    rng = np.random.default_rng(5)
+    table = rng.normal(size=(20, 60)).astype(np.float32)
+    known, held = (histories(*map(np.int64, np.nonzero(rng.random((20, 60)) < 0.1)), 20) for _ in range(2))
+    qrels, run = {}, {}
+    for user in np.flatnonzero(np.diff(held.indptr)).tolist():
+        qrels[str(user)] = {str(item): 1 for item in held.row(user).tolist()}
+        hidden = set(known.row(user).tolist())
+        run[str(user)] = {str(item): float(s) for item, s in enumerate(table[user]) if item not in hidden}
+    theirs = ir_measures.calc_aggregate([ir_measures.R @ 10, ir_measures.nDCG @ 10], qrels, run)
+    found = full_ranking(scorer_of(table), held, known, 10)
+    assert found["recall@10"] == pytest.approx(theirs[ir_measures.R @ 10], abs=1e-9)
+    assert found["ndcg@10"] == pytest.approx(theirs[ir_measures.nDCG @ 10], abs=1e-9)
 
 
 def test_blocks_change_nothing_and_users_are_drawn_by_seed(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:

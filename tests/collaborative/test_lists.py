@@ -32,6 +32,14 @@ def test_equal_scores_stand_in_the_order_of_the_items_and_a_floor_cuts() -> None
     assert found.items[1].tolist() == [0, -1, -1]
 
 
+def test_ties_at_the_last_place_go_to_the_first_items() -> None:
+    flat = torch.ones(40, 40)
+    flat[:, 35] = 2
+    found = lists_of_scorer(lambda rows: flat[torch.from_numpy(rows)], np.ones(40, bool), 4)
+    assert found.items[0].tolist() == [35, 1, 2, 3] and found.items[2].tolist() == [35, 0, 1, 3]
+    assert found.items[35].tolist() == [0, 1, 2, 3]
+
+
 def test_ranks_agree_with_the_full_pool_where_lists_are_long_enough() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(60, 4)).astype(np.float32)

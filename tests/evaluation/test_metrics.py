@@ -210,6 +210,12 @@ def test_nearest_leaves_the_query_out() -> None:
     assert scores[0] == pytest.approx([0.9, 0.5])
 
 
+def test_nearest_takes_ties_by_position() -> None:
+    positions, _ = nearest(one_query([0.2] + [0.5] * 30), [0, 1], 3)
+    assert positions.tolist() == [[2, 3, 4], [0, 2, 3]]
+    assert nearest(one_query([]), [0], 3)[0].shape == (1, 0)
+
+
 def test_queries_may_look_other_than_they_stand_in_the_pool() -> None:
     pool = np.eye(4, dtype=np.float32)
     queries = Queries.from_pairs([0, 2], [1, 3])

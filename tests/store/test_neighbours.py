@@ -98,6 +98,25 @@ def test_block_sizes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(first, second)
 
 
+@given(
+    levels=st.lists(st.lists(st.integers(-2, 2), min_size=6, max_size=6), min_size=1, max_size=5), k=st.integers(0, 6)
+)
+@settings(max_examples=60, deadline=None)
+def test_best_of_scores_takes_ties_by_position(levels: list[list[int]], k: int) -> None:
+    scores = torch.tensor(levels, dtype=torch.float32)
+    scores[scores == -2] = -torch.inf
+    positions, best = topk.best_of(scores, k)
+    for row, found, values in zip(scores.tolist(), positions.tolist(), best.tolist(), strict=True):
+        assert found == sorted(range(6), key=lambda item: (-row[item], item))[:k]
+        assert values == [row[item] for item in found]
+
+
+def test_best_entries_are_those_of_each_row() -> None:
+    row, position = np.array([1, 0, 1, 1, 3]), np.array([5, 2, 1, 7, 0])
+    kept, rank = topk.best_entries(row, position, np.array([0.5, 0.1, 0.5, 0.9, 0.0], np.float32), 2)
+    assert list(zip(kept.tolist(), rank.tolist(), strict=True)) == [(1, 0), (3, 0), (2, 1), (4, 0)]
+
+
 def test_k_beyond_the_pool_is_refused_by_the_search() -> None:
     with pytest.raises(ValueError, match="fewer than k = 5"):
         TopK(torch.eye(5), 5)

@@ -26,6 +26,7 @@ from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Queries
 from tgqformer.files import read_json, write_json
 from tgqformer.progress import progress
+from tgqformer.topk import best_entries
 
 BUCKETS = ("warm", "few clicks", "brand-new")
 """Buckets of items by their clicks: more than few, few, none."""
@@ -169,12 +170,9 @@ def _candidates(lists: Sequence[Lists], rows: Ints, extra: Floats) -> tuple[Ints
 def _best(query: Ints, item: Ints, facts: Floats, weights: Floats, k: int) -> tuple[NDArray[np.int32], Floats]:
     """Give the best k candidates of each query: [Q, k]; weights: [Q, F]. Blended scores may be below 0."""
     total = (facts * weights[query]).sum(1)
-    order = np.lexsort((item, -total, query))
-    query, item, total = query[order], item[order], total[order]
-    rank = np.arange(len(query)) - np.searchsorted(query, query)
-    kept = rank < k
+    kept, rank = best_entries(query, item, total, k)
     items, scores = np.full((len(weights), k), -1, np.int32), np.zeros((len(weights), k), np.float32)
-    items[query[kept], rank[kept]], scores[query[kept], rank[kept]] = item[kept], total[kept]
+    items[query[kept], rank], scores[query[kept], rank] = item[kept], total[kept]
     return items, scores
 
 

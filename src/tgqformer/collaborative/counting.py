@@ -22,6 +22,7 @@ from tgqformer.evaluation.metrics import Csr
 from tgqformer.pairs.interactions import Interactions
 from tgqformer.pairs.mining import MiningSettings, Window
 from tgqformer.pairs.pairs import mine_pairs
+from tgqformer.topk import best_entries
 
 _ROWS_AT_ONCE = 1024
 
@@ -143,11 +144,11 @@ def neighbours_of(similarity: csr_array | np.ndarray, count: int) -> tuple[Ints,
     rows = csr_array(similarity)
     items = np.full((rows.shape[0], count), -1, np.int64)
     scores = np.zeros((rows.shape[0], count), np.float32)
-    found = _best(rows, count).tocoo()
-    order = np.lexsort((found.col, -found.data, found.row))
-    row, column, value = found.row[order], found.col[order], found.data[order]
-    rank = np.arange(len(row)) - np.searchsorted(row, row)
-    items[row, rank], scores[row, rank] = column, value
+    found = rows.tocoo()
+    above = found.data > 0
+    row, column, value = found.row[above], found.col[above], found.data[above]
+    kept, rank = best_entries(row, column, value, count)
+    items[row[kept], rank], scores[row[kept], rank] = column[kept], value[kept]
     return items, scores
 
 
@@ -190,9 +191,7 @@ def _best(rows: csr_array, count: int) -> csr_array:
     found = rows.tocoo()
     positive = found.data > 0
     row, column, value = found.row[positive], found.col[positive], found.data[positive]
-    order = np.lexsort((column, -value, row))
-    row, column, value = row[order], column[order], value[order]
-    kept = np.arange(len(row)) - np.searchsorted(row, row) < count
+    kept, _ = best_entries(row, column, value, count)
     return csr_array((value[kept], (row[kept], column[kept])), shape=rows.shape)
 
 

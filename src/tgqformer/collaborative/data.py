@@ -124,10 +124,8 @@ def transposed(rows: Csr, items: int) -> Csr:
 
 def take(rows: Csr, chosen: Ints) -> tuple[Ints, Ints]:
     """Give the entries of some rows as (place in `chosen`, item), int64 [n] each."""
-    lengths = rows.indptr[chosen + 1] - rows.indptr[chosen]
-    place = np.repeat(np.arange(len(chosen), dtype=np.int64), lengths)
-    within = np.arange(len(place), dtype=np.int64) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return place, rows.indices[rows.indptr[chosen][place] + within]
+    part = rows.at(chosen)
+    return part.rows(), part.indices
 
 
 def _read_log(path: Path, settings: SplitSettings) -> Split:

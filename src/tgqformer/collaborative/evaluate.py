@@ -5,6 +5,7 @@ test items in the top k, nDCG@k is normalised by the best order of min(k, test i
 4.2; LightGCN takes it over). `leave_one_out`: the held-out item among sampled ones that the user did not touch in
 training, for at most 10,000 users drawn at random (SASRec, section IV-C and the authors' code); and, since sampled
 metrics can order models wrongly (Krichene and Rendle, KDD 2020), its place among all items beside it.
+Ties are averaged, by `evaluation.metrics`.
 """
 
 from __future__ import annotations
@@ -20,16 +21,20 @@ from tgqformer.collaborative.data import Ints, Split, take
 from tgqformer.collaborative.sampling import Negatives
 from tgqformer.collaborative.settings import EvaluationSettings
 from tgqformer.errors import TgqError
-from tgqformer.evaluation.metrics import Csr
+from tgqformer.evaluation.metrics import Csr, Ranks, ndcg, ranks_of_scores, recall
 from tgqformer.progress import progress
 
 BLOCK = 256
 
 
 def evaluate(
-    recommender: Recommender, split: Split, settings: EvaluationSettings, *, validation: bool = False,
+    recommender: Recommender,
+    split: Split,
+    settings: EvaluationSettings,
+    *,
+    validation: bool = False,
     shown: bool = False,
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """Judge a model by its preset's protocol, on the test or on the validation part.
 
     Returns:
@@ -49,18 +54,14 @@ def evaluate(
 def full_ranking(scorer: Scorer, held: Csr, known: Csr, k: int, *, shown: bool = False) -> dict[str, float]:
     """Rank all items but the known ones for each user with a held-out item: recall@k and nDCG@k."""
     users = np.flatnonzero(np.diff(held.indptr))
-    discount = 1 / np.log2(np.arange(k) + 2)
-    ideal = np.cumsum(discount)
-    recall, ndcg = [], []
+    shares, gains = [], []
     for block, scores in _blocks(scorer, users, "ranking", shown=shown):
-        place, items = (torch.from_numpy(one).to(scores.device) for one in take(known, block))
-        scores[place, items] = -torch.inf
-        top = scores.topk(min(k, scores.shape[1]), dim=1).indices.cpu().numpy()
-        hits = _are_held(held, block, top, scores.shape[1])
-        count = np.diff(held.indptr)[block]
-        recall.append(hits.sum(1) / count)
-        ndcg.append(hits @ discount[: hits.shape[1]] / ideal[np.minimum(count, k) - 1])
-    return {f"recall@{k}": _mean(recall), f"ndcg@{k}": _mean(ndcg), "users": float(len(users))}
+        _hide(known, block, scores)
+        wanted = held.at(block)
+        ranks = ranks_of_scores(scores, wanted, k)
+        shares.append(recall(wanted, ranks, k))
+        gains.append(ndcg(wanted, ranks, k))
+    return {f"recall@{k}": _mean(shares), f"ndcg@{k}": _mean(gains), "users": float(len(users))}
 
 
 def leave_one_out(
@@ -68,24 +69,25 @@ def leave_one_out(
 ) -> dict[str, float]:
     """Rank each user's one held-out item among sampled items, and among all items that the user is not known to have.
 
-    users, targets: int64 [Q]. others: int64 [Q, negatives]. A tie counts as half above.
+    users, targets: int64 [Q]. others: int64 [Q, negatives].
     """
-    sampled, whole = [], []
+    ranks: dict[str, list[Ranks]] = {"": [], "full_": []}
     done = 0
     for block, scores in _blocks(scorer, users, "ranking", shown=shown):
         rows = slice(done, done + len(block))
         done += len(block)
         target, drawn = (torch.from_numpy(one[rows]).to(scores.device) for one in (targets, others))
         own = scores.gather(1, target[:, None])
-        sampled.append(_rank(scores.gather(1, drawn), own))
-        place, items = (torch.from_numpy(one).to(scores.device) for one in take(known, block))
-        scores[place, items] = -torch.inf
+        ranks[""].append(_rank(scores.gather(1, drawn), own))
+        _hide(known, block, scores)
         scores.scatter_(1, target[:, None], -torch.inf)
-        whole.append(_rank(scores, own))
-    found = {f"hit@{k}": sampled, f"full_hit@{k}": whole}
-    values = {name: _mean([rank < k for rank in ranks]) for name, ranks in found.items()}
-    for name, ranks in ((f"ndcg@{k}", sampled), (f"full_ndcg@{k}", whole)):
-        values[name] = _mean([np.where(rank < k, 1 / np.log2(rank + 2), 0.0) for rank in ranks])
+        ranks["full_"].append(_rank(scores, own))
+    one_each = Csr(np.arange(len(users) + 1), targets)
+    values = {}
+    for name, parts in ranks.items():
+        whole = Ranks(*(np.concatenate([getattr(part, of) for part in parts]) for of in ("above", "tied")))
+        values[f"{name}hit@{k}"] = _mean([recall(one_each, whole, k)])  # of one item: whether it is hit
+        values[f"{name}ndcg@{k}"] = _mean([ndcg(one_each, whole, k)])
     return values | {"users": float(len(users))}
 
 
@@ -101,17 +103,16 @@ def _blocks(scorer: Scorer, users: Ints, what: str, *, shown: bool) -> Iterator[
             bar.advance(len(block))
 
 
-def _are_held(held: Csr, users: Ints, top: Ints, items: int) -> np.ndarray:
-    """Tell which of the top items [b, k] are held-out ones of their user: float64 [b, k]."""
-    place, right = take(held, users)
-    keys = np.arange(len(users))[:, None] * items + top
-    return np.isin(keys, place * items + right).astype(np.float64)
+def _hide(known: Csr, users: Ints, scores: Tensor) -> None:
+    """Set the scores [b, N] of what users are known to have to -inf, in place."""
+    place, items = (torch.from_numpy(one).to(scores.device) for one in take(known, users))
+    scores[place, items] = -torch.inf
 
 
-def _rank(scores: Tensor, own: Tensor) -> np.ndarray:
-    """Give the place, from 0, of `own` [b, 1] among scores [b, n]; ties count as half above."""
-    above, tied = (scores > own).sum(1), (scores == own).sum(1)
-    return (above + tied / 2).double().cpu().numpy()
+def _rank(scores: Tensor, own: Tensor) -> Ranks:
+    """Return where `own` [b, 1] stands among it and scores [b, n]."""
+    above, tied = (scores > own).sum(1), (scores == own).sum(1) + 1
+    return Ranks(above.cpu().numpy(), tied.cpu().numpy())
 
 
 def _some(users: Ints, settings: EvaluationSettings) -> Ints:

@@ -13,16 +13,16 @@ from safetensors.numpy import load_file, save_file
 from torch.nn.functional import normalize
 
 from tgqformer.collaborative.base import Features, Scorer
-from tgqformer.collaborative.data import Ints
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Queries, Ranks
 from tgqformer.files import atomic_path
 from tgqformer.progress import progress
+from tgqformer.topk import best_of
+from tgqformer.types import Bools, Floats, Ints
 
 BLOCK = 512
 DIGITS = 6
 """Scores are rounded to so many digits: equal items have equal scores, whatever block of a product they come from."""
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Lists:
         return int(self.items.shape[1])
 
     def of(self, rows: Ints) -> Lists:
-        """Give some of the lists, in that order."""
+        """Return some of the lists, in that order."""
         return Lists(self.items[rows], self.scores[rows])
 
     def write(self, path: Path) -> None:
@@ -80,10 +80,15 @@ def lists_of_vectors(vectors: Features, k: int, *, rows: Ints | None = None, sho
 
 @torch.no_grad()
 def lists_of_scorer(
-    score: Scorer, known: NDArray[np.bool_], k: int, *, rows: Ints | None = None, floor: float | None = None,
+    score: Scorer,
+    known: Bools,
+    k: int,
+    *,
+    rows: Ints | None = None,
+    floor: float | None = None,
     shown: bool = False,
-) -> Lists:  # fmt: skip
-    """Find the k items of the highest score of each item, but itself; equal scores stand in the order of the items.
+) -> Lists:
+    """Find the k items of the highest score of each item, but itself; equal scores as `topk` says.
 
     Args:
         score: items int64 [b] → scores [b, N]. known: bool [N], items that the model knows: others have no list and
@@ -127,11 +132,7 @@ def ranks_of_lists(lists: Lists, queries: Queries, pool: int) -> Ranks:
 
 
 def _keep_best(scores: torch.Tensor, rows: Ints, found: Lists, floor: float) -> None:
-    # Sorted by (score, place): topk alone leaves equal scores in no order.
-    values, places = torch.round(scores, decimals=DIGITS).topk(found.k, dim=1)
-    order = torch.argsort(places, dim=1, stable=True)
-    order = order.gather(1, torch.argsort(values.gather(1, order), dim=1, descending=True, stable=True))
-    values, places = values.gather(1, order), places.gather(1, order)
+    places, values = best_of(torch.round(scores, decimals=DIGITS), found.k)
     real = (values > max(floor, torch.finfo(torch.float32).min)).numpy()
     found.items[rows] = np.where(real, places.numpy(), -1)
     found.scores[rows] = np.where(real, values.numpy(), 0.0)

@@ -27,10 +27,10 @@ from torch import Tensor
 
 from tgqformer.errors import TgqError
 from tgqformer.progress import progress
+from tgqformer.topk import best_of
+from tgqformer.types import Bools, Doubles, Floats, Ints, Positions
 
-Ints: TypeAlias = npt.NDArray[np.int64]
-Floats: TypeAlias = npt.NDArray[np.float64]
-Vectors: TypeAlias = "Tensor | npt.NDArray[np.floating]"
+Matrix: TypeAlias = "Tensor | npt.NDArray[np.floating]"
 
 TIE_TOLERANCE = 2e-6
 """Scores nearer than this (times the query's norm times the largest norm of the pool) count as tied.
@@ -60,11 +60,18 @@ class Csr:
         return len(self.indptr) - 1
 
     def row(self, i: int) -> Ints:
-        """Give the positions of row i."""
+        """Return the positions of row i."""
         return self.indices[self.indptr[i] : self.indptr[i + 1]]
 
+    def at(self, chosen: Ints) -> Csr:
+        """Return some of the rows, in that order."""
+        lengths = self.indptr[chosen + 1] - self.indptr[chosen]
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        within = np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths)
+        return Csr(indptr, self.indices[np.repeat(self.indptr[chosen], lengths) + within])
+
     def rows(self) -> Ints:
-        """Give the row of every entry, int64 [entries]."""
+        """Return the row of every entry, int64 [entries]."""
         return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.indptr))
 
 
@@ -92,11 +99,9 @@ class Queries:
         return len(self.query)
 
     def at(self, places: npt.ArrayLike) -> Queries:
-        """Give some of the queries, by their places, in that order."""
+        """Return some of the queries, by their places, in that order."""
         chosen = np.asarray(places, dtype=np.int64)
-        rows = [self.positives.row(int(place)) for place in chosen]
-        indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-        return Queries(self.query[chosen], Csr(indptr, np.concatenate(rows)))
+        return Queries(self.query[chosen], self.positives.at(chosen))
 
     @classmethod
     def from_pairs(cls, a: npt.ArrayLike, b: npt.ArrayLike) -> Queries:
@@ -110,7 +115,7 @@ class Queries:
         return cls(query, Csr(indptr, np.ascontiguousarray(edges[:, 1])))
 
     def others(self, a: npt.ArrayLike, b: npt.ArrayLike) -> Csr:
-        """Give, per query, its partners among the pairs (a[i], b[i]) that are not its positives: what to `ignore`."""
+        """Return, per query, its partners among the pairs (a[i], b[i]) that are not its positives: what to `ignore`."""
         edges = _both_directions(a, b)
         rows = np.searchsorted(self.query, edges[:, 0], sorter=(order := np.argsort(self.query)))
         rows = order[np.minimum(rows, len(order) - 1)]
@@ -131,9 +136,9 @@ def _both_directions(a: npt.ArrayLike, b: npt.ArrayLike) -> Ints:
     return np.unique(edges[edges[:, 0] != edges[:, 1]], axis=0)
 
 
-def _rows_in(rows: Ints, among: Ints) -> npt.NDArray[np.bool_]:
+def _rows_in(rows: Ints, among: Ints) -> Bools:
     width = int(max(rows.max(initial=0), among.max(initial=0))) + 1
-    inside: npt.NDArray[np.bool_] = np.isin(rows[:, 0] * width + rows[:, 1], among[:, 0] * width + among[:, 1])
+    inside: Bools = np.isin(rows[:, 0] * width + rows[:, 1], among[:, 0] * width + among[:, 1])
     return inside
 
 
@@ -152,13 +157,13 @@ class Ranks:
 
 @torch.no_grad()
 def retrieve_ranks(
-    vectors: Vectors,
+    vectors: Matrix,
     queries: Queries,
     *,
     block: int | None = None,
     ignore: Csr | None = None,
     tolerance: float = TIE_TOLERANCE,
-    query_vectors: Vectors | None = None,
+    query_vectors: Matrix | None = None,
     shown: bool = False,
 ) -> Ranks:
     """Rank every positive of every query in the full pool by inner product, in single precision.
@@ -176,8 +181,8 @@ def retrieve_ranks(
     if query_vectors is not None:
         seen = _as_float(query_vectors).to(pool.device)
         if seen.shape != (len(queries), pool.shape[1]) or not bool(torch.isfinite(seen).all()):
-            raise TgqError(f"query vectors have shape {list(seen.shape)}; give finite ones, "
-                           f"[{len(queries)}, {pool.shape[1]}]")  # fmt: skip
+            wanted = [len(queries), pool.shape[1]]
+            raise TgqError(f"query vectors have shape {list(seen.shape)}; give finite ones, {wanted}")
     block = block or max(1, _BLOCK_SCORES // max(1, len(pool)))
     margins = tolerance * torch.linalg.vector_norm(seen, dim=1) * torch.linalg.vector_norm(pool, dim=1).max()
     above, tied = np.empty((2, len(queries.positives.indices)), dtype=np.int64)
@@ -191,7 +196,7 @@ def retrieve_ranks(
     return Ranks(above, tied)
 
 
-def _as_float(vectors: Vectors) -> Tensor:
+def _as_float(vectors: Matrix) -> Tensor:
     tensor = vectors if isinstance(vectors, Tensor) else torch.from_numpy(np.ascontiguousarray(vectors))
     if tensor.ndim != 2:
         raise TgqError(f"vectors have shape {list(tensor.shape)}; give a matrix [items, width]")
@@ -215,11 +220,11 @@ def _check(pool: Tensor, queries: Queries, ignore: Csr | None) -> None:
 
 def _blocks(
     pool: Tensor, seen: Tensor, queries: Queries, block: int, ignore: Csr | None
-) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """Give (first query, scores [queries of the block, N]) with the query itself and what to ignore at -inf."""
+) -> Iterator[tuple[int, Floats]]:
+    """Return (first query, scores [queries of the block, N]) with the query itself and what to ignore at -inf."""
     for start in range(0, len(queries), block):
         chosen = seen[start : start + block]
-        scores: npt.NDArray[np.float32] = (chosen @ pool.T).cpu().numpy()
+        scores: Floats = (chosen @ pool.T).cpu().numpy()
         scores[np.arange(len(chosen)), queries.query[start : start + block]] = -np.inf
         if ignore is not None:
             for i in range(len(chosen)):
@@ -227,7 +232,7 @@ def _blocks(
         yield start, scores
 
 
-def _rank_block(scores: npt.NDArray[np.float32], queries: Queries, start: int, margins: Floats) -> tuple[Ints, Ints]:
+def _rank_block(scores: Floats, queries: Queries, start: int, margins: Doubles) -> tuple[Ints, Ints]:
     above, tied = [], []
     for i, (row, margin) in enumerate(zip(scores, margins, strict=True)):
         own = row[queries.positives.row(start + i)]
@@ -240,7 +245,7 @@ def _rank_block(scores: npt.NDArray[np.float32], queries: Queries, start: int, m
     return np.concatenate(above), np.concatenate(tied)
 
 
-def _rank_row(row: npt.NDArray[np.float32], own: npt.NDArray[np.float32], margin: float) -> tuple[Ints, Ints]:
+def _rank_row(row: Floats, own: Floats, margin: float) -> tuple[Ints, Ints]:
     """Rank positives with scores `own`, best first, among all scores of `row`; groups never overlap."""
     wide = own.astype(np.float64)
     group = np.concatenate([[0], np.cumsum(wide[:-1] - wide[1:] > 2 * margin)])
@@ -254,11 +259,28 @@ def _rank_row(row: npt.NDArray[np.float32], own: npt.NDArray[np.float32], margin
     return above[group], (reached - above)[group]
 
 
-def _count_from(scores: npt.NDArray[np.float32], edges: npt.NDArray[np.float32]) -> Ints:
+def _count_from(scores: Floats, edges: Floats) -> Ints:
     """Count, for each edge, the scores at or above it. A pass per edge is cheaper than a sort, up to a few dozen."""
     if len(edges) > _MANY_EDGES:
         return (len(scores) - np.searchsorted(np.sort(scores), edges)).astype(np.int64)
     return np.array([np.count_nonzero(scores >= edge) for edge in edges], dtype=np.int64)
+
+
+def ranks_of_scores(scores: Tensor, positives: Csr, k: int) -> Ranks:
+    """Rank the positives of each row of `scores` [b, N], as far as the first `k` places depend on it.
+
+    Only equal scores tie. What cannot come into the first `k` places counts as ranked just behind them. Items at -inf
+    are left out.
+    """
+    place, items = (torch.from_numpy(one).to(scores.device) for one in (positives.rows(), positives.indices))
+    best = scores.topk(min(k, scores.shape[1]), dim=1).values
+    own, kth = scores[place, items], best[place, -1]
+    first = best[place]
+    at_kth = (scores == best[:, -1:]).sum(1)[place]
+    inside = (own >= kth) & (own > -torch.inf)
+    above = torch.where(inside, (first > own[:, None]).sum(1), k)
+    tied = torch.where(inside & (own > kth), (first == own[:, None]).sum(1), torch.where(inside, at_kth, 1))
+    return Ranks(above.cpu().numpy(), tied.cpu().numpy())
 
 
 @dataclass(frozen=True)
@@ -266,10 +288,10 @@ class Scores:
     """Metrics of Q queries: `values[metric]` is float64 [Q] for each of `METRICS`; `query` int64 [Q] as in Queries."""
 
     query: Ints
-    values: Mapping[str, Floats]
+    values: Mapping[str, Doubles]
 
     def means(self) -> dict[str, float]:
-        """Give the mean of each metric over the queries."""
+        """Return the mean of each metric over the queries."""
         return {metric: float(values.mean()) for metric, values in self.values.items()}
 
 
@@ -278,18 +300,18 @@ def score(queries: Queries, ranks: Ranks) -> Scores:
     best = _best_groups(queries.positives, ranks)
     values = {f"hit@{k}": _hit(best, k) for k in (10, 50, 100)}
     values["mrr"] = _reciprocal_rank(best)
-    values["ndcg@10"] = _ndcg(queries.positives, ranks, 10)
-    values |= {f"recall@{k}": _recall(queries.positives, ranks, k) for k in (10, 100)}
+    values["ndcg@10"] = ndcg(queries.positives, ranks, 10)
+    values |= {f"recall@{k}": recall(queries.positives, ranks, k) for k in (10, 100)}
     return Scores(queries.query, {metric: values[metric] for metric in METRICS})
 
 
 def evaluate(
-    vectors: Vectors,
+    vectors: Matrix,
     queries: Queries,
     *,
     block: int | None = None,
     ignore: Csr | None = None,
-    query_vectors: Vectors | None = None,
+    query_vectors: Matrix | None = None,
     shown: bool = False,
 ) -> Scores:
     """Rank and score in one step: `retrieve_ranks`, then `score`."""
@@ -298,7 +320,7 @@ def evaluate(
 
 
 def _best_groups(positives: Csr, ranks: Ranks) -> Ints:
-    """Give, per query, (a, t, m) of the best group that holds a positive: int64 [Q, 3]."""
+    """Return, per query, (a, t, m) of the best group that holds a positive: int64 [Q, 3]."""
     starts = positives.indptr[:-1]
     above = np.minimum.reduceat(ranks.above, starts)
     inside = ranks.above == above[positives.rows()]
@@ -306,7 +328,7 @@ def _best_groups(positives: Csr, ranks: Ranks) -> Ints:
     return np.stack([above, tied, np.add.reduceat(inside.astype(np.int64), starts)], axis=1)
 
 
-def _hit(best: Ints, k: int) -> Floats:
+def _hit(best: Ints, k: int) -> Doubles:
     above, tied, positives = best.T
     places = np.clip(k - above, 0, tied)
     missed = np.ones(len(best))
@@ -316,7 +338,7 @@ def _hit(best: Ints, k: int) -> Floats:
     return 1 - missed
 
 
-def _reciprocal_rank(best: Ints) -> Floats:
+def _reciprocal_rank(best: Ints) -> Doubles:
     cases, which = np.unique(best, axis=0, return_inverse=True)
     expected = np.array([_expected_reciprocal(int(a), int(t), int(m)) for a, t, m in cases])
     return expected[which.ravel()]
@@ -329,29 +351,31 @@ def _expected_reciprocal(above: int, tied: int, positives: int) -> float:
     return float((missed_before * positives / left / (above + place)).sum())
 
 
-def _recall(positives: Csr, ranks: Ranks, k: int) -> Floats:
+def recall(positives: Csr, ranks: Ranks, k: int) -> Doubles:
+    """Return the expected share of each row's positives within the first `k` places; no row is empty."""
     inside = np.clip(k - ranks.above, 0, ranks.tied) / ranks.tied
-    recall: Floats = np.add.reduceat(inside, positives.indptr[:-1]) / np.diff(positives.indptr)
-    return recall
+    shares: Doubles = np.add.reduceat(inside, positives.indptr[:-1]) / np.diff(positives.indptr)
+    return shares
 
 
-def _ndcg(positives: Csr, ranks: Ranks, k: int) -> Floats:
+def ndcg(positives: Csr, ranks: Ranks, k: int) -> Doubles:
+    """Return the expected nDCG@k of each row, by the best order of its positives; no row is empty."""
     discount = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))])
     reach = np.minimum(ranks.above + ranks.tied, k)
     gain = (discount[reach] - discount[np.minimum(ranks.above, k)]) / ranks.tied
     ideal = discount[np.minimum(np.diff(positives.indptr), k)]
-    ndcg: Floats = np.add.reduceat(gain, positives.indptr[:-1]) / ideal
-    return ndcg
+    gains: Doubles = np.add.reduceat(gain, positives.indptr[:-1]) / ideal
+    return gains
 
 
 @torch.no_grad()
-def nearest(vectors: Vectors, query: npt.ArrayLike, k: int) -> tuple[Ints, npt.NDArray[np.float32]]:
-    """Give the k nearest pool items of each query but itself, to be looked at: (positions [Q, k], scores [Q, k]).
+def nearest(vectors: Matrix, query: npt.ArrayLike, k: int) -> tuple[Positions, Floats]:
+    """Return the k nearest pool items of each query but itself, to be looked at: (positions [Q, k], scores [Q, k]).
 
-    One matrix product for all the queries given, so give few. Ties stand in the order of the pool.
+    One matrix product for all the queries given, so give few.
     """
-    pool, positions = _as_float(vectors), np.asarray(query, dtype=np.int64).ravel()
-    scores = (pool[torch.from_numpy(positions).to(pool.device)] @ pool.T).cpu().numpy()
-    scores[np.arange(len(positions)), positions] = -np.inf
-    order = np.argsort(-scores, axis=1, kind="stable")[:, : min(k, len(pool) - 1)].astype(np.int64)
-    return order, np.take_along_axis(scores, order, axis=1)
+    pool, positions = _as_float(vectors), torch.from_numpy(np.asarray(query, dtype=np.int64).ravel())
+    scores = (pool[positions.to(pool.device)] @ pool.T).cpu()
+    scores[torch.arange(len(positions)), positions] = -torch.inf
+    found, best = best_of(scores, min(k, len(pool) - 1))
+    return found.numpy(), best.numpy()

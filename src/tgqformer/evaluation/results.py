@@ -26,8 +26,9 @@ from tgqformer.evaluation.intervals import (
     over_seeds,
     resample,
 )
-from tgqformer.evaluation.metrics import METRICS, Floats, Scores
+from tgqformer.evaluation.metrics import METRICS, Scores
 from tgqformer.files import atomic_path, read_json, write_json, write_text
+from tgqformer.types import Doubles
 
 FACTS = {"kind": pa.string(), "severity": pa.int64(), "category": pa.string(), "agreement": pa.float64()}
 """What may be known of a query, and its type: noise kind ("" for none), severity 1-5 (0), category, agreement (NaN)."""
@@ -43,7 +44,7 @@ class View:
     """
 
     query: Sequence[str]
-    values: Mapping[str, Floats]
+    values: Mapping[str, Doubles]
     facts: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -174,7 +175,7 @@ def views(results: Iterable[Result]) -> list[str]:
     return list(dict.fromkeys(view for result in results for view in result.views))
 
 
-def stacked(results: Iterable[Result], model: str, view: str, metric: str) -> Floats:
+def stacked(results: Iterable[Result], model: str, view: str, metric: str) -> Doubles:
     """Give a metric of a model's seeds on one view, [S, Q]; raises TgqError if the seeds have different queries."""
     found = [r.views[view] for r in results if r.model == model and view in r.views and metric in r.views[view].values]
     if not found:
