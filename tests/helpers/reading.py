@@ -10,7 +10,7 @@ from PIL import Image
 
 from tgqformer.catalog import Catalog, Item, import_catalog
 from tgqformer.catalog.readers import choose_reader
-from tgqformer.catalog.readers.base import Reader, Row
+from tgqformer.catalog.readers.base import Reader, SourceRow
 
 
 def jpeg(shade: int = 0) -> bytes:
@@ -29,7 +29,7 @@ def reader(name: str) -> Reader:
     return choose_reader(Path(), name)
 
 
-def rows(name: str, path: Path) -> list[Row]:
+def rows(name: str, path: Path) -> list[SourceRow]:
     return list(reader(name).rows(path))
 
 

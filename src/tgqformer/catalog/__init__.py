@@ -6,7 +6,5 @@ from tgqformer.catalog.item import Item, Picture
 from tgqformer.catalog.pictures import PictureError, read_picture
 from tgqformer.catalog.report import ImportReport
 
-__all__ = [
-    "Catalog", "CatalogWriter", "ImportReport", "Item", "Picture", "PictureError", "import_catalog", "plan_import",
-    "read_picture",
-]  # fmt: skip
+__all__ = ["Catalog", "CatalogWriter", "ImportReport", "Item", "Picture", "PictureError"]
+__all__ += ["import_catalog", "plan_import", "read_picture"]

@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from difflib import get_close_matches
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -25,8 +24,9 @@ import pyarrow.parquet as pq
 from tgqformer.catalog.checks import SeenIds
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.catalog.pictures import picture_bytes
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, nearest
 from tgqformer.files import atomic_path, read_json, write_json
+from tgqformer.types import Positions
 
 FORMAT, VERSION = "tgqformer-catalog", 1
 GROUP_ROWS, GROUP_BYTES = 256, 16 << 20
@@ -96,7 +96,7 @@ class Catalog:
         ids: list[str] = self._ids.to_pylist()
         return ids
 
-    def positions(self, ids: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def positions(self, ids: Sequence[str]) -> Positions:
         """Return the positions [len(ids)] of items by id, int64. Raise TgqError for ids that the catalogue has not."""
         asked = list(dict.fromkeys(ids))
         hits = pc.index_in(self._ids, value_set=pa.array(asked, type=pa.string())).combine_chunks()
@@ -128,7 +128,7 @@ class Catalog:
         """
         return self.take_positions(self.positions(ids), pictures=pictures)
 
-    def take_positions(self, positions: Sequence[int] | np.ndarray[Any, Any], *, pictures: bool = True) -> list[Item]:
+    def take_positions(self, positions: Sequence[int] | Positions, *, pictures: bool = True) -> list[Item]:
         """Return the items at these positions, in the order asked."""
         asked = np.asarray(positions, dtype=np.int64)
         if len(asked) and (asked.min() < 0 or asked.max() >= len(self)):
@@ -171,9 +171,9 @@ class Catalog:
 
     def _unknown(self, missing: list[str]) -> TgqError:
         named = ", ".join(repr(name) for name in missing[:3]) + (", …" if len(missing) > 3 else "")
-        near = get_close_matches(missing[0], self.ids()[:200_000], n=3, cutoff=0.6)
-        hint = f"; nearest: {', '.join(near)}" if near else "; `tgq catalog show` lists some"
-        return TgqError(f"{self.path} has no item {named} ({len(missing)} unknown){hint}")
+        hint = nearest(missing[0], self.ids()[:200_000]) if len(self) else "it is empty"
+        hint = hint if hint.startswith("did") or not len(self) else "`tgq catalog show` lists some"
+        return TgqError(f"{self.path} has no item {named} ({len(missing)} unknown); {hint}")
 
 
 class CatalogWriter:

@@ -1,4 +1,4 @@
-"""What is checked of every item: ids, texts, prices; each finding is a `Problem`."""
+"""What is checked of every item: ids, texts, prices; each finding is a `ImportProblem`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"\d[\d., '\u00a0\u202f]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProblemKind:
     """A kind of problem: how bad it is, and what to tell a person about it."""
 
     severity: Severity
@@ -35,47 +35,49 @@ class Kind:
     lossy: bool = False
 
 
-KINDS: dict[str, Kind] = {
-    "bad-row": Kind("error", "Rows that cannot be read", "Mend them in the source and import again."),
-    "no-id": Kind("error", "Rows without an id", "Give every row an id, or name the right column with --id."),
-    "bad-id": Kind("error", "Ids that are too long", f"An id has at most {LIMITS['id']} characters."),
-    "duplicate-id": Kind(
+KINDS: dict[str, ProblemKind] = {
+    "bad-row": ProblemKind("error", "Rows that cannot be read", "Mend them in the source and import again."),
+    "no-id": ProblemKind("error", "Rows without an id", "Give every row an id, or name the right column with --id."),
+    "bad-id": ProblemKind("error", "Ids that are too long", f"An id has at most {LIMITS['id']} characters."),
+    "duplicate-id": ProblemKind(
         "error", "Duplicate ids", "The first row of an id is kept. Check that --id names the right column."
     ),
-    "empty": Kind("error", "Rows with an id and nothing else", "An item needs a text or a picture."),
-    "picture-missing": Kind("warning", "Missing pictures", "Check the picture folder (--pictures).", True),
-    "picture-remote": Kind(
+    "empty": ProblemKind("error", "Rows with an id and nothing else", "An item needs a text or a picture."),
+    "picture-missing": ProblemKind("warning", "Missing pictures", "Check the picture folder (--pictures).", True),
+    "picture-remote": ProblemKind(
         "warning", "Pictures that are addresses", "Download them to the picture folder first.", True
     ),
-    "picture-unreadable": Kind("warning", "Pictures that cannot be read", "Replace the files.", True),
-    "picture-truncated": Kind("warning", "Pictures that are cut off", "Copy or download them again.", True),
-    "picture-bomb": Kind("warning", "Pictures with too many pixels", "Scale them down.", True),
-    "picture-too-large": Kind("warning", "Picture files that are too large", "Scale them down.", True),
-    "picture-escapes": Kind("warning", "Paths that leave the picture folder", "Only files inside it are read.", True),
-    "picture-tiny": Kind("warning", "Pictures of one pixel", "These are placeholders; they were dropped.", True),
-    "picture-many": Kind("warning", "Items with very many pictures", f"The first {MAX_PICTURES} are kept.", True),
-    "no-title": Kind("warning", "Empty titles", "Items without a title are found by their pictures alone."),
-    "encoding": Kind("warning", "Wrong encodings", "Look at these texts; save the source as UTF-8."),
-    "control": Kind("warning", "Control characters in texts", "They were taken out."),
-    "long-text": Kind("warning", "Over-long texts", "They were cut."),
-    "price": Kind("warning", "Prices that are not numbers", "The item has no price."),
-    "attributes": Kind("warning", "Attributes that could not be kept", "See the reasons."),
-    "animation": Kind("note", "Animations and files of several pages", "The first frame is used."),
-    "cmyk": Kind("note", "CMYK pictures", "Converted to RGB when read; colours may differ from print."),
-    "16-bit": Kind("note", "Pictures of 16 bits a channel", "Read as 8 bits."),
-    "rotated": Kind("note", "Pictures turned by EXIF", "Turned upright when read."),
-    "picture-repeated": Kind("note", "The same picture twice in one item", "Kept once."),
+    "picture-unreadable": ProblemKind("warning", "Pictures that cannot be read", "Replace the files.", True),
+    "picture-truncated": ProblemKind("warning", "Pictures that are cut off", "Copy or download them again.", True),
+    "picture-bomb": ProblemKind("warning", "Pictures with too many pixels", "Scale them down.", True),
+    "picture-too-large": ProblemKind("warning", "Picture files that are too large", "Scale them down.", True),
+    "picture-escapes": ProblemKind(
+        "warning", "Paths that leave the picture folder", "Files outside are not read.", True
+    ),
+    "picture-tiny": ProblemKind("warning", "Pictures of one pixel", "These are placeholders; they were dropped.", True),
+    "picture-many": ProblemKind("warning", "Items with many pictures", f"The first {MAX_PICTURES} are kept.", True),
+    "no-title": ProblemKind("warning", "Empty titles", "Items without a title are found by their pictures alone."),
+    "encoding": ProblemKind("warning", "Wrong encodings", "Look at these texts; save the source as UTF-8."),
+    "control": ProblemKind("warning", "Control characters in texts", "They were taken out."),
+    "long-text": ProblemKind("warning", "Over-long texts", "They were cut."),
+    "price": ProblemKind("warning", "Prices that are not numbers", "The item has no price."),
+    "attributes": ProblemKind("warning", "Attributes that could not be kept", "See the reasons."),
+    "animation": ProblemKind("note", "Animations and files of several pages", "The first frame is used."),
+    "cmyk": ProblemKind("note", "CMYK pictures", "Converted to RGB when read; colours may differ from print."),
+    "16-bit": ProblemKind("note", "Pictures of 16 bits a channel", "Read as 8 bits."),
+    "rotated": ProblemKind("note", "Pictures turned by EXIF", "Turned upright when read."),
+    "picture-repeated": ProblemKind("note", "The same picture twice in one item", "Kept once."),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ImportProblem:
     """One finding: its kind (a key of `KINDS`), where it stands, and why."""
 
-    kind: str
     file: str
     line: int
     id: str | None
+    kind: str
     reason: str
 
     @property

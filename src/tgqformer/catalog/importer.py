@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tgqformer.catalog.catalog import CatalogWriter
-from tgqformer.catalog.checks import KINDS, Problem, SeenIds
+from tgqformer.catalog.checks import KINDS, ImportProblem, SeenIds
 from tgqformer.catalog.mapping import ColumnMapping, plan_mapping
-from tgqformer.catalog.readers import Reader, Row, choose_reader
-from tgqformer.catalog.report import ImportReport, Samples, write_report
-from tgqformer.catalog.rows import Candidate, candidate_of, with_pictures
+from tgqformer.catalog.readers import Reader, SourceRow, choose_reader
+from tgqformer.catalog.report import ImportReport, PictureSamples, write_report
+from tgqformer.catalog.rows import DraftItem, draft_item, with_pictures
 from tgqformer.errors import TgqError
 from tgqformer.progress import progress
 
@@ -32,7 +32,7 @@ _RELATED = pa.schema([("id", pa.string()), ("other", pa.string()), ("kind", pa.s
 
 
 @dataclass(frozen=True)
-class Plan:
+class ImportPlan:
     """What an import is about to do: which reader, which columns (and which not), where pictures are looked for."""
 
     source: Path
@@ -50,7 +50,7 @@ def plan_import(
     reader: str | None = None,
     mapping: Mapping[str, str | Sequence[str]] | None = None,
     root: str | Path | None = None,
-) -> Plan:
+) -> ImportPlan:
     """Choose the reader and the columns of an import without doing it.
 
     Raise TgqError where the source is absent or unknown, a column does not exist, or the target would hurt the source.
@@ -66,7 +66,7 @@ def plan_import(
     columns = _columns(source, chosen)
     planned = plan_mapping(columns, chosen.mapping, mapping)
     unused = () if chosen.mapping is not None else tuple(name for name in columns if name not in planned.columns())
-    return Plan(source, to, chosen, planned, Path(root) if root is not None else chosen.root(source), unused)
+    return ImportPlan(source, to, chosen, planned, Path(root) if root is not None else chosen.root(source), unused)
 
 
 def _columns(source: Path, reader: Reader) -> list[str]:
@@ -93,7 +93,7 @@ def import_catalog(
     limit: int | None = None,
     name: str | None = None,
     show_progress_bar: bool = False,
-    on_plan: Callable[[Plan], None] | None = None,
+    on_plan: Callable[[ImportPlan], None] | None = None,
 ) -> ImportReport:
     """Import a source into a new catalogue folder `to`.
 
@@ -120,10 +120,8 @@ def import_catalog(
         stack.enter_context(writer)
         sink = stack.enter_context(_Sink(writer, report, strict))
         bar = stack.enter_context(progress("importing items", None, shown=show_progress_bar))
-        for candidate in _checked(
-            _candidates(islice(plan.reader.rows(plan.source), limit), plan.mapping), plan.root, pack
-        ):
-            sink.take(candidate)
+        for draft in _checked(_drafts(islice(plan.reader.rows(plan.source), limit), plan.mapping), plan.root, pack):
+            sink.take(draft)
             bar.advance()
         report.seconds = time.perf_counter() - started
         sink.close()
@@ -131,43 +129,43 @@ def import_catalog(
     return report
 
 
-def _candidates(rows: Iterable[Row], mapping: ColumnMapping) -> Iterator[Candidate]:
-    """Make candidates; the first row of an id keeps it."""
+def _drafts(rows: Iterable[SourceRow], mapping: ColumnMapping) -> Iterator[DraftItem]:
+    """Make drafts; the first row of an id keeps it."""
     seen = SeenIds()
     for row in rows:
-        candidate = candidate_of(row, mapping)
-        if candidate.item is not None and not seen.add(candidate.item.id):
-            candidate.reject = ("duplicate-id", f"the id {candidate.item.id!r} stands in an earlier row")
-        yield candidate
+        draft = draft_item(row, mapping)
+        if draft.item is not None and not seen.add(draft.item.id):
+            draft.reject = ("duplicate-id", f"the id {draft.item.id!r} stands in an earlier row")
+        yield draft
 
 
-def _checked(candidates: Iterable[Candidate], root: Path, keep: bool) -> Iterator[Candidate]:
+def _checked(drafts: Iterable[DraftItem], root: Path, keep: bool) -> Iterator[DraftItem]:
     """Check pictures in a few threads, a short window ahead; order is kept."""
-    window: deque[Future[Candidate]] = deque()
+    window: deque[Future[DraftItem]] = deque()
     with ThreadPoolExecutor(_THREADS, "pictures") as pool:
-        for candidate in candidates:
-            window.append(_submitted(pool, candidate, root, keep))
+        for draft in drafts:
+            window.append(_submitted(pool, draft, root, keep))
             if len(window) >= _WINDOW:
                 yield window.popleft().result()
         while window:
             yield window.popleft().result()
 
 
-def _submitted(pool: ThreadPoolExecutor, candidate: Candidate, root: Path, keep: bool) -> Future[Candidate]:
-    """Hand a candidate to the pool; one without pictures is finished at once, which costs a tenth of that."""
-    if candidate.sources and candidate.reject is None:
-        return pool.submit(with_pictures, candidate, root, keep=keep)
-    done: Future[Candidate] = Future()
-    done.set_result(candidate if candidate.reject is not None else with_pictures(candidate, root, keep=keep))
+def _submitted(pool: ThreadPoolExecutor, draft: DraftItem, root: Path, keep: bool) -> Future[DraftItem]:
+    """Hand a draft to the pool; one without pictures is finished at once, which costs a tenth of that."""
+    if draft.sources and draft.reject is None:
+        return pool.submit(with_pictures, draft, root, keep=keep)
+    done: Future[DraftItem] = Future()
+    done.set_result(draft if draft.reject is not None else with_pictures(draft, root, keep=keep))
     return done
 
 
 class _Sink:
-    """Where checked candidates end: in the catalogue or among the rejects; every finding is written down."""
+    """Where checked drafts end: in the catalogue or among the rejects; every finding is written down."""
 
     def __init__(self, writer: CatalogWriter, report: ImportReport, strict: bool) -> None:
         self._writer, self._report, self._strict = writer, report, strict
-        self.samples = Samples()
+        self.samples = PictureSamples()
         self._related: list[tuple[str, str, str]] = []
         self._related_file: pq.ParquetWriter | None = None
         self._files: list[IO[str]] = []
@@ -180,14 +178,14 @@ class _Sink:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def take(self, candidate: Candidate) -> None:
-        """Write one candidate. Raise TgqError, when strict, for a rejected row or a dropped picture."""
-        row, item, report = candidate.row, candidate.item, self._report
+    def take(self, draft: DraftItem) -> None:
+        """Write one draft. Raise TgqError, when strict, for a rejected row or a dropped picture."""
+        row, item, report = draft.row, draft.item, self._report
         report.rows += 1
-        found = [*candidate.found, *([candidate.reject] if candidate.reject is not None else [])]
+        found = [*draft.found, *([draft.reject] if draft.reject is not None else [])]
         for kind, reason in found:
-            self._tell(Problem(kind, row.file, row.line, item.id if item else None, _printable(reason)), row)
-        if candidate.reject is not None or item is None:
+            self._tell(ImportProblem(row.file, row.line, item.id if item else None, kind, _printable(reason)), row)
+        if draft.reject is not None or item is None:
             report.rejected += 1
             return
         self._writer.add(item)
@@ -205,7 +203,7 @@ class _Sink:
         for file in self._files:
             file.close()
 
-    def _tell(self, problem: Problem, row: Row) -> None:
+    def _tell(self, problem: ImportProblem, row: SourceRow) -> None:
         self._report.tell(problem)
         kind = KINDS[problem.kind]
         if self._strict and (kind.severity == "error" or kind.lossy):
@@ -213,10 +211,7 @@ class _Sink:
                 f"{problem.file}, line {problem.line}: {problem.reason} ({kind.title.lower()}); nothing was written. "
                 f"{kind.advice} Or import without --strict: such rows are then set apart"
             )
-        line: dict[str, Any] = {
-            "file": _printable(problem.file), "line": problem.line, "id": problem.id, "kind": problem.kind,
-            "reason": problem.reason,
-        }  # fmt: skip
+        line: dict[str, Any] = {**asdict(problem), "file": _printable(problem.file)}
         if kind.severity == "error":
             line["row"] = _shown(row)
         print(json.dumps(line, ensure_ascii=False), file=self._files[0 if kind.severity == "error" else 1])
@@ -237,7 +232,7 @@ class _Sink:
         self._related = []
 
 
-def _shown(row: Row, limit: int = 2000) -> str:
+def _shown(row: SourceRow, limit: int = 2000) -> str:
     """Show a rejected row for the person who mends it: its raw text, or its fields without bytes."""
     if row.fields is None:
         return _printable((row.raw or "").strip()[:limit])

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from difflib import get_close_matches
 from typing import Any
 
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, nearest
 
 
 @dataclass(frozen=True)
@@ -76,11 +75,7 @@ def plan_mapping(
 def _given(asked: Mapping[str, str | Sequence[str]]) -> dict[str, Any]:
     unknown = [name for name in asked if name not in _FIELDS]
     if unknown:
-        near = get_close_matches(unknown[0], _FIELDS, n=1)
-        raise TgqError(
-            f"a column mapping has no field {unknown[0]!r}; "
-            + (f"did you mean {near[0]!r}?" if near else f"it has {_words(_FIELDS)}")
-        )
+        raise TgqError(f"a column mapping has no field {unknown[0]!r}; {nearest(unknown[0], _FIELDS, 'it has')}")
     used = {name: value for name, value in asked.items() if value}
     for name, value in used.items():
         if name not in _MANY and not isinstance(value, str):
@@ -126,9 +121,7 @@ def _as_tuple(value: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _no_column(name: str, columns: Sequence[str]) -> TgqError:
-    near = get_close_matches(name, columns, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return TgqError(f"the source has no column {name!r}; {hint}It has: {_words(tuple(columns))}")
+    return TgqError(f"the source has no column {name!r}; {nearest(name, columns, 'it has')}")
 
 
 def _words(value: str | Sequence[str] | None) -> str:

@@ -29,16 +29,12 @@ MAX_BYTES = 128 << 20
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 _ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 _ORIENTATION = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
+_WAYS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+_UPRIGHT = {value: Image.Transpose[way] for value, way in enumerate(_WAYS, 2)}
 # All that Pillow's decoders were seen to raise on damaged files.
-_DECODER_ERRORS = (
-    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError, RuntimeError,
-    MemoryError, AssertionError, struct.error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
+_COMMON_ERRORS = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError)
+_RARE_ERRORS = (RuntimeError, MemoryError, AssertionError, struct.error, zlib.error, Image.DecompressionBombError)
+_DECODER_ERRORS = _COMMON_ERRORS + _RARE_ERRORS
 
 
 class PictureError(TgqError):

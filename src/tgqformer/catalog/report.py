@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from tgqformer.catalog.checks import KINDS, Problem, Severity
+from tgqformer.catalog.checks import KINDS, ImportProblem, Severity
 from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError, read_picture
 from tgqformer.files import write_json, write_text
@@ -43,7 +43,7 @@ class ImportReport:
     related: int = 0
     seconds: float = 0.0
     problems: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[Problem]] = field(default_factory=dict)
+    examples: dict[str, list[ImportProblem]] = field(default_factory=dict)
     filled: Counter[str] = field(default_factory=Counter)
 
     def count(self, item: Item) -> None:
@@ -57,7 +57,7 @@ class ImportReport:
             if f"attribute {name}" in self.filled or len(self.filled) < _ATTRIBUTES:
                 self.filled[f"attribute {name}"] += 1
 
-    def tell(self, problem: Problem) -> None:
+    def tell(self, problem: ImportProblem) -> None:
         """Count a problem; the first few of each kind are kept as examples."""
         self.problems[problem.kind] += 1
         examples = self.examples.setdefault(problem.kind, [])
@@ -74,25 +74,21 @@ class ImportReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain data."""
+        plain = ("name", "source", "reader", "rows", "items", "rejected", "pictures", "related")
         return {
-            "name": self.name, "source": self.source, "reader": self.reader, "mapping": dict(self.mapping),
-            "rows": self.rows, "items": self.items, "rejected": self.rejected, "pictures": self.pictures,
-            "related": self.related, "seconds": round(self.seconds, 2),
-            "problems": {
-                kind: {
-                    "severity": KINDS[kind].severity, "count": count,
-                    "examples": [
-                        {"file": one.file, "line": one.line, "id": one.id, "reason": one.reason}
-                        for one in self.examples[kind]
-                    ],
-                }
-                for kind, count in self.problems.most_common()
-            },
+            **{name: getattr(self, name) for name in plain},
+            "mapping": dict(self.mapping),
+            "seconds": round(self.seconds, 2),
+            "problems": {kind: self._told(kind) for kind, _ in self.problems.most_common()},
             "filled": dict(self.filled.most_common()),
-        }  # fmt: skip
+        }
+
+    def _told(self, kind: str) -> dict[str, Any]:
+        examples = [{**asdict(one), "kind": kind} for one in self.examples[kind]]
+        return {"severity": KINDS[kind].severity, "count": self.problems[kind], "examples": examples}
 
 
-class Samples:
+class PictureSamples:
     """A few pictures, drawn evenly from all items as they stream by (reservoir sampling, seeded)."""
 
     def __init__(self, size: int = 24, side: int = 112) -> None:
@@ -123,18 +119,14 @@ class Samples:
         return [(data, caption) for _, data, caption in sorted(self._kept.values())]
 
 
-def write_report(report: ImportReport, folder: Path, samples: Samples) -> None:
+def write_report(report: ImportReport, folder: Path, samples: PictureSamples) -> None:
     """Write `report.json` and the self-contained `report.html` into a folder."""
     write_json(folder / "report.json", report.to_json())
-    groups = [
-        {
-            "severity": severity, "heading": _HEADINGS[severity][0], "explanation": _HEADINGS[severity][1],
-            "kinds": [
-                (kind, KINDS[kind], report.problems[kind], report.examples[kind]) for kind in report.kinds(severity)
-            ],
-        }
-        for severity in _SEVERITIES
-    ]  # fmt: skip
+    groups = []
+    for severity in _SEVERITIES:
+        heading, explanation = _HEADINGS[severity]
+        kinds = [(kind, KINDS[kind], report.problems[kind], report.examples[kind]) for kind in report.kinds(severity)]
+        groups.append({"severity": severity, "heading": heading, "explanation": explanation, "kinds": kinds})
     page = _template().render(
         report=report, groups=groups, samples=samples.shown(), filled=_bars(report), version=__version__
     )

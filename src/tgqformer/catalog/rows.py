@@ -27,7 +27,7 @@ from tgqformer.catalog.checks import (
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.catalog.mapping import ColumnMapping
 from tgqformer.catalog.pictures import PictureError, check, read_file, resolve
-from tgqformer.catalog.readers.base import Row
+from tgqformer.catalog.readers.base import SourceRow
 
 _LEVELS = re.compile(r"\s*[>|»›]\s*")
 _SEVERAL = re.compile(r"\s*[|;\n]\s*")
@@ -39,7 +39,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/\s]{128,}={0,2}\s*")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PictureSource:
     """Where a picture comes from: bytes, or names of which the first that exists is taken; or the fault of its cell."""
 
     names: tuple[str, ...] = ()
@@ -48,28 +48,28 @@ class Source:
 
 
 @dataclass(slots=True)
-class Candidate:
+class DraftItem:
     """An item in the making; `reject` is the (kind, reason) for which its row is refused."""
 
-    row: Row
+    row: SourceRow
     item: Item | None = None
-    sources: list[Source] = field(default_factory=list)
+    sources: list[PictureSource] = field(default_factory=list)
     found: Findings = field(default_factory=list)
     reject: tuple[str, str] | None = None
 
 
-def candidate_of(row: Row, mapping: ColumnMapping) -> Candidate:
+def draft_item(row: SourceRow, mapping: ColumnMapping) -> DraftItem:
     """Make the item of a row, its pictures still unread. Never raises: what is wrong is in `found` and `reject`."""
     found: Findings = list(row.notes)
     if row.fields is None:
-        return Candidate(row, found=found, reject=("bad-row", row.reason or "unreadable"))
+        return DraftItem(row, found=found, reject=("bad-row", row.reason or "unreadable"))
     value = _Cells(row.fields, frozenset(mapping.missing), found)
     name, notes = identify(row.fields.get(mapping.id))
     found += notes
     if name is None:
-        return Candidate(row, found=found, reject=("no-id", f"the column {mapping.id!r} is empty"))
+        return DraftItem(row, found=found, reject=("no-id", f"the column {mapping.id!r} is empty"))
     if len(name) > LIMITS["id"]:
-        return Candidate(row, found=found, reject=("bad-id", f"an id of {len(name)} characters: {name[:40]}…"))
+        return DraftItem(row, found=found, reject=("bad-id", f"an id of {len(name)} characters: {name[:40]}…"))
     item = Item(
         id=name,
         title=value.text(mapping.title, "title"),
@@ -80,36 +80,36 @@ def candidate_of(row: Row, mapping: ColumnMapping) -> Candidate:
     )
     if item.title is None and mapping.title is not None and not any(kind == "no-title" for kind, _ in found):
         found.append(("no-title", "the title is empty"))
-    return Candidate(row, item, value.sources(mapping.pictures), found)
+    return DraftItem(row, item, value.sources(mapping.pictures), found)
 
 
-def with_pictures(candidate: Candidate, root: Path, *, keep: bool) -> Candidate:
-    """Read and check the pictures of a candidate; those that cannot be read are dropped and told in `found`.
+def with_pictures(draft: DraftItem, root: Path, *, keep: bool) -> DraftItem:
+    """Read and check the pictures of a draft; those that cannot be read are dropped and told in `found`.
 
     Safe to call from several threads. With `keep` the pictures keep their bytes; without, only those that have no path.
     """
-    item = candidate.item
+    item = draft.item
     if item is None:
-        return candidate
+        return draft
     pictures: dict[str, Picture] = {}
-    for source in candidate.sources:
+    for source in draft.sources:
         try:
             picture, notes = _inspect(source, root, keep)
         except PictureError as error:
-            candidate.found.append((f"picture-{error.kind}", error.reason))
+            draft.found.append((f"picture-{error.kind}", error.reason))
             continue
         if picture.digest in pictures:
-            candidate.found.append(("picture-repeated", f"{picture.path or 'packed bytes'}: the same picture again"))
+            draft.found.append(("picture-repeated", f"{picture.path or 'packed bytes'}: the same picture again"))
             continue
-        candidate.found += notes
+        draft.found += notes
         pictures[picture.digest] = picture
-    candidate.item = replace(item, pictures=tuple(pictures.values()))
+    draft.item = replace(item, pictures=tuple(pictures.values()))
     if not (pictures or item.title or item.brand or item.category or item.attributes):
-        candidate.reject = ("empty", "no text and no readable picture")
-    return candidate
+        draft.reject = ("empty", "no text and no readable picture")
+    return draft
 
 
-def _inspect(source: Source, root: Path, keep: bool) -> tuple[Picture, Findings]:
+def _inspect(source: PictureSource, root: Path, keep: bool) -> tuple[Picture, Findings]:
     if source.fault is not None:
         raise source.fault
     path, data = (None, source.data) if source.data is not None else _first_file(source.names, root)
@@ -209,9 +209,9 @@ class _Cells:
             self._found.append(("attributes", f"{len(pairs)} attributes: the first {MAX_ATTRIBUTES} are kept"))
         return kept
 
-    def sources(self, columns: tuple[str, ...]) -> list[Source]:
+    def sources(self, columns: tuple[str, ...]) -> list[PictureSource]:
         """Return where the pictures come from, in order."""
-        sources: list[Source] = []
+        sources: list[PictureSource] = []
         for column in columns:
             sources += _sources(self._fields.get(column), self._missing)
         if len(sources) > MAX_PICTURES:
@@ -246,27 +246,27 @@ def _parsed(value: Any, start: str) -> Any:
     return value
 
 
-def _sources(value: Any, missing: frozenset[str]) -> list[Source]:
+def _sources(value: Any, missing: frozenset[str]) -> list[PictureSource]:
     """Read a cell of a picture column: none, one or several sources."""
     if value is None or value == "" or (isinstance(value, float) and value != value):
         return []
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return [Source(data=bytes(value))]
+        return [PictureSource(data=bytes(value))]
     if isinstance(value, str):
         return _sources_of_text(value.strip(), missing)
     if isinstance(value, tuple) and all(isinstance(name, str) for name in value):
-        return [Source(names=value)]
+        return [PictureSource(names=value)]
     if isinstance(value, (list, tuple)):
         return [source for one in value for source in _sources(one, missing)]
     if isinstance(value, dict):
         for key in ("bytes", "data", "path", "file", "filename", "hi_res", "large", "url", "src", "image"):
             if value.get(key):
                 return _sources(value[key], missing)
-        return [Source(fault=PictureError("missing", f"no bytes, path or url in {str(value)[:80]}"))]
-    return [Source(fault=PictureError("unreadable", f"{str(value)[:80]!r} is neither a path nor bytes"))]
+        return [PictureSource(fault=PictureError("missing", f"no bytes, path or url in {str(value)[:80]}"))]
+    return [PictureSource(fault=PictureError("unreadable", f"{str(value)[:80]!r} is neither a path nor bytes"))]
 
 
-def _sources_of_text(text: str, missing: frozenset[str]) -> list[Source]:
+def _sources_of_text(text: str, missing: frozenset[str]) -> list[PictureSource]:
     if not text or text in missing:
         return []
     if _DATA_ADDRESS.match(text):
@@ -275,15 +275,15 @@ def _sources_of_text(text: str, missing: frozenset[str]) -> list[Source]:
     if not isinstance(parsed, str):
         return _sources(list(parsed), missing)
     if _ADDRESS.match(text):
-        return [Source(names=(address.strip(),)) for address in _SEVERAL_ADDRESSES.split(text)]
+        return [PictureSource(names=(address.strip(),)) for address in _SEVERAL_ADDRESSES.split(text)]
     if len(text) > 300 and _BASE64.fullmatch(text):
         return [_decoded(text)]
     names = [name for part in _SEVERAL.split(text) for name in _SEVERAL_FILES.split(part)]
-    return [Source(names=(name,)) for name in names if name]
+    return [PictureSource(names=(name,)) for name in names if name]
 
 
-def _decoded(text: str) -> Source:
+def _decoded(text: str) -> PictureSource:
     try:
-        return Source(data=base64.b64decode(text))
+        return PictureSource(data=base64.b64decode(text))
     except (binascii.Error, ValueError) as error:
-        return Source(fault=PictureError("unreadable", f"not base64: {error}"))
+        return PictureSource(fault=PictureError("unreadable", f"not base64: {error}"))

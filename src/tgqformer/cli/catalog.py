@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tgqformer.catalog import Catalog, ImportReport, Item, Picture
-    from tgqformer.catalog.importer import Plan
+    from tgqformer.catalog.importer import ImportPlan
 
 app = typer.Typer(
     no_args_is_help=True, help="Bring a shop's items in, check them, look at them.", rich_markup_mode="markdown"
@@ -75,14 +75,21 @@ def import_(
     """
     from tgqformer.catalog import import_catalog
 
-    columns = {
-        "id": id_, "title": title, "brand": brand, "category": category, "price": price, "pictures": picture,
-        "attributes": attribute, "missing": missing,
-    }  # fmt: skip
+    single = {"id": id_, "title": title, "brand": brand, "price": price}
+    several = {"category": category, "pictures": picture, "attributes": attribute, "missing": missing}
     report = import_catalog(
-        source, to, reader=reader, mapping={field: column for field, column in columns.items() if column},
-        pack=pack, strict=strict, root=pictures, limit=limit, name=name, show_progress_bar=True, on_plan=_show_plan,
-    )  # fmt: skip
+        source,
+        to,
+        reader=reader,
+        mapping={field: column for field, column in {**single, **several}.items() if column},
+        pack=pack,
+        strict=strict,
+        root=pictures,
+        limit=limit,
+        name=name,
+        show_progress_bar=True,
+        on_plan=_show_plan,
+    )
     _show_report(report, to)
     if report.items == 0:
         raise typer.Exit(1)
@@ -134,7 +141,7 @@ def _table(*columns: str) -> Table:
     return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
 
 
-def _show_plan(plan: Plan) -> None:
+def _show_plan(plan: ImportPlan) -> None:
     from rich.markup import escape
 
     from tgqformer.progress import console

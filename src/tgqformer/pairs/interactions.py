@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tgqformer.files import atomic_path
 from tgqformer.pairs.logs import Columns, ReadReport, read_log
 from tgqformer.progress import console
+from tgqformer.types import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,16 @@ class Interactions:
     items: NDArray[np.int32]
     session_names: pa.StringArray = field(repr=False)
     item_names: pa.StringArray = field(repr=False)
-    times: NDArray[np.int64] | None = None
-    weights: NDArray[np.float32] | None = None
+    times: Ints | None = None
+    weights: Floats | None = None
 
     @classmethod
     def of(
         cls,
         sessions: Sequence[str],
         items: Sequence[str],
-        times: Sequence[int] | NDArray[np.int64] | None = None,
-        weights: Sequence[float] | NDArray[np.float32] | None = None,
+        times: Sequence[int] | Ints | None = None,
+        weights: Sequence[float] | Floats | None = None,
     ) -> Interactions:
         """Make interactions from plain columns of equal length."""
         columns = {"session": pa.array(sessions, pa.string()), "item": pa.array(items, pa.string())}
@@ -81,7 +82,7 @@ class Interactions:
             columns["weight"] = pa.array(self.weights)
         return pa.table(columns)
 
-    def where(self, keep: NDArray[np.bool_]) -> Interactions:
+    def where(self, keep: Bools) -> Interactions:
         """Return the interactions whose place in `keep` (bool [n]) is True; the names stay."""
         times = None if self.times is None else self.times[keep]
         weights = None if self.weights is None else self.weights[keep]

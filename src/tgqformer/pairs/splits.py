@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
 from tgqformer.pairs.interactions import Interactions
+from tgqformer.types import Doubles
 
 PARTS = ("train", "val", "test")
 FRACTIONS = (0.7, 0.05, 0.25)
@@ -110,7 +111,7 @@ def stable_uniform(*key: object) -> float:
     return float((int.from_bytes(digest, "big") >> 11) * 2.0**-53)
 
 
-def _bounds(fractions: Sequence[float]) -> NDArray[np.float64]:
+def _bounds(fractions: Sequence[float]) -> Doubles:
     shares = np.asarray(fractions, dtype=np.float64)
     if shares.shape != (3,) or (shares < 0).any() or abs(float(shares.sum()) - 1) > 1e-6:
         raise TgqError(f"fractions {tuple(fractions)} must be three shares (train, val, test) that sum to 1")

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from pathlib import Path
 
 from tgqformer.catalog.readers.amazon import Amazon2018Reader, Amazon2023Reader
-from tgqformer.catalog.readers.base import Reader, Row
+from tgqformer.catalog.readers.base import Reader, SourceRow
 from tgqformer.catalog.readers.fashion import FashionReader, KaggleFashionReader
 from tgqformer.catalog.readers.folder import ItemFoldersReader, PicturesReader
 from tgqformer.catalog.readers.hm import HMReader
 from tgqformer.catalog.readers.jsonlines import JsonLinesReader
 from tgqformer.catalog.readers.parquet import ParquetReader
 from tgqformer.catalog.readers.table import TableReader
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, nearest
 
-__all__ = ["READERS", "Reader", "Row", "choose_reader"]
+__all__ = ["READERS", "Reader", "SourceRow", "choose_reader"]
 
 READERS: tuple[Reader, ...] = (
     FashionReader(),
@@ -39,9 +38,7 @@ def choose_reader(path: Path, name: str | None = None) -> Reader:
         by_name = {reader.name: reader for reader in READERS}
         if name in by_name:
             return by_name[name]
-        near = get_close_matches(name, by_name, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(by_name)}"
-        raise TgqError(f"there is no reader {name!r}; {hint}")
+        raise TgqError(f"there is no reader {name!r}; {nearest(name, by_name, 'there are')}")
     for reader in READERS:
         if reader.sniff(path):
             return reader

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tgqformer.catalog.mapping import ColumnMapping
-from tgqformer.catalog.readers.base import Row, files_of, pictures_folder
+from tgqformer.catalog.readers.base import SourceRow, files_of, pictures_folder
 from tgqformer.catalog.readers.jsonlines import SUFFIXES as JSON_LINES
 from tgqformer.catalog.readers.jsonlines import first_object, json_rows
 from tgqformer.catalog.readers.parquet import SUFFIXES as PARQUET
@@ -31,10 +31,9 @@ _MAPPING = ColumnMapping(
     attributes=("details", "features", "description"),
     pictures=("pictures",),
 )
-_RELATIONS = {
-    "also_buy": "also_buy", "also_bought": "also_buy", "also_view": "also_view", "also_viewed": "also_view",
-    "bought_together": "bought_together", "buy_after_viewing": "buy_after_viewing",
-}  # fmt: skip
+_NAMES_2014 = {"also_bought": "also_buy", "also_viewed": "also_view"}
+_NAMES = ("also_buy", "also_bought", "also_view", "also_viewed", "bought_together", "buy_after_viewing")
+_RELATIONS = {name: _NAMES_2014.get(name, name) for name in _NAMES}
 _TAG = re.compile(r"<[^<>]{0,2000}>")
 _SCALED = re.compile(r"\._[^/]*_(?=\.[A-Za-z]+$)")
 
@@ -51,7 +50,7 @@ class Amazon2018Reader:
         first = first_object(path)
         return "asin" in first and "parent_asin" not in first
 
-    def rows(self, path: Path) -> Iterator[Row]:
+    def rows(self, path: Path) -> Iterator[SourceRow]:
         """Stream the items with their co-purchase lists."""
         for file in files_of(path, JSON_LINES):
             for row in json_rows(file):
@@ -73,7 +72,7 @@ class Amazon2023Reader:
         """Say whether the items have a `parent_asin`."""
         return "parent_asin" in first_object(path) or {"parent_asin", "title"} <= columns_of(path)
 
-    def rows(self, path: Path) -> Iterator[Row]:
+    def rows(self, path: Path) -> Iterator[SourceRow]:
         """Stream the items with what was bought together with them."""
         for file in files_of(path, (*JSON_LINES, *PARQUET)):
             for row in parquet_rows(file) if file.name.lower().endswith(PARQUET) else json_rows(file):
@@ -84,7 +83,7 @@ class Amazon2023Reader:
         return pictures_folder(path)
 
 
-def _row_2018(row: Row, raw: Mapping[str, Any]) -> Row:
+def _row_2018(row: SourceRow, raw: Mapping[str, Any]) -> SourceRow:
     asin = raw.get("asin")
     title, notes = _title(raw.get("title"))
     fields = {
@@ -102,7 +101,7 @@ def _row_2018(row: Row, raw: Mapping[str, Any]) -> Row:
     return replace(row, fields=fields, notes=row.notes + notes, related=_related(lists))
 
 
-def _row_2023(row: Row, raw: Mapping[str, Any]) -> Row:
+def _row_2023(row: SourceRow, raw: Mapping[str, Any]) -> SourceRow:
     asin = raw.get("parent_asin")
     title, notes = _title(raw.get("title"))
     fields = {

@@ -11,7 +11,7 @@ from tgqformer.catalog.mapping import ColumnMapping
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SourceRow:
     """One row of a source: its fields by column name, or the reason why it cannot be read.
 
     `file` and `line` say where it stood (its first physical line, or the number of the row in a Parquet file, from 1).
@@ -43,8 +43,8 @@ class Reader(Protocol):
         """Say whether `path` looks like this layout; reads a few lines at most."""
         ...
 
-    def rows(self, path: Path) -> Iterator[Row]:
-        """Stream the rows of `path` in order; a damaged row is a `Row` with a reason, never an error."""
+    def rows(self, path: Path) -> Iterator[SourceRow]:
+        """Stream the rows of `path` in order; a damaged row is a `SourceRow` with a reason, never an error."""
         ...
 
     def root(self, path: Path) -> Path:

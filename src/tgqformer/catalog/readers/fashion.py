@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tgqformer.catalog.mapping import ColumnMapping
-from tgqformer.catalog.readers.base import Row, files_of, folder_of
+from tgqformer.catalog.readers.base import SourceRow, files_of, folder_of
 from tgqformer.catalog.readers.parquet import SUFFIXES as PARQUET
 from tgqformer.catalog.readers.parquet import columns_of, parquet_rows
 from tgqformer.catalog.readers.table import header_of, table_rows
@@ -20,10 +20,8 @@ _MAPPING = ColumnMapping(
     pictures=("image",),
     missing=("NA",),
 )
-_KAGGLE_NAMES = {
-    "masterCategory": "master_category", "subCategory": "sub_category", "articleType": "article_type",
-    "baseColour": "base_colour", "productDisplayName": "title",
-}  # fmt: skip
+_KAGGLE_NAMES = {"masterCategory": "master_category", "subCategory": "sub_category", "articleType": "article_type"}
+_KAGGLE_NAMES |= {"baseColour": "base_colour", "productDisplayName": "title"}
 
 
 class FashionReader:
@@ -37,7 +35,7 @@ class FashionReader:
         """Say whether the Parquet files have the columns of this set."""
         return set(_MAPPING.columns()) <= columns_of(path)
 
-    def rows(self, path: Path) -> Iterator[Row]:
+    def rows(self, path: Path) -> Iterator[SourceRow]:
         """Stream the products of all files, in order of their names."""
         for file in files_of(path, PARQUET):
             for row in parquet_rows(file):
@@ -60,7 +58,7 @@ class KaggleFashionReader:
         file = _styles(path)
         return file.is_file() and ".csv" in file.name.lower() and {"id", *_KAGGLE_NAMES} <= set(header_of(file))
 
-    def rows(self, path: Path) -> Iterator[Row]:
+    def rows(self, path: Path) -> Iterator[SourceRow]:
         """Stream the products; surplus commas belong to the title."""
         for row in table_rows(_styles(path), join_last=True):
             if row.fields is None:
@@ -79,7 +77,7 @@ def _styles(path: Path) -> Path:
     return path / "styles.csv" if path.is_dir() else path
 
 
-def _whole_year(row: Row) -> Row:
+def _whole_year(row: SourceRow) -> SourceRow:
     """Write a year that went through a float column ("2011.0") as a whole number."""
     if row.fields is None or not str(row.fields.get("year", "")).endswith(".0"):
         return row

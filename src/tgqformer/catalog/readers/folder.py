@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tgqformer.catalog.mapping import ColumnMapping
-from tgqformer.catalog.readers.base import Row
+from tgqformer.catalog.readers.base import SourceRow
 
-SUFFIXES = frozenset({
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm",
-})  # fmt: skip
+_ENDINGS = "jpg jpeg jpe jfif png webp gif bmp tif tiff avif jp2 ppm pgm"
+SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
 _MAPPING = ColumnMapping(id="id", category=("category",), pictures=("pictures",))
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
 
@@ -27,20 +26,20 @@ class PicturesReader:
         """Say whether there is a picture somewhere in the folder."""
         return path.is_dir() and any(_is_picture(name) for _, _, names in os.walk(path) for name in names)
 
-    def rows(self, path: Path) -> Iterator[Row]:
+    def rows(self, path: Path) -> Iterator[SourceRow]:
         """Stream one row a file, sorted by path."""
         for folder, names in _folders(path):
             for name in names:
                 inside = (folder / name).relative_to(path)
                 if not _is_picture(name):
-                    yield Row(str(inside), 1, reason="not a picture by the ending of its name")
+                    yield SourceRow(str(inside), 1, reason="not a picture by the ending of its name")
                     continue
                 found = {
                     "id": str(inside.with_suffix("")),
                     "category": list(inside.parts[:-1]),
                     "pictures": [str(inside)],
                 }
-                yield Row(str(inside), 1, found)
+                yield SourceRow(str(inside), 1, found)
 
     def root(self, path: Path) -> Path:
         """Picture names are relative to the folder."""
@@ -60,13 +59,13 @@ class ItemFoldersReader:
         """Say no: such a folder looks like a folder of pictures, so this reader must be asked for."""
         return False
 
-    def rows(self, path: Path) -> Iterator[Row]:
+    def rows(self, path: Path) -> Iterator[SourceRow]:
         """Stream one row a folder that holds pictures, sorted by path."""
         for folder, names in _folders(path):
             pictures = [str((folder / name).relative_to(path)) for name in names if _is_picture(name)]
             inside = folder.relative_to(path)
             if pictures and inside.parts:
-                yield Row(
+                yield SourceRow(
                     str(inside), 1, {"id": str(inside), "category": list(inside.parts[:-1]), "pictures": pictures}
                 )
             for name in names:
@@ -74,7 +73,7 @@ class ItemFoldersReader:
                     reason = (
                         "a picture outside any item's folder" if _is_picture(name) else "not a picture by its ending"
                     )
-                    yield Row(str(inside / name), 1, reason=reason)
+                    yield SourceRow(str(inside / name), 1, reason=reason)
 
     def root(self, path: Path) -> Path:
         """Picture names are relative to the folder."""

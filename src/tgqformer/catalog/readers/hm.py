@@ -7,20 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from tgqformer.catalog.mapping import ColumnMapping
-from tgqformer.catalog.readers.base import Row, folder_of
+from tgqformer.catalog.readers.base import SourceRow, folder_of
 from tgqformer.catalog.readers.table import header_of, table_rows
 
 ID_LENGTH = 10
+_NAMED = (
+    "colour_group perceived_colour_value perceived_colour_master graphical_appearance department section garment_group"
+)
 _MAPPING = ColumnMapping(
     id="article_id",
     title="prod_name",
     category=("index_group_name", "product_group_name", "product_type_name"),
-    attributes=(
-        "colour_group_name", "perceived_colour_value_name", "perceived_colour_master_name",
-        "graphical_appearance_name", "department_name", "section_name", "garment_group_name", "detail_desc",
-    ),
+    attributes=(*(f"{name}_name" for name in _NAMED.split()), "detail_desc"),
     pictures=("picture",),
-)  # fmt: skip
+)
 
 
 class HMReader:
@@ -35,7 +35,7 @@ class HMReader:
         file = _articles(path)
         return file is not None and {"article_id", "prod_name"} <= set(header_of(file))
 
-    def rows(self, path: Path) -> Iterator[Row]:
+    def rows(self, path: Path) -> Iterator[SourceRow]:
         """Stream the articles; an id that lost its leading zero on the way gets it back."""
         file = _articles(path)
         for row in table_rows(file) if file is not None else ():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tgqformer.catalog.mapping import ColumnMapping
-from tgqformer.catalog.readers.base import Row, files_of, folder_of, parts
+from tgqformer.catalog.readers.base import SourceRow, files_of, folder_of, parts
 from tgqformer.catalog.readers.lines import NOT_UTF8, Line, read_lines
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
@@ -27,7 +27,7 @@ class JsonLinesReader:
         """Say whether there are JSON-lines files."""
         return bool(parts(path, SUFFIXES))
 
-    def rows(self, path: Path) -> Iterator[Row]:
+    def rows(self, path: Path) -> Iterator[SourceRow]:
         """Stream the objects of all files, in order of their names."""
         for file in files_of(path, SUFFIXES):
             yield from json_rows(file)
@@ -37,11 +37,11 @@ class JsonLinesReader:
         return folder_of(path)
 
 
-def json_rows(file: Path) -> Iterator[Row]:
+def json_rows(file: Path) -> Iterator[SourceRow]:
     """Stream the objects of one file; empty lines are skipped."""
     for line in read_lines(file):
         if line.fault is not None:
-            yield Row(file.name, line.number, reason=line.fault)
+            yield SourceRow(file.name, line.number, reason=line.fault)
         elif line.text.strip():
             yield _row(file.name, line)
 
@@ -55,7 +55,7 @@ def first_object(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _row(file: str, line: Line) -> Row:
+def _row(file: str, line: Line) -> SourceRow:
     notes = () if line.utf8 else (NOT_UTF8,)
     try:
         fields = _parse(line.text.strip())
@@ -63,11 +63,11 @@ def _row(file: str, line: Line) -> Row:
         reason = f"neither JSON nor a Python dictionary: {error}"
         if line.text.lstrip().startswith("[") and line.number == 1:
             reason = "a JSON array: write one object a line (`jq -c '.[]' file.json > file.jsonl`)"
-        return Row(file, line.number, reason=reason, notes=notes, raw=line.text)
+        return SourceRow(file, line.number, reason=reason, notes=notes, raw=line.text)
     if not isinstance(fields, dict):
         reason = f"a JSON {type(fields).__name__}, not an object with fields"
-        return Row(file, line.number, reason=reason, notes=notes, raw=line.text)
-    return Row(file, line.number, {str(name): value for name, value in fields.items()}, notes=notes)
+        return SourceRow(file, line.number, reason=reason, notes=notes, raw=line.text)
+    return SourceRow(file, line.number, {str(name): value for name, value in fields.items()}, notes=notes)
 
 
 def _parse(text: str) -> Any:

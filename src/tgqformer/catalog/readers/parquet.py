@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tgqformer.catalog.mapping import ColumnMapping
-from tgqformer.catalog.readers.base import Row, files_of, folder_of, parts
+from tgqformer.catalog.readers.base import SourceRow, files_of, folder_of, parts
 
 SUFFIXES = (".parquet", ".pq")
 _BATCH = 64
@@ -26,7 +26,7 @@ class ParquetReader:
         """Say whether there are Parquet files."""
         return bool(parts(path, SUFFIXES))
 
-    def rows(self, path: Path) -> Iterator[Row]:
+    def rows(self, path: Path) -> Iterator[SourceRow]:
         """Stream the rows of all files, in order of their names."""
         for file in files_of(path, SUFFIXES):
             yield from parquet_rows(file)
@@ -36,7 +36,7 @@ class ParquetReader:
         return folder_of(path)
 
 
-def parquet_rows(file: Path) -> Iterator[Row]:
+def parquet_rows(file: Path) -> Iterator[SourceRow]:
     """Stream the rows of one file, a few at a time; a damaged file ends with a row that says so."""
     number = 0
     try:
@@ -44,10 +44,10 @@ def parquet_rows(file: Path) -> Iterator[Row]:
             for batch in table.iter_batches(_BATCH, use_threads=False):
                 for fields in batch.to_pylist():
                     number += 1
-                    yield Row(file.name, number, fields)
+                    yield SourceRow(file.name, number, fields)
     except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
         words = str(error).splitlines()[0] if str(error) else type(error).__name__
-        yield Row(file.name, number + 1, reason=f"the Parquet file cannot be read from here on: {words}")
+        yield SourceRow(file.name, number + 1, reason=f"the Parquet file cannot be read from here on: {words}")
 
 
 def columns_of(path: Path) -> set[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tgqformer.catalog.mapping import ColumnMapping
-from tgqformer.catalog.readers.base import Row, files_of, folder_of, parts
+from tgqformer.catalog.readers.base import SourceRow, files_of, folder_of, parts
 from tgqformer.catalog.readers.lines import MAX_LINE, NOT_UTF8, Line, read_lines
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -27,7 +27,7 @@ class TableReader:
         """Say whether there are CSV or TSV files."""
         return bool(parts(path, SUFFIXES))
 
-    def rows(self, path: Path) -> Iterator[Row]:
+    def rows(self, path: Path) -> Iterator[SourceRow]:
         """Stream the rows of all files, in order of their names."""
         for file in files_of(path, SUFFIXES):
             yield from table_rows(file)
@@ -37,7 +37,7 @@ class TableReader:
         return folder_of(path)
 
 
-def table_rows(file: Path, *, join_last: bool = False) -> Iterator[Row]:
+def table_rows(file: Path, *, join_last: bool = False) -> Iterator[SourceRow]:
     """Stream the rows of one CSV or TSV file as text fields.
 
     `join_last` puts surplus cells back into the last column (stray commas); otherwise they make a bad row.
@@ -46,7 +46,7 @@ def table_rows(file: Path, *, join_last: bool = False) -> Iterator[Row]:
     header = next(records, None)
     if header is None or header.cells is None:
         reason = "the file is empty" if header is None else header.reason
-        yield Row(file.name, 1, reason=reason)
+        yield SourceRow(file.name, 1, reason=reason)
         return
     names = _names(header.cells)
     for record in records:
@@ -68,15 +68,15 @@ class _Record:
     raw: str | None = None
 
 
-def _row(file: str, names: list[str], record: _Record, join_last: bool) -> Row:
+def _row(file: str, names: list[str], record: _Record, join_last: bool) -> SourceRow:
     if record.cells is None:
-        return Row(file, record.line, reason=record.reason, raw=record.raw)
+        return SourceRow(file, record.line, reason=record.reason, raw=record.raw)
     cells = _fitted(record.cells, len(names), join_last)
     notes = () if record.utf8 else (NOT_UTF8,)
     if len(cells) != len(names):
         reason = f"{len(cells)} cells where the header has {len(names)}"
-        return Row(file, record.line, reason=reason, notes=notes, raw=" | ".join(cells))
-    return Row(file, record.line, dict(zip(names, cells, strict=True)), notes=notes)
+        return SourceRow(file, record.line, reason=reason, notes=notes, raw=" | ".join(cells))
+    return SourceRow(file, record.line, dict(zip(names, cells, strict=True)), notes=notes)
 
 
 def _fitted(cells: list[str], width: int, join_last: bool) -> list[str]:
@@ -102,7 +102,7 @@ def _names(cells: list[str]) -> list[str]:
 
 def _records(file: Path, join_last: bool = False) -> Iterator[_Record]:
     """Cut a file into records. A quote that is never closed costs one line, not the rest of the file."""
-    source = _Source(read_lines(file))
+    source = _Lines(read_lines(file))
     delimiter, width = "", 0
     csv.field_size_limit(MAX_LINE)
     while (line := source.next()) is not None:
@@ -115,7 +115,7 @@ def _records(file: Path, join_last: bool = False) -> Iterator[_Record]:
             yield record
 
 
-def _record(source: _Source, first: Line, delimiter: str, width: int, join_last: bool) -> _Record:
+def _record(source: _Lines, first: Line, delimiter: str, width: int, join_last: bool) -> _Record:
     taken = [first]
     try:
         cells = next(csv.reader(_feed(source, taken), delimiter=delimiter))
@@ -135,7 +135,7 @@ class _NeverClosed(Exception):  # noqa: N818 - steers the parser, is never seen 
     pass
 
 
-def _feed(source: _Source, taken: list[Line]) -> Iterator[str]:
+def _feed(source: _Lines, taken: list[Line]) -> Iterator[str]:
     """Return the first line, then more for as long as the CSV parser, inside a quote, asks for them."""
     yield taken[0].text
     while len(taken) < MAX_LINES:
@@ -149,7 +149,7 @@ def _feed(source: _Source, taken: list[Line]) -> Iterator[str]:
     raise _NeverClosed
 
 
-class _Source:
+class _Lines:
     """Lines that can be given back."""
 
     def __init__(self, lines: Iterator[Line]) -> None:
