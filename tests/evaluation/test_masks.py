@@ -16,7 +16,7 @@ from tgqformer.encoders.frozen import letterbox
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.masks import as_seen, pool_mask, touched
 from tgqformer.synthetic.noise import Noised, NoisePlan, NoiseView
-from tgqformer.synthetic.noise.plan import Kind
+from tgqformer.synthetic.noise.plan import NoiseKind
 
 VISION: Any = SimpleNamespace(grid=(7, 7), fit="pad")
 
@@ -64,7 +64,7 @@ def test_a_tall_picture_and_its_mask_are_padded_as_the_encoder_pads_it() -> None
 @pytest.mark.parametrize("kind", ["poster", "clutter"])
 @pytest.mark.parametrize("grid", [(7, 7), (2, 3)])
 def test_places_that_noise_touches_hold_every_pixel_that_it_changes(
-    tiny_catalog: Catalog, kind: Kind, grid: tuple[int, int]
+    tiny_catalog: Catalog, kind: NoiseKind, grid: tuple[int, int]
 ) -> None:
     vision: Any = SimpleNamespace(grid=grid, fit="pad")
     clean, noised = (NoiseView(tiny_catalog, name, NoisePlan(kinds=(kind,))) for name in ("clean", "noised"))

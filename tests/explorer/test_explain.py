@@ -13,7 +13,7 @@ from tgqformer.catalog.item import Item
 from tgqformer.connectors import ConnectorOutput
 from tgqformer.model.embedder import Embedded, ItemEmbedder
 from tgqformer.service.explorer.colors import swatch
-from tgqformer.service.explorer.explain import GATE_BINS, agreeing, facts, look, sights
+from tgqformer.service.explorer.explain import GATE_BINS, agreeing, attended, explain, facts
 
 SHIRT = Item("a", "Shirt", "Acme", ("Clothes", "Shirts"), {"fit": "slim", "made_in": "Peru"}, 100.0)
 OTHER = Item("b", "Blouse", "acme", ("Clothes", "Blouses", "Silk"), {"fit": "wide"}, 81.0)
@@ -65,20 +65,20 @@ def test_sights_are_means_over_heads_shares_and_counts(tgq: ItemEmbedder) -> Non
     attention = torch.tensor([[[[0.5, 0.5, 0, 0]], [[1.0, 0, 0, 0]]]])  # one item, two heads, one query, four places
     gate = torch.tensor([[-0.5, 0.0, 0.0, 0.9]])
     connector = ConnectorOutput(torch.zeros(1, 1, 4), {"anchored": attention}, {"anchored": gate})
-    [sight] = sights(tgq, Embedded(torch.zeros(1, 2), connector, torch.tensor([0.25]), torch.zeros(1, 4)), [True])
-    assert sight.attention == {"anchored": [[0.75, 0.25, 0.0, 0.0]]}
-    assert sight.agreement == 0.25 and sight.agreement_map == [0.25] * 4
-    assert (sight.gates["anchored"].mean, sight.gates["anchored"].damped, sight.gates["anchored"].raised) == (
+    [found] = attended(tgq, Embedded(torch.zeros(1, 2), connector, torch.tensor([0.25]), torch.zeros(1, 4)), [True])
+    assert found.attention == {"anchored": [[0.75, 0.25, 0.0, 0.0]]}
+    assert found.agreement == 0.25 and found.agreement_map == [0.25] * 4
+    assert (found.gates["anchored"].mean, found.gates["anchored"].damped, found.gates["anchored"].raised) == (
         1.1, 0.25, 0.25,
     )  # fmt: skip
-    counts = sight.gates["anchored"].counts
+    counts = found.gates["anchored"].counts
     assert len(counts) == GATE_BINS and sum(counts) == 4
     assert counts[GATE_BINS // 2] == 2 and counts[GATE_BINS // 4] == 1
 
 
 def test_look_says_what_each_item_showed(tgq: ItemEmbedder) -> None:
     red = Image.new("RGB", (30, 20), "red")
-    seen, blind = look(tgq, [Item("a", "red shirt"), Item("b", "blue shoe")], [red, None])
+    seen, blind = explain(tgq, [Item("a", "red shirt"), Item("b", "blue shoe")], [red, None])
     tokens = tgq.widths.grid[0] * tgq.widths.grid[1]
     assert set(seen.attention) == set(seen.gates) == {"anchored", "exploratory"}
     for maps in seen.attention.values():
@@ -88,8 +88,8 @@ def test_look_says_what_each_item_showed(tgq: ItemEmbedder) -> None:
 
 
 def test_a_model_that_text_does_not_guide_has_no_agreement(model_of: Callable[[str], ItemEmbedder]) -> None:
-    [sight] = look(model_of("Q-Former"), [Item("a", "red shirt")], [Image.new("RGB", (30, 20), "red")])
-    assert sight.agreement is None and sight.gates == {} and list(sight.attention) == ["query"]
+    [found] = explain(model_of("Q-Former"), [Item("a", "red shirt")], [Image.new("RGB", (30, 20), "red")])
+    assert found.agreement is None and found.gates == {} and list(found.attention) == ["query"]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from PIL import Image
 from small_shop import Client, Running, png
 
 from tgqformer.catalog.catalog import Catalog
-from tgqformer.service.explorer.pictures import Kept
+from tgqformer.service.explorer.pictures import Recent
 from tgqformer.service.explorer.shop import clean_of
 from tgqformer.service.site import Site
 
@@ -262,7 +262,7 @@ def test_the_clean_catalogue_is_found_by_its_fingerprint_only(copied: Callable[[
 
 
 def test_what_is_kept_is_bounded_by_weight_and_the_oldest_goes() -> None:
-    kept, made = Kept[bytes](10, len), []
+    kept, made = Recent[bytes](10, len), []
 
     def make(name: str) -> bytes:
         return kept.get(name, lambda: made.append(name) or b"1234")

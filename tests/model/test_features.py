@@ -56,7 +56,7 @@ def cached(build, tiny_catalog, tmp_path_factory) -> CatalogFeatures:
 
 def test_there_is_a_row_for_every_picture_of_every_view(cached, tiny_catalog):
     assert set(cached.rows) == {"clean", "mixed", "noised"} and len(cached) == 12
-    wears = np.array([PLAN.wears(name) for name in tiny_catalog.ids()])
+    wears = np.array([PLAN.is_noised(name) for name in tiny_catalog.ids()])
     pictured = np.array([n not in (3, 7) for n in range(12)])
     for rows in cached.rows.values():
         assert ((rows >= 0) == pictured).all() and len(set(rows[pictured])) == pictured.sum()
@@ -94,7 +94,7 @@ def test_fields_share_rows_and_what_is_worn_brings_its_own(build, cached, tiny_i
 def test_a_view_is_embedded_as_it_is_shown(build, cached, tiny_catalog, tiny_items):
     model = build("tgq")
     found = {view: embed_features(model, cached, EVERY, view, shown=False) for view in ("clean", "mixed", "noised")}
-    wears = np.array([bool(item.pictures) and PLAN.wears(item.id) for item in tiny_items])
+    wears = np.array([bool(item.pictures) and PLAN.is_noised(item.id) for item in tiny_items])
     assert wears.any() and not wears.all()
     assert np.allclose(found["mixed"][~wears], found["clean"][~wears], atol=1e-5)
     assert np.allclose(found["mixed"][wears], found["noised"][wears], atol=1e-5)
@@ -150,7 +150,7 @@ def test_a_second_call_encodes_nothing(build, tiny_catalog, tmp_path):
             tiny_catalog, encoders, language, views(tiny_catalog, "clean", "mixed"), tmp_path, shown=False
         )  # type: ignore[arg-type]
         assert (vision.count > 0, text.count > 0, language.count > 0) == (expected,) * 3
-    wears = sum(PLAN.wears(f"i{n}") for n in range(12) if n not in (3, 7))
+    wears = sum(PLAN.is_noised(f"i{n}") for n in range(12) if n not in (3, 7))
     assert len(found.visual) == 10 + wears and len(found.metadata) == 11  # two items have no text, "" is one
 
 

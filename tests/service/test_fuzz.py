@@ -60,7 +60,7 @@ def test_the_openapi_document_is_whole(running: Running) -> None:
             if not path.endswith("z") and path != "/metrics":
                 assert {"200", "400", "401", "403", "422", "503", "504"} <= set(operation["responses"])
     examples = [name for name, schema in document["components"]["schemas"].items() if "example" in json.dumps(schema)]
-    assert {"SimilarItems", "SearchResults", "StoredItem", "EmbeddingOut", "Problem"} <= set(examples)
+    assert {"SimilarItems", "SearchResults", "StoredItem", "EmbeddingOut", "ErrorBody"} <= set(examples)
 
 
 def test_the_document_needs_no_other_site(running: Running) -> None:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from tgqformer.errors import TgqError
-from tgqformer.synthetic.noise import Kind, NoisePlan, NoiseSpec, add_noise, moved
+from tgqformer.synthetic.noise import NoiseKind, NoisePlan, NoiseSpec, add_noise, moved
 from tgqformer.synthetic.noise.foreground import foreground
 
-KINDS: tuple[Kind, ...] = ("poster", "clutter", "distractor")
+KINDS: tuple[NoiseKind, ...] = ("poster", "clutter", "distractor")
 
 
 def product(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -28,7 +28,7 @@ def product(width: int, height: int, seed: int = 0) -> Image.Image:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_outside_the_mask_nothing_changes(kind: Kind) -> None:
+def test_outside_the_mask_nothing_changes(kind: NoiseKind) -> None:
     donor = product(90, 70, 1)
     for severity in range(1, 6):
         for seed in range(6):
@@ -41,7 +41,7 @@ def test_outside_the_mask_nothing_changes(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_inside_the_mask_most_changes(kind: Kind) -> None:
+def test_inside_the_mask_most_changes(kind: NoiseKind) -> None:
     picture, donor = product(224, 224), product(100, 100, 5)
     for severity in (1, 3, 5):
         spec = NoiseSpec(kind, severity, 3)
@@ -52,7 +52,7 @@ def test_inside_the_mask_most_changes(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(60, 80), (224, 224)])
-def test_a_higher_severity_covers_more(kind: Kind, size: tuple[int, int]) -> None:
+def test_a_higher_severity_covers_more(kind: NoiseKind, size: tuple[int, int]) -> None:
     donor = product(90, 70, 1)
     shares = [
         np.mean(
@@ -96,7 +96,9 @@ def _is_box(mask: np.ndarray) -> bool:
     st.sampled_from(KINDS), st.integers(1, 5), st.integers(1, 160), st.integers(1, 160), st.integers(1, 120),
     st.integers(1, 120), st.integers(0, 2**31 - 1),
 )  # fmt: skip
-def test_any_size_and_shape(kind: Kind, severity: int, width: int, height: int, dw: int, dh: int, seed: int) -> None:
+def test_any_size_and_shape(
+    kind: NoiseKind, severity: int, width: int, height: int, dw: int, dh: int, seed: int
+) -> None:
     picture, spec, donor = product(width, height), NoiseSpec(kind, severity, seed), product(dw, dh, 2)
     noised = add_noise(picture, spec, donor)
     assert noised.picture.size == (width, height) and noised.mask.shape == (height, width)
@@ -104,13 +106,13 @@ def test_any_size_and_shape(kind: Kind, severity: int, width: int, height: int, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_extreme_sizes(kind: Kind) -> None:
+def test_extreme_sizes(kind: NoiseKind) -> None:
     for size in ((1, 1), (1, 300), (1000, 1000), (700, 3)):
         assert add_noise(product(*size), NoiseSpec(kind, 5, 0), product(40, 40)).picture.size == size
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_spec_draws_the_same_pixels(kind: Kind) -> None:
+def test_the_same_spec_draws_the_same_pixels(kind: NoiseKind) -> None:
     one, two, other = (
         np.asarray(add_noise(product(80, 80), NoiseSpec(kind, 4, seed), product(50, 50)).picture) for seed in (9, 9, 10)
     )

@@ -20,7 +20,7 @@ from tgqformer.errors import TgqError
 from tgqformer.pairs.interactions import Interactions, read_interactions
 from tgqformer.pairs.pairs import Pairs, split_pairs
 from tgqformer.pairs.splits import PARTS, ItemSplit
-from tgqformer.synthetic.look import WIDTH, look_features, looks
+from tgqformer.synthetic.appearance import WIDTH, appearance_features, appearances
 from tgqformer.synthetic.reference import RANKERS, reference_rankers, tied_hits
 from tgqformer.synthetic.shoppers import (
     FASHION,
@@ -36,7 +36,7 @@ from tgqformer.synthetic.shoppers import (
 )
 
 COLOURS = ("red", "green", "blue", "black")
-SHOP = Shoppers(wants=("kind",), tastes={"colour": 2.0}, look=1.5, sharpness=2.0)
+SHOP = Shoppers(wants=("kind",), tastes={"colour": 2.0}, appearance=1.5, sharpness=2.0)
 Make = Callable[..., Catalog]
 
 
@@ -175,13 +175,13 @@ def test_looks_tell_colours_and_directions() -> None:
     flat, plain = Image.new("RGB", (60, 80), "red"), Image.new("RGB", (600, 800), "red")
     stripes = Image.fromarray(np.tile(np.array([0, 0, 255, 255] * 15, np.uint8)[None, :, None], (80, 1, 3)))
     across = stripes.transpose(Image.Transpose.ROTATE_90).resize((60, 80))
-    one, two = look_features(flat), look_features(stripes)
+    one, two = appearance_features(flat), appearance_features(stripes)
     assert one.shape == (WIDTH,)
     assert float(np.linalg.norm(two)) == pytest.approx(1)
-    assert float(one @ look_features(plain)) == pytest.approx(1)  # the size does not matter
-    assert float(two @ look_features(across)) < 0.7
+    assert float(one @ appearance_features(plain)) == pytest.approx(1)  # the size does not matter
+    assert float(two @ appearance_features(across)) < 0.7
     assert float(one @ two) < 0.1
-    assert np.isfinite(look_features(Image.new("RGB", (1, 1), "white"))).all()
+    assert np.isfinite(appearance_features(Image.new("RGB", (1, 1), "white"))).all()
 
 
 def test_missing_and_broken_pictures_are_neither_like_nor_unlike(make: Make) -> None:
@@ -189,7 +189,7 @@ def test_missing_and_broken_pictures_are_neither_like_nor_unlike(make: Make) -> 
     bare = Item("shoe-z", attributes={"kind": "shoe"})
     shop = make([*(item(number) for number in range(0, 30, 3)), broken, bare])
     ids = sorted(shop.ids())
-    seen = looks(shop, ids, shown=False)
+    seen = appearances(shop, ids, shown=False)
     assert seen.any(axis=1).tolist() == [True] * 10 + [False] * 2
     affinity = Affinity.of(shop, SHOP)
     scores = affinity.rows(np.arange(12), np.arange(12))
@@ -201,12 +201,12 @@ def test_missing_and_broken_pictures_are_neither_like_nor_unlike(make: Make) -> 
 
 def test_affinity_is_the_formula(shop: Catalog, affinity: Affinity) -> None:
     group = affinity.groups[1]
-    look = looks(shop, affinity.ids, shown=False)[group]
+    appearance = appearances(shop, affinity.ids, shown=False)[group]
     names = [affinity.ids[place] for place in group]
     colour = np.array(attribute(shop, "colour", names))
     for row in (0, 7):
         others = np.arange(len(group)) != row
-        similar = look @ look[row]
+        similar = appearance @ appearance[row]
         z = (similar - similar[others].mean()) / similar[others].std()
         wanted = 2.0 * (colour == colour[row]) + 1.5 * z
         assert affinity.rows(group, np.array([row]))[0][others] == pytest.approx(wanted[others], abs=1e-3)

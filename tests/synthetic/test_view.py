@@ -1,4 +1,4 @@
-"""Views of a catalogue: who wears what, keys, donors, the contact sheet and the commands."""
+"""Views of a catalogue: which item has which noise, keys, donors, the contact sheet and the commands."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 def test_the_mixed_view_noises_its_share_by_id_alone() -> None:
     plan, ids = NoisePlan(share=0.3, seed=5), [f"item {number}" for number in range(3000)]
-    worn = [plan.wears(name) for name in ids]
+    worn = [plan.is_noised(name) for name in ids]
     assert abs(np.mean(worn) - 0.3) < 0.03
-    assert [plan.wears(name) for name in reversed(ids)] == worn[::-1]
+    assert [plan.is_noised(name) for name in reversed(ids)] == worn[::-1]
     specs = [plan.spec(name) for name in ids]
     assert {spec.severity for spec in specs} == {1, 2, 3, 4, 5}
     kinds = [spec.kind for spec in specs]

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Response
 from PIL.Image import Image
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from tgqformer.catalog.item import Item
 from tgqformer.service.errors import ApiError, unknown_item
 from tgqformer.service.forms import ItemFields, ItemForm, with_picture
 from tgqformer.service.params import DEFAULT_COUNT, Count, ItemId, Metadata, Where
@@ -29,7 +28,6 @@ from tgqformer.service.site import Site
 from tgqformer.service.writer import Write
 from tgqformer.store.base import Hit, UnknownItem
 
-JSON = "application/json"
 METRICS: dict[int | str, dict[str, Any]] = {
     200: {"content": {CONTENT_TYPE_LATEST.partition(";")[0]: {}}, "description": "Counters for Prometheus."}
 }
@@ -59,10 +57,7 @@ def _add_items(router: APIRouter, site: Site) -> None:
         answer = await site.similar(served, item_id, k, where)
         if metadata and answer.source == "precomputed":
             answer = await site.run(_with_metadata, served, item_id, k, answer)
-        return _json({
-            "item": item_id, "model_version": answer.model_version, "source": answer.source,
-            "results": _results(answer.hits, metadata),
-        })  # fmt: skip
+        return _json({"item": item_id, **_found(answer.model_version, answer.source, answer.hits, metadata)})
 
     @router.get("/items/{item_id}", tags=["items"], response_model=StoredItem, responses=problems(404))
     async def read_item(item_id: ItemId) -> Response:
@@ -71,7 +66,8 @@ def _add_items(router: APIRouter, site: Site) -> None:
         item = await site.run(lambda: site.items.item(served, item_id, pictures=False))
         if item is None:
             raise unknown_item(item_id)
-        return _json(_about(item) | {"model_version": served.model_version})
+        about = {name: getattr(item, name) for name in ("id", "title", "brand", "category", "attributes", "price")}
+        return _json({**about, "pictures": len(item.pictures), "model_version": served.model_version})
 
     @router.put("/items/{item_id}", tags=["items"], response_model=Written, responses=problems(413, 501))
     async def put_item(item_id: ItemId, form: ItemFields) -> Response:
@@ -103,9 +99,7 @@ def _add_embedding(router: APIRouter, site: Site) -> None:
         with site.lease() as served:
             vector = await _embed(site, served, form)
             hits = await site.run(served.search, vector, k, where)
-        return _json({
-            "model_version": served.model_version, "source": "live", "results": _results(hits, metadata)
-        })  # fmt: skip
+        return _json(_found(served.model_version, "live", hits, metadata))
 
     @router.post("/embed", tags=["search"], response_model=EmbeddingOut, responses=problems(413, 501))
     async def embed(form: ItemFields) -> Response:
@@ -125,11 +119,8 @@ def _add_health(router: APIRouter, site: Site) -> None:
     async def readyz() -> Response:
         """What is served."""
         served = site.served
-        return _json({
-            "status": "ready", "version": served.version.name, "model_version": served.model_version,
-            "label": served.label, "model": served.embedder is not None, "precomputed": served.neighbours is not None,
-            "refused": None if site.refusal is None else site.refusal.name,
-        })  # fmt: skip
+        refused = None if site.refusal is None else site.refusal.name
+        return _json({"status": "ready", **served.about(), "refused": refused})
 
     @router.get("/metrics", tags=["health"], response_class=Response, responses=METRICS)
     async def metrics() -> Response:
@@ -172,22 +163,11 @@ def _with_metadata(served: Served, item_id: str, k: int, answer: Answer) -> Answ
     return Answer(answer.model_version, answer.source, hits)
 
 
-def _results(hits: Sequence[Hit], metadata: bool) -> list[dict[str, Any]]:
-    if not metadata:
-        return [{"id": hit.id, "score": hit.score} for hit in hits]
-    return [
-        {"id": hit.id, "score": hit.score, "title": hit.title, "brand": hit.brand, "category": list(hit.category),
-         "price": hit.price}
-        for hit in hits
-    ]  # fmt: skip
-
-
-def _about(item: Item) -> dict[str, Any]:
-    return {
-        "id": item.id, "title": item.title, "brand": item.brand, "category": list(item.category),
-        "attributes": dict(item.attributes), "price": item.price, "pictures": len(item.pictures),
-    }  # fmt: skip
+def _found(model_version: str, source: str, hits: Sequence[Hit], metadata: bool) -> dict[str, Any]:
+    names = ("id", "score", "title", "brand", "category", "price") if metadata else ("id", "score")
+    results = [{name: getattr(hit, name) for name in names} for hit in hits]
+    return {"model_version": model_version, "source": source, "results": results}
 
 
 def _json(content: object) -> Response:
-    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type=JSON)
+    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -21,7 +20,6 @@ from tgqformer.service.site import Site
 from tgqformer.version import __version__
 
 EXPECTED = (ApiError, TgqError, RequestValidationError, HTTPException)
-Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 
 ABOUT = """Items similar to an item, to a picture or to a text, from embeddings that look past promo stickers.
 
@@ -49,10 +47,16 @@ def make_app(site: Site, settings: ServiceSettings) -> FastAPI:
         await site.close()
 
     app = FastAPI(
-        title="tgqformer", version=__version__, description=ABOUT, openapi_tags=TAGS, lifespan=life,
-        docs_url=None, redoc_url=None, redirect_slashes=False,
-        exception_handlers=_handlers(),
-    )  # fmt: skip
+        title="tgqformer",
+        version=__version__,
+        description=ABOUT,
+        openapi_tags=TAGS,
+        lifespan=life,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers=dict.fromkeys((*EXPECTED, Exception), _answer),
+    )
     app.state.site = site
     app.include_router(make_api(site))
     if settings.explorer:
@@ -62,10 +66,6 @@ def make_app(site: Site, settings: ServiceSettings) -> FastAPI:
     app.add_middleware(Shortcut, site=site)
     app.add_middleware(Guard, settings=settings, telemetry=site.telemetry, keyring=keyring)
     return app
-
-
-def _handlers() -> dict[int | type[Exception], Handler]:
-    return dict.fromkeys((*EXPECTED, Exception), _answer)
 
 
 async def _answer(request: Request, error: Exception) -> Response:
@@ -96,10 +96,9 @@ def _of_validation(error: RequestValidationError) -> ApiError:
 
 
 def _of_http(error: HTTPException) -> ApiError:
-    headers = dict(error.headers or {})
-    hints = {404: "the routes are listed in /openapi.json", 405: "the header Allow names the methods of this path"}
-    words = {404: "there is no such path", 405: "this path does not take this method"}
-    return ApiError(
-        error.status_code, words.get(error.status_code, str(error.detail)[:500]),
-        hints.get(error.status_code, "see /openapi.json for what this route takes"), headers,
-    )  # fmt: skip
+    known = {
+        404: ("there is no such path", "the routes are listed in /openapi.json"),
+        405: ("this path does not take this method", "the header Allow names the methods of this path"),
+    }
+    other = (str(error.detail)[:500], "see /openapi.json for what this route takes")
+    return ApiError(error.status_code, *known.get(error.status_code, other), error.headers)

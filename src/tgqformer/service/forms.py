@@ -42,7 +42,7 @@ class ItemForm:
         return self.picture is not None and bool(self.picture.size)
 
     def item(self, item_id: str) -> Item:
-        """Give the item without its picture."""
+        """Return the item without its picture."""
         return Item(item_id, self.title, self.brand, self.category, self.attributes, self.price)
 
     def require_content(self) -> None:
@@ -79,7 +79,7 @@ ItemFields = Annotated[ItemForm, Depends(_item_form)]
 
 
 def with_picture(item: Item, data: bytes | None) -> Item:
-    """Give the item with its packed picture."""
+    """Return the item with its packed picture."""
     return item if data is None else replace(item, pictures=(Picture(Picture.digest_of(data), None, data),))
 
 

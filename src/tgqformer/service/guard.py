@@ -63,7 +63,7 @@ class Guard:
             await response_of(error)(scope, body.receive, call.send)
 
     def _refusal(self, scope: Scope) -> ApiError | None:
-        """Say why a request is not worked on at all; None where it is."""
+        """Return why a request is not worked on at all; None where it is."""
         if scope["path"] in ALWAYS:
             return None
         if self._in_work > self._settings.concurrency:
@@ -121,9 +121,8 @@ class _Call:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [
-                *message["headers"], (b"x-request-id", self.id.encode()), (b"x-content-type-options", b"nosniff"),
-            ]  # fmt: skip
+            own = [(b"x-request-id", self.id.encode()), (b"x-content-type-options", b"nosniff")]
+            message["headers"] = [*message["headers"], *own]
         await self._send(message)
 
 

@@ -29,7 +29,7 @@ class Items:
         return self._catalog[0] if self._catalog else None
 
     def refresh(self) -> bool:
-        """Open the catalogue again if it was replaced; say whether it was. Blocking.
+        """Open the catalogue again if it was replaced; return whether it was. Blocking.
 
         Raises: TgqError where it is damaged; the one opened before stays.
         """
@@ -42,7 +42,7 @@ class Items:
         return True
 
     def item(self, served: Served, item_id: str, *, pictures: bool = True) -> Item | None:
-        """Give an item as this version has it, or None where it has not. Blocking."""
+        """Return an item as this version has it, or None where it has not. Blocking."""
         content = dict(served.table.contents([item_id])).get(item_id)
         if content is None:
             return None
@@ -53,7 +53,7 @@ class Items:
         return known or _bare(served, item_id)
 
     def picture(self, served: Served, item_id: str) -> bytes | None:
-        """Give the encoded bytes of an item's first picture; None where it has none. Blocking.
+        """Return the encoded bytes of an item's first picture; None where it has none. Blocking.
 
         Raises: PictureError where its file is gone.
         """

@@ -43,7 +43,7 @@ class Keyring:
         self.reload()
 
     def reload(self) -> bool:
-        """Read the file if it has changed; say whether it had."""
+        """Read the file if it has changed; return whether it had."""
         try:
             seen = self.path.stat().st_mtime_ns
         except OSError as error:
@@ -54,7 +54,7 @@ class Keyring:
         return True
 
     def scope_of(self, key: str) -> Scope | None:
-        """Say what a key may do; None for one that is not known. Takes equally long for every key."""
+        """Return what a key may do; None for one that is not known. Takes equally long for every key."""
         digest, scope = digest_of(key), None
         for known in self._keys:
             if hmac.compare_digest(digest, known.digest):
@@ -63,7 +63,7 @@ class Keyring:
 
 
 def new_key(path: Path, name: str, scope: Scope) -> str:
-    """Make a key, add its digest to the file, and give the key: it cannot be shown again."""
+    """Make a key, add its digest to the file, and return the key: it cannot be shown again."""
     keys = read_keys(path) if path.exists() else []
     if any(key.name == name for key in keys):
         raise TgqError(f"{path} has a key {name!r} already; choose another name or remove that one")

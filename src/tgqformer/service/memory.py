@@ -19,7 +19,7 @@ def use_system_memory() -> None:
 
 
 def give_back() -> bool:
-    """Give free pages back to the system; say whether that is known to do something. Some milliseconds."""
+    """Give free pages back to the system; return whether that is known to do something. Some milliseconds."""
     trim = _trim()
     return trim is not None and bool(trim(0))
 

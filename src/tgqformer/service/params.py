@@ -21,7 +21,7 @@ Price = Annotated[float | None, Query(allow_inf_nan=False)]
 
 
 def checked_id(quoted: str) -> str:
-    """Give the id that a path segment means; it arrives percent-encoded, so that an id may hold a slash.
+    """Return the id that a path segment means; it arrives percent-encoded, so that an id may hold a slash.
 
     Raises: ApiError 422 for what cannot be an id.
     """

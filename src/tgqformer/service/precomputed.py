@@ -46,7 +46,7 @@ class Precomputed:
         self.stale: frozenset[str] = frozenset(self._differing(now))
 
     def of(self, item_id: str, k: int) -> list[tuple[str, float]] | None:
-        """Give the `k` nearest as (id, cosine), best first; None where the table cannot answer: search live."""
+        """Return the `k` nearest as (id, cosine), best first; None where the table cannot answer: search live."""
         if k > self.neighbours.manifest.width or item_id in self.stale or item_id not in self._position:
             return None
         stale = self.stale
@@ -67,7 +67,7 @@ class Precomputed:
             self._own.add(revision)
 
     def refresh(self) -> bool:
-        """Look whether others wrote to the table, and take it in; say whether they did. Blocking.
+        """Look whether others wrote to the table, and take it in; return whether they did. Blocking.
 
         Compacting and indexing change no rows, so nothing is compared after them.
         """
@@ -132,7 +132,7 @@ def find_neighbours(paths: Iterable[Path], model_version: str) -> Neighbours | N
 
 
 def stamp(path: Path) -> str:
-    """Give a mark that changes when a file or a folder is replaced, or a file is put into the folder; "" for none."""
+    """Return a mark that changes when a file or a folder is replaced, or a file is put into the folder; "" for none."""
     try:
         seen = path.stat()
     except OSError:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 VERSION = "5a55f03acbcd7573"
+ERRORS = {
+    400: "The request cannot be understood.",
+    401: "An API key is needed.",
+    403: "The API key may only read.",
+    404: "There is no such item.",
+    413: "The body or the picture is too large.",
+    422: "A value is wrong.",
+    501: "The service has no model.",
+    503: "Too much to do: try again after Retry-After seconds.",
+    504: "It took too long.",
+}
 
 
-class Problem(BaseModel):
+class ErrorBody(BaseModel):
     """Any answer other than 2xx."""
 
     error: str = Field(description="What is wrong.", examples=["there is no item 'studio-99999'"])
@@ -30,12 +41,8 @@ class Found(BaseModel):
 class SimilarItems(BaseModel):
     """Items similar to one of the store, best first."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{
-        "item": "studio-00042", "model_version": VERSION, "source": "precomputed",
-        "results": [{"id": "studio-00117", "score": 0.934}, {"id": "studio-01820", "score": 0.921}],
-    }]})  # fmt: skip
-    item: str = Field(description="The id asked for.")
-    model_version: str = Field(description="The one model version that the whole answer comes from.")
+    item: str = Field(description="The id asked for.", examples=["studio-00042"])
+    model_version: str = Field(description="The model version that the whole answer comes from.", examples=[VERSION])
     source: Literal["precomputed", "live"] = Field(description="Looked up in the table of neighbours, or searched now.")
     results: list[Found]
 
@@ -43,10 +50,7 @@ class SimilarItems(BaseModel):
 class SearchResults(BaseModel):
     """Items similar to what was sent, best first."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{
-        "model_version": VERSION, "source": "live", "results": [{"id": "studio-00117", "score": 0.934}],
-    }]})  # fmt: skip
-    model_version: str
+    model_version: str = Field(examples=[VERSION])
     source: Literal["live"]
     results: list[Found]
 
@@ -99,12 +103,7 @@ class Alive(BaseModel):
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe error answers for OpenAPI: those given, and those that every route may give."""
-    words = {
-        400: "The request cannot be understood.", 401: "An API key is needed.", 403: "The API key may only read.",
-        404: "There is no such item.", 413: "The body or the picture is too large.", 422: "A value is wrong.",
-        501: "The service has no model.", 503: "Too much to do: try again after Retry-After seconds.",
-        504: "It took too long.",
-    }  # fmt: skip
     return {
-        status: {"model": Problem, "description": words[status]} for status in (*statuses, 400, 401, 403, 422, 503, 504)
+        status: {"model": ErrorBody, "description": ERRORS[status]}
+        for status in (*statuses, 400, 401, 403, 422, 503, 504)
     }

@@ -20,7 +20,7 @@ from tgqformer.service.batching import Batcher, Pool
 from tgqformer.service.errors import ApiError, unknown_item
 from tgqformer.service.precomputed import Precomputed
 from tgqformer.service.settings import ServiceSettings
-from tgqformer.store.base import Filter, Hit, Table, UnknownItem, Vector, similar
+from tgqformer.store.base import Filter, Hit, Table, UnknownItem, Vector, Version, similar
 from tgqformer.store.embed import embed_prepared
 
 Prepared = tuple[Item, Tensor | None]
@@ -58,14 +58,24 @@ class Served:
         self.users = 0
         self._preparing = threading.BoundedSemaphore(settings.decodes)
         self.batcher: Batcher[Prepared, Vector] = Batcher(
-            lambda jobs: list(self._embed_prepared(jobs)), size=settings.batch, wait=settings.batch_wait,
-            queue=settings.batch_queue, workers=settings.batch_workers, name="embedding", seen=seen,
-        )  # fmt: skip
+            lambda jobs: list(self._embed_prepared(jobs)),
+            size=settings.batch,
+            wait=settings.batch_wait,
+            queue=settings.batch_queue,
+            workers=settings.batch_workers,
+            name="embedding",
+            seen=seen,
+        )
 
     @property
     def key(self) -> str:
-        """Names this version for ever, even where a store is made anew in the same place."""
-        return f"{self.version.name}@{self.version.created}"
+        """Return what `key_of` names this version."""
+        return key_of(self.version)
+
+    def about(self) -> dict[str, str | bool]:
+        """Return what a person wants to know of what is served."""
+        names = {"version": self.version.name, "model_version": self.model_version, "label": self.label}
+        return {**names, "model": self.embedder is not None, "precomputed": self.neighbours is not None}
 
     @property
     def model(self) -> ItemEmbedder:
@@ -80,7 +90,7 @@ class Served:
         return self.embedder.encoders.prompt if self.embedder and self.embedder.encoders else None
 
     def has(self, item_id: str) -> bool:
-        """Say whether the table has an item; blocking."""
+        """Return whether the table has an item; blocking."""
         return any(True for _ in self.table.contents([item_id]))
 
     def similar(self, item_id: str, k: int, where: Filter | None = None) -> Answer:
@@ -139,6 +149,11 @@ class Served:
         vectors = truncate(embed_prepared(self.model, items, pixels), self.truncate_dim)
         found: Vector = vectors.numpy().astype(np.float32, copy=False)
         return found
+
+
+def key_of(version: Version) -> str:
+    """Return a name that a version has for ever, even where a store is made anew in the same place."""
+    return f"{version.name}@{version.created}"
 
 
 def find_model(model_version: str, folders: Iterable[Path]) -> ItemEmbedder | None:

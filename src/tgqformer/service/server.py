@@ -47,10 +47,18 @@ def run(places: Places, settings: ServiceSettings, host: str, port: int, log_lev
 def make_server(app: FastAPI, settings: ServiceSettings) -> uvicorn.Server:
     """Make a server; on SIGTERM or SIGINT it takes no more requests and finishes those in work."""
     config = uvicorn.Config(
-        app, http=limited_http(settings), loop="uvloop", ws="none", lifespan="on", log_config=None, access_log=False,
-        server_header=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE,
+        app,
+        http=limited_http(settings),
+        loop="uvloop",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=int(settings.timeout) + 5,
-    )  # fmt: skip
+    )
     return uvicorn.Server(config)
 
 

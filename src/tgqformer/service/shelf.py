@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS applied (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_time ON entries (time);
 """
+SELECT = "SELECT id, item, picture, content FROM entries"
 PENDING = "time >= ? AND NOT EXISTS (SELECT 1 FROM applied WHERE applied.id = entries.id AND version = ?)"
 
 
@@ -88,23 +89,20 @@ class Shelf:
             connection.executemany("INSERT OR IGNORE INTO applied VALUES (?, ?)", [(i, version) for i in ids])
 
     def get(self, item_id: str) -> Entry | None:
-        """Give the last write of an id, with its picture."""
-        rows = self._rows("SELECT id, item, picture, content FROM entries WHERE id = ?", item_id)
+        """Return the last write of an id, with its picture."""
+        rows = self._rows(f"{SELECT} WHERE id = ?", item_id)
         return _entry(rows[0]) if rows else None
 
     def pending(self, version: str, since: str, size: int = 32, *, only_deleted: bool = False) -> Iterator[list[Entry]]:
-        """Give the writes after `since` (ISO 8601, UTC) that a version has not, in batches; apply each before the next.
+        """Yield the writes after `since` (ISO 8601, UTC) that a version lacks, in batches; apply each before the next.
 
         With `only_deleted` the items that were put are passed over.
 
         Raises: TgqError where a batch was not applied: it would come again for ever.
         """
         last: list[str] = []
-        while batch := self._rows(
-            f"SELECT id, item, picture, content FROM entries WHERE {PENDING} AND (item IS NULL OR NOT ?)"
-            " ORDER BY time, id LIMIT ?",
-            since, version, only_deleted, size,
-        ):  # fmt: skip
+        query = f"{SELECT} WHERE {PENDING} AND (item IS NULL OR NOT ?) ORDER BY time, id LIMIT ?"
+        while batch := self._rows(query, since, version, only_deleted, size):
             entries = [_entry(row) for row in batch]
             if [entry.id for entry in entries] == last:
                 raise TgqError(f"the writes in {self.path} cannot be brought into version {version}; see the log")
@@ -137,7 +135,7 @@ class Shelf:
 
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection for one transaction."""
+        """Return the connection for one transaction."""
         try:
             with self._lock, self._connection:
                 yield self._connection
@@ -152,10 +150,7 @@ def _packed(item: Item | None) -> tuple[str | None, bytes | None]:
     if item is None:
         return None, None
     picture = item.pictures[0].data if item.pictures else None
-    about = {
-        "title": item.title, "brand": item.brand, "category": list(item.category),
-        "attributes": dict(item.attributes), "price": item.price,
-    }  # fmt: skip
+    about = {name: getattr(item, name) for name in ("title", "brand", "category", "attributes", "price")}
     return orjson.dumps(about).decode(), picture
 
 

@@ -64,10 +64,9 @@ class Shortcut:
         found = None if served.neighbours is None else served.neighbours.of(item_id, count)
         if found is None:
             return None
-        return orjson.dumps({
-            "item": item_id, "model_version": served.model_version, "source": "precomputed",
-            "results": [{"id": name, "score": score} for name, score in found],
-        })  # fmt: skip
+        results = [{"id": name, "score": score} for name, score in found]
+        head = {"item": item_id, "model_version": served.model_version, "source": "precomputed"}
+        return orjson.dumps({**head, "results": results})
 
 
 def _count(query: bytes) -> int | None:

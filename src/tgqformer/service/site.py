@@ -27,7 +27,7 @@ from tgqformer.service.items import Items
 from tgqformer.service.memory import give_back
 from tgqformer.service.places import Places
 from tgqformer.service.precomputed import Precomputed, find_neighbours, stamp
-from tgqformer.service.served import Answer, Served, find_model
+from tgqformer.service.served import Answer, Served, find_model, key_of
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.shelf import Shelf
 from tgqformer.service.telemetry import Telemetry
@@ -118,7 +118,7 @@ class Site:
             known = [one for one in self.store.versions() if name in (one.name, one.model_version)]
             if not known:
                 raise ApiError(404, f"there is no version {name!r}", "ask for one that the store lists")
-            key = f"{known[-1].name}@{known[-1].created}"
+            key = key_of(known[-1])
             if key not in self._beside:
                 self._beside[key] = self._open(known[-1])
             self._beside.move_to_end(key)
@@ -145,11 +145,11 @@ class Site:
         return self.items.catalog
 
     def item(self, item_id: str) -> Item | None:
-        """Give an item of the served version with its pictures; None where it has not. Blocking."""
+        """Return an item of the served version with its pictures; None where it has not. Blocking."""
         return self.items.item(self._served, item_id)
 
     def picture(self, item_id: str) -> bytes | None:
-        """Give the encoded bytes of an item's first picture; None where it has none. Blocking."""
+        """Return the encoded bytes of an item's first picture; None where it has none. Blocking."""
         return self.items.picture(self._served, item_id)
 
     def decode(self, data: bytes) -> Image:
@@ -169,7 +169,7 @@ class Site:
             raise ApiError(500, "the picture of this item cannot be read", "import the catalogue again") from error
 
     async def write(self, write: Write) -> str:
-        """Put or delete an item; give the model version that has the write. Durable when it returns."""
+        """Put or delete an item; return the model version that has the write. Durable when it returns."""
         return await self.writer.write(write)
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
@@ -200,7 +200,7 @@ class Site:
         self.shelf.close()
 
     async def refresh(self, also: Callable[[], object] | None = None) -> bool:
-        """Look now what others did to the store; say whether another version was taken into service."""
+        """Look now what others did to the store; return whether another version was taken into service."""
         before, steps = self._served, (self._look,) if also is None else (also, self._look)
         jobs = [asyncio.wrap_future(self._looking.submit(step)) for step in steps]
         done = await asyncio.gather(*jobs, return_exceptions=True)  # where one fails, the other is done all the same
@@ -227,10 +227,10 @@ class Site:
     def _look(self) -> None:
         self.store.refresh()
         version, served = self.store.served, self._served
-        if version is None or _key(version) == served.key:
+        if version is None or key_of(version) == served.key:
             self._refusal = None  # one that is served anew is tried anew
             self._renew(served)
-        elif self._refusal is None or self._refusal.key != _key(version) or self._refusal.due <= monotonic():
+        elif self._refusal is None or self._refusal.key != key_of(version) or self._refusal.due <= monotonic():
             self._swap(version)
         else:
             self._renew(served)
@@ -258,13 +258,11 @@ class Site:
     def _refuse(self, version: Version, error: Exception) -> None:
         """Go on with what is served; try this version again after pauses that grow: what is missing may come."""
         before = self._refusal
-        tries = before.tries + 1 if before is not None and before.key == _key(version) else 1
+        tries = before.tries + 1 if before is not None and before.key == key_of(version) else 1
         pause = min(self.settings.refresh * 2**tries, LONGEST)
-        self._refusal = Refusal(_key(version), version.name, tries, monotonic() + pause)
-        log.error(
-            "version %s is not taken into service (tried %d times, again in %.0f s): %s", version.name, tries, pause,
-            error, exc_info=_unless_expected(error),
-        )  # fmt: skip
+        self._refusal = Refusal(key_of(version), version.name, tries, monotonic() + pause)
+        words = "version %s is not taken into service (tried %d times, again in %.0f s): %s"
+        log.error(words, version.name, tries, pause, error, exc_info=_unless_expected(error))
 
     def _renew(self, served: Served) -> None:
         """Take in what others wrote to the served version, a new catalogue, a new table of neighbours."""
@@ -314,10 +312,7 @@ class Site:
         self.telemetry.info.clear()
         self.telemetry.info.labels(served.version.name, served.model_version).set(1)
         self.telemetry.swaps.inc()
-        log.info("serving", extra={"about": {
-            "version": served.version.name, "model_version": served.model_version, "label": served.label,
-            "model": served.embedder is not None, "neighbours": served.neighbours is not None,
-        }})  # fmt: skip
+        log.info("serving", extra={"about": served.about()})
 
 
 def open_site(places: Places, settings: ServiceSettings) -> Site:
@@ -333,10 +328,6 @@ async def _retire(served: Served) -> None:
     while served.users:
         await asyncio.sleep(0.05)
     await served.batcher.close()
-
-
-def _key(version: Version) -> str:
-    return f"{version.name}@{version.created}"
 
 
 def _catalog(places: Places, version: Version) -> Path | None:

@@ -41,7 +41,7 @@ class Telemetry:
         self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def text(self) -> bytes:
-        """Give all of it in the form that Prometheus reads."""
+        """Return all of it in the form that Prometheus reads."""
         return generate_latest(self.registry)
 
     def answered(self, method: str, route: str, status: int, seconds: float, request_id: str) -> None:

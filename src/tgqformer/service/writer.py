@@ -59,7 +59,7 @@ class Writer:
         return self._batcher.waiting
 
     async def write(self, write: Write) -> str:
-        """Write and give the model version that has it now; it is on disk when this returns."""
+        """Write, and return the model version that has it now; it is on disk when this returns."""
         return await self._batcher.submit(write)
 
     @contextmanager
@@ -108,7 +108,7 @@ class Writer:
 
 
 def carry_over(shelf: Shelf, served: Served) -> int:
-    """Bring what was put and deleted since a version's making began into that version; say how many writes it was.
+    """Bring what was put and deleted since a version's making began into that version; return how many writes it was.
 
     Without a model what was deleted is brought in; what was put waits for a service that has one.
     """

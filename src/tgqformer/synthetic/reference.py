@@ -21,7 +21,7 @@ Shares = NDArray[np.float64]
 def reference_rankers(
     affinity: Affinity, pairs: Pairs, *, ks: Sequence[int] = (10, 100), shown: bool = False
 ) -> pa.Table:
-    """Rank the full pool, for every item of `pairs`, by what the simulator knows; give hit rates.
+    """Rank the full pool, for every item of `pairs`, by what the simulator knows; return hit rates.
 
     Rankers: `affinity` (the true affinity), `group + tastes` (the group, items of the same taste attributes first),
     `group` (in random order), `random`. The pool is all items of `affinity` but the query. Ties are averaged: a hit
@@ -44,7 +44,7 @@ def reference_rankers(
 
 
 def tied_hits(scores: NDArray[np.float32], positive: NDArray[np.bool_], k: int) -> Shares:
-    """Give the chance [r] that the top k of each row holds a positive, over random orders of equal scores.
+    """Return the chance [r] that the top k of each row holds a positive, over random orders of equal scores.
 
     scores: [r, n]; -inf: not in the pool. positive: bool [r, n].
     """
@@ -57,7 +57,7 @@ def tied_hits(scores: NDArray[np.float32], positive: NDArray[np.bool_], k: int) 
 
 
 def _hit_chance(items: NDArray[np.int64], positives: NDArray[np.int64], drawn: NDArray[np.int64]) -> Shares:
-    """Give 1 − C(items − positives, drawn) / C(items, drawn): at least one positive among `drawn` of `items`."""
+    """Return 1 − C(items − positives, drawn) / C(items, drawn): at least one positive among `drawn` of `items`."""
     rest = items - positives
     drawn = np.minimum(drawn, items)
     possible = rest >= drawn
@@ -69,7 +69,7 @@ def _hit_chance(items: NDArray[np.int64], positives: NDArray[np.int64], drawn: N
 def _group_hits(
     affinity: Affinity, group: NDArray[np.int64], partners: sp.csr_matrix, ks: Sequence[int]
 ) -> Iterator[tuple[str, Shares]]:
-    """Give (ranker, hits [r, len(ks)]) for the queries of one group, a block at a time."""
+    """Return (ranker, hits [r, len(ks)]) for the queries of one group, a block at a time."""
     wanted = np.flatnonzero(np.diff(partners.indptr)[group] > 0)
     for first in range(0, len(wanted), ROWS):
         rows = wanted[first : first + ROWS]
@@ -86,7 +86,7 @@ def _group_hits(
 
 
 def _partners(positions: NDArray[np.int64], n: int) -> sp.csr_matrix:
-    """Give the symmetric 0/1 matrix [n, n] of pairs."""
+    """Return the symmetric 0/1 matrix [n, n] of pairs."""
     a, b = positions[:, 0], positions[:, 1]
     ones = np.ones(2 * len(a), dtype=np.int8)
     return sp.csr_matrix((ones, (np.concatenate([a, b]), np.concatenate([b, a]))), shape=(n, n))

@@ -3,11 +3,12 @@
 A shopper sees one item, and wants more of its group (`wants`: for instance gender, article type and usage). What else
 of the group is clicked follows from the shopper's taste, which is that first item's:
 
-    affinity(i, j) = Σ weight · [same attribute] + look · z(similarity of looks),
+    affinity(i, j) = Σ weight · [same attribute] + appearance · z(similarity of the pictures),
     P(j is clicked) ∝ exp(sharpness · affinity(i, j)), without replacement.
 
-Looks are measured on the clean picture by `tgqformer.synthetic.look`, in a space that no model under test uses; z is
-over the other items of the group. A session stays inside one part of the item split (docs/pairs.md says why).
+The similarity is measured on the clean pictures by `tgqformer.synthetic.appearance`, in a space that no model under
+test uses; z is over the other items of the group. A session stays inside one part of the item split (docs/pairs.md says
+why).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tgqformer.pairs.mining import EVERY_CO_CLICK
 from tgqformer.pairs.pairs import PairSets, mine_pairs, split_pairs
 from tgqformer.pairs.splits import FRACTIONS, PARTS, ItemSplit, stable_uniform
 from tgqformer.progress import progress
-from tgqformer.synthetic.look import looks
+from tgqformer.synthetic.appearance import appearances
 
 ROWS = 512
 """Items whose affinities to their group are held at one time."""
@@ -45,7 +46,7 @@ class Shoppers:
 
     wants: attributes that make a group; a shopper stays in one.
     tastes: attribute → weight in the affinity when two items have the same value.
-    look: weight of the standardised similarity of the pictures (0: pictures are not read).
+    appearance: weight of the standardised similarity of the pictures (0: pictures are not read).
     sessions_per_item: how often every item is the first of a session, on average.
     clicks: least and most further items of a session.
     sharpness: how strictly the shopper follows the affinity.
@@ -53,7 +54,7 @@ class Shoppers:
 
     wants: Annotated[tuple[str, ...], Field(min_length=1)]
     tastes: dict[str, float]
-    look: float = 0.0
+    appearance: float = 0.0
     sessions_per_item: PositiveFloat = 1.0
     clicks: tuple[Positive, Positive] = (2, 4)
     sharpness: PositiveFloat = 1.0
@@ -65,7 +66,7 @@ class Shoppers:
 
 
 FASHION = Shoppers(
-    wants=("gender", "article_type", "usage"), tastes={"base_colour": 2.0}, look=1.5, sharpness=2.0, clicks=(2, 4)
+    wants=("gender", "article_type", "usage"), tastes={"base_colour": 2.0}, appearance=1.5, sharpness=2.0, clicks=(2, 4)
 )
 """For the fashion catalogue; calibrated on all 44,441 items, see docs/pairs.md."""
 
@@ -80,22 +81,22 @@ class Affinity:
     """The true affinity of items, by blocks: never items x items in memory.
 
     ids: N items. groups: places [n] of every group, in the order of the ids. tastes: (weight, codes [N]) for every
-    taste (-1: missing, like nothing). look: float32 [N, F] unit vectors, zeros where there is no picture; look_weight:
-    its weight in the affinity.
+    taste (-1: missing, like nothing). appearance: float32 [N, F] unit vectors, zeros where there is no picture.
+    appearance_weight: its weight in the affinity.
     """
 
     ids: tuple[str, ...]
     names: tuple[str, ...]
     groups: tuple[NDArray[np.int64], ...]
     tastes: tuple[tuple[float, NDArray[np.int64]], ...] = field(repr=False)
-    look: NDArray[np.float32] | None = field(repr=False)
-    look_weight: float
+    appearance: NDArray[np.float32] | None = field(repr=False)
+    appearance_weight: float
 
     @classmethod
     def of(
         cls, catalog: Catalog, shoppers: Shoppers, *, truth: pa.Table | None = None, ids: Sequence[str] | None = None
     ) -> Affinity:
-        """Measure what the affinity needs: attributes (from `truth` where it has them, else the catalogue), looks.
+        """Measure what the affinity needs: attributes (from `truth` where it has them, else the catalogue), appearance.
 
         truth: columns id and attributes, for every item. ids: only these items (None: all).
         Raises TgqError for an attribute that no item has.
@@ -107,17 +108,17 @@ class Affinity:
         order = np.argsort(codes, kind="stable")
         groups = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1) if chosen else []
         tastes = tuple((weight, _codes(attributes[name])) for name, weight in shoppers.tastes.items())
-        look = looks(catalog, chosen) if shoppers.look else None
-        return cls(tuple(chosen), tuple(names.tolist()), tuple(groups), tastes, look, shoppers.look)
+        appearance = appearances(catalog, chosen) if shoppers.appearance else None
+        return cls(tuple(chosen), tuple(names.tolist()), tuple(groups), tastes, appearance, shoppers.appearance)
 
     def rows(self, group: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Give the affinity of `rows` (places within the group, [r]) to the whole group; float32 [r, n]."""
+        """Return the affinity of `rows` (places within the group, [r]) to the whole group; float32 [r, n]."""
         same = self.tastes_only(group, rows)
-        if self.look is None or len(group) < 3:
+        if self.appearance is None or len(group) < 3:
             return same
-        look = self.look[group]
-        has = np.asarray(look.any(axis=1), dtype=bool)
-        similar = look[rows] @ look.T
+        appearance = self.appearance[group]
+        has = np.asarray(appearance.any(axis=1), dtype=bool)
+        similar = appearance[rows] @ appearance.T
         counted = np.broadcast_to(has, similar.shape).copy()
         counted[np.arange(len(rows)), rows] = False
         others = np.maximum(counted.sum(axis=1, keepdims=True), 1)
@@ -125,10 +126,10 @@ class Affinity:
         spread = np.sqrt((np.where(counted, similar - mean, 0) ** 2).sum(axis=1, keepdims=True) / others)
         # An item without a picture is neither like nor unlike the others.
         z = np.where(has[rows][:, None] & has & (spread > 1e-6), (similar - mean) / np.maximum(spread, 1e-6), 0)
-        return np.asarray(same + self.look_weight * z, dtype=np.float32)
+        return np.asarray(same + self.appearance_weight * z, dtype=np.float32)
 
     def tastes_only(self, group: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Give the affinity without looks; float32 [r, n]."""
+        """Return the affinity without appearance; float32 [r, n]."""
         same = np.zeros((len(rows), len(group)), dtype=np.float32)
         for weight, codes in self.tastes:
             values = codes[group]
@@ -137,7 +138,7 @@ class Affinity:
 
 
 def attribute(catalog: Catalog, name: str, ids: Sequence[str], truth: pa.Table | None = None) -> list[str]:
-    """Give the values of an attribute of these items: from `truth`, else the attributes or columns of the catalogue.
+    """Return the values of an attribute of these items: from `truth`, else the attributes or columns of the catalogue.
 
     A missing value is "". Raises TgqError when no item has the attribute.
     """
@@ -153,7 +154,7 @@ def attribute(catalog: Catalog, name: str, ids: Sequence[str], truth: pa.Table |
     values = ["" if known.get(key) is None else str(known[key]) for key in ids]
     if ids and not any(values):
         raise TgqError(
-            f"no item of {catalog.path} has the attribute {name!r} that these shoppers look at; give a truth table "
+            f"no item of {catalog.path} has the attribute {name!r} that these shoppers go by; give a truth table "
             "with the columns id and this attribute, or choose other shoppers"
         )
     return values
@@ -265,7 +266,7 @@ def _sessions(
 
 
 def _top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Give the places of the k highest scores of each row, highest first; int64 [r, k]."""
+    """Return the places of the k highest scores of each row, highest first; int64 [r, k]."""
     best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
     order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
     return np.asarray(np.take_along_axis(best, order, axis=1), dtype=np.int64)

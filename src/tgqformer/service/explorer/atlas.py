@@ -62,7 +62,7 @@ class Map:
         return blake2b(self.packed() + "\n".join(self.ids).encode(), digest_size=8).hexdigest()
 
     def differs(self, contents: dict[str, str]) -> float:
-        """Say which share of the items was put, changed or deleted since; `contents` is of the whole table."""
+        """Return which share of the items was put, changed or deleted since; `contents` is of the whole table."""
         now = [contents.get(item_id) for item_id in self.ids]
         same = sum(
             content is not None and _digest(content) == was for content, was in zip(now, self.digests, strict=True)
@@ -74,7 +74,7 @@ class Map:
         return float((len(self.ids) - same) / max(len(self.ids), 1) + new / max(self.of, 1))
 
     def packed(self) -> bytes:
-        """Give the points as little-endian uint16: n times x, n times y, n times group."""
+        """Return the points as little-endian uint16: n times x, n times y, n times group."""
         grid = np.round(self.places * 65535).astype("<u2")
         return grid[:, 0].tobytes() + grid[:, 1].tobytes() + self.group.astype("<u2").tobytes()
 
@@ -101,7 +101,7 @@ class Atlas:
         self._lock = threading.Lock()
 
     def state(self, table: Table) -> dict[str, Any]:
-        """Say how far a version's map is, and start to make it where there is none."""
+        """Return how far a version's map is, and start to make it where there is none."""
         work = self._work(table)
         if work.made is not None:
             shown = work.made
@@ -113,7 +113,7 @@ class Atlas:
         return {"state": "preparing", "done": round(work.done, 3)}
 
     def map(self, table: Table, tag: str = "") -> Map:
-        """Give a version's map, or the one with this tag; raises Refused while it is not ready, or gone."""
+        """Return a version's map, or the one with this tag; raises Refused while it is not ready, or gone."""
         made = self._work(table).made
         with self._lock:
             for known in [one for work in self._works.values() for one in (work.made, work.before) if tag]:
@@ -132,7 +132,7 @@ class Atlas:
             thread.join(timeout)
 
     def _work(self, table: Table) -> _Work:
-        """Give the work on a version's map, and have it looked after where rows may have changed."""
+        """Return the work on a version's map, and have it looked after where rows may have changed."""
         with self._lock:
             work = self._works.setdefault(_name(table), _Work())
             while len(self._works) > KEPT:
@@ -188,7 +188,7 @@ def make_map(table: Table, work: _Work | None = None, *, most: int = MOST) -> Ma
 
 
 def groups_of(paths: list[tuple[str, ...]]) -> tuple[list[str], NDArray[np.uint16]]:
-    """Give the names of the fullest categories, `other` last, and each item's index among them.
+    """Return the names of the fullest categories, `other` last, and each item's index among them.
 
     Taken from the first level; from the second where the first has fewer than three categories.
     """

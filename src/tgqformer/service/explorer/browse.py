@@ -49,7 +49,7 @@ class Browser:
         return len(self.ids)
 
     def find(self, words: str = "", category: tuple[str, ...] = (), brand: str = "") -> Positions:
-        """Give the positions of all items that fit, int64: titles that begin with the words first, then as they stand.
+        """Return the positions of all items that fit, int64: titles that begin with the words first, then in order.
 
         words: all of them must occur. category: a path from the root; items in it or below it. brand: exactly this.
         """
@@ -70,7 +70,7 @@ class Browser:
         return np.concatenate([found[begins], found[~begins]])
 
     def position(self, item_id: str) -> int:
-        """Give where an item stands in the catalogue; -1 where it is not in it."""
+        """Return where an item stands in the catalogue; -1 where it is not in it."""
         return int(pc.index(self.ids, item_id).as_py())
 
     @cached_property
@@ -91,7 +91,7 @@ class Browser:
         return [Facet((name,), -count) for count, name in named]
 
     def roots(self) -> list[str]:
-        """Give the first category of every item, in their order; empty where it has none."""
+        """Return the first category of every item, in their order; empty where it has none."""
         return [path.split(SEPARATOR, 1)[0] for path in self._paths.to_pylist()]
 
 
@@ -101,6 +101,6 @@ def _flat(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _joined(categories: pa.Array) -> pa.Array:
-    """Give category paths as texts; a missing one is empty."""
+    """Return category paths as texts; a missing one is empty."""
     filled = pc.fill_null(categories, pa.scalar([], type=categories.type))
     return pc.fill_null(pc.binary_join(filled, SEPARATOR), "")

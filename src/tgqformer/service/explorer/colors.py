@@ -9,18 +9,28 @@ import numpy as np
 from PIL import Image
 
 from tgqformer.synthetic.noise.foreground import foreground
+from tgqformer.synthetic.rgb import rgb
 
 SIDE = 96
 # Names of plain colours and where they stand in sRGB; several places may share a name.
-NAMED: tuple[tuple[str, tuple[int, int, int]], ...] = (
-    ("black", (22, 22, 24)), ("grey", (128, 128, 128)), ("grey", (80, 82, 86)), ("grey", (180, 180, 180)),
-    ("white", (245, 245, 243)), ("beige", (222, 205, 175)), ("brown", (110, 70, 40)), ("brown", (150, 105, 65)),
-    ("brown", (75, 50, 35)), ("red", (200, 35, 40)), ("red", (150, 25, 35)), ("pink", (240, 150, 175)),
-    ("pink", (225, 80, 140)), ("orange", (240, 130, 40)), ("yellow", (245, 210, 60)), ("yellow", (205, 165, 50)),
-    ("green", (50, 140, 70)), ("green", (30, 85, 50)), ("green", (125, 150, 80)), ("green", (150, 205, 160)),
-    ("turquoise", (45, 165, 165)), ("blue", (45, 100, 190)), ("blue", (120, 170, 220)), ("blue", (60, 85, 125)),
-    ("navy", (25, 35, 80)), ("purple", (115, 60, 150)), ("purple", (175, 140, 205)),
-)  # fmt: skip
+SHADES = {
+    "black": "161618",
+    "grey": "808080 505256 b4b4b4",
+    "white": "f5f5f3",
+    "beige": "decdaf",
+    "brown": "6e4628 966941 4b3223",
+    "red": "c82328 961923",
+    "pink": "f096af e1508c",
+    "orange": "f08228",
+    "yellow": "f5d23c cda532",
+    "green": "328c46 1e5532 7d9650 96cda0",
+    "turquoise": "2da5a5",
+    "blue": "2d64be 78aadc 3c557d",
+    "navy": "192350",
+    "purple": "733c96 af8ccd",
+}
+"""Names of plain colours, and their places in sRGB."""
+NAMED = [(name, shade) for name, shades in SHADES.items() for shade in rgb(shades)]
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,7 @@ class Swatch:
 
 
 def swatch(picture: Image.Image) -> Swatch:
-    """Give the middle colour of the largest cluster of a product's pixels, before its background where that is plain.
+    """Return the middle colour of the largest cluster of a product's pixels, before its background where that is plain.
 
     A median in Lab within the fullest of 4 x 4 x 4 cells: quick, no randomness.
     """

@@ -31,7 +31,7 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Gate:
+class GateFactors:
     """What a gate does to the D channels of a stream, as factors 1 + g (1: it changes nothing).
 
     counts: channels in `GATE_BINS` equal bins over [0, 2]. mean: of all factors. damped: share of factors under 0.95.
@@ -45,7 +45,7 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Sight:
+class Attended:
     """What a model saw in one item.
 
     attention: stream -> one map a query, each the share of its attention on every token [Q][P], mean of the heads.
@@ -56,10 +56,10 @@ class Sight:
     attention: dict[str, list[list[float]]] = field(default_factory=dict)
     agreement_map: list[float] | None = None
     agreement: float | None = None
-    gates: dict[str, Gate] = field(default_factory=dict)
+    gates: dict[str, GateFactors] = field(default_factory=dict)
 
 
-def sights(model: ItemEmbedder, embedded: Embedded, has_picture: Sequence[bool]) -> list[Sight]:
+def attended(model: ItemEmbedder, embedded: Embedded, has_picture: Sequence[bool]) -> list[Attended]:
     """Read off what a model saw in B items. An item without a picture has only gates."""
     guided = model.connector.guided and embedded.agreement is not None
     found = []
@@ -74,7 +74,7 @@ def sights(model: ItemEmbedder, embedded: Embedded, has_picture: Sequence[bool])
             shares = _rounded(embedded.agreement_map[at].softmax(-1))
             score = round(float(embedded.agreement[at]), 4)
         gates = {stream: _gate(values[at]) for stream, values in embedded.connector.gates.items()}
-        found.append(Sight(attention, shares, score, gates))
+        found.append(Attended(attention, shares, score, gates))
     return found
 
 
@@ -82,15 +82,15 @@ def _rounded(values: Tensor) -> Any:
     return np.round(values.detach().double().cpu().numpy(), 5).tolist()
 
 
-def _gate(values: Tensor) -> Gate:
+def _gate(values: Tensor) -> GateFactors:
     factors = 1 + values.detach().double().cpu().numpy()
     counts, _ = np.histogram(np.clip(factors, 0, 2), bins=GATE_BINS, range=(0, 2))
     damped, raised = float((factors < 0.95).mean()), float((factors > 1.05).mean())
-    return Gate(counts.tolist(), round(float(factors.mean()), 4), round(damped, 4), round(raised, 4))
+    return GateFactors(counts.tolist(), round(float(factors.mean()), 4), round(damped, 4), round(raised, 4))
 
 
 @torch.inference_mode()
-def look(model: ItemEmbedder, items: Sequence[Item], pictures: Sequence[Image.Image | None]) -> list[Sight]:
+def explain(model: ItemEmbedder, items: Sequence[Item], pictures: Sequence[Image.Image | None]) -> list[Attended]:
     """Run a model over B items with these pictures, and read off what it saw.
 
     Raises: TgqError where the model was loaded without its encoders.
@@ -99,7 +99,7 @@ def look(model: ItemEmbedder, items: Sequence[Item], pictures: Sequence[Image.Im
         raise TgqError("this model has no encoders, so it cannot look at a picture; serve a saved model")
     pixels = [model.encoders.vision.preprocess(picture) if picture is not None else None for picture in pictures]
     batch = model.encoders.encode(items, pixels, model.language).to(model.device)
-    return sights(model, model(batch), batch.has_picture.tolist())
+    return attended(model, model(batch), batch.has_picture.tolist())
 
 
 def facts(first: Item, second: Item, colors: tuple[Swatch | None, Swatch | None] = (None, None)) -> list[Fact]:

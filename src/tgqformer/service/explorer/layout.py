@@ -46,7 +46,7 @@ def lay_out(
 
 
 def _start(pool: Floats, seed: int) -> Floats:
-    """Give the first two principal components, scaled to +-10, with a trace of noise so that equal items can part."""
+    """Return the first two principal components, scaled to +-10, with a trace of noise so that equal items can part."""
     centred = pool.astype(np.float64) - pool.mean(axis=0, dtype=np.float64)
     _, directions = np.linalg.eigh(centred.T @ centred)
     axes = directions[:, ::-1][:, :2]
@@ -74,7 +74,7 @@ def _edges(pool: torch.Tensor, k: int, told: Callable[[float], None]) -> sparse.
 
 
 def _memberships(away: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give exp(-(d - nearest) / sigma), sigma such that each row sums to log2(k); away: [N, k], sorted."""
+    """Return exp(-(d - nearest) / sigma), sigma such that each row sums to log2(k); away: [N, k], sorted."""
     beyond = away - away[:, :1]
     low, high = np.full((len(away), 1), 1e-6), np.full((len(away), 1), 10.0)
     for _ in range(40):

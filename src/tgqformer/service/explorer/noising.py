@@ -12,23 +12,23 @@ from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError, read_picture
 from tgqformer.service.errors import Refused
-from tgqformer.synthetic.noise import Kind, NoiseSpec, add_noise
+from tgqformer.synthetic.noise import NoiseKind, NoiseSpec, add_noise
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[NoiseKind, ...] = get_args(NoiseKind)
 DONORS = 64
 """A distractor's second product is chosen among so many items, drawn once by the seed of the noise."""
 
 
 @dataclass(frozen=True)
-class Asked:
+class NoiseChoice:
     """Noise as a page asks for it. Severity 0 is the picture as it is. seed: 0 to 9999."""
 
-    kind: Kind = "poster"
+    kind: NoiseKind = "poster"
     severity: int = 0
     seed: int = 0
 
 
-def noised(catalog: Catalog | None, item: Item, picture: Image.Image, asked: Asked) -> Image.Image:
+def noised(catalog: Catalog | None, item: Item, picture: Image.Image, asked: NoiseChoice) -> Image.Image:
     """Draw noise on an item's picture. catalog: where the second product of a distractor comes from.
 
     Raises: Refused if there is no second product to show.
@@ -41,7 +41,7 @@ def noised(catalog: Catalog | None, item: Item, picture: Image.Image, asked: Ask
 
 
 def _donor(catalog: Catalog | None, item: Item, seed: int) -> Image.Image:
-    """Give the picture of another item, of another category where there is one."""
+    """Return the picture of another item, of another category where there is one."""
     if catalog is None:
         raise Refused("a distractor needs the catalogue; serve one, or choose another kind of noise")
     rng = np.random.default_rng([seed, 2])

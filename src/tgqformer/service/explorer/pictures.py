@@ -15,7 +15,7 @@ SIZES = {"small": 320, "large": 960}
 """The longer side of a picture in pixels, by the name that a page asks with; smaller pictures stay as they are."""
 
 
-class Kept(Generic[T]):
+class Recent(Generic[T]):
     """The values used last, up to a total weight; safe to use from several threads.
 
     limit: the most that all values may weigh. weigh: the weight of a value; 1 each by default.
@@ -27,7 +27,7 @@ class Kept(Generic[T]):
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Give the value of a key, made now if it is not kept; two threads may both make it."""
+        """Return the value of a key, made now if it is not kept; two threads may both make it."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)

@@ -17,17 +17,19 @@ from fastapi.responses import Response
 from tgqformer.catalog.checks import LIMITS
 from tgqformer.service.errors import ApiError
 from tgqformer.service.explorer.atlas import Atlas
-from tgqformer.service.explorer.noising import KINDS, Asked
+from tgqformer.service.explorer.noising import KINDS, NoiseChoice
 from tgqformer.service.explorer.shop import Data, Shop, card_of, uploaded
-from tgqformer.synthetic.noise import Kind
+from tgqformer.synthetic.noise import NoiseKind
 
 if TYPE_CHECKING:
     from tgqformer.service.site import Site
 
 TYPES = {
-    ".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
-}  # fmt: skip
+}
 PAGES = ("/", "/product", "/map", "/try")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -54,7 +56,7 @@ Path_ = Annotated[list[str], Query(max_length=20)]
 
 
 def make_explorer(site: Site) -> APIRouter:
-    """Give the routes of the explorer for a site."""
+    """Return the routes of the explorer for a site."""
     shop, atlas = Shop(site), Atlas(site.folder / "explorer")
     router = APIRouter(include_in_schema=False)
     _add_pages(router)
@@ -68,16 +70,9 @@ def _add_pages(router: APIRouter) -> None:
     """Put the pages and their files on the router: read once, never by a path from the caller."""
     root = files("tgqformer.service.explorer") / "static"
     held = {one.name: one.read_bytes() for one in root.iterdir() if PurePath(one.name).suffix in TYPES}
-    tags = {name: f'"{blake2b(data, digest_size=12).hexdigest()}"' for name, data in held.items()}
-
-    def give(name: str, request: Request) -> Response:
-        headers = {**HEADERS, "ETag": tags[name], "Cache-Control": "no-cache"}
-        if request.headers.get("if-none-match") == tags[name]:
-            return Response(status_code=304, headers=headers)
-        return Response(held[name], headers=headers, media_type=TYPES[PurePath(name).suffix])
 
     async def page(request: Request) -> Response:
-        return give("index.html", request)
+        return await static("index.html", request)
 
     for address in PAGES:
         router.add_api_route(address, page, methods=["GET", "HEAD"])
@@ -86,7 +81,7 @@ def _add_pages(router: APIRouter) -> None:
     async def static(name: str, request: Request) -> Response:
         if name not in held:
             raise ApiError(404, "there is no such file", "open the explorer's first page")
-        return give(name, request)
+        return _cached(request, held[name], TYPES[PurePath(name).suffix], "no-cache")
 
 
 def _add_products(router: APIRouter, site: Site, shop: Shop) -> None:
@@ -116,9 +111,14 @@ def _add_products(router: APIRouter, site: Site, shop: Shop) -> None:
 
     @router.get("/explorer/noised")
     async def noised(
-        request: Request, id: Id, kind: Kind = "poster", severity: Severity = 0, seed: Seed = 0, size: Size = "large"
+        request: Request,
+        id: Id,
+        kind: NoiseKind = "poster",
+        severity: Severity = 0,
+        seed: Seed = 0,
+        size: Size = "large",
     ) -> Response:
-        return _jpeg(request, await site.explore(shop.encoded_noised, id, Asked(kind, severity, seed), size))
+        return _jpeg(request, await site.explore(shop.encoded_noised, id, NoiseChoice(kind, severity, seed), size))
 
 
 def _add_models(router: APIRouter, site: Site, shop: Shop) -> None:
@@ -126,24 +126,24 @@ def _add_models(router: APIRouter, site: Site, shop: Shop) -> None:
 
     @router.get("/explorer/api/neighbours")
     async def neighbours(id: Id, version: Versions = [""], k: Count = 12) -> Data:  # noqa: B006 - read only
-        return await site.explore(shop.neighbours, id, version, k, None)
+        return await site.explore(shop.neighbours, id, version, k)
 
     @router.get("/explorer/api/trial")
     async def trial(
         id: Id,
         version: Versions = [""],  # noqa: B006 - read only
-        kind: Kind = "poster",
+        kind: NoiseKind = "poster",
         severity: Severity = 0,
         seed: Seed = 0,
         k: Count = 10,
     ) -> Data:
-        return await site.explore(shop.trial, id, Asked(kind, severity, seed), version, k)
+        return await site.explore(shop.trial, id, NoiseChoice(kind, severity, seed), version, k)
 
     @router.get("/explorer/api/why")
     async def why(
-        id: Id, other: Id, version: Version = "", kind: Kind | None = None, severity: Severity = 0, seed: Seed = 0
+        id: Id, other: Id, version: Version = "", kind: NoiseKind | None = None, severity: Severity = 0, seed: Seed = 0
     ) -> Data:
-        asked = Asked(kind, severity, seed) if kind is not None else None
+        asked = NoiseChoice(kind, severity, seed) if kind is not None else None
         return await site.explore(shop.why, id, other, version, asked)
 
     @router.post("/explorer/api/search")
@@ -201,28 +201,31 @@ def _add_map(router: APIRouter, site: Site, shop: Shop, atlas: Atlas) -> None:
 
 
 def _about(site: Site, shop: Shop) -> Data:
-    """Say what the pages can offer."""
-    goods, served = shop.goods(), site.served
+    """Return what the pages can offer."""
+    shown, served = shop.shown(), site.served
     versions = [
         {"name": one.name, "label": one.label or one.name, "served": one.name == served.version.name}
         for one in site.versions()
     ]
     versions.sort(key=lambda one: not one["served"])
-    categories = [{"path": one.path, "count": one.count} for one in goods.browser.categories[:FACETS]] if goods else []
-    brands = [{"name": one.path[0], "count": one.count} for one in goods.browser.brands[:FACETS]] if goods else []
-    return {
-        "name": (goods.clean or goods.catalog).name if goods else None, "items": len(goods.browser) if goods else 0,
-        "clean": bool(goods and goods.clean), "versions": versions, "kinds": KINDS,
-        "categories": categories, "brands": brands,
-    }  # fmt: skip
+    categories = [{"path": one.path, "count": one.count} for one in shown.browser.categories[:FACETS]] if shown else []
+    brands = [{"name": one.path[0], "count": one.count} for one in shown.browser.brands[:FACETS]] if shown else []
+    name = (shown.clean or shown.catalog).name if shown else None
+    about = {"name": name, "items": len(shown.browser) if shown else 0, "clean": bool(shown and shown.clean)}
+    return {**about, "versions": versions, "kinds": KINDS, "categories": categories, "brands": brands}
 
 
 def _jpeg(request: Request, data: bytes | None) -> Response:
-    """Give a picture that browsers keep for ten minutes and ask about afterwards."""
+    """Return a picture that browsers keep for ten minutes and ask about afterwards."""
     if data is None:
         raise ApiError(404, "this item has no picture", "show it by its title")
+    return _cached(request, data, "image/jpeg", "private, max-age=600")
+
+
+def _cached(request: Request, data: bytes, media_type: str, caching: str) -> Response:
+    """Return the data, or 304 where the browser has it already."""
     tag = f'"{blake2b(data, digest_size=12).hexdigest()}"'
-    headers = {**HEADERS, "ETag": tag, "Cache-Control": "private, max-age=600"}
+    headers = {**HEADERS, "ETag": tag, "Cache-Control": caching}
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
-    return Response(data, headers=headers, media_type="image/jpeg")
+    return Response(data, headers=headers, media_type=media_type)

@@ -1,4 +1,4 @@
-"""Which item wears which noise: a pure function of a seed and the item's id."""
+"""Which item has which noise: a pure function of a seed and the item's id."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import Field
 from tgqformer.config import Natural, Share, settings
 from tgqformer.errors import TgqError
 
-Kind = Literal["poster", "clutter", "distractor"]
+NoiseKind = Literal["poster", "clutter", "distractor"]
 Severity = Annotated[int, Field(ge=1, le=5)]
 
 
@@ -23,7 +23,7 @@ class NoiseSpec:
     severity: 1 (a corner) to 5 (hard to see past). seed: of the drawing. donor: id of a distractor's second product.
     """
 
-    kind: Kind
+    kind: NoiseKind
     severity: int
     seed: int
     donor: str | None = None
@@ -38,23 +38,23 @@ class NoisePlan:
     """How a catalogue is noised.
 
     Args:
-        share: share of the items that wear noise in the mixed view; 0 takes the pictures as they are.
+        share: share of the items that are noised in the mixed view; 0 takes the pictures as they are.
         kinds, severities: drawn with equal chance.
         donors: where the second product of a distractor comes from.
         seed: of all draws.
     """
 
     share: Share = 0.5
-    kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("poster", "clutter", "distractor")
+    kinds: Annotated[tuple[NoiseKind, ...], Field(min_length=1)] = ("poster", "clutter", "distractor")
     severities: Annotated[tuple[Severity, ...], Field(min_length=1)] = (1, 2, 3, 4, 5)
     donors: Literal["other_category", "same_category", "any"] = "other_category"
     seed: Natural = 0
 
-    def wears(self, item_id: str) -> bool:
-        """Say whether an item is noised in the mixed view."""
+    def is_noised(self, item_id: str) -> bool:
+        """Return whether an item is noised in the mixed view."""
         return bool(self._rng(item_id, "share").random() < self.share)
 
-    def spec(self, item_id: str, kind: Kind | None = None) -> NoiseSpec:
+    def spec(self, item_id: str, kind: NoiseKind | None = None) -> NoiseSpec:
         """Draw the noise of an item, without donor; `kind` fixes its kind."""
         rng = self._rng(item_id, "spec")
         drawn = self.kinds[int(rng.integers(len(self.kinds)))]

@@ -11,85 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from tgqformer.synthetic.rgb import rgb
+
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Color = tuple[int, int, int]
 
-WORDS = (
-    "SALE",
-    "MEGA SALE",
-    "FREE SHIPPING",
-    "NEW IN",
-    "HOT DEAL",
-    "-50%",
-    "-30%",
-    "-70%",
-    "BUY 1 GET 1",
-    "LIMITED OFFER",
-    "BEST PRICE",
-    "FLASH DEAL",
-    "ONLY TODAY",
-    "TOP RATED",
-    "OFFICIAL STORE",
-    "24H DELIVERY",
-    "CLEARANCE",
-    "$9.99",
-    "$19.90",
-    "COUPON -20%",
-    "1+1",
-    "WOW",
-    "BESTSELLER",
-    "LAST CHANCE",
-    "SUPER PRICE",
-    "DEAL OF THE DAY",
-    "Sonderangebot",
-    "Soldes",
-    "Ofertas",
-    "BLACK FRIDAY",
-    "Only 3 left",
-    "€ 24.99",
-    "£ 12.50",
-    "Now $ 39",
-    "-15%",
-    "2 for 1",
-    "NEW",
-    "HOT",
-    "TOP",
-    "Free returns",
-    "Summer Sale",
-    "extra 10 % off",
-    "СКИДКА",
-    "Members only",
-    "Gratis",
+_WORDS = (
+    "SALE|MEGA SALE|FREE SHIPPING|NEW IN|HOT DEAL|-50%|-30%|-70%|BUY 1 GET 1|LIMITED OFFER|BEST PRICE|FLASH DEAL|"
+    "ONLY TODAY|TOP RATED|OFFICIAL STORE|24H DELIVERY|CLEARANCE|$9.99|$19.90|COUPON -20%|1+1|WOW|BESTSELLER|"
+    "LAST CHANCE|SUPER PRICE|DEAL OF THE DAY|Sonderangebot|Soldes|Ofertas|BLACK FRIDAY|Only 3 left|€ 24.99|£ 12.50|"
+    "Now $ 39|-15%|2 for 1|NEW|HOT|TOP|Free returns|Summer Sale|extra 10 % off|СКИДКА|Members only|Gratis"
 )
-SMALL = (
-    "while stocks last",
-    "ends Sunday midnight",
-    "on orders over $ 49",
-    "was $ 59.99",
-    "code: SAVE20",
-    "limited quantity",
-    "30 days return",
-    "ships today",
-    "www.best-shop.example",
-    "official partner",
+_SMALL = (
+    "while stocks last|ends Sunday midnight|on orders over $ 49|was $ 59.99|code: SAVE20|limited quantity|"
+    "30 days return|ships today|www.best-shop.example|official partner"
 )
-TYPEFACES = (
-    "",
-    "",
-    "DejaVuSans-Bold.ttf",
-    "DejaVuSans-BoldOblique.ttf",
-    "DejaVuSerif-Bold.ttf",
-    "DejaVuSans.ttf",
-    "STIXGeneralBol.ttf",
-    "DejaVuSansMono-Bold.ttf",
+_TYPEFACES = (
+    "||DejaVuSans-Bold.ttf|DejaVuSans-BoldOblique.ttf|DejaVuSerif-Bold.ttf|DejaVuSans.ttf|STIXGeneralBol.ttf|"
+    "DejaVuSansMono-Bold.ttf"
 )
-"""Files of matplotlib's own fonts; empty for the one that Pillow brings."""  # fmt: skip
-COLORS: tuple[tuple[Color, Color], ...] = (
-    ((226, 27, 38), (255, 255, 255)), ((255, 205, 0), (200, 0, 20)), ((255, 94, 0), (255, 255, 255)),
-    ((14, 92, 200), (255, 255, 255)), ((15, 140, 70), (255, 255, 255)), ((20, 20, 20), (255, 214, 0)),
-    ((232, 20, 120), (255, 255, 255)), ((110, 40, 170), (255, 240, 120)), ((255, 255, 255), (220, 20, 30)),
-)  # fmt: skip
+WORDS, SMALL, TYPEFACES = _WORDS.split("|"), _SMALL.split("|"), _TYPEFACES.split("|")
+"""Words and small print of labels; files of matplotlib's own fonts, empty for the one that Pillow brings."""
+_BACK = rgb("e21b26 ffcd00 ff5e00 0e5cc8 0f8c46 141414 e81478 6e28aa ffffff")
+_INK = rgb("ffffff c80014 ffffff ffffff ffffff ffd600 ffffff fff078 dc141e")
+COLORS = tuple(zip(_BACK, _INK, strict=True))
+"""Colours of a label and of what is written on it."""
 
 
 class Overlay:

@@ -50,7 +50,7 @@ def add_noise(picture: Image.Image, spec: NoiseSpec, donor: Image.Image | None =
 
 
 def moved(picture: Image.Image, spec: NoiseSpec) -> Image.Image:
-    """Give the picture that the noise of a spec lies on: for a distractor shrunk to one side, else the picture itself.
+    """Return the picture that the noise of a spec lies on: for a distractor shrunk to one side, else the same.
 
     `add_noise(picture, spec, donor)` differs from it only inside its mask.
     """

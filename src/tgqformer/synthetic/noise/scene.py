@@ -6,21 +6,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tgqformer.synthetic.rgb import rgb
+
 Plane = NDArray[np.float32]
 Color = tuple[float, float, float]
 
-WALLS: tuple[Color, ...] = (
-    (214, 203, 184), (176, 194, 201), (150, 128, 106), (88, 102, 112), (205, 168, 144), (122, 142, 112), (58, 68, 82),
-    (228, 190, 140), (150, 66, 54), (96, 132, 148), (190, 150, 160),
-)  # fmt: skip
-FLOORS: tuple[Color, ...] = (
-    (150, 104, 64), (196, 158, 112), (104, 72, 48), (168, 168, 162), (92, 124, 62), (206, 190, 168), (120, 54, 48),
-    (66, 66, 72),
-)  # fmt: skip
-THINGS: tuple[Color, ...] = (
-    (198, 58, 46), (36, 92, 140), (232, 180, 52), (54, 120, 78), (236, 228, 212), (70, 56, 50), (210, 122, 66),
-    (122, 90, 150), (40, 140, 140), (226, 150, 160),
-)  # fmt: skip
+WALLS = rgb("d6cbb8 b0c2c9 96806a 586670 cda890 7a8e70 3a4452 e4be8c 964236 608494 be96a0")
+FLOORS = rgb("966840 c49e70 684830 a8a8a2 5c7c3e cebea8 783630 424248")
+THINGS = rgb("c63a2e 245c8c e8b434 36784e ece4d4 463832 d27a42 7a5a96 288c8c e296a0")
 
 
 def room(height: int, width: int, things: int, rng: np.random.Generator) -> Plane:

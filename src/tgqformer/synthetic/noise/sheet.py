@@ -11,10 +11,10 @@ from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.pictures import read_picture
 from tgqformer.errors import TgqError
 from tgqformer.synthetic.noise.foreground import Mask
-from tgqformer.synthetic.noise.plan import Kind, NoiseSpec
+from tgqformer.synthetic.noise.plan import NoiseKind, NoiseSpec
 from tgqformer.synthetic.noise.render import Noised, add_noise
 
-KINDS: Sequence[Kind] = ("poster", "clutter", "distractor")
+KINDS: Sequence[NoiseKind] = ("poster", "clutter", "distractor")
 TILE, GAP, HEAD = 150, 8, 26
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 from functools import cached_property
 from hashlib import blake2b
@@ -18,13 +18,13 @@ from PIL import Image
 from tgqformer.catalog.catalog import Catalog, CatalogWriter
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.catalog.pictures import PictureError, read_picture
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, nearest
 from tgqformer.progress import track
-from tgqformer.synthetic.noise.plan import Kind, NoisePlan, NoiseSpec
+from tgqformer.synthetic.noise.plan import NoiseKind, NoisePlan, NoiseSpec
 from tgqformer.synthetic.noise.render import NOISE_VERSION, Noised, add_noise
 
 WHOLE_VIEWS = ("mixed", "clean", "noised", "collage", "collage-same")
-VIEWS = (*WHOLE_VIEWS, *(f"{kind}-{severity}" for kind in get_args(Kind) for severity in range(1, 6)))
+VIEWS = (*WHOLE_VIEWS, *(f"{kind}-{severity}" for kind in get_args(NoiseKind) for severity in range(1, 6)))
 """The names of the views: see `NoiseView`."""
 DONORS = 512
 """How many items may stand as the second product of a picture: few enough to be kept in memory."""
@@ -33,39 +33,44 @@ DONOR_SIDE = 256
 
 
 class NoiseView:
-    """One look at a catalogue's pictures. What an item wears depends on the plan and its id alone, save for the donor.
+    """A view of a catalogue's pictures. The noise of an item depends on the plan and its id alone, save for the donor.
 
     `clean`: nothing. `mixed`: `plan.share` of the items are noised. `noised`: all are, those of the mixed view alike.
     `collage`: every picture holds a second product, in `collage-same` one of the same category. `poster-3` (a kind and
-    a severity): every picture wears this.
+    a severity): every picture has this.
 
     Args:
-        catalog: whose pictures are shown. name: of the view, one of `VIEWS`. plan: who wears what.
+        catalog: whose pictures are shown. name: of the view, one of `VIEWS`. plan: which item has which noise.
         only: ids of the items that are shown; the others count as items without picture. None for all.
         like: another view of the same catalogue, whose donors are shared where the plans agree.
     """
 
     def __init__(
-        self, catalog: Catalog, name: str, plan: NoisePlan, *, only: Set[str] | None = None,
+        self,
+        catalog: Catalog,
+        name: str,
+        plan: NoisePlan,
+        *,
+        only: Set[str] | None = None,
         like: NoiseView | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if name not in VIEWS:
-            raise TgqError(f"there is no view {name!r}; choose from {', '.join(VIEWS)}")
+            raise TgqError(f"there is no view {name!r}; {nearest(name, VIEWS)}")
         self.catalog, self.name, self.only = catalog, name, only
         self.plan = replace(plan, donors="same_category") if name == "collage-same" else plan
         shared = like is not None and like.plan == self.plan
         self._donors: _Donors = like._donors if like is not None and shared else _Donors(catalog, self.plan)
 
     def spec(self, item_id: str) -> NoiseSpec | None:
-        """The noise that an item wears in this view; None if it wears none. The donor is added by `full_spec`."""
-        if self.name == "clean" or (self.name == "mixed" and not self.plan.wears(item_id)):
+        """The noise of an item in this view; None if it has none. The donor is added by `full_spec`."""
+        if self.name == "clean" or (self.name == "mixed" and not self.plan.is_noised(item_id)):
             return None
         spec = self.plan.spec(item_id, "distractor" if self.name.startswith("collage") else None)
         kind, _, severity = self.name.partition("-")
-        return replace(spec, kind=cast(Kind, kind), severity=int(severity)) if severity.isdigit() else spec
+        return replace(spec, kind=cast(NoiseKind, kind), severity=int(severity)) if severity.isdigit() else spec
 
     def full_spec(self, item: Item) -> NoiseSpec | None:
-        """The noise that an item wears, donor included; None for an item without picture."""
+        """The noise of an item, donor included; None for an item without picture."""
         spec = self.spec(item.id) if item.pictures else None
         if spec is None or spec.kind != "distractor":
             return spec
@@ -132,14 +137,13 @@ class _Donors:
     def _fits(self, category: tuple[str, ...]) -> list[str]:
         """Donors that may stand beside an item of this category."""
         if category not in self._fitting:
-            self._fitting[category] = [
-                donor for donor, other in self._items.items()
-                if {
-                    "other_category": other.category[:1] != category[:1],
-                    "same_category": other.category == category,
-                    "any": True,
-                }[self._plan.donors]
-            ]  # fmt: skip
+            fits: dict[str, Callable[[Item], bool]] = {
+                "other_category": lambda other: other.category[:1] != category[:1],
+                "same_category": lambda other: other.category == category,
+                "any": lambda other: True,
+            }
+            chosen = fits[self._plan.donors]
+            self._fitting[category] = [donor for donor, other in self._items.items() if chosen(other)]
         return self._fitting[category]
 
     def digest(self, donor: str) -> str:
@@ -169,7 +173,7 @@ def _in_turn(order: NDArray[np.int64], categories: list[list[str]]) -> NDArray[n
 def write_view(view: NoiseView, to: Path, *, shown: bool = True) -> Catalog:
     """Write a catalogue whose pictures are as a view shows them, packed; items and their order stay.
 
-    A first picture that wears noise becomes a PNG; all other pictures keep their bytes.
+    A first picture with noise becomes a PNG; all other pictures keep their bytes.
 
     Raises:
         TgqError: if a picture cannot be read, naming its item.
@@ -191,7 +195,4 @@ def _repainted(view: NoiseView, item: Item) -> Item:
     file = BytesIO()
     rendered.picture.save(file, "PNG")
     data = file.getvalue()
-    first = Picture(Picture.digest_of(data), None, data)
-    return Item(
-        item.id, item.title, item.brand, item.category, item.attributes, item.price, (first, *item.pictures[1:])
-    )
+    return replace(item, pictures=(Picture(Picture.digest_of(data), None, data), *item.pictures[1:]))

@@ -20,8 +20,5 @@ LOGOS = {
 }
 """Brand → SVG of its mark; INK stands for the colour."""
 
-LEVEL = {
-    "Aldine": 1.1, "Borealis": 1.35, "Corvo": 0.9, "Dunmore": 1.6, "Elvira": 1.2, "Fjordhus": 1.3, "Gilda": 0.8,
-    "Hakone": 1.5, "Isarco": 0.95, "Jonquil": 0.75, "Kestrel": 1.0, "Lumi": 0.85,
-}  # fmt: skip
+LEVEL = dict(zip(LOGOS, (1.1, 1.35, 0.9, 1.6, 1.2, 1.3, 0.8, 1.5, 0.95, 0.75, 1.0, 0.85), strict=True))
 """Brand → what it asks for the same thing, as a factor on the price."""

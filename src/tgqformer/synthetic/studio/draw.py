@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from tgqformer.errors import TgqError
+from tgqformer.synthetic.rgb import rgb
 from tgqformer.synthetic.studio.kinds import KINDS
 from tgqformer.synthetic.studio.palette import COLOURS, partner, vary
 from tgqformer.synthetic.studio.product import Product
-from tgqformer.synthetic.studio.sketch import BOARD, Look, Sketch
+from tgqformer.synthetic.studio.sketch import BOARD, Finish, Sketch
 
 SIZE = 224
 """Pictures are 224 x 224 pixels."""
@@ -26,10 +27,7 @@ Pixels = NDArray[np.float32]
 Box = tuple[float, float, float, float]
 _WHOLE: Box = (0.0, 0.0, float(BOARD), float(BOARD))
 
-_BACKDROPS = (
-    (250, 250, 250), (246, 246, 247), (238, 239, 241), (244, 240, 234), (233, 238, 243), (236, 241, 236),
-    (245, 236, 234), (226, 228, 232),
-)  # fmt: skip
+_BACKDROPS = rgb("fafafa f6f6f7 eeeff1 f4f0ea e9eef3 ecf1ec f5ecea e2e4e8")
 
 
 def draw_product(product: Product, view: int = FRONT) -> tuple[Image.Image, Mask]:
@@ -54,10 +52,10 @@ def draw_product(product: Product, view: int = FRONT) -> tuple[Image.Image, Mask
     return Image.fromarray(np.rint(pixels).astype(np.uint8)), layer[..., 3] >= 128
 
 
-def look_of(product: Product) -> Look:
+def finish_of(product: Product) -> Finish:
     """Choose the exact shades, the pattern's scale and turn, from the product's seed."""
     rng = np.random.default_rng([product.seed, 1])
-    return Look(
+    return Finish(
         base=vary(COLOURS[product.colour], rng),
         second=partner(product.colour, rng),
         pattern=product.pattern,
@@ -69,7 +67,7 @@ def look_of(product: Product) -> Look:
 
 
 def _svg(product: Product, view: int) -> str:
-    sketch = Sketch(look_of(product))
+    sketch = Sketch(finish_of(product))
     KINDS[product.kind].variants[product.variant](sketch)
     rng = np.random.default_rng([product.seed, 20 + view])
     middle = BOARD / 2

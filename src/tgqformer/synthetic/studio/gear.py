@@ -172,7 +172,7 @@ def guitar_acoustic(s: Sketch) -> None:
         form="side",
     )
     s.part(oval(200, 236, 27, 27), "#1d1611", form="inner")
-    s.line(oval(200, 236, 33, 33), s.look.second, 4)
+    s.line(oval(200, 236, 33, 33), s.finish.second, 4)
     s.part(rounded(166, 304, 68, 13, 4), "#2b1b12", form="side")
     s.part("M190 150H210V214H190Z", "#2b1b12", form="side")
     _strings(s, 200, 48, 308)

@@ -247,7 +247,7 @@ def sofa_modern(s: Sketch) -> None:
     s.line("M144 234V268M256 234V268M144 156V230M256 156V230", s.ink, 2)
     s.part(rounded(20, 196, 36, 106, 10), form="soft")
     s.part(rounded(344, 196, 36, 106, 10), form="soft")
-    s.part("M70 172L122 164L130 222L78 230Z", s.look.second, form="side")
+    s.part("M70 172L122 164L130 222L78 230Z", s.finish.second, form="side")
 
 
 def sofa_tufted(s: Sketch) -> None:

@@ -6,12 +6,16 @@ from colorsys import hls_to_rgb, rgb_to_hls
 
 import numpy as np
 
-COLOURS = {
-    "red": "#c4283a", "orange": "#ee7a24", "yellow": "#f2c230", "green": "#43964a", "teal": "#1d8c8c",
-    "blue": "#3f80d8", "navy": "#24355f", "purple": "#7c4db2", "pink": "#ee86b2", "brown": "#7d4d2e",
-    "beige": "#d9c4a2", "grey": "#8b9198", "black": "#2a2a2e", "white": "#f2f1ed",
-}  # fmt: skip
+_NAMES = "red orange yellow green teal blue navy purple pink brown beige grey black white"
+_MIDDLES = (
+    "#c4283a #ee7a24 #f2c230 #43964a #1d8c8c #3f80d8 #24355f #7c4db2 #ee86b2 #7d4d2e #d9c4a2 #8b9198 #2a2a2e #f2f1ed"
+)
+COLOURS = dict(zip(_NAMES.split(), _MIDDLES.split(), strict=True))
 """Name of every colour → its middle shade."""
+_ACCENTED = "navy black white beige grey pink yellow teal brown"
+_WITH = "#e8b23c #e9e4d8 #2f5fa8 #8a3b2e #f6d34a #fff4f7 #3c4a63 #f6e7c8 #ecd7ac"
+_ACCENTS = dict(zip(_ACCENTED.split(), _WITH.split(), strict=True))
+"""Name of a colour → a second colour that stands out on it."""
 
 
 def shade(color: str, by: float) -> str:
@@ -21,7 +25,7 @@ def shade(color: str, by: float) -> str:
 
 
 def vary(color: str, rng: np.random.Generator) -> str:
-    """Give a neighbour of a colour that keeps its name: hue ±0.012 turns, lightness ±0.04, saturation ±12 %."""
+    """Return a neighbour of a colour that keeps its name: hue ±0.012 turns, lightness ±0.04, saturation ±12 %."""
     hue, light, saturation = rgb_to_hls(*(value / 255 for value in _rgb(color)))
     hue += rng.uniform(-0.012, 0.012)
     light = float(np.clip(light + rng.uniform(-0.04, 0.04), 0.08, 0.97))
@@ -31,12 +35,8 @@ def vary(color: str, rng: np.random.Generator) -> str:
 def partner(colour: str, rng: np.random.Generator) -> str:
     """Choose the second colour of a pattern on a named colour: clearly lighter or darker, sometimes an accent."""
     base = COLOURS[colour]
-    accents = {
-        "navy": "#e8b23c", "black": "#e9e4d8", "white": "#2f5fa8", "beige": "#8a3b2e", "grey": "#f6d34a",
-        "pink": "#fff4f7", "yellow": "#3c4a63", "teal": "#f6e7c8", "brown": "#ecd7ac",
-    }  # fmt: skip
     if rng.random() < 0.35:
-        return accents.get(colour, "#fbf3df")
+        return _ACCENTS.get(colour, "#fbf3df")
     return shade(base, -0.62) if lightness(base) > 0.62 else shade(base, 0.78)
 
 

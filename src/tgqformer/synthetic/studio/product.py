@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,32 @@ from tgqformer.synthetic.studio.kinds import KINDS
 from tgqformer.synthetic.studio.palette import COLOURS
 from tgqformer.synthetic.studio.textures import PATTERNS
 
-COLLECTIONS = (
-    "Harbour", "Atelier", "Norr", "Weekend", "Studio", "Classic", "Everyday", "Lagom", "Kobo", "Riviera", "Campus",
-    "Metro", "Alba", "Meridian", "Tarn", "Solis", "Haven", "Nomad", "Essential", "Heritage", "Palio", "Otto", "Vela",
+COLLECTIONS = [
+    "Harbour",
+    "Atelier",
+    "Norr",
+    "Weekend",
+    "Studio",
+    "Classic",
+    "Everyday",
+    "Lagom",
+    "Kobo",
+    "Riviera",
+    "Campus",
+    "Metro",
+    "Alba",
+    "Meridian",
+    "Tarn",
+    "Solis",
+    "Haven",
+    "Nomad",
+    "Essential",
+    "Heritage",
+    "Palio",
+    "Otto",
+    "Vela",
     "Orchard",
-)  # fmt: skip
+]
 _SPARSE = ("New Arrival", "Item {number}", "{brand} {number}", "{brand} {collection}", "{collection} No. {small}")
 
 
@@ -90,5 +111,5 @@ def _title(kind: str, material: str, brand: str, rng: np.random.Generator) -> st
     )[form]
 
 
-def _pick(choices: tuple[str, ...], rng: np.random.Generator) -> str:
+def _pick(choices: Sequence[str], rng: np.random.Generator) -> str:
     return choices[int(rng.integers(len(choices)))]

@@ -29,7 +29,15 @@ def studio_sheet(*, columns: int = 10, tile: int = 160, seed: int = 0, kinds: tu
 def _sample(kind: str, variant: str, place: int, rng: np.random.Generator) -> Product:
     materials, colours, brands = KINDS[kind].materials, tuple(COLOURS), ("Aldine", "Corvo", "Gilda", "Hakone", "Lumi")
     return Product(
-        id=f"sample-{place:05d}", kind=kind, variant=variant, colour=colours[(place * 5) % len(colours)],
-        pattern=PATTERNS[int(rng.integers(len(PATTERNS)))], material=materials[place % len(materials)],
-        brand=brands[place % len(brands)], title=None, price=1.0, views=1, seed=int(rng.integers(2**31)),
-    )  # fmt: skip
+        id=f"sample-{place:05d}",
+        kind=kind,
+        variant=variant,
+        colour=colours[(place * 5) % len(colours)],
+        pattern=PATTERNS[int(rng.integers(len(PATTERNS)))],
+        material=materials[place % len(materials)],
+        brand=brands[place % len(brands)],
+        title=None,
+        price=1.0,
+        views=1,
+        seed=int(rng.integers(2**31)),
+    )

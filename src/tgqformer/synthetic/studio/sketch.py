@@ -13,7 +13,7 @@ BOARD = 400
 
 
 @dataclass(frozen=True)
-class Look:
+class Finish:
     """What a product is made of: base and second colour (`#rrggbb`), pattern, its scale and turn, material, logo."""
 
     base: str
@@ -29,13 +29,13 @@ class Sketch:
     """A product in the making: parts are drawn back to front.
 
     Args:
-        look: colours, pattern, material and logo that the parts wear.
+        finish: colours, pattern, material and logo that the parts wear.
     """
 
-    def __init__(self, look: Look) -> None:
-        self.look = look
-        self.base, self.dark, self.light = look.base, shade(look.base, -0.42), shade(look.base, 0.45)
-        self.ink = shade(look.base, -0.55)
+    def __init__(self, finish: Finish) -> None:
+        self.finish = finish
+        self.base, self.dark, self.light = finish.base, shade(finish.base, -0.42), shade(finish.base, 0.45)
+        self.ink = shade(finish.base, -0.55)
         self.metal, self.wood, self.rubber = "#b9bec6", "#a9743f", "#3a3a40"
         self._parts: list[str] = []
 
@@ -51,9 +51,9 @@ class Sketch:
         """
         fills = [paint or self.base]
         if paint is None:
-            if self.look.pattern != "plain" and not plain:
+            if self.finish.pattern != "plain" and not plain:
                 fills.append("url(#pattern)")
-            if MATERIALS[self.look.material].tile:
+            if MATERIALS[self.finish.material].tile:
                 fills.append("url(#material)")
         fills.append(f"url(#{form})")
         layers = "".join(f'<path d="{d}" fill="{fill}"/>' for fill in fills)
@@ -70,7 +70,7 @@ class Sketch:
         """
         color = paint or self.base
         strokes = [(shade(color, -0.5), width + 3, 1.0), (color, width, 1.0)]
-        if paint is None and self.look.pattern != "plain":
+        if paint is None and self.finish.pattern != "plain":
             strokes.append(("url(#pattern)", width, 1.0))
         strokes.append((shade(color, 0.5), width * 0.25, 0.7))
         for stroke, wide, opacity in strokes:
@@ -96,13 +96,13 @@ class Sketch:
 
     def glow(self, d: str, opacity: float = 0.35, color: str = "#ffffff") -> None:
         """Lay light (or, with a dark colour, shadow) over what is drawn so far, as strong as the material shines."""
-        strength = opacity * (MATERIALS[self.look.material].gloss if color == "#ffffff" else 1.0)
+        strength = opacity * (MATERIALS[self.finish.material].gloss if color == "#ffffff" else 1.0)
         self._parts.append(f'<path d="{d}" fill="{color}" fill-opacity="{strength:.2f}"/>')
 
     def logo(self, x: float, y: float, size: float, color: str | None = None) -> None:
         """Put the brand's mark, centred at (x, y), `size` units wide."""
         ink = color or ("#ffffff" if lightness(self.base) < 0.55 else "#26262b")
-        mark = LOGOS[self.look.logo].replace("INK", ink)
+        mark = LOGOS[self.finish.logo].replace("INK", ink)
         self._parts.append(f'<g transform="translate({x} {y}) scale({size / 100:.3f})">{mark}</g>')
 
     def mirrored(self, start: int) -> None:
@@ -114,10 +114,10 @@ class Sketch:
         return len(self._parts)
 
     def svg(self, size: int, transform: str, box: tuple[float, float, float, float]) -> str:
-        """Give the SVG document: transparent, `size` pixels square, showing `box` (x, y, width, height)."""
+        """Return the SVG document: transparent, `size` pixels square, showing `box` (x, y, width, height)."""
         view = " ".join(f"{value:.2f}" for value in box)
-        defs = GRADIENTS + pattern_tile(self.look.pattern, self.look.second, self.look.scale, self.look.turn)
-        defs += material_tile(self.look.material)
+        defs = GRADIENTS + pattern_tile(self.finish.pattern, self.finish.second, self.finish.scale, self.finish.turn)
+        defs += material_tile(self.finish.material)
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{size}" height="{size}" viewBox="{view}">'
             f'<defs>{defs}</defs><g transform="{transform}">{"".join(self._parts)}</g></svg>'

@@ -45,18 +45,40 @@ _GRAIN = _strokes("M0 8q30-7 60 0t60 0M0 31q30 6 60 0t60 0M0 44q30-3 60 0t60 0",
 _BRUSHED = _strokes("M0 1.5h40M0 5.5h40", "#ffffff", 0.14, 1) + _strokes("M0 3.5h40M0 7.5h40", "#000000", 0.1, 1)
 _BASKET = _strokes("M1 4h8M11 14h8", "#000000", 0.25, 5) + _strokes("M14 1v8M4 11v8", "#ffffff", 0.25, 5)
 
+_SMOOTH = "ceramic 1.0|porcelain 1.2|glass 1.7|plastic 0.9|acetate 1.3|cotton 0.25|silk 0.9"
+_SPECKLED = """
+stoneware 26 46 1.3 0.20 0.6
+enamel    10 60 1.6 0.22 1.1
+iron      40 24 1.1 0.16 0.4
+leather   44 30 1.2 0.14 0.8
+suede     60 26 0.9 0.12 0.2
+velvet    30 20 0.9 0.08 0.7
+felt      70 24 0.8 0.13 0.1
+"""
+"""Name, number of specks, side of the tile, radius, opacity, gloss."""
+
+
+def _speckled(line: str) -> tuple[str, Material]:
+    name, count, side, radius, opacity, gloss = line.split()
+    tile = _speckle(int(count), int(side), float(radius), float(opacity))
+    return name, Material(tile, int(side), float(gloss))
+
+
 MATERIALS = {
-    "ceramic": Material("", 0, 1.0), "porcelain": Material("", 0, 1.2), "stoneware": Material(_speckle(26, 46, 1.3, 0.2), 46, 0.6),
-    "enamel": Material(_speckle(10, 60, 1.6, 0.22), 60, 1.1), "glass": Material("", 0, 1.7), "steel": Material(_BRUSHED, 9, 1.3),
-    "brass": Material(_BRUSHED, 9, 1.2), "iron": Material(_speckle(40, 24, 1.1, 0.16), 24, 0.4),
-    "plastic": Material("", 0, 0.9), "acetate": Material("", 0, 1.3), "wood": Material(_GRAIN, 60, 0.6),
-    "bamboo": Material(_GRAIN, 38, 0.6), "leather": Material(_speckle(44, 30, 1.2, 0.14), 30, 0.8),
-    "suede": Material(_speckle(60, 26, 0.9, 0.12), 26, 0.2), "velvet": Material(_speckle(30, 20, 0.9, 0.08), 20, 0.7),
-    "cotton": Material("", 0, 0.25), "linen": Material(_WEAVE, 8, 0.2), "canvas": Material(_WEAVE, 11, 0.2),
-    "denim": Material(_TWILL, 8, 0.15), "wool": Material(_KNIT, 10, 0.15), "felt": Material(_speckle(70, 24, 0.8, 0.13), 24, 0.1),
-    "straw": Material(_BASKET, 20, 0.3), "silk": Material("", 0, 0.9), "nylon": Material(_strokes("M0 0l9 9M9 0l-9 9", "#000000", 0.08, 0.9), 9, 0.6),
+    **{name: Material("", 0, float(gloss)) for name, gloss in map(str.split, _SMOOTH.split("|"))},
+    **dict(map(_speckled, _SPECKLED.strip().splitlines())),
+    "steel": Material(_BRUSHED, 9, 1.3),
+    "brass": Material(_BRUSHED, 9, 1.2),
+    "wood": Material(_GRAIN, 60, 0.6),
+    "bamboo": Material(_GRAIN, 38, 0.6),
+    "linen": Material(_WEAVE, 8, 0.2),
+    "canvas": Material(_WEAVE, 11, 0.2),
+    "denim": Material(_TWILL, 8, 0.15),
+    "wool": Material(_KNIT, 10, 0.15),
+    "straw": Material(_BASKET, 20, 0.3),
     "rattan": Material(_BASKET, 20, 0.4),
-}  # fmt: skip
+    "nylon": Material(_strokes("M0 0l9 9M9 0l-9 9", "#000000", 0.08, 0.9), 9, 0.6),
+}
 """Every material by name."""
 
 
@@ -92,12 +114,14 @@ _TILES = {
     "stripes": (_WIDE, 36, '<path d="M-400 10h1600v16h-1600z" fill="INK"/>'),
     "dots": (40, 40, '<g fill="INK"><circle cx="10" cy="10" r="7.5"/><circle cx="30" cy="30" r="7.5"/></g>'),
     "check": (
-        48, 48,
+        48,
+        48,
         '<g fill="INK"><path d="M0 0h24v48H0z" fill-opacity="0.55"/><path d="M0 0h48v24H0z" fill-opacity="0.55"/></g>',
     ),
     "zigzag": (_WIDE, 40, f'<path d="M-410 30{"l20-20l20 20" * 41}" fill="none" stroke="INK" stroke-width="11"/>'),
     "floral": (
-        72, 72,
+        72,
+        72,
         '<g fill="INK"><g id="petals"><circle cx="18" cy="8" r="7"/><circle cx="28" cy="15" r="7"/>'
         '<circle cx="24" cy="27" r="7"/><circle cx="12" cy="27" r="7"/><circle cx="8" cy="15" r="7"/></g>'
         '<circle cx="54" cy="44" r="7"/><circle cx="64" cy="51" r="7"/><circle cx="60" cy="63" r="7"/>'
@@ -105,11 +129,11 @@ _TILES = {
         '<path d="M48 12q10-12 20-2q-8 10-20 2zM8 54q12-8 18 4q-12 6-18-4z" fill-opacity="0.7"/></g>'
         '<circle cx="18" cy="18" r="5" fill="#f0b93c"/><circle cx="54" cy="54" r="5" fill="#f0b93c"/>',
     ),
-}  # fmt: skip
+}
 
 
 def pattern_tile(pattern: str, color: str, scale: float, turn: float) -> str:
-    """Give the SVG definition `#pattern` in a colour, scaled, turned by degrees; empty for plain."""
+    """Return the SVG definition `#pattern` in a colour, scaled, turned by degrees; empty for plain."""
     if pattern == "plain":
         return ""
     width, height, tile = _TILES[pattern]
@@ -121,7 +145,7 @@ def pattern_tile(pattern: str, color: str, scale: float, turn: float) -> str:
 
 
 def material_tile(material: str) -> str:
-    """Give the SVG definition `#material`; empty for a smooth one."""
+    """Return the SVG definition `#material`; empty for a smooth one."""
     made = MATERIALS[material]
     if not made.tile:
         return ""

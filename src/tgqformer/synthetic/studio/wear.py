@@ -133,8 +133,8 @@ def sneaker_runner(s: Sketch) -> None:
         "M34 280C26 236 36 196 40 176Q48 160 68 172Q96 196 132 180Q150 170 160 152L182 148C222 200 262 220 312 230C356 240 374 254 374 268Q330 290 250 284Q150 274 34 280Z",
         form="down",
     )
-    s.part("M150 282Q190 250 170 196L192 186Q222 240 204 284Z", s.look.second, form="side")
-    s.part("M96 281Q140 250 130 190L148 176Q176 240 144 281Z", s.look.second, form="side")
+    s.part("M150 282Q190 250 170 196L192 186Q222 240 204 284Z", s.finish.second, form="side")
+    s.part("M96 281Q140 250 130 190L148 176Q176 240 144 281Z", s.finish.second, form="side")
     _laces(s, ((184, 160), (206, 184), (232, 204), (258, 218)))
     s.line("M24 300Q100 318 200 306T380 286", shade(s.base, -0.1), 6)
     s.logo(62, 226, 32)
@@ -156,9 +156,9 @@ def hat_cap(s: Sketch) -> None:
 
 def hat_beanie(s: Sketch) -> None:
     """A knitted beanie with a bobble."""
-    s.part(oval(200, 76, 42, 40), s.look.second, form="ball")
+    s.part(oval(200, 76, 42, 40), s.finish.second, form="ball")
     for x in range(168, 236, 10):
-        s.line(f"M{x} 60q6 16-2 34", shade(s.look.second, -0.3), 2, opacity=0.5)
+        s.line(f"M{x} 60q6 16-2 34", shade(s.finish.second, -0.3), 2, opacity=0.5)
     s.part("M84 256C80 160 130 100 200 100S320 160 316 256Z", form="ball")
     s.part("M74 252Q200 232 326 252Q336 290 326 322Q200 342 74 322Q64 290 74 252Z", form="round", plain=True)
     for x in range(90, 320, 15):
@@ -173,9 +173,9 @@ def hat_fedora(s: Sketch) -> None:
         "M104 262C110 180 116 110 150 100Q182 92 200 112Q218 92 250 100C284 110 290 180 296 262Q200 292 104 262Z",
         form="round",
     )
-    s.part("M106 228Q200 256 294 228L296 262Q200 292 104 262Z", shade(s.look.second, -0.05), form="round")
+    s.part("M106 228Q200 256 294 228L296 262Q200 292 104 262Z", shade(s.finish.second, -0.05), form="round")
     s.line("M200 112Q196 140 200 168", s.ink, 3, opacity=0.5)
-    s.part("M118 240l30 8l-4 22l-28-8z", shade(s.look.second, -0.3), form="side")
+    s.part("M118 240l30 8l-4 22l-28-8z", shade(s.finish.second, -0.3), form="side")
 
 
 def hat_bucket(s: Sketch) -> None:

@@ -81,7 +81,7 @@ def draw_all(product: Product) -> Drawn:
 
 
 def item_of(drawn: Drawn) -> Item:
-    """Give the item that the shop shows: no kind, colour, pattern or variant but what title and category say."""
+    """Return the item that the shop shows: no kind, colour, pattern or variant but what title and category say."""
     product = drawn.product
     return Item(
         id=product.id,

@@ -26,12 +26,12 @@ COLOURS, DIRECTIONS, ROWS, COLUMNS = 64, 8, 4, 3
 WIDTH = COLOURS + DIRECTIONS * ROWS * COLUMNS
 
 
-def look_features(picture: Image) -> NDArray[np.float32]:
-    """Give the look of an RGB picture: a unit vector, float32 [160].
+def appearance_features(picture: Image) -> NDArray[np.float32]:
+    """Return the appearance of an RGB picture: a unit vector, float32 [160].
 
     64 colours (2 bits a channel; the lightest, the backdrop of shop pictures, is not counted) and, in 4 x 3 cells, 8
-    directions of edges weighted by their strength. Each half is the root of shares, so that a product of two looks is
-    the mean of two Bhattacharyya coefficients.
+    directions of edges weighted by their strength. Each half is the root of shares, so that a product of two
+    vectors is the mean of two Bhattacharyya coefficients.
     """
     pixels = np.asarray(picture.resize(SIZE, Resampling.BOX, reducing_gap=2.0))
     halves = [np.sqrt(counts / max(float(counts.sum()), 1e-9)) for counts in (_colours(pixels), _edges(pixels))]
@@ -39,8 +39,8 @@ def look_features(picture: Image) -> NDArray[np.float32]:
     return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-9), dtype=np.float32)
 
 
-def looks(catalog: Catalog, ids: Sequence[str], *, shown: bool = True) -> NDArray[np.float32]:
-    """Give the looks of these items' first pictures, in the order of `ids`; float32 [n, 160].
+def appearances(catalog: Catalog, ids: Sequence[str], *, shown: bool = True) -> NDArray[np.float32]:
+    """Return the appearance of these items' first pictures, in the order of `ids`; float32 [n, 160].
 
     An item without a picture, or with one that cannot be read, has zeros. The catalogue is read in one stream.
     """
@@ -69,7 +69,7 @@ def _stream(items: Iterator[Item], root: Path | None) -> Iterator[tuple[str, NDA
 
 def _one(item: Item, root: Path | None) -> NDArray[np.float32]:
     try:
-        return look_features(read_picture(item.pictures[0], root))
+        return appearance_features(read_picture(item.pictures[0], root))
     except PictureError:
         # The import has reported this picture already; to the shopper the item has none.
         return np.zeros(WIDTH, dtype=np.float32)
