@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
-from torch import nn
+import torch
 
+from tgqformer.config import options_of, parse
 from tgqformer.connectors.base import (
     TOKENS,
     Connector,
@@ -16,10 +16,7 @@ from tgqformer.connectors.base import (
     ConnectorOutput,
     ConnectorWidths,
     PictureWord,
-    reads_field_maps,
-    reads_fields,
-    wanted_picture_word,
-)  # fmt: skip
+)
 from tgqformer.connectors.cabstractor import CAbstractor
 from tgqformer.connectors.linear import LinearProjector
 from tgqformer.connectors.mean import MeanPool
@@ -30,9 +27,9 @@ from tgqformer.connectors.qformer import QFormer
 from tgqformer.connectors.resampler import PerceiverResampler
 from tgqformer.connectors.text_qformer import TextQFormer
 from tgqformer.connectors.tgq import TGQFormer
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, nearest
 
-CONNECTORS: dict[str, Callable[..., nn.Module]] = {
+CONNECTORS: dict[str, type[Connector]] = {
     "none": NoConnector,
     "mean": MeanPool,
     "linear": LinearProjector,
@@ -44,40 +41,46 @@ CONNECTORS: dict[str, Callable[..., nn.Module]] = {
     "notellm2": NoteLLM2,
     "tgq": TGQFormer,
 }
+_ANY_WIDTHS = ConnectorWidths(visual=8, vector=8, metadata=8, grid=(2, 2))
 
 __all__ = [
-    "CONNECTORS", "TOKENS", "Connector", "ConnectorInput", "ConnectorOutput", "ConnectorWidths", "PictureWord",
-    "check_connector", "make_connector", "reads_field_maps", "reads_fields", "wanted_picture_word",
-]  # fmt: skip
+    "CONNECTORS",
+    "TOKENS",
+    "Connector",
+    "ConnectorInput",
+    "ConnectorOutput",
+    "ConnectorWidths",
+    "PictureWord",
+    "check_connector",
+    "make_connector",
+]
 
 
-def make_connector(name: str, widths: ConnectorWidths, options: Mapping[str, Any]) -> nn.Module:
+def make_connector(name: str, widths: ConnectorWidths, options: Mapping[str, Any]) -> Connector:
     """Make a connector by its name.
 
     Raises:
-        TgqError: for an unknown name or option, with the nearest known one.
+        TgqError: for an unknown name, option or word, with the nearest known one, and for options that contradict
+            each other.
     """
-    check_connector(name, options)
+    if name not in CONNECTORS:
+        raise TgqError(f"connector {name!r} is not known; {nearest(name, CONNECTORS)}")
+    checked = parse(_options(CONNECTORS[name]), options, f"connector {name!r}")
     try:
-        return CONNECTORS[name](widths, **options)
+        return CONNECTORS[name](widths, **vars(checked))
     except ValueError as error:
         raise TgqError(f"connector {name!r} with {dict(options)}: {error}") from error
 
 
 def check_connector(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse an unknown name or option before anything is made.
+    """Refuse an unknown name and wrong options before anything is made; errors as in `make_connector`.
 
-    Raises:
-        TgqError: with the nearest known one.
+    The connector is made without memory for its weights, so that it says itself which options contradict each other.
     """
-    if name not in CONNECTORS:
-        raise TgqError(f"connector {name!r} is not known; {_nearest(name, list(CONNECTORS))}")
-    known = list(inspect.signature(CONNECTORS[name]).parameters)[1:]
-    for option in options:
-        if option not in known:
-            raise TgqError(f"connector {name!r} has no option {option!r}; {_nearest(option, known)}")
+    with torch.device("meta"):
+        make_connector(name, _ANY_WIDTHS, options)
 
 
-def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known)}"
+@cache
+def _options(connector: type[Connector]) -> type[Any]:
+    return options_of(connector)

@@ -31,12 +31,18 @@ def dense(layer: nn.Linear, x: Tensor, activation: Literal["none", "gelu"] = "no
 
 
 def _fused_flops(x: torch.Size, weight: torch.Size, *_: object, **__: object) -> int:
-    """What `torch.utils.flop_counter` is to count for oneDNN's product, which it does not know."""
+    """Return what `torch.utils.flop_counter` is to count for oneDNN's product, which it does not know."""
     return 2 * x.numel() * weight[0]
 
 
 if FUSED_LINEAR:
     register_flop_formula(torch.ops.mkldnn._linear_pointwise)(_fused_flops)
+
+
+def drawn(*shape: int, std: float = 0.5) -> nn.Parameter:
+    """Return a parameter drawn from a normal distribution: learned queries, latents, positions."""
+    values = torch.empty(shape)
+    return nn.Parameter(values if values.is_meta else values.normal_(std=std))  # on "meta" there is nothing to draw
 
 
 def masked_softmax(logits: Tensor, mask: Tensor | None) -> Tensor:
@@ -89,7 +95,7 @@ class CrossAttention(nn.Module):
 
         queries (Tensor): [B, Q, D]; B may be 1 for queries that all items share.
         context (Tensor): [B, P, Dc].
-        mask (Tensor): bool [B, P], True where a token is real; or [B, Q, P], True where a query may see it.
+        mask (Tensor): bool [B, P], True where a token is real.
         bias (Tensor): added to the logits, broadcastable to [B, heads, Q, P].
         values (Tensor): [B, P, value_dim], what is pooled; None for the tokens themselves.
 
@@ -98,8 +104,7 @@ class CrossAttention(nn.Module):
         """
         q = self._split(dense(self.query, queries)) / math.sqrt(queries.shape[-1] // self.heads)
         values = context if values is None else values
-        if mask is not None:
-            mask = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
+        mask = None if mask is None else mask[:, None, None, :]
         if not self._folding_pays(queries.shape[1], context.shape[1], shared=len(queries) < len(context)):
             return self._direct(q, context, values, mask, bias)
         item_bytes = self.heads * queries.shape[1] * self.key.in_features * q.element_size()
@@ -147,7 +152,7 @@ def _weights(logits: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor
 
 
 def _split_batch(x: Tensor | None, batch: int, portion: int) -> Sequence[Any]:
-    """Portions of `portion` items; what all items share (one row, or nothing) goes whole into each."""
+    """Split into portions of `portion` items; what all items share (one row, or nothing) goes whole into each."""
     if x is None or len(x) < batch:
         return [x] * max(1, math.ceil(batch / portion))
     return torch.split(x, portion)
@@ -173,7 +178,7 @@ class SelfAttention(nn.Module):
         return F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2)
 
 
-class Block(nn.Module):
+class QFormerBlock(nn.Module):
     """Self-attention over queries, cross-attention to tokens, feed-forward; residuals normalised after (BERT, BLIP-2).
 
     Args:
@@ -202,33 +207,30 @@ class Block(nn.Module):
         self,
         queries: Tensor,
         context: Tensor,
-        mask: Tensor | None = None,
         bias: Tensor | None = None,
         seen: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Run the block.
 
         queries (Tensor): [B, Q, D], or [1, Q, D] when all items share them so far.
-        context (Tensor): [B, P, Dc]; mask (Tensor): bool [B, P]; bias (Tensor): broadcastable to [B, heads, Q, P].
+        context (Tensor): [B, P, Dc]; bias (Tensor): broadcastable to [B, heads, Q, P].
         seen (Tensor): bool [Q, Q], which queries see each other in self-attention; None for all.
 
         Returns:
             (queries [B, Q, D], cross-attention weights [B, heads, Q, P] or None).
         """
-        return self.look(self.mix(queries, seen), context, mask, bias)
+        return self.look(self.mix(queries, seen), context, bias)
 
     def mix(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
         """Self-attention over x [B, Q, D] with its residual; `seen` is broadcastable to bool [B, heads, Q, Q]."""
         mixed: Tensor = self.self_norm(x + self.dropout(dense(self.self_out, self.self_attention(x, seen))))
         return mixed
 
-    def look(
-        self, x: Tensor, context: Tensor, mask: Tensor | None = None, bias: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def look(self, x: Tensor, context: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Cross-attention of x [B, Q, D] to the tokens, and feed-forward; arguments and results as in `forward`."""
         weights = None
         if self.cross_attention is not None:
-            pooled, weights = self.cross_attention(x, context, mask, bias)
+            pooled, weights = self.cross_attention(x, context, None, bias)
             x = self.cross_norm(x + self.dropout(dense(self.cross_out, pooled)))
         return self.feed_norm(x + self.dropout(dense(self.feed_out, dense(self.feed_in, x, "gelu")))), weights
 
@@ -248,20 +250,9 @@ class ValuePath(nn.Module):
         self.attention = CrossAttention(dim, context_dim, heads, value_dim=dim)
         self.mlp = nn.Sequential(nn.Linear(context_dim, dim), nn.GELU())
 
-    def forward(
-        self, queries: Tensor, context: Tensor, mask: Tensor | None, bias: Tensor | None,
-        modulation: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Give (pooled [B, Q, D], weights [B, heads, Q, P]).
-
-        modulation: (scale, shift) [B, D] of each item, by which its tokens are changed before the GELU.
-        """
+    def forward(self, queries: Tensor, context: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return (queries [B, Q, D] with what they pooled added, weights [B, heads, Q, P])."""
         inner = self.mlp[0]
         assert isinstance(inner, nn.Linear)
-        if modulation is None:
-            values = dense(inner, context, "gelu")
-        else:
-            scale, shift = modulation
-            values = F.gelu(torch.addcmul(shift[:, None], dense(inner, context), 1 + scale[:, None]))
-        pooled, weights = self.attention(queries, context, mask, bias, values=values)
-        return pooled, weights
+        pooled, weights = self.attention(queries, context, None, bias, values=dense(inner, context, "gelu"))
+        return queries + pooled, weights

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from torch import Tensor
-
-from tgqformer.encoders.base import TextFeatures
+from torch import Tensor, nn
 
 TOKENS = 4
 """K, how many tokens a connector gives where nothing else is said; each takes another number as its option `tokens`."""
@@ -25,10 +23,6 @@ class ConnectorInput:
     metadata_mask (Tensor): bool [B, T], True where a token is real.
     agreement_map (Tensor): [B, P], κ·a[p]: how well each visual token agrees with the metadata; None without alignment.
     agreement (Tensor): [B], s: how well the picture agrees with the metadata; None without alignment.
-    fields (TextFeatures): each of the F metadata fields by itself, tokens [B, F, T, Dt], mask bool [B, F, T], vector
-        [B, F, Dt]; None where the connector did not ask for it, see `reads_fields`.
-    field_maps (Tensor): [B, F, P], κ·a[p] of each field's own text; None without alignment or fields,
-        and where the connector did not ask for it, see `reads_field_maps`.
     """
 
     visual: Tensor
@@ -38,8 +32,6 @@ class ConnectorInput:
     metadata_mask: Tensor
     agreement_map: Tensor | None = None
     agreement: Tensor | None = None
-    fields: TextFeatures | None = None
-    field_maps: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -60,16 +52,12 @@ class ConnectorOutput:
 
 @dataclass(frozen=True)
 class ConnectorWidths:
-    """The widths that the encoders fix: Dv, Dg, Dt, the grid (rows, columns) of the P visual tokens, and F.
-
-    `fields` is how many metadata fields the prompt reads, 0 where this is not known.
-    """
+    """The widths that the encoders fix: Dv, Dg, Dt, and the grid (rows, columns) of the P visual tokens."""
 
     visual: int
     vector: int
     metadata: int
     grid: tuple[int, int]
-    fields: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,34 +81,24 @@ class PictureWord:
             raise ValueError("the prompt for the picture's word must not be empty")
 
 
-class Connector(Protocol):
-    """Visual tokens + metadata tokens -> K tokens of width D. Implementations are `nn.Module`s.
+class Connector(nn.Module, ABC):
+    """Visual tokens + metadata tokens -> K tokens of width D: the base class of all connectors.
 
-    `guided` says whether it uses the agreement of picture and metadata; only then a model is given an alignment. A
-    connector may also have a `picture_word` (`PictureWord`), see `wanted_picture_word`, and may ask for the metadata
-    field by field, see `reads_fields`.
+    The options of a connector are the keyword-only parameters of its `__init__`; the first parameter is the widths.
+    `check_connector` checks options by the types of these parameters.
     """
 
-    guided: bool
     tokens: int
+    """K, how many tokens it gives; 0 for none."""
     width: int
+    """D."""
+    guided: bool = False
+    """Whether it uses the agreement of picture and metadata; only then a model is given an alignment."""
+    picture_word: PictureWord | None = None
+    """What it asks of the model beside reading its tokens."""
 
-    def __call__(self, inputs: ConnectorInput) -> ConnectorOutput:
+    __call__: Callable[[ConnectorInput], ConnectorOutput]
+
+    @abstractmethod
+    def forward(self, inputs: ConnectorInput) -> ConnectorOutput:
         """Connect B items."""
-        ...
-
-
-def wanted_picture_word(connector: object) -> PictureWord | None:
-    """What a connector asks of the model beside reading its tokens; most ask nothing."""
-    word: PictureWord | None = getattr(connector, "picture_word", None)
-    return word
-
-
-def reads_fields(connector: object) -> bool:
-    """Whether a connector asks for each metadata field by itself (`ConnectorInput.fields`); most do not."""
-    return bool(getattr(connector, "by_field", False))
-
-
-def reads_field_maps(connector: object) -> bool:
-    """Whether a connector asks where the picture agrees with each field (`ConnectorInput.field_maps`); most do not."""
-    return bool(getattr(connector, "field_bias", False))

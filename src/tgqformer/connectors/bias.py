@@ -36,8 +36,9 @@ def grid_prior(queries: int, grid: tuple[int, int], floor: float = 0.05) -> Tens
 
 def _overlap(cells: int, tokens: int) -> Tensor:
     """How much of each token each cell of a line covers: [cells, tokens], between 0 and 1."""
-    edges = torch.arange(cells + 1, dtype=torch.float64) * tokens / cells
-    starts = torch.arange(tokens, dtype=torch.float64)
+    # On the CPU also where a connector is only checked, on the device "meta": there arange loads much of PyTorch.
+    edges = torch.arange(cells + 1, dtype=torch.float64, device="cpu") * tokens / cells
+    starts = torch.arange(tokens, dtype=torch.float64, device="cpu")
     covered = torch.minimum(edges[1:, None], starts + 1) - torch.maximum(edges[:-1, None], starts)
     return covered.clamp(0, 1).float()
 
@@ -53,52 +54,32 @@ class GridPrior(nn.Module):
         self.scale = nn.Parameter(torch.ones(heads))
 
     def forward(self) -> Tensor:
-        """Give the bias [1, heads, Q, P]."""
+        """Return the bias [1, heads, Q, P]."""
         return (self.scale[:, None, None] * self.prior)[None]
 
 
 class AgreementBias(nn.Module):
     """`β_h · κ · a[p]`: queries look where the picture agrees with the metadata; β is learned per head.
 
-    With `trust` the bias is weighed by `sigmoid(w · s + b)`: an item whose picture and metadata hardly agree (a wrong
-    title) is guided less.
-
     Args:
-        heads: number of heads. start: where β starts. trust: whether the guidance depends on the agreement s.
+        heads: number of heads. start: where β starts.
     """
 
-    def __init__(self, heads: int, start: float = 2.0, *, trust: bool = False) -> None:
+    def __init__(self, heads: int, start: float = 2.0) -> None:
         super().__init__()
         self.beta = nn.Parameter(torch.full((heads,), start))
-        self.trust = nn.Linear(1, 1) if trust else None
-        if self.trust is not None:
-            nn.init.zeros_(self.trust.weight)
-            nn.init.constant_(self.trust.bias, 4.0)  # full trust at the start
 
-    def forward(self, agreement_map: Tensor, agreement: Tensor) -> Tensor:
-        """Turn κ·a [B, P] and s [B] into a bias [B, heads, 1, P]; κ·a [B, Q, P], by query, into [B, heads, Q, P]."""
-        maps = agreement_map[:, None] if agreement_map.ndim == 2 else agreement_map
-        if self.trust is not None:
-            maps = maps * torch.sigmoid(self.trust(agreement[:, None]))[..., None]
-        return self.beta[None, :, None, None] * maps[:, None]
-
-
-def agreement_bias(module: AgreementBias, inputs: ConnectorInput, maps: Tensor | None = None) -> Tensor:
-    """Bias [B, heads, 1, P] of an item's agreement map; zeros without alignment, so that β still gets a gradient.
-
-    maps (Tensor): [B, Q, P], κ·a of each query where they differ; then the bias is [B, heads, Q, P].
-    """
-    flat = inputs.visual.new_zeros(inputs.visual.shape[:2])
-    known = inputs.agreement_map if maps is None else maps
-    known = flat if known is None else known
-    agreement = flat[:, 0] if inputs.agreement is None else inputs.agreement
-    return module(known, agreement)  # type: ignore[no-any-return]
+    def forward(self, inputs: ConnectorInput) -> Tensor:
+        """Return the bias [B, heads, 1, P] of the items' κ·a; zeros without alignment, so that β gets a gradient."""
+        known = inputs.agreement_map
+        maps = inputs.visual.new_zeros(inputs.visual.shape[:2]) if known is None else known
+        return self.beta[None, :, None, None] * maps[:, None, None]
 
 
 def shared_bias(inputs: ConnectorInput, prior: GridPrior | None, agreement: AgreementBias | None) -> Tensor | None:
-    """What is added to the logits of queries that all items share: [1 or B, heads, Q, P], None for nothing."""
+    """Return what is added to the logits of queries that all items share: [1 or B, heads, Q, P], None for nothing."""
     bias: Tensor | None = None if prior is None else prior()
     if agreement is not None:
-        guided = agreement_bias(agreement, inputs)
+        guided: Tensor = agreement(inputs)
         bias = guided if bias is None else bias + guided
     return bias

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgqformer.connectors.base import TOKENS, ConnectorInput, ConnectorOutput, ConnectorWidths
+from tgqformer.config import Positive
+from tgqformer.connectors.attention import drawn
+from tgqformer.connectors.base import TOKENS, Connector, ConnectorInput, ConnectorOutput, ConnectorWidths
 from tgqformer.connectors.pooling import GridPool
 
 
@@ -60,7 +61,7 @@ class Bottleneck(nn.Module):
         return F.silu(self.norm_3(self.conv_3(y)) + self.shortcut(x))
 
 
-class CAbstractor(nn.Module):
+class CAbstractor(Connector):
     """Positions, convolution blocks, pooling to K cells, convolution blocks, MLP.
 
     Pooling gives each token its cell of the picture, so the grid prior is built in; and what is pooled is a non-linear
@@ -72,23 +73,19 @@ class CAbstractor(nn.Module):
         dim: D. blocks: convolution blocks before the pooling, and as many after it; Honeybee has 3.
     """
 
-    guided = False
-
     def __init__(
-        self, widths: ConnectorWidths, *, tokens: int | None = TOKENS, dim: int = 256, blocks: int = 3
+        self, widths: ConnectorWidths, *, tokens: Positive | None = TOKENS, dim: Positive = 256, blocks: Positive = 3
     ) -> None:
         super().__init__()
-        if blocks < 1:
-            raise ValueError(f"blocks must be 1 or more, found {blocks}; without convolutions it is the connector mlp")
         self.grid, self.pool = widths.grid, GridPool(tokens, widths.grid)
         self.tokens, self.width = self.pool.tokens, dim
-        self.positions = nn.Parameter(0.02 * torch.randn(1, widths.grid[0] * widths.grid[1], widths.visual))
+        self.positions = drawn(1, widths.grid[0] * widths.grid[1], widths.visual, std=0.02)
         self.before = _stage(widths.visual, dim, blocks)
         self.after = _stage(dim, dim, blocks)
         self.readout = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, inputs: ConnectorInput) -> ConnectorOutput:
-        """Give [B, K, D]."""
+        """Return [B, K, D]."""
         maps = _maps(inputs.visual + self.positions, self.grid)
         pooled = self.pool(_tokens(self.before(maps)))
         return ConnectorOutput(self.readout(_tokens(self.after(_maps(pooled, self.pool.cells or self.grid)))))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from tgqformer.connectors.base import TOKENS, ConnectorInput, ConnectorOutput, ConnectorWidths
+from tgqformer.config import Positive
+from tgqformer.connectors.base import TOKENS, Connector, ConnectorInput, ConnectorOutput, ConnectorWidths
 from tgqformer.connectors.pooling import GridPool
 
 
-class LinearProjector(nn.Module):
+class LinearProjector(Connector):
     """Visual tokens, pooled over a grid of K cells, through one linear layer (LLaVA, arXiv 2304.08485).
 
     Args:
@@ -17,14 +18,12 @@ class LinearProjector(nn.Module):
         dim: D.
     """
 
-    guided = False
-
-    def __init__(self, widths: ConnectorWidths, *, tokens: int | None = TOKENS, dim: int = 256) -> None:
+    def __init__(self, widths: ConnectorWidths, *, tokens: Positive | None = TOKENS, dim: Positive = 256) -> None:
         super().__init__()
         self.pool = GridPool(tokens, widths.grid)
         self.tokens, self.width = self.pool.tokens, dim
         self.linear = nn.Linear(widths.visual, dim)
 
     def forward(self, inputs: ConnectorInput) -> ConnectorOutput:
-        """Give [B, K, D]."""
+        """Return [B, K, D]."""
         return ConnectorOutput(self.linear(self.pool(inputs.visual)))

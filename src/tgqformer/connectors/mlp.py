@@ -5,11 +5,12 @@ from __future__ import annotations
 from torch import nn
 from torch.nn import functional as F
 
-from tgqformer.connectors.base import TOKENS, ConnectorInput, ConnectorOutput, ConnectorWidths
+from tgqformer.config import Positive
+from tgqformer.connectors.base import TOKENS, Connector, ConnectorInput, ConnectorOutput, ConnectorWidths
 from tgqformer.connectors.pooling import GridPool
 
 
-class MLPProjector(nn.Module):
+class MLPProjector(Connector):
     """Visual tokens, pooled over a grid of K cells, through a two-layer MLP (LLaVA-1.5, arXiv 2310.03744).
 
     Args:
@@ -20,10 +21,13 @@ class MLPProjector(nn.Module):
             (ours): each token goes through the non-linear layer before its cell is averaged.
     """
 
-    guided = False
-
     def __init__(
-        self, widths: ConnectorWidths, *, tokens: int | None = TOKENS, dim: int = 256, value_path: bool = False
+        self,
+        widths: ConnectorWidths,
+        *,
+        tokens: Positive | None = TOKENS,
+        dim: Positive = 256,
+        value_path: bool = False,
     ) -> None:
         super().__init__()
         self.pool = GridPool(tokens, widths.grid)
@@ -32,7 +36,7 @@ class MLPProjector(nn.Module):
         self.linear_2 = nn.Linear(dim, dim)
 
     def forward(self, inputs: ConnectorInput) -> ConnectorOutput:
-        """Give [B, K, D]."""
+        """Return [B, K, D]."""
         if self.value_path:
             return ConnectorOutput(self.linear_2(self.pool(F.gelu(self.linear_1(inputs.visual)))))
         return ConnectorOutput(self.linear_2(F.gelu(self.linear_1(self.pool(inputs.visual)))))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from torch import nn
-
-from tgqformer.connectors.base import TOKENS, ConnectorInput, ConnectorOutput, ConnectorWidths, PictureWord
+from tgqformer.config import Natural, Positive, Share
+from tgqformer.connectors.base import TOKENS, Connector, ConnectorInput, ConnectorOutput, ConnectorWidths, PictureWord
 from tgqformer.connectors.qformer import QFormer
 
 
-class NoteLLM2(nn.Module):
+class NoteLLM2(Connector):
     """The connector of NoteLLM-2 is a plain Q-Former; what is special is asked of the model (`picture_word`).
 
     The LM is asked for one word for the picture, then for one word for the whole (mICL prompt); the picture's global
@@ -27,30 +26,39 @@ class NoteLLM2(nn.Module):
         self,
         widths: ConnectorWidths,
         *,
-        tokens: int = TOKENS,
-        dim: int = 256,
-        heads: int = 4,
-        blocks: int = 1,
-        hidden: int | None = None,
-        cross_every: int = 1,
+        tokens: Positive = TOKENS,
+        dim: Positive = 256,
+        heads: Positive = 4,
+        blocks: Natural = 1,
+        hidden: Positive | None = None,
+        cross_every: Positive = 1,
         value_path: bool = True,
         prior: bool = True,
         agreement_bias: bool = False,
         beta: float = 2.0,
-        dropout: float = 0.0,
+        dropout: Share = 0.0,
         word: str = "Compress this picture into one word:",
         weight: float = 0.1,
         fusion: bool = True,
     ) -> None:
         super().__init__()
         self.qformer = QFormer(
-            widths, tokens=tokens, dim=dim, heads=heads, blocks=blocks, hidden=hidden, cross_every=cross_every,
-            value_path=value_path, prior=prior, agreement_bias=agreement_bias, beta=beta, dropout=dropout,
-        )  # fmt: skip
+            widths,
+            tokens=tokens,
+            dim=dim,
+            heads=heads,
+            blocks=blocks,
+            hidden=hidden,
+            cross_every=cross_every,
+            value_path=value_path,
+            prior=prior,
+            agreement_bias=agreement_bias,
+            beta=beta,
+            dropout=dropout,
+        )
         self.tokens, self.width, self.guided = tokens, dim, agreement_bias
         self.picture_word = PictureWord(word, weight, fusion)
 
     def forward(self, inputs: ConnectorInput) -> ConnectorOutput:
-        """Give [B, K, D] and the attention of the stream `query`."""
-        found: ConnectorOutput = self.qformer(inputs)
-        return found
+        """Return [B, K, D] and the attention of the stream `query`."""
+        return self.qformer(inputs)

@@ -16,8 +16,6 @@ class GridPool(nn.Module):
 
     def __init__(self, tokens: int | None, grid: tuple[int, int]) -> None:
         super().__init__()
-        if tokens is not None and tokens < 1:
-            raise ValueError(f"tokens must be 1 or more, found {tokens}")
         self.grid = grid
         self.cells = None if tokens is None else grid_cells(tokens, grid)
         self.tokens = grid[0] * grid[1] if tokens is None else tokens

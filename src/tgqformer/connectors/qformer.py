@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import torch
+from functools import partial
+
 from torch import Tensor, nn
 
-from tgqformer.connectors.attention import Block, ValuePath
-from tgqformer.connectors.base import TOKENS, ConnectorInput, ConnectorOutput, ConnectorWidths
+from tgqformer.config import Natural, Positive, Share
+from tgqformer.connectors.attention import QFormerBlock, ValuePath, drawn
+from tgqformer.connectors.base import TOKENS, Connector, ConnectorInput, ConnectorOutput, ConnectorWidths
 from tgqformer.connectors.bias import AgreementBias, GridPrior, shared_bias
 
 
-class QFormer(nn.Module):
+class QFormer(Connector):
     """K learned queries attend to the visual tokens.
 
     Without value path and grid prior this is BLIP-2's Q-Former, weight for weight (see `tests/connectors`).
@@ -30,49 +32,46 @@ class QFormer(nn.Module):
         self,
         widths: ConnectorWidths,
         *,
-        tokens: int = TOKENS,
-        dim: int = 256,
-        heads: int = 4,
-        blocks: int = 1,
-        hidden: int | None = None,
-        cross_every: int = 1,
+        tokens: Positive = TOKENS,
+        dim: Positive = 256,
+        heads: Positive = 4,
+        blocks: Natural = 1,
+        hidden: Positive | None = None,
+        cross_every: Positive = 1,
         value_path: bool = True,
         prior: bool = True,
         agreement_bias: bool = False,
         beta: float = 2.0,
-        dropout: float = 0.0,
+        dropout: Share = 0.0,
     ) -> None:
         super().__init__()
-        if tokens < 1 or (blocks == 0 and not value_path):
-            raise ValueError("a Q-Former needs at least one query, and a block or the value path")
+        if blocks == 0 and not value_path:
+            raise ValueError("a Q-Former needs a block or the value path")
         self.tokens, self.width, self.guided = tokens, dim, agreement_bias
-        self.queries = nn.Parameter(torch.randn(1, tokens, dim) * 0.5)
+        self.queries = drawn(1, tokens, dim)
         self.norm = nn.LayerNorm(dim, eps=1e-12)
-        self.blocks = nn.ModuleList(
-            Block(dim, widths.visual, heads, hidden=hidden or 4 * dim, cross=index % cross_every == 0, dropout=dropout)
-            for index in range(blocks)
-        )
+        block = partial(QFormerBlock, dim, widths.visual, heads, hidden=hidden or 4 * dim, dropout=dropout)
+        self.blocks = nn.ModuleList(block(cross=index % cross_every == 0) for index in range(blocks))
         self.value_path = ValuePath(dim, widths.visual, heads) if value_path else None
         self.prior = GridPrior(tokens, widths.grid, heads) if prior else None
         self.agreement_bias = AgreementBias(heads, beta) if agreement_bias else None
 
     def forward(self, inputs: ConnectorInput) -> ConnectorOutput:
-        """Give [B, K, D] and the attention of the stream `query`."""
+        """Return [B, K, D] and the attention of the stream `query`."""
         bias = shared_bias(inputs, self.prior, self.agreement_bias)
         tokens, weights = self.attend(inputs.visual, bias)
         return ConnectorOutput(tokens, attention={} if weights is None else {"query": weights})
 
     def attend(self, visual: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Attend to visual [B, P, Dv]; give (tokens [B, K, D], last attention [B, heads, K, P]).
+        """Attend to visual [B, P, Dv]; return (tokens [B, K, D], last attention [B, heads, K, P]).
 
         bias (Tensor): added to the logits, broadcastable to [B, heads, K, P].
         """
         x, weights = self.norm(self.queries), None  # [1, K, D] until the first cross-attention tells items apart
         for block in self.blocks:
-            x, seen = block(x, visual, None, bias)
+            x, seen = block(x, visual, bias)
             weights = weights if seen is None else seen
         x = x.expand(len(visual), -1, -1)
         if self.value_path is not None:
-            pooled, weights = self.value_path(x, visual, None, bias)
-            x = x + pooled
+            x, weights = self.value_path(x, visual, bias)
         return x, weights

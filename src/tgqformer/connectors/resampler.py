@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgqformer.connectors.attention import ValuePath
-from tgqformer.connectors.base import TOKENS, ConnectorInput, ConnectorOutput, ConnectorWidths
+from tgqformer.config import Positive
+from tgqformer.connectors.attention import ValuePath, drawn
+from tgqformer.connectors.base import TOKENS, Connector, ConnectorInput, ConnectorOutput, ConnectorWidths
 from tgqformer.connectors.bias import AgreementBias, GridPrior, shared_bias
 
 
@@ -77,14 +78,14 @@ class ResamplerLayer(nn.Module):
         self.down = nn.Linear(4 * dim, dim, bias=False)
 
     def forward(self, latents: Tensor, context: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Give (latents [B, K, D], spread of the attention over the picture [B, heads, K, P])."""
+        """Return (latents [B, K, D], spread of the attention over the picture [B, heads, K, P])."""
         pooled, weights = self.attention(self.latents_norm(latents), self.context_norm(context), bias)
         latents = latents + pooled
         x = self.feed_norm(latents)
         return latents + self.down(F.silu(self.gate(x)) * self.up(x)), weights
 
 
-class PerceiverResampler(nn.Module):
+class PerceiverResampler(Connector):
     """K learned latents resample the projected visual tokens (Flamingo, arXiv 2204.14198; Idefics2, arXiv 2405.02246).
 
     Without value path and grid prior, behind the projection to width D, this is `Idefics2PerceiverResampler`, weight
@@ -102,24 +103,22 @@ class PerceiverResampler(nn.Module):
         self,
         widths: ConnectorWidths,
         *,
-        tokens: int = TOKENS,
-        dim: int = 256,
-        heads: int = 4,
-        blocks: int = 1,
-        head_dim: int | None = None,
-        key_heads: int | None = None,
+        tokens: Positive = TOKENS,
+        dim: Positive = 256,
+        heads: Positive = 4,
+        blocks: Positive = 1,
+        head_dim: Positive | None = None,
+        key_heads: Positive | None = None,
         value_path: bool = True,
         prior: bool = True,
         agreement_bias: bool = False,
         beta: float = 2.0,
     ) -> None:
         super().__init__()
-        if tokens < 1 or blocks < 1:
-            raise ValueError("a resampler needs at least one latent and one block")
         if head_dim is None and dim % heads:
             raise ValueError(f"{heads} heads do not divide a width of {dim}")
         self.tokens, self.width, self.guided = tokens, dim, agreement_bias
-        self.latents = nn.Parameter(torch.randn(1, tokens, dim) * 0.5)
+        self.latents = drawn(1, tokens, dim)
         self.project = nn.Linear(widths.visual, dim)
         self.blocks = nn.ModuleList(
             ResamplerLayer(dim, heads, head_dim or dim // heads, key_heads or heads) for _ in range(blocks)
@@ -130,13 +129,12 @@ class PerceiverResampler(nn.Module):
         self.agreement_bias = AgreementBias(heads, beta) if agreement_bias else None
 
     def forward(self, inputs: ConnectorInput) -> ConnectorOutput:
-        """Give [B, K, D] and the attention of the stream `query`, as it is spread over the picture."""
+        """Return [B, K, D] and the attention of the stream `query`, as it is spread over the picture."""
         bias, context = shared_bias(inputs, self.prior, self.agreement_bias), self.project(inputs.visual)
         x, weights = self.latents.repeat(len(context), 1, 1), inputs.visual.new_zeros(0)
         for block in self.blocks:
             x, weights = block(x, context, bias)
         x = self.norm(x)
         if self.value_path is not None:
-            pooled, weights = self.value_path(x, inputs.visual, None, bias)
-            x = x + pooled
+            x, weights = self.value_path(x, inputs.visual, bias)
         return ConnectorOutput(x, attention={"query": weights})

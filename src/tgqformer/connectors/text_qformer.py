@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from tgqformer.connectors.attention import Block, ValuePath, dense
-from tgqformer.connectors.base import TOKENS, ConnectorInput, ConnectorOutput, ConnectorWidths
+from tgqformer.config import Positive, Share
+from tgqformer.connectors.attention import QFormerBlock, ValuePath, dense, drawn
+from tgqformer.connectors.base import TOKENS, Connector, ConnectorInput, ConnectorOutput, ConnectorWidths
 from tgqformer.connectors.bias import AgreementBias, GridPrior, shared_bias
 
 
@@ -20,7 +23,7 @@ class TextBlock(nn.Module):
         self, dim: int, context_dim: int, heads: int, *, hidden: int, cross: bool, keep_text: bool, dropout: float
     ) -> None:
         super().__init__()
-        self.block = Block(dim, context_dim, heads, hidden=hidden, cross=cross, dropout=dropout)
+        self.block = QFormerBlock(dim, context_dim, heads, hidden=hidden, cross=cross, dropout=dropout)
         self.keep_text = keep_text
         if keep_text:
             self.text_in, self.text_out = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
@@ -39,14 +42,14 @@ class TextBlock(nn.Module):
         """
         mixed = self.block.mix(torch.cat([queries, text], 1), seen)
         x, text = mixed[:, : queries.shape[1]], mixed[:, queries.shape[1] :]
-        x, weights = self.block.look(x, context, None, bias)
+        x, weights = self.block.look(x, context, bias)
         if self.keep_text:
             moved = dense(self.text_out, dense(self.text_in, text, "gelu"))
             text = self.text_norm(text + self.block.dropout(moved))
         return x, text, weights
 
 
-class TextQFormer(nn.Module):
+class TextQFormer(Connector):
     """K learned queries and the metadata's tokens see each other in self-attention; the queries look at the picture.
 
     Without value path and grid prior this is InstructBLIP's Q-Former, weight for weight, from its word embeddings on
@@ -65,36 +68,33 @@ class TextQFormer(nn.Module):
         self,
         widths: ConnectorWidths,
         *,
-        tokens: int = TOKENS,
-        dim: int = 256,
-        heads: int = 4,
-        blocks: int = 1,
-        hidden: int | None = None,
-        cross_every: int = 1,
+        tokens: Positive = TOKENS,
+        dim: Positive = 256,
+        heads: Positive = 4,
+        blocks: Positive = 1,
+        hidden: Positive | None = None,
+        cross_every: Positive = 1,
         value_path: bool = True,
         prior: bool = True,
         agreement_bias: bool = False,
         beta: float = 2.0,
-        dropout: float = 0.0,
+        dropout: Share = 0.0,
     ) -> None:
         super().__init__()
-        if tokens < 1 or blocks < 1:
-            raise ValueError("a text-aware Q-Former needs at least one query and one block")
         self.tokens, self.width, self.guided = tokens, dim, agreement_bias
-        self.queries = nn.Parameter(torch.randn(1, tokens, dim) * 0.5)
+        self.queries = drawn(1, tokens, dim)
         self.read = nn.Linear(widths.metadata, dim)
         self.norm = nn.LayerNorm(dim, eps=1e-12)
+        block = partial(TextBlock, dim, widths.visual, heads, hidden=hidden or 4 * dim, dropout=dropout)
         self.blocks = nn.ModuleList(
-            TextBlock(dim, widths.visual, heads, hidden=hidden or 4 * dim, cross=index % cross_every == 0,
-                      keep_text=index < blocks - 1, dropout=dropout)
-            for index in range(blocks)
-        )  # fmt: skip
+            block(cross=index % cross_every == 0, keep_text=index < blocks - 1) for index in range(blocks)
+        )
         self.value_path = ValuePath(dim, widths.visual, heads) if value_path else None
         self.prior = GridPrior(tokens, widths.grid, heads) if prior else None
         self.agreement_bias = AgreementBias(heads, beta) if agreement_bias else None
 
     def forward(self, inputs: ConnectorInput) -> ConnectorOutput:
-        """Give [B, K, D] and the attention of the stream `query`."""
+        """Return [B, K, D] and the attention of the stream `query`."""
         bias, visual = shared_bias(inputs, self.prior, self.agreement_bias), inputs.visual
         real = inputs.metadata_mask
         seen = torch.cat([real.new_ones(len(real), self.tokens), real], 1)[:, None, None]
@@ -104,6 +104,5 @@ class TextQFormer(nn.Module):
             x, text, looked = block(x, text, seen, visual, bias)
             weights = weights if looked is None else looked
         if self.value_path is not None:
-            pooled, weights = self.value_path(x, visual, None, bias)
-            x = x + pooled
+            x, weights = self.value_path(x, visual, bias)
         return ConnectorOutput(x, attention={} if weights is None else {"query": weights})

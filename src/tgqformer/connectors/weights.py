@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tgqformer.connectors.attention import Block
+from tgqformer.connectors.attention import QFormerBlock
 from tgqformer.connectors.qformer import QFormer
 from tgqformer.connectors.resampler import PerceiverResampler, ResamplerLayer
 from tgqformer.connectors.text_qformer import TextBlock, TextQFormer
@@ -23,7 +23,7 @@ def load_blip2(ours: QFormer, theirs: nn.Module) -> None:
     """
     _copy(ours.norm, theirs.get_submodule("layernorm"))
     for block, layer in _layers(ours.blocks, theirs.get_submodule("encoder.layer")):
-        assert isinstance(block, Block)
+        assert isinstance(block, QFormerBlock)
         _load_block(block, layer)
 
 
@@ -77,7 +77,7 @@ def _layers(blocks: nn.ModuleList, layers: nn.Module) -> Iterator[tuple[nn.Modul
     return zip(blocks, layers, strict=True)
 
 
-def _load_block(block: Block, layer: Any) -> None:
+def _load_block(block: QFormerBlock, layer: Any) -> None:
     own = layer.attention.attention
     parts = (own.query, own.key, own.value)
     block.self_attention.query_key_value.weight.copy_(torch.cat([part.weight for part in parts]))

@@ -82,13 +82,6 @@ class Alignment(nn.Module):
         c = torch.einsum("bpj,bj->bp", self.visual(visual), self.text(text))
         return self._score(c)
 
-    def maps(self, visual: Tensor, texts: Tensor) -> Tensor:
-        """Say where each picture agrees with each of several texts of its own.
-
-        visual (Tensor): [B, P, Dv], standardised tokens; texts (Tensor): [B, F, Dt], pooled. Returns κ·a [B, F, P].
-        """
-        return self.log_kappa.exp() * torch.einsum("bpj,bfj->bfp", self.visual(visual), self.text(texts))
-
     def scores(self, visual: Tensor, text: Tensor) -> Tensor:
         """Score every picture against every text: visual [B, P, Dv], text [C, Dt] -> [B, C]."""
         c = torch.einsum("bpj,cj->bcp", self.visual(visual), self.text(text))
@@ -127,16 +120,8 @@ class JointAlignment(nn.Module):
 
     @torch.no_grad()
     def forward(self, picture: VisualFeatures, text: TextFeatures) -> tuple[Tensor, Tensor]:
-        """Take features as the encoder gave them; give (κ·a [B, P], s [B])."""
+        """Take features as the encoder gave them; return (κ·a [B, P], s [B])."""
         tokens, vector = self.space.pictures(picture)
         wanted = F.normalize(self.space.texts(text), dim=-1)
         places = torch.einsum("bpj,bj->bp", F.normalize(tokens, dim=-1), wanted)
         return self.kappa * places, (F.normalize(vector, dim=-1) * wanted).sum(-1)
-
-    @torch.no_grad()
-    def maps(self, picture: VisualFeatures, texts: TextFeatures) -> Tensor:
-        """Give κ·a [B, F, P] of F texts an item: tokens [B, F, T, Dt], mask [B, F, T], vector [B, F, Dt]."""
-        tokens, _ = self.space.pictures(picture)
-        flat = TextFeatures(texts.tokens.flatten(0, 1), texts.mask.flatten(0, 1), texts.vector.flatten(0, 1))
-        wanted = F.normalize(self.space.texts(flat), dim=-1).view(*texts.mask.shape[:2], -1)
-        return self.kappa * torch.einsum("bpj,bfj->bfp", F.normalize(tokens, dim=-1), wanted)

@@ -1,33 +1,82 @@
-"""The seam of everything that embeds items."""
+"""The base class of everything that embeds items."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from tgqformer.catalog.item import Item
+from tgqformer.errors import TgqError
+from tgqformer.progress import progress
+from tgqformer.types import Vectors
 
 
-class Embedder(Protocol):
-    """Items -> embeddings of unit length: `ItemEmbedder`, or a whole multimodal model (`MultimodalEmbedder`).
-
-    `dim` is the width of the embeddings; `version` names the model, and whatever else changes them.
-    """
+class Embedder(ABC):
+    """Items -> embeddings of unit length: `ItemEmbedder`, or a whole multimodal model (`MultimodalEmbedder`)."""
 
     dim: int
-    version: str
+    """d, the width of the embeddings."""
+    version: str = "unsaved"
+    """Names the model, and whatever else changes its embeddings."""
+    batch_size: int = 32
+    """Items at once, where nothing else is said."""
 
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the weights are."""
+
+    @property
+    @abstractmethod
+    def sees(self) -> bool:
+        """Whether a picture makes a difference."""
+
+    @abstractmethod
+    def embed_items(self, items: Sequence[Item], root: Path | None = None) -> Tensor:
+        """Embed B items at once, as in evaluation: [B, d] of unit length. Arguments and errors as in `encode`."""
+
+    @torch.inference_mode()
     def encode(
         self,
         items: Iterable[Item],
-        batch_size: int = 32,
+        batch_size: int | None = None,
         show_progress_bar: bool = False,
         truncate_dim: int | None = None,
         root: Path | None = None,
-    ) -> NDArray[np.float32]:
-        """Embed items: float32 [n, d], rows of unit length, in the order of the items."""
-        ...
+    ) -> Vectors:
+        """Embed items from their pictures and metadata.
+
+        Args:
+            items: any iterable; read batch by batch.
+            batch_size: items at once. show_progress_bar: on standard error.
+            truncate_dim: keep the first so many dimensions and normalise again (for models trained for it).
+            root: folder against which relative picture paths are read.
+
+        Returns:
+            float32 [n, d], rows of unit length, in the order of the items.
+
+        Raises:
+            TgqError: if a picture cannot be read (naming the item), or the model was loaded without encoders.
+        """
+        found, total, stream = [], len(items) if isinstance(items, Sequence) else None, iter(items)
+        with progress("embedding", total, shown=show_progress_bar) as bar:
+            while chunk := list(islice(stream, batch_size or self.batch_size)):
+                found.append(self.embed_items(chunk, root).cpu())
+                bar.advance(len(chunk))
+        vectors = torch.cat(found) if found else torch.zeros(0, self.dim)
+        return truncate(vectors, truncate_dim).numpy()
+
+
+def truncate(vectors: Tensor, dim: int | None) -> Tensor:
+    """Keep the first `dim` dimensions of [n, d] and give them unit length again."""
+    if dim is None or dim == vectors.shape[1]:
+        return vectors
+    if not 0 < dim < vectors.shape[1]:
+        raise TgqError(f"truncate_dim is {dim}, the embeddings have {vectors.shape[1]} dimensions")
+    return F.normalize(vectors[:, :dim], dim=-1)

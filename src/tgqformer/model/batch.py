@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-
-from tgqformer.encoders.base import TextFeatures
 
 
 @dataclass(frozen=True)
@@ -17,8 +14,6 @@ class ItemBatch:
 
     visual (Tensor): [B, P, Dv]. vector (Tensor): [B, Dg]. has_picture (Tensor): bool [B].
     metadata (Tensor): [B, T, Dt]. metadata_mask (Tensor): bool [B, T]. metadata_vector (Tensor): [B, Dt], pooled.
-    fields (TextFeatures): each metadata field by itself, tokens [B, F, T, Dt], mask bool [B, F, T], vector [B, F, Dt];
-        None where no connector reads it.
     states (Tensor): [B, L, H], what the LM's frozen prefix made of the prompt. states_mask (Tensor): bool [B, L].
     """
 
@@ -30,28 +25,32 @@ class ItemBatch:
     metadata_vector: Tensor
     states: Tensor
     states_mask: Tensor
-    fields: TextFeatures | None = None
 
     def __len__(self) -> int:
         return len(self.has_picture)
 
     def to(self, device: torch.device | str) -> ItemBatch:
         """Move all tensors."""
-        moved = {field.name: getattr(self, field.name).to(device) for field in fields(self) if field.name != "fields"}
-        return ItemBatch(**moved, fields=_each(self.fields, lambda x: x.to(device)))
+        return ItemBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
     def without_pictures(self, dropped: Tensor) -> ItemBatch:
         """Hide the pictures of the items where bool [B] `dropped` is True."""
         return replace(self, has_picture=self.has_picture & ~dropped)
 
     def with_swapped_text(self, swapped: Tensor) -> ItemBatch:
-        """Let the items where bool [B] `swapped` is True wear the text of the item before them."""
+        """Give the items where bool [B] `swapped` is True a wrong text: that of the item before them."""
 
-        def worn(own: Tensor) -> Tensor:
+        def mixed(own: Tensor) -> Tensor:
             return torch.where(swapped.view(-1, *[1] * (own.ndim - 1)), own.roll(1, 0), own)
 
-        texts = ("metadata", "metadata_mask", "metadata_vector", "states", "states_mask")
-        return replace(self, **{name: worn(getattr(self, name)) for name in texts}, fields=_each(self.fields, worn))
+        return replace(
+            self,
+            metadata=mixed(self.metadata),
+            metadata_mask=mixed(self.metadata_mask),
+            metadata_vector=mixed(self.metadata_vector),
+            states=mixed(self.states),
+            states_mask=mixed(self.states_mask),
+        )
 
     def without_text(self, dropped: Tensor, empty: ItemBatch) -> ItemBatch:
         """Hide the metadata where bool [B] `dropped` is True; `empty` is the batch of one item without any text."""
@@ -64,14 +63,7 @@ class ItemBatch:
             metadata_vector=self.metadata_vector * ~dropped[:, None],
             states=torch.where(dropped[:, None, None], empty_states.to(states.dtype), states),
             states_mask=torch.where(dropped[:, None], empty_mask, mask),
-            fields=_each(self.fields, lambda x: x * ~dropped.view(-1, *[1] * (x.ndim - 1))),
         )
-
-
-def _each(features: TextFeatures | None, change: Callable[[Tensor], Tensor]) -> TextFeatures | None:
-    if features is None:
-        return None
-    return TextFeatures(change(features.tokens), change(features.mask), change(features.vector))
 
 
 def _pad(x: Tensor, length: int) -> Tensor:

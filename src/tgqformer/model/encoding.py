@@ -21,7 +21,7 @@ from tgqformer.encoders.joint import load_space, make_joint, save_space
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
 from tgqformer.model.batch import ItemBatch
-from tgqformer.model.language import HuggingFaceLM
+from tgqformer.model.language import LanguageModel
 from tgqformer.model.prompt import Prompt
 
 
@@ -29,21 +29,19 @@ from tgqformer.model.prompt import Prompt
 class Encoders:
     """A vision encoder, a text encoder and the prompt that turns metadata into text.
 
-    `space` is the shared space of the two where they are the towers of one joint encoder. With `by_field`, the text
-    encoder also reads each metadata field by itself, for connectors that ask for it.
+    `space` is the shared space of the two where they are the towers of one joint encoder.
     """
 
     vision: VisionEncoder
     text: TextEncoder
     prompt: Prompt
     space: JointSpace | None = None
-    by_field: bool = False
 
     @property
     def widths(self) -> ConnectorWidths:
         """What connectors need to know."""
-        vision, fields = self.vision, len(self.prompt.parts)
-        return ConnectorWidths(vision.width, vision.vector_width, self.text.width, vision.grid, fields)
+        vision = self.vision
+        return ConnectorWidths(vision.width, vision.vector_width, self.text.width, vision.grid)
 
     def alignment(self) -> JointAlignment:
         """The agreement that a joint encoder brings along.
@@ -65,7 +63,7 @@ class Encoders:
             return None
         return self.vision.preprocess(read_picture(item.pictures[0], root))
 
-    def features(self, items: Sequence[Item], language: HuggingFaceLM | None, root: Path | None = None) -> ItemBatch:
+    def features(self, items: Sequence[Item], language: LanguageModel | None, root: Path | None = None) -> ItemBatch:
         """Encode raw items on this machine's processor, decoding in threads.
 
         Raises:
@@ -84,7 +82,7 @@ class Encoders:
 
     @torch.no_grad()
     def encode(
-        self, items: Sequence[Item], pixels: Sequence[Tensor | None], language: HuggingFaceLM | None
+        self, items: Sequence[Item], pixels: Sequence[Tensor | None], language: LanguageModel | None
     ) -> ItemBatch:
         """Encode B items whose pictures are prepared already."""
         has_picture = torch.tensor([picture is not None for picture in pixels])
@@ -98,7 +96,7 @@ class Encoders:
         return self.with_text(visual, vector, has_picture, items, language)
 
     def with_text(
-        self, visual: Tensor, vector: Tensor, has_picture: Tensor, items: Sequence[Item], language: HuggingFaceLM | None
+        self, visual: Tensor, vector: Tensor, has_picture: Tensor, items: Sequence[Item], language: LanguageModel | None
     ) -> ItemBatch:
         """Join features of pictures with those of the items' metadata."""
         metadata = [self.prompt.metadata(item) for item in items]
@@ -113,17 +111,7 @@ class Encoders:
             half(read.vector),
             half(states.tokens),
             states.mask,
-            self._by_field(items) if self.by_field else None,
         )
-
-    def _by_field(self, items: Sequence[Item]) -> TextFeatures:
-        """Read each metadata field by itself: tokens [B, F, T, Dt], mask [B, F, T], vector [B, F, Dt]."""
-        parts = [self.prompt.metadata_parts(item) for item in items]
-        known = {text: at for at, text in enumerate(dict.fromkeys(text for row in parts for text in row))}
-        at = torch.tensor([[known[text] for text in row] for row in parts])
-        read = self.text.encode(list(known))
-        tokens, vector = (half(x).cpu()[at] for x in (read.tokens, read.vector))
-        return TextFeatures(tokens, read.mask.cpu()[at], vector)
 
     def save(self, folder: Path) -> None:
         """Write vision/, text/ and prompt.json into a model's folder."""

@@ -11,29 +11,27 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL.Image import Image
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError
-from tgqformer.encoders.base import TextFeatures
 from tgqformer.encoders.cache import TextCache, VisualCache
 from tgqformer.encoders.frozen import Precision, resolve_precision
 from tgqformer.errors import TgqError
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import Encoders, no_states
-from tgqformer.model.language import HuggingFaceLM
+from tgqformer.model.language import LanguageModel
 from tgqformer.progress import progress
 from tgqformer.synthetic.noise import Noised
+from tgqformer.types import Bools, Positions, Vectors
 
-Positions = NDArray[np.int64]
-Spliced = tuple[str, NDArray[np.bool_]]
+Spliced = tuple[str, Bools]
 """Another view, and which visual tokens are taken from it, bool [n, P]."""
 
 
-class View(Protocol):
+class PictureView(Protocol):
     """One look at a catalogue's pictures: clean, or with noise drawn on them."""
 
     @property
@@ -55,8 +53,7 @@ class CatalogFeatures:
     """Cached features of every item of a catalogue, in every view, for one language model.
 
     `rows` holds, for each view, the row in the cache of each item's picture, int64 [N], -1 without picture; `lengths`
-    int64 [N] how long each item's text is, so that alike lengths can share a batch. `field_rows` int64 [N, F] are the
-    rows of each metadata field by itself; None where no connector reads it.
+    int64 [N] how long each item's text is, so that alike lengths can share a batch.
     """
 
     visual: VisualCache
@@ -68,35 +65,39 @@ class CatalogFeatures:
     lengths: Positions
     empty_row: int
     empty_states_row: int
-    field_rows: Positions | None = None
 
     def __len__(self) -> int:
         return len(self.metadata_rows)
 
     def batch(
-        self, positions: Positions, view: str = "mixed", *, texts: Positions | None = None,
-        noised: NDArray[np.bool_] | None = None, spliced: Spliced | None = None,
-    ) -> ItemBatch:  # fmt: skip
+        self,
+        positions: Positions,
+        view: str = "mixed",
+        *,
+        texts: Positions | None = None,
+        noised: Bools | None = None,
+        spliced: Spliced | None = None,
+    ) -> ItemBatch:
         """Read the items at these positions as a view shows them.
 
-        texts: int64 [n], whose text each item wears; -1 for none; by default its own.
+        texts: int64 [n], whose text each item has; -1 for none; by default its own.
         noised: bool [n], which are taken from the view `noised` instead.
         spliced: another view, and bool [n, P], which visual tokens are that one's; the picture's vector is not.
         """
         rows = self.rows[view][positions]
         if noised is not None:
             rows = np.where(noised, self.rows["noised"][positions], rows)
-        worn = positions if texts is None else texts
-        metadata = np.where(worn < 0, self.empty_row, self.metadata_rows[worn])
-        states = np.where(worn < 0, self.empty_states_row, self.states_rows[worn])
-        batch = self._batch(rows, metadata, states, self._fields_of(worn))
+        owners = positions if texts is None else texts
+        metadata = np.where(owners < 0, self.empty_row, self.metadata_rows[owners])
+        states = np.where(owners < 0, self.empty_states_row, self.states_rows[owners])
+        batch = self._batch(rows, metadata, states)
         if spliced is None:
             return batch
         name, places = spliced
         other = self.visual.gather(self.rows[name][positions]).tokens
         return replace(batch, visual=torch.where(torch.from_numpy(places)[..., None], other, batch.visual))
 
-    def differs(self, positions: Positions) -> NDArray[np.bool_]:
+    def differs(self, positions: Positions) -> Bools:
         """Tell, bool [n], which items the view `noised` shows another way than `mixed`."""
         return np.asarray(self.rows["noised"][positions] != self.rows["mixed"][positions])
 
@@ -105,57 +106,43 @@ class CatalogFeatures:
         return self._batch(self.rows[view][positions], self.metadata_rows[positions], None)
 
     def empty(self) -> ItemBatch:
-        """Give one item without picture and text."""
-        fields = self._fields_of(np.array([-1]))
-        return self._batch(np.array([-1]), np.array([self.empty_row]), np.array([self.empty_states_row]), fields)
-
-    def with_fields(self, parts: Sequence[Sequence[str]], *, shown: bool = True) -> CatalogFeatures:
-        """Give the same features with each metadata field by itself; what is not in the cache yet is encoded.
-
-        parts: the F texts of each of the N items, see `Prompt.metadata_parts`. Equal texts share a row.
-        """
-        texts = sorted({text for row in parts for text in row})
-        self.metadata.fill(texts, shown=shown, total=len(texts))
-        row_of = dict(zip(texts, self.metadata.rows(texts).tolist(), strict=True))
-        rows = np.array([[row_of[text] for text in row] for row in parts], np.int64)
-        return replace(self, field_rows=rows.reshape(len(parts), -1))
-
-    def _fields_of(self, worn: Positions) -> Positions | None:
-        """Rows [n, F] of the fields of the items whose text is worn; the empty text's for -1."""
-        if self.field_rows is None:
-            return None
-        return np.where(worn[:, None] < 0, self.empty_row, self.field_rows[np.maximum(worn, 0)])
+        """Return one item without picture and text."""
+        return self._batch(np.array([-1]), np.array([self.empty_row]), np.array([self.empty_states_row]))
 
     def _batch(
-        self, visual_rows: Positions, metadata_rows: Positions, states_rows: Positions | None,
-        field_rows: Positions | None = None,
-    ) -> ItemBatch:  # fmt: skip
+        self, visual_rows: Positions, metadata_rows: Positions, states_rows: Positions | None
+    ) -> ItemBatch:
         seen, read = self.visual.gather(visual_rows), self.metadata.gather(metadata_rows)
-        states: TextFeatures = no_states(len(visual_rows))
+        states = no_states(len(visual_rows))
         if self.states is not None and states_rows is not None:
             states = self.states.gather(states_rows)
-        has_picture = torch.from_numpy(visual_rows >= 0)
-        fields = None
-        if field_rows is not None:
-            flat = self.metadata.gather(field_rows.reshape(-1))
-            fields = TextFeatures(
-                *(x.view(*field_rows.shape, *x.shape[1:]) for x in (flat.tokens, flat.mask, flat.vector))
-            )
         return ItemBatch(
-            seen.tokens, seen.vector, has_picture, read.tokens, read.mask, read.vector, states.tokens, states.mask,
-            fields,
-        )  # fmt: skip
+            seen.tokens,
+            seen.vector,
+            torch.from_numpy(visual_rows >= 0),
+            read.tokens,
+            read.mask,
+            read.vector,
+            states.tokens,
+            states.mask,
+        )
 
 
 def embed_features(
-    model: ItemEmbedder, features: CatalogFeatures, positions: Positions, view: str, *, batch_size: int = 128,
-    texts: Positions | None = None, spliced: Spliced | None = None, precision: Precision = "float32",
+    model: ItemEmbedder,
+    features: CatalogFeatures,
+    positions: Positions,
+    view: str,
+    *,
+    batch_size: int = 128,
+    texts: Positions | None = None,
+    spliced: Spliced | None = None,
+    precision: Precision = "float32",
     shown: bool = True,
-) -> NDArray[np.float32]:  # fmt: skip
+) -> Vectors:
     """Embed items from cached features, as a view shows them: float32 [n, d] in the order of `positions`.
 
-    texts, spliced: whose text each item wears, which tokens are another view's, see `CatalogFeatures.batch`.
-
+    texts, spliced: whose text each item has, which tokens are another view's, see `CatalogFeatures.batch`.
     precision: of the matrix products; `auto` is bfloat16 where the processor has it, and moves a vector by some
     thousandths, so that equal items need not have equal vectors.
     """
@@ -166,9 +153,9 @@ def embed_features(
         order = np.argsort(features.lengths[positions], kind="stable")
         for start in range(0, len(positions), batch_size):
             chunk = order[start : start + batch_size]
-            worn = None if texts is None else texts[chunk]
+            owners = None if texts is None else texts[chunk]
             mixed = None if spliced is None else (spliced[0], spliced[1][chunk])
-            batch = features.batch(positions[chunk], view, texts=worn, spliced=mixed)
+            batch = features.batch(positions[chunk], view, texts=owners, spliced=mixed)
             with torch.autocast(model.device.type, torch.bfloat16, enabled=half_precision):
                 found[chunk] = model(batch.to(model.device)).embedding.float().cpu()
             bar.advance(len(chunk))
@@ -178,8 +165,8 @@ def embed_features(
 def cache_features(
     catalog: Catalog,
     encoders: Encoders,
-    language: HuggingFaceLM | None,
-    views: Sequence[View],
+    language: LanguageModel | None,
+    views: Sequence[PictureView],
     folder: Path,
     *,
     batch_size: int = 32,
@@ -196,9 +183,8 @@ def cache_features(
     rows = {}
     for view in views:
         keys = [view.key(item) for item in catalog.items(pictures=False)]
-        visual.fill(
-            _jobs(catalog, view, keys), total=len(keys) - keys.count(None), batch_size=batch_size, shown=shown,
-        )  # fmt: skip
+        pictures = len(keys) - keys.count(None)
+        visual.fill(_jobs(catalog, view, keys), total=pictures, batch_size=batch_size, shown=shown)
         rows[view.name] = visual.rows(keys)
     texts = [encoders.prompt.metadata(item) for item in catalog.items(pictures=False)]
     metadata.fill([*texts, ""], shown=shown, total=len(texts) + 1)
@@ -207,19 +193,20 @@ def cache_features(
         states.fill(prompts, shown=shown, total=len(prompts))
     metadata_rows = metadata.rows([*texts, ""])
     states_rows = states.rows(prompts) if states is not None else np.full(len(prompts), -1)
+    lengths = np.array([len(text) for text in texts])
+    empty_row, empty_states_row = int(metadata_rows[-1]), int(states_rows[-1])
     return CatalogFeatures(
-        visual, metadata, states, rows, metadata_rows[:-1], states_rows[:-1],
-        np.array([len(text) for text in texts]), int(metadata_rows[-1]), int(states_rows[-1]),
-    )  # fmt: skip
+        visual, metadata, states, rows, metadata_rows[:-1], states_rows[:-1], lengths, empty_row, empty_states_row
+    )
 
 
-def _jobs(catalog: Catalog, view: View, keys: Iterable[str | None]) -> Iterator[tuple[str, Callable[[], Image]]]:
+def _jobs(catalog: Catalog, view: PictureView, keys: Iterable[str | None]) -> Iterator[tuple[str, Callable[[], Image]]]:
     for item, key in zip(catalog.items(), keys, strict=True):
         if key is not None:
             yield key, partial(_picture, view, item)
 
 
-def _picture(view: View, item: Item) -> Image:
+def _picture(view: PictureView, item: Item) -> Image:
     try:
         shown = view.render(item)
     except PictureError as error:

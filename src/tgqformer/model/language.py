@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,26 +23,51 @@ from tgqformer.model.packaged import minilm_folder, smollm2_folder
 from tgqformer.parallel import TOKENIZING
 
 
-class LanguageModel(Protocol):
-    """Reads K visual tokens and a text; gives one vector of width H. Implementations are `nn.Module`s.
-
-    `fingerprint` and `encode` (the frozen prefix) let a text cache keep what the prefix gave.
-    """
+class LanguageModel(nn.Module, ABC):
+    """Reads K visual tokens and a text; gives one vector of width H. The base class of all language models."""
 
     width: int
+    """H."""
     fingerprint: str
+    """Names the frozen prefix, so that a text cache can keep what it gave."""
 
-    def encode(self, texts: Sequence[str]) -> TextFeatures:
-        """Run the frozen prefix over B texts: states [B, L, H] that enter the trained part."""
-        ...
+    __call__: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
-    def __call__(self, visual: Tensor, visual_mask: Tensor, states: Tensor, mask: Tensor) -> Tensor:
-        """Read visual [B, K, H], bool [B, K], states [B, L, H], bool [B, L]; give [B, H]."""
-        ...
+    @abstractmethod
+    def encode(self, texts: Sequence[str], *, end: bool = True) -> TextFeatures:
+        """Run the frozen prefix over B texts: states [B, L, H], bool [B, L], and their mean [B, H].
 
+        `end` False leaves away the end token that decoders embed at, for a text that does not end there.
+        """
+
+    @abstractmethod
+    def forward(self, visual: Tensor, visual_mask: Tensor, states: Tensor, mask: Tensor) -> Tensor:
+        """Read visual [B, K, H] and states [B, L, H] with their masks; return the pooled state [B, H]."""
+
+    @abstractmethod
+    def read_prefixed(
+        self, prefix: Tensor, has_prefix: Tensor, own: int, states: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Read a prefix [B, R, H] and states [B, L, H]; return the pooled states of all and of the prefix, [B, H] each.
+
+        The first `own` tokens of the prefix see each other alone, and the prefix is pooled over them; bool [B]
+        `has_prefix` says which items have one (where False its pooled state means nothing).
+        """
+
+    @abstractmethod
+    def state_scale(self) -> float:
+        """Return the root mean square of the states of a text: the scale that visual tokens should start with."""
+
+    @abstractmethod
+    def merged(self) -> AbstractContextManager[None]:
+        """Read with the adapters inside the weights they adapt: faster, and not for training.
+
+        Afterwards the weights are what they were, bit for bit.
+        """
+
+    @abstractmethod
     def save(self, folder: Path) -> None:
         """Write all that `load_language(folder)` needs."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -57,11 +83,11 @@ class PassStates(nn.Module):
     """Stands where a truncated encoder had its embeddings: the states that come in are already embedded."""
 
     def forward(self, inputs_embeds: Tensor, **_: Any) -> Tensor:
-        """Give `inputs_embeds` [B, L, H] as they are."""
+        """Return `inputs_embeds` [B, L, H] as they are."""
         return inputs_embeds
 
 
-class HuggingFaceLM(nn.Module):
+class HuggingFaceLM(LanguageModel):
     """A Hugging Face text model in two parts: a frozen prefix reads the text, a body reads text and picture.
 
     The first `frozen_layers` layers see the text alone, once (their output can be cached); the visual tokens join
@@ -115,10 +141,7 @@ class HuggingFaceLM(nn.Module):
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str], *, end: bool = True) -> TextFeatures:
-        """Run the frozen prefix over B texts: states [B, L, H], bool [B, L], and their mean [B, H].
-
-        `end` False leaves away the end token that decoders embed at, for a text that does not end there.
-        """
+        """Run the frozen prefix over B texts, see `LanguageModel.encode`."""
         device = next(self.prefix.parameters()).device
         ids, mask = (x.to(device) for x in self._tokenize(texts, end=end))
         if not mask.any(1).all():
@@ -132,18 +155,14 @@ class HuggingFaceLM(nn.Module):
         return TextFeatures(states, real, mean)
 
     def forward(self, visual: Tensor, visual_mask: Tensor, states: Tensor, mask: Tensor) -> Tensor:
-        """Read visual [B, K, H] and states [B, L, H] with their masks; give the pooled state [B, H]."""
+        """Read visual [B, K, H] and states [B, L, H] with their masks; return the pooled state [B, H]."""
         out, real = self._read(visual, visual_mask, states, mask)
         return self._pooled(out, real)
 
     def read_prefixed(
         self, prefix: Tensor, has_prefix: Tensor, own: int, states: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Read a prefix [B, R, H] and states [B, L, H], and ask twice: give the pooled states of all and of the prefix.
-
-        The first `own` tokens of the prefix see each other alone, and the prefix is pooled over them; bool [B]
-        `has_prefix` says which items have one (where False its pooled state means nothing).
-        """
+        """Read a prefix and states, and ask twice, see `LanguageModel.read_prefixed`."""
         real = has_prefix[:, None].expand(-1, prefix.shape[1])
         out, everything = self._read(prefix, real, states, mask, own=own)
         among = torch.arange(out.shape[1], device=out.device) < own
@@ -188,10 +207,7 @@ class HuggingFaceLM(nn.Module):
 
     @contextmanager
     def merged(self) -> Iterator[None]:
-        """Read with the adapters inside the weights they adapt: faster, and not for training.
-
-        Afterwards the weights are what they were, bit for bit.
-        """
+        """Read with the adapters inside the weights they adapt, see `LanguageModel.merged`."""
         if not hasattr(self.body, "merge_adapter"):
             yield
             return
@@ -206,12 +222,12 @@ class HuggingFaceLM(nn.Module):
 
     @torch.no_grad()
     def state_scale(self) -> float:
-        """Root mean square of the text states that enter the body: the scale that visual tokens should start with."""
+        """Return the root mean square of the text states that enter the body."""
         features = self.encode(["a product of a shop, with a name and a brand"])
         return float(features.tokens[features.mask].float().square().mean(-1).sqrt().median())
 
     def _tokenize(self, texts: Sequence[str], *, end: bool = True) -> tuple[Tensor, Tensor]:
-        """Give ids [B, L] and attention mask [B, L], padded at the right."""
+        """Return ids [B, L] and attention mask [B, L], padded at the right."""
         room = self.max_tokens - (self.end_id is not None)
         with TOKENIZING:
             rows = self.tokenizer(list(texts), truncation=True, max_length=room)["input_ids"]
@@ -366,7 +382,7 @@ def _with_lora(body: Any, lora: LoRA) -> Any:
 
 
 def _fingerprint(model: Any, frozen: int, max_tokens: int, end_id: int | None) -> str:
-    """Names the frozen prefix: the split, where texts are cut and how they end, and the content of its weights."""
+    """Name the frozen prefix: the split, where texts are cut and how they end, and the content of its weights."""
     words = f"{frozen}:{max_tokens}:{model.config.model_type}" + ("" if end_id is None else f":end {end_id}")
     digest = hashlib.blake2b(words.encode(), digest_size=8)
     read = [*_layers(model)[:frozen].parameters(), *model.get_input_embeddings().parameters()]

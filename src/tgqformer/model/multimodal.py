@@ -6,16 +6,13 @@ token (as in E5-V, arXiv 2407.12580). Nothing is trained. It is the yardstick th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,17 +21,17 @@ from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError, read_picture
 from tgqformer.encoders.frozen import Precision, resolve_precision
 from tgqformer.errors import TgqError
-from tgqformer.model.embedder import truncate, version_of
+from tgqformer.model.base import Embedder
+from tgqformer.model.embedder import version_of
 from tgqformer.model.prompt import Prompt
 from tgqformer.parallel import TOKENIZING
-from tgqformer.progress import progress
 
 ASK = Prompt(template="{metadata}\nThis product in one word:")
 """The prompt where none is given."""
 
 
-class MultimodalEmbedder:
-    """Items -> embeddings of unit length by one multimodal model (the protocol `model.base.Embedder`).
+class MultimodalEmbedder(Embedder):
+    """Items -> embeddings of unit length by one multimodal model as it comes.
 
     Args:
         model: an image-text-to-text model whose base model gives `last_hidden_state`. processor: its processor.
@@ -42,10 +39,17 @@ class MultimodalEmbedder:
         longest_side: larger pictures are shrunk to this many pixels before the processor sees them; None for never.
     """
 
+    batch_size = 8
+
     def __init__(
-        self, model: Any, processor: Any, prompt: Prompt = ASK, *, version: str = "unsaved",
+        self,
+        model: Any,
+        processor: Any,
+        prompt: Prompt = ASK,
+        *,
+        version: str = "unsaved",
         longest_side: int | None = 448,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.model, self.processor, self.prompt = model.eval(), processor, prompt
         self.version, self.longest_side = version, longest_side
         self.dim = int(model.config.get_text_config().hidden_size)
@@ -57,21 +61,13 @@ class MultimodalEmbedder:
         found: torch.device = next(self.model.parameters()).device
         return found
 
-    def encode(
-        self,
-        items: Iterable[Item],
-        batch_size: int = 8,
-        show_progress_bar: bool = False,
-        truncate_dim: int | None = None,
-        root: Path | None = None,
-    ) -> NDArray[np.float32]:
-        """Embed items from their first pictures and metadata, as `ItemEmbedder.encode` does.
+    @property
+    def sees(self) -> bool:
+        """Whether a picture makes a difference."""
+        return True
 
-        Raises:
-            TgqError: if a picture cannot be read, naming the item.
-        """
-        total, stream = len(items) if isinstance(items, Sequence) else None, iter(items)
-        found: list[Tensor] = []
+    def embed_items(self, items: Sequence[Item], root: Path | None = None) -> Tensor:
+        """Embed B items at once from their first pictures and metadata: [B, d] of unit length."""
 
         def read(item: Item) -> Image | None:
             try:
@@ -79,12 +75,9 @@ class MultimodalEmbedder:
             except PictureError as error:
                 raise TgqError(f"the picture of item {item.id!r} cannot be read: {error}") from error
 
-        with progress("embedding", total, shown=show_progress_bar) as bar, ThreadPoolExecutor(2) as pool:
-            while chunk := list(islice(stream, batch_size)):
-                texts = [self.prompt.metadata(item) for item in chunk]
-                found.append(self.embed(list(pool.map(read, chunk)), texts))
-                bar.advance(len(chunk))
-        return truncate(torch.cat(found) if found else torch.zeros(0, self.dim), truncate_dim).numpy()
+        with ThreadPoolExecutor(2) as pool:
+            pictures = list(pool.map(read, items))
+        return self.embed(pictures, [self.prompt.metadata(item) for item in items])
 
     @torch.inference_mode()
     def embed(self, pictures: Sequence[Image | None], metadata: Sequence[str]) -> Tensor:
@@ -136,9 +129,13 @@ class MultimodalEmbedder:
 
 
 def load_multimodal(
-    path: Path | str, *, prompt: Prompt = ASK, longest_side: int | None = 448, device: str = "cpu",
+    path: Path | str,
+    *,
+    prompt: Prompt = ASK,
+    longest_side: int | None = 448,
+    device: str = "cpu",
     precision: Precision = "auto",
-) -> MultimodalEmbedder:  # fmt: skip
+) -> MultimodalEmbedder:
     """Load a multimodal model from a folder in the layout of the hub, or by its hub id while online.
 
     Pictures are prepared by PIL and need no torchvision, also in models whose processor could read films (Qwen-VL).
@@ -157,8 +154,10 @@ def load_multimodal(
         model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).to(device)
     except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
         why = " ".join(str(error).split())
-        raise TgqError(f"multimodal model {str(path)!r} cannot be loaded: {why}; give a folder with an "
-                       "image-text-to-text model and its processor, or a hub id while online") from error  # fmt: skip
+        raise TgqError(
+            f"multimodal model {str(path)!r} cannot be loaded: {why}; give a folder with an image-text-to-text model "
+            "and its processor, or a hub id while online"
+        ) from error
     words = f"{version_of(folder)}:{prompt.to_dict()}:{longest_side}:{dtype}"
     version = blake2b(words.encode(), digest_size=8).hexdigest()
     return MultimodalEmbedder(model, processor, prompt, version=version, longest_side=longest_side)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tgqformer.connectors import PictureWord
-from tgqformer.model.language import HuggingFaceLM
+from tgqformer.model.language import LanguageModel
 
 
 class LateFusion(nn.Module):
@@ -49,14 +49,14 @@ class PictureHead(nn.Module):
         vector_width: Dg.
     """
 
-    def __init__(self, word: PictureWord, language: HuggingFaceLM, vector_width: int) -> None:
+    def __init__(self, word: PictureWord, language: LanguageModel, vector_width: int) -> None:
         super().__init__()
         self.word = word
         self.mark = nn.Parameter(torch.randn(1, 1, language.width) * language.state_scale())  # <IMG_EMB>
         self.fusion = LateFusion(vector_width, language.width) if word.fusion else None
 
     def forward(
-        self, language: HuggingFaceLM, visual: Tensor, has_picture: Tensor, states: Tensor, mask: Tensor, vector: Tensor
+        self, language: LanguageModel, visual: Tensor, has_picture: Tensor, states: Tensor, mask: Tensor, vector: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Ask for both.
 

@@ -48,21 +48,11 @@ class Prompt:
             raise ValueError("prompt.template must contain {metadata}")
 
     def metadata(self, item: Item) -> str:
-        """Give the metadata of an item as one text; empty if it has none."""
+        """Return the metadata of an item as one text; empty if it has none."""
         return ". ".join(part for part in (self._field(item, name) for name in self.fields) if part)
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Name the F fields that `metadata_parts` gives; attributes that are listed count one by one."""
-        named = ("attributes",) if self.attributes is None else tuple(f"attributes.{key}" for key in self.attributes)
-        return tuple(part for name in self.fields for part in (named if name == "attributes" else (name,)))
-
-    def metadata_parts(self, item: Item) -> tuple[str, ...]:
-        """Give each field of an item by itself, F texts in the order of `parts`; empty where it has none."""
-        return tuple(self._field(item, part) for part in self.parts)
-
     def text(self, item: Item) -> str:
-        """Give what the language model reads."""
+        """Return what the language model reads."""
         return self.wrap(self.metadata(item))
 
     def wrap(self, metadata: str) -> str:
@@ -70,7 +60,7 @@ class Prompt:
         return self.template.replace("{metadata}", metadata)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the prompt as plain data."""
+        """Return the prompt as plain data."""
         return asdict(self)
 
     @classmethod
@@ -86,12 +76,8 @@ class Prompt:
             return item.brand or ""
         if name == "category":
             return " > ".join(item.category)
-        return self._attributes(item, name.partition(".")[2])
-
-    def _attributes(self, item: Item, only: str = "") -> str:
-        """The attributes that are read, or `only` one of them, as text."""
         keys = item.attributes.keys() if self.attributes is None else self.attributes
-        wanted = (key for key in ((only,) if only else keys) if key in item.attributes)
+        wanted = (key for key in keys if key in item.attributes)
         return ", ".join(f"{key.replace('_', ' ')}: {item.attributes[key]}" for key in wanted)
 
     def _cut(self, title: str) -> str:
