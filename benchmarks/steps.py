@@ -25,7 +25,7 @@ from tgqformer.encoders.alignment import Alignment
 from tgqformer.encoders.frozen import resolve_precision
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.model.language import HuggingFaceLM, LoRA, make_language
+from tgqformer.model.language import LanguageModel, LoRA, make_language
 from tgqformer.training.objectives import Objective, VisualLoss, VisualStage
 from tgqformer.training.settings import TrainingSettings
 
@@ -119,7 +119,7 @@ def clock(work: Callable[[], None]) -> float:
     return time.process_time() - start
 
 
-def some_items(count: int, language: HuggingFaceLM) -> ItemBatch:
+def some_items(count: int, language: LanguageModel) -> ItemBatch:
     """Random features of so many items, in float16 as they are cached."""
     real, half = torch.ones(count, TEXT, dtype=torch.bool), partial(torch.randn, dtype=torch.float16)
     return ItemBatch(

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from tgqformer.connectors import attention
-from tgqformer.connectors.attention import Block, CrossAttention, SelfAttention, ValuePath, dense, masked_softmax
+from tgqformer.connectors.attention import CrossAttention, QFormerBlock, SelfAttention, ValuePath, dense, masked_softmax
 
 B, Q, P, D, DC, HEADS = 5, 3, 7, 8, 6, 2
 
@@ -167,7 +167,7 @@ def test_queries_that_do_not_see_each_other_do_not_change_each_other() -> None:
 
 
 def test_a_block_without_cross_attention_ignores_the_tokens() -> None:
-    block = Block(D, DC, HEADS, hidden=16, cross=False)
+    block = QFormerBlock(D, DC, HEADS, hidden=16, cross=False)
     queries = torch.randn(B, Q, D)
     one, weights = block(queries, torch.randn(B, P, DC))
     assert weights is None
@@ -178,7 +178,8 @@ def test_value_path_pools_where_the_bias_points() -> None:
     path = ValuePath(D, DC, HEADS)
     context, bias = torch.randn(B, P, DC), torch.full((1, 1, 1, P), -1e4)
     bias[..., 4] = 0
-    pooled, weights = path(torch.randn(B, Q, D), context, None, bias)
+    queries = torch.randn(B, Q, D)
+    found, weights = path(queries, context, bias)
     torch.testing.assert_close(weights[..., 4], torch.ones(B, HEADS, Q))
     expected = path.attention.value(path.mlp(context[:, 4]))
-    torch.testing.assert_close(pooled, expected[:, None].expand(-1, Q, -1))
+    torch.testing.assert_close(found, queries + expected[:, None])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tgqformer.connectors import ConnectorInput
 from tgqformer.connectors.bias import AgreementBias, GridPrior, grid_cells, grid_prior
 
 
@@ -64,16 +66,8 @@ def test_grid_prior_is_scaled_per_head_and_not_saved() -> None:
 def test_agreement_bias_is_beta_times_agreement() -> None:
     bias = AgreementBias(heads=2, start=2.0)
     bias.beta.data[1] = -1
-    found = bias(torch.tensor([[0.5, math.pi]]), torch.tensor([0.3]))
+    none = torch.zeros(1, 0, 1)
+    inputs = ConnectorInput(torch.zeros(1, 2, 3), none[..., 0], torch.ones(1).bool(), none, none[..., 0].bool())
+    found = bias(replace(inputs, agreement_map=torch.tensor([[0.5, math.pi]])))
     torch.testing.assert_close(found, torch.tensor([[[[1.0, 2 * math.pi]], [[-0.5, -math.pi]]]]))
-
-
-def test_trust_weighs_the_bias_by_the_agreement() -> None:
-    bias = AgreementBias(heads=1, start=1.0, trust=True)
-    assert bias.trust is not None
-    places, agreement = torch.ones(2, 3), torch.tensor([0.0, 1.0])
-    torch.testing.assert_close(bias(places, agreement), torch.full((2, 1, 1, 3), 1 / (1 + math.exp(-4))))
-    bias.trust.weight.data.fill_(2.0)
-    bias.trust.bias.data.fill_(-1.0)  # σ(−1) without agreement, σ(1) with it
-    weights = bias(places, agreement)[:, 0, 0, 0]
-    torch.testing.assert_close(weights, torch.tensor([-1.0, 1.0]).sigmoid())
+    assert not bias(inputs).any() and bias(inputs).shape == (1, 2, 1, 2)  # without alignment

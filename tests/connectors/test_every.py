@@ -124,4 +124,6 @@ def test_the_value_path_is_added_at_the_output(name: str) -> None:
     model, without, inputs = make(name), make(name, value_path=False), some_inputs()
     without.load_state_dict({n: w for n, w in model.state_dict().items() if not n.startswith("value_path.")})
     x, bias = without(inputs).tokens, shared_bias(inputs, model.prior, None)
-    torch.testing.assert_close(model(inputs).tokens, x + model.value_path(x, inputs.visual, None, bias)[0])
+    path, visual = model.value_path, inputs.visual
+    pooled, _ = path.attention(x, visual, None, bias, values=path.mlp(visual))
+    torch.testing.assert_close(model(inputs).tokens, x + pooled)

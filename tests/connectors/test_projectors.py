@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
@@ -12,7 +11,6 @@ from tgqformer.connectors.linear import LinearProjector
 from tgqformer.connectors.mean import MeanPool
 from tgqformer.connectors.mlp import MLPProjector
 from tgqformer.connectors.none import NoConnector
-from tgqformer.errors import TgqError
 
 WIDTHS = ConnectorWidths(visual=24, vector=6, metadata=10, grid=(2, 4))
 
@@ -83,32 +81,3 @@ def test_the_value_path_of_the_mlp_pools_behind_the_non_linear_layer() -> None:
 
 def test_options_reach_the_connector() -> None:
     assert make_connector("qformer", WIDTHS, {"tokens": 6, "dim": 32}).tokens == 6
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
-        ("qfromer", {}, "connector 'qfromer' is not known; did you mean 'qformer'?"),
-        ("zzz", {}, "choose from none, mean, linear, mlp, qformer, text-qformer, resampler, c-abstractor, notellm2"),
-        ("qformer", {"tokens": 0}, "at least one query"),
-        ("qformer", {"blocks": 0, "value_path": False}, "a block or the value path"),
-        ("text-qformer", {"blocks": 0}, "at least one query and one block"),
-        ("resampler", {"tokens": 0}, "at least one latent and one block"),
-        ("resampler", {"dim": 30, "heads": 4}, "4 heads do not divide a width of 30"),
-        ("resampler", {"key_heads": 3}, "3 heads of keys do not divide 4 heads"),
-        ("c-abstractor", {"blocks": 0}, "without convolutions it is the connector mlp"),
-        ("mean", {"tokens": 0}, "tokens must be 1 or more"),
-        ("notellm2", {"weight": 1.0}, "from 0 to below 1, found 1.0"),
-        ("notellm2", {"word": " "}, "must not be empty"),
-        ("tgq", {"ancored": 2}, "connector 'tgq' has no option 'ancored'; did you mean 'anchored'?"),
-        ("tgq", {"widths": 2}, "has no option 'widths'"),
-        ("none", {"dim": 2}, "connector 'none' has no option 'dim'"),
-        ("qformer", {"dim": 30, "heads": 4}, "4 heads do not divide a width of 30"),
-        ("tgq", {"blocks": 0, "value_path": False}, "needs a block or the value path"),
-        ("tgq", {"anchored": 0, "exploratory": 0}, "at least one query"),
-    ],
-)
-def test_mistakes_are_named_with_the_nearest_right_word(name: str, options: dict[str, object], message: str) -> None:
-    with pytest.raises(TgqError) as caught:
-        make_connector(name, WIDTHS, options)
-    assert message in str(caught.value)

@@ -64,7 +64,7 @@ def test_sections_are_what_they_say():
         ("noise.xyzzy", 1, "'noise.xyzzy' .*known are share, kinds, severities, donors, seed"),
         ("encoders.visio", "x", "did you mean 'vision'"),
         ("models.0.connector", "qfromer", "did you mean 'qformer'"),
-        ("models.0.options", {"anchord": 2}, "no option 'anchord'; did you mean 'anchored'"),
+        ("models.0.options", {"anchord": 2}, "'anchord' is not a key here; did you mean 'anchored'"),
         (7, 1, "'7' is not a key here"),
     ],
 )

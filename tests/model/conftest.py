@@ -30,8 +30,6 @@ MODELS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "c-abstractor": ("c-abstractor", {"dim": 8, "blocks": 1}, True),
     "notellm2": ("notellm2", {"dim": 8, "heads": 2, "word": "red shirt of"}, True),
     "tgq": ("tgq", {"dim": 8, "heads": 2}, True),
-    "tgq, fields": ("tgq", {"dim": 8, "heads": 2, "anchors": "fields", "field_bias": True}, True),
-    "tgq, fields, one map": ("tgq", {"dim": 8, "heads": 2, "anchors": "fields"}, True),
     "tgq, light": ("tgq", {"dim": 8, "heads": 2, "blocks": 0, "gates": "none"}, True),
 }
 Build = Callable[..., ItemEmbedder]
@@ -54,7 +52,7 @@ def build(tiny_model: Callable[[str], Path], tiny_encoders: Encoders) -> Build:
         if with_language:
             language = make_language(f"hf:{tiny_model(lm)}", lora=LoRA(rank=2, dropout=0.1), frozen_layers=1)
         alignment: Any = None
-        if make_connector(connector, encoders.widths, options).guided:  # type: ignore[attr-defined]
+        if make_connector(connector, encoders.widths, options).guided:
             joint = encoders.space is not None
             alignment = encoders.alignment() if joint else Alignment(encoders.widths.visual, encoders.widths.metadata)
         torch.manual_seed(3)

@@ -12,16 +12,16 @@ import torch
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.connectors import ConnectorWidths
 from tgqformer.encoders.alignment import JointAlignment
-from tgqformer.encoders.base import TextFeatures, VisualFeatures
 from tgqformer.errors import TgqError
+from tgqformer.model.base import truncate
 from tgqformer.model.batch import ItemBatch
-from tgqformer.model.embedder import ItemEmbedder, truncate
+from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import make_encoders
 from tgqformer.model.prompt import Prompt
 
 torch.set_num_threads(1)
 MODELS = ["text only", "mlp", "picture only", "qformer", "mean", "text-qformer", "resampler", "c-abstractor",
-          "notellm2", "tgq", "tgq, fields", "tgq, light"]  # fmt: skip
+          "notellm2", "tgq", "tgq, light"]  # fmt: skip
 LANGUAGES = ["bert", "llama"]
 
 
@@ -84,51 +84,6 @@ def test_the_picture_counts_and_so_does_the_text(build, tiny_items, name):
     found = embed(model, model.features([item, other_picture, other_text]))
     assert not torch.allclose(found[0], found[1], atol=1e-3)
     assert torch.allclose(found[0], found[2], atol=1e-6) == (name == "picture only")
-
-
-def test_each_field_is_read_by_itself(build, tiny_items):
-    model = build("tgq, fields")
-    item = tiny_items[0]
-    whole = model.features([item, replace(item, brand=None), Item("x")]).fields
-    assert whole.mask.any(-1).tolist() == [[True, True, True, False], [True, False, True, False], [False] * 4]
-    title = model.encoders.text.encode([item.title])
-    count = int(title.mask.sum())
-    assert torch.allclose(whole.tokens[0, 0, :count].float(), title.tokens[0, :count], atol=1e-2)
-    assert torch.equal(whole.tokens[0, 2], whole.tokens[1, 2])  # a field does not know of the others
-    assert build("tgq").features([item]).fields is None
-    with pytest.raises(TgqError, match="reads field by field"):
-        model(build("tgq").features([item]))
-
-
-@pytest.mark.parametrize(("name", "asked"), [("tgq, fields", True), ("tgq, fields, one map", False), ("tgq", False)])
-def test_where_each_field_is_is_asked_only_where_it_guides(build, tiny_items, name, asked):
-    model = build(name)
-    batch = model.features(tiny_items[:2])
-    assert (model.connector_input(batch).field_maps is not None) == asked and model.by_field == (
-        batch.fields is not None
-    )
-
-
-def test_fields_are_swapped_and_hidden_with_the_text(build, tiny_items):
-    model = build("tgq, fields")
-    batch = model.features(tiny_items[:3])
-    swapped = batch.with_swapped_text(torch.tensor([False, True, False])).fields
-    assert torch.equal(swapped.tokens[1], batch.fields.tokens[0]) and torch.equal(swapped.mask[2], batch.fields.mask[2])
-    hidden = batch.without_text(torch.tensor([True, False, False]), model.features([Item("x")])).fields
-    assert not hidden.mask[0].any() and not hidden.vector[0].any() and torch.equal(hidden.mask[1], batch.fields.mask[1])
-
-
-def test_a_joint_encoder_says_of_each_field_where_it_is(tiny_model):
-    joint = make_encoders(f"joint:hf:{tiny_model('clip')}", "", Prompt(), {"precision": "float32", "device": "cpu"})
-    alignment = joint.alignment()
-    items = [Item("a", "red shirt", "acme", pictures=()), Item("b", "blue bag")]
-    visual = torch.randn(2, joint.widths.visual * 9).view(2, 9, -1)
-    picture = VisualFeatures(visual, torch.randn(2, joint.widths.vector))
-    read = replace(joint, by_field=True).with_text(visual, picture.vector, torch.ones(2).bool(), items, None).fields
-    maps = alignment.maps(picture, read)
-    assert maps.shape == (2, 4, 9)
-    alone = TextFeatures(read.tokens[:, 0], read.mask[:, 0], read.vector[:, 0])
-    torch.testing.assert_close(maps[:, 0], alignment(picture, alone)[0])
 
 
 def test_encode_embeds_raw_items(build, tiny_items):
@@ -201,9 +156,13 @@ def test_folders_that_are_no_model_are_named(build, tmp_path):
     config.write_text("{")
     with pytest.raises(TgqError, match="is no JSON"):
         ItemEmbedder.load(tmp_path / "model")
-    config.write_text(json.dumps({**good, "format": 2}))
-    with pytest.raises(TgqError, match="has model format 2, this version reads 1; upgrade"):
-        ItemEmbedder.load(tmp_path / "model")
+    for other, wanted in (
+        (3, "has model format 3, this version reads 2; upgrade"),
+        (1, "reads 2; train the model again"),
+    ):
+        config.write_text(json.dumps({**good, "format": other}))
+        with pytest.raises(TgqError, match=wanted):
+            ItemEmbedder.load(tmp_path / "model")
     config.write_text(json.dumps({**good, "connector": "qformer", "options": {"dim": 8, "heads": 2}}))
     with pytest.raises(TgqError, match=r"does not fit its config: missing .*connector.queries.* unknown .*linear_1"):
         ItemEmbedder.load(tmp_path / "model")

@@ -64,31 +64,14 @@ def test_there_is_a_row_for_every_picture_of_every_view(cached, tiny_catalog):
     assert ((mixed == noised) == (wears | ~pictured)).all() and ((mixed == clean) == (~wears | ~pictured)).all()
 
 
-@pytest.mark.parametrize("name", ["text only", "mlp", "picture only", "qformer", "tgq", "tgq, fields", "tgq, light"])
+@pytest.mark.parametrize("name", ["text only", "mlp", "picture only", "qformer", "tgq", "tgq, light"])
 def test_cached_features_embed_as_raw_items_do(build, cached, tiny_items, name):
     model = build(name)
     raw = model.encode(tiny_items)
-    if model.by_field:
-        cached = cached.with_fields([model.encoders.prompt.metadata_parts(item) for item in tiny_items], shown=False)
     assert np.allclose(embed_features(model, cached, EVERY, "clean", batch_size=5, shown=False), raw, atol=1e-4)
     order = np.array([7, 0, 5, 3, 11, 0])
     found = embed_features(model, cached, order, "clean", batch_size=4, shown=False)
     assert np.allclose(found, raw[order], atol=1e-4)
-
-
-def test_fields_share_rows_and_what_is_worn_brings_its_own(build, cached, tiny_items):
-    prompt = build("tgq, fields").encoders.prompt
-    features = cached.with_fields([prompt.metadata_parts(item) for item in tiny_items], shown=False)
-    assert cached.field_rows is None and features.field_rows.shape == (12, 4)
-    assert len(set(features.field_rows[:5, 1])) == 1  # one brand, encoded once
-    assert set(features.field_rows[5]) == {features.empty_row}
-    assert cached.batch(EVERY, "clean").fields is None
-    worn = features.batch(EVERY[:3], "clean", texts=np.array([2, 5, -1])).fields
-    own = features.batch(EVERY[:3], "clean").fields
-    assert worn.mask.any(-1)[:, 0].tolist() == [True, False, False]
-    count = own.mask[2].sum()
-    assert count and torch.equal(worn.tokens[0][worn.mask[0]], own.tokens[2][own.mask[2]])
-    assert not features.empty().fields.mask.any()
 
 
 def test_a_view_is_embedded_as_it_is_shown(build, cached, tiny_catalog, tiny_items):

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from tgqformer.errors import TgqError
 from tgqformer.model import packaged
-from tgqformer.model.language import HuggingFaceLM, LoRA, load_language, make_language
+from tgqformer.model.language import HuggingFaceLM, LoRA, check_language, load_language, make_language
 
 torch.set_num_threads(1)
 KINDS = ["bert", "roberta", "llama", "qwen"]
@@ -225,7 +225,9 @@ def test_a_body_needs_a_layer(tiny_model, frozen):
 
 
 def test_what_cannot_be_loaded_is_named(tiny_model, tmp_path):
-    with pytest.raises(TgqError, match="'gpt5' is not known; choose minilm, smollm2 or hf:"):
+    with pytest.raises(TgqError, match="'minlm' is not known; did you mean 'minilm'"):
+        check_language("minlm")
+    with pytest.raises(TgqError, match="'gpt5' is not known; choose from minilm, smollm2, hf:"):
         make_language("gpt5", lora=PLAIN)
     with pytest.raises(TgqError, match="cannot be loaded"):
         make_language(f"hf:{tmp_path}", lora=PLAIN)

@@ -21,19 +21,6 @@ def test_all_fields_in_order():
     assert Prompt(("category", "title")).metadata(ITEM) == "Clothing > Shirts. Redtape Men Black & White Shirt"
 
 
-def test_each_field_by_itself():
-    assert Prompt().parts == ("title", "brand", "category", "attributes")
-    assert Prompt().metadata_parts(ITEM) == (
-        "Redtape Men Black & White Shirt", "Acme", "Clothing > Shirts", "sleeve length: short, fit: slim"
-    )  # fmt: skip
-    named = Prompt(("brand", "attributes"), attributes=("fit", "title", "sleeve_length"))
-    assert named.parts == ("brand", "attributes.fit", "attributes.title", "attributes.sleeve_length")
-    assert named.metadata_parts(ITEM) == ("Acme", "fit: slim", "", "sleeve length: short")
-    assert Prompt(("title",), cut_words="colours").metadata_parts(ITEM) == ("Redtape Men & Shirt",)
-    assert Prompt(()).parts == Prompt(()).metadata_parts(ITEM) == ()
-    assert Prompt().metadata_parts(Item("1")) == ("", "", "", "")
-
-
 def test_attributes_that_are_not_named_stay_unseen():
     assert Prompt(("attributes",), attributes=("fit", "color")).metadata(ITEM) == "fit: slim"
     assert Prompt(("attributes",), attributes=()).metadata(ITEM) == ""

@@ -97,7 +97,7 @@ class Connector(nn.Module, ABC):
     picture_word: PictureWord | None = None
     """What it asks of the model beside reading its tokens."""
 
-    __call__: Callable[[ConnectorInput], ConnectorOutput]
+    __call__: Callable[..., ConnectorOutput]
 
     @abstractmethod
     def forward(self, inputs: ConnectorInput) -> ConnectorOutput:

@@ -22,10 +22,9 @@ from tgqformer.encoders.frozen import best_device
 from tgqformer.evaluation.masks import touched
 from tgqformer.evaluation.metrics import Queries
 from tgqformer.experiments.recipe import Recipe
-from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import Encoders, make_encoders
 from tgqformer.model.features import CatalogFeatures, cache_features
-from tgqformer.model.language import HuggingFaceLM, LoRA, make_language
+from tgqformer.model.language import LanguageModel, LoRA, make_language
 from tgqformer.pairs.interactions import read_interactions
 from tgqformer.pairs.pairs import Pairs, PairSets, mine_pairs, split_pairs
 from tgqformer.pairs.splits import ItemSplit
@@ -168,7 +167,7 @@ class Dataset:
         section = self.recipe.encoders
         return make_encoders(section.vision, section.text, self.recipe.prompt, section.vision_options)
 
-    def language(self) -> HuggingFaceLM:
+    def language(self) -> LanguageModel:
         """A fresh language model with fresh adapters."""
         section = self.recipe.language
         return make_language(
@@ -182,16 +181,6 @@ class Dataset:
         """What the frozen encoders saw in every item, in every view."""
         views = list(self.views.values())
         return cache_features(self.catalog, self.encoders, self.language(), views, self.folder / "cache")
-
-    @cached_property
-    def fields(self) -> CatalogFeatures:
-        """The same features, with each metadata field by itself too."""
-        prompt = self.recipe.prompt
-        return self.features.with_fields([prompt.metadata_parts(item) for item in self.catalog.items(pictures=False)])
-
-    def features_for(self, model: ItemEmbedder) -> CatalogFeatures:
-        """The features that a model reads: with the fields by themselves, where its connector asks for them."""
-        return self.fields if model.by_field else self.features
 
     # --- alignment ----------------------------------------------------------------------------------------------------
 

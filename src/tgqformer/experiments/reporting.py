@@ -16,8 +16,9 @@ from tgqformer.evaluation.metrics import Queries, nearest
 from tgqformer.evaluation.report import AttentionExample, Card, NeighbourExample
 from tgqformer.model.embedder import Embedded, ItemEmbedder
 from tgqformer.model.encoding import Encoders, half
-from tgqformer.model.features import CatalogFeatures, Positions
+from tgqformer.model.features import CatalogFeatures
 from tgqformer.synthetic.noise import Noised, NoiseView
+from tgqformer.types import Positions
 
 Vectors = NDArray[np.float32]
 

@@ -158,9 +158,7 @@ class Run:
         queries, everything = self.data.queries, np.arange(len(self.data.catalog))
         vectors = {name: trials[name].embed(models[name], everything) for name in list(models)[:2]}
         sample = NoisedSample(self.data.encoders, view, np.random.default_rng(0).permutation(queries.query)[:1000])
-        looks = {
-            name: Looks(model, self.data.features_for(model), sample) for name, model in models.items() if len(sample)
-        }
+        looks = {name: Looks(model, self.data.features, sample) for name, model in models.items() if len(sample)}
         guided = next((look for look in looks.values() if len(look.seen.connector.attention) > 1), None)
         return write_report(self.folder / "report.html", Report(
             title=f"{self.recipe.name}: {len(self.data.catalog):,} items, {len(queries):,} queries",
@@ -169,7 +167,7 @@ class Run:
             attention=guided.examples(self.recipe.evaluation.examples) if guided else (),
             shares={name: look.shares() for name, look in looks.items() if look.shares()},
             gates={name: look.gates() for name, look in looks.items() if look.seen.connector.gates},
-            cost=[cost_of(name, model, self.data.features_for(model)) for name, model in models.items()],
+            cost=[cost_of(name, model, self.data.features) for name, model in models.items()],
             commands=[f"tgq run {self.folder / 'recipe.yaml'} --to {self.folder}"],
             notes=NOTES,
         ))  # fmt: skip

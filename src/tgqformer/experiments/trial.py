@@ -31,11 +31,6 @@ LATER = {"two_views": "two_views", "visual_loss": "visual_loss", "visual_steps":
 """Settings of training that came later, and the one that must be on for them to matter."""
 
 
-def _sees(model: Model) -> bool:
-    """Whether the picture makes a difference."""
-    return isinstance(model, MultimodalEmbedder) or bool(model.connector.tokens)
-
-
 def _named(training: dict[str, Any]) -> dict[str, Any]:
     """Settings that came later are named only where they are used: what was trained before them stays valid."""
     return {key: value for key, value in training.items() if key not in LATER or training[LATER[key]]}
@@ -89,7 +84,7 @@ class Trial:
             a, b, data.categories, items=len(data.catalog), batch=settings.batch, group=settings.group, seed=self.seed
         )
         validate = self.validate if data.validation is not None else None
-        train(model, data.features_for(model), sampler, settings, self.folder, seed=self.seed, validate=validate)
+        train(model, data.features, sampler, settings, self.folder, seed=self.seed, validate=validate)
         return model
 
     def validate(self, model: Model) -> tuple[float, float]:
@@ -119,7 +114,7 @@ class Trial:
             vectors = np.empty((len(everything), model.dim), np.float32)
             left = np.ones(len(everything), bool)
             for earlier, known in found.items():
-                same = left & ((rows[earlier] == rows[view]) | (not _sees(model)))
+                same = left & ((rows[earlier] == rows[view]) | (not model.sees))
                 vectors[same], left[same] = known[same], False
             vectors[left] = self.embed(model, everything[left], view)
             found[view] = vectors
@@ -136,8 +131,8 @@ class Trial:
         """
         if isinstance(model, MultimodalEmbedder):
             return self._embed_pictures(model, positions, view, texts, shown)
-        precision: Precision = "auto" if _sees(model) else "float32"
-        features = self.data.features_for(model)
+        precision: Precision = "auto" if model.sees else "float32"
+        features = self.data.features
         return embed_features(
             model, features, positions, view, texts=texts, spliced=spliced, precision=precision, shown=shown
         )

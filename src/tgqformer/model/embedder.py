@@ -83,7 +83,7 @@ class ItemEmbedder(nn.Module, Embedder):
         if language is None and word is not None:
             raise TgqError(f"connector {connector!r} asks a language model for the picture's word; give it one")
         width = self.connector.width if language is None else language.width
-        self.to_language = Entry(self.connector.width, language) if language is not None and tokens else None
+        self.to_language = LanguageEntry(self.connector.width, language) if language is not None and tokens else None
         self.picture_weight, self.picture_head = 0.0, None
         if language is not None and word is not None:
             self.picture_weight, self.picture_head = word.weight, PictureHead(word, language, widths.vector)
@@ -119,7 +119,7 @@ class ItemEmbedder(nn.Module, Embedder):
         return F.normalize(self.projection(state).float(), dim=-1)
 
     def _read(self, tokens: Tensor, batch: ItemBatch) -> tuple[Tensor, Tensor | None]:
-        """Return what the language model makes of visual tokens [B, K, D] and text: the item's state [B, H], the picture's.
+        """Return what the language model makes of visual tokens [B, K, D] and text: (item's state [B, H], picture's).
 
         Without a language model the mean of the tokens; all items without a picture share one place.
         """
@@ -131,7 +131,10 @@ class ItemEmbedder(nn.Module, Embedder):
             visual = self.to_language(tokens)
         if self.picture_head is not None:
             vector = batch.vector.float() * batch.has_picture[:, None]
-            return self.picture_head(self.language, visual, batch.has_picture, states, batch.states_mask, vector)
+            both: tuple[Tensor, Tensor] = self.picture_head(
+                self.language, visual, batch.has_picture, states, batch.states_mask, vector
+            )
+            return both
         real = batch.has_picture[:, None].expand(-1, visual.shape[1])
         return self.language(visual, real, states, batch.states_mask), None
 
@@ -253,7 +256,7 @@ def _config(folder: Path) -> dict[str, Any]:
     return known
 
 
-class Entry(nn.Module):
+class LanguageEntry(nn.Module):
     """Visual tokens [B, K, D] -> the LM's width H, at the scale of the text states they join."""
 
     def __init__(self, width: int, language: LanguageModel) -> None:
@@ -263,6 +266,7 @@ class Entry(nn.Module):
         nn.init.constant_(self.norm.weight, language.state_scale())
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """tokens (Tensor): [B, K, D]. Returns [B, K, H]."""
         normed: Tensor = self.norm(self.linear(tokens))
         return normed
 

@@ -109,9 +109,7 @@ class CatalogFeatures:
         """Return one item without picture and text."""
         return self._batch(np.array([-1]), np.array([self.empty_row]), np.array([self.empty_states_row]))
 
-    def _batch(
-        self, visual_rows: Positions, metadata_rows: Positions, states_rows: Positions | None
-    ) -> ItemBatch:
+    def _batch(self, visual_rows: Positions, metadata_rows: Positions, states_rows: Positions | None) -> ItemBatch:
         seen, read = self.visual.gather(visual_rows), self.metadata.gather(metadata_rows)
         states = no_states(len(visual_rows))
         if self.states is not None and states_rows is not None:

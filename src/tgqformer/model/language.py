@@ -17,10 +17,15 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from tgqformer.encoders.base import TextFeatures
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, nearest
 from tgqformer.files import read_json, write_json
 from tgqformer.model.packaged import minilm_folder, smollm2_folder
 from tgqformer.parallel import TOKENIZING
+
+Pooling = Literal["mean", "last"]
+PACKAGED: dict[str, tuple[Callable[[], Path], int]] = {"minilm": (minilm_folder, 4), "smollm2": (smollm2_folder, 0)}
+"""Language models that are installed with the package: their folder, and how many layers read the text alone."""
+HUB = "hf:<folder or hub id>"
 
 
 class LanguageModel(nn.Module, ABC):
@@ -31,7 +36,7 @@ class LanguageModel(nn.Module, ABC):
     fingerprint: str
     """Names the frozen prefix, so that a text cache can keep what it gave."""
 
-    __call__: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    __call__: Callable[..., Tensor]
 
     @abstractmethod
     def encode(self, texts: Sequence[str], *, end: bool = True) -> TextFeatures:
@@ -106,7 +111,7 @@ class HuggingFaceLM(LanguageModel):
         model: Any,
         tokenizer: Any,
         *,
-        pooling: Literal["mean", "last"],
+        pooling: Pooling,
         frozen_layers: int = 0,
         layers: int | None = None,
         max_tokens: int = 64,
@@ -257,29 +262,49 @@ def _kept_apart(real: Tensor, own: int, dtype: torch.dtype) -> Tensor:
     return torch.zeros(seen.shape, dtype=dtype, device=real.device).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
 
 
-def make_language(name: str, *, lora: LoRA, layers: int | None = None, frozen_layers: int | None = None,
-                  pooling: Literal["mean", "last"] | None = None, max_tokens: int = 64) -> HuggingFaceLM:  # fmt: skip
+def make_language(
+    name: str,
+    *,
+    lora: LoRA,
+    layers: int | None = None,
+    frozen_layers: int | None = None,
+    pooling: Pooling | None = None,
+    max_tokens: int = 64,
+) -> LanguageModel:
     """Make a language model by its name: `minilm`, `smollm2` (both packaged), or `hf:<folder or hub id>`.
 
     Raises:
         TgqError: for an unknown name, a package that is not installed, or a hub that cannot be reached.
     """
-    if name == "minilm":
-        folder, default_frozen, default_pooling = str(minilm_folder()), 4, "mean"
-    elif name == "smollm2":
-        folder, default_frozen, default_pooling = str(smollm2_folder()), 0, "last"
-    elif name.startswith("hf:"):
-        folder, default_frozen, default_pooling = name.removeprefix("hf:"), 0, ""
+    check_language(name)
+    if name in PACKAGED:
+        find, default_frozen = PACKAGED[name]
+        folder = str(find())
     else:
-        raise TgqError(f"language model {name!r} is not known; choose minilm, smollm2 or hf:<folder or hub id>")
+        folder, default_frozen = name.removeprefix("hf:"), 0
     model, tokenizer = _pretrained(folder)
-    chosen = pooling or default_pooling or ("mean" if hasattr(model, "encoder") else "last")
-    frozen = default_frozen if frozen_layers is None else frozen_layers
-    return HuggingFaceLM(model, tokenizer, pooling=chosen, frozen_layers=frozen, layers=layers,  # type: ignore[arg-type]
-                         max_tokens=max_tokens, lora=lora)  # fmt: skip
+    return HuggingFaceLM(
+        model,
+        tokenizer,
+        pooling=pooling or ("mean" if hasattr(model, "encoder") else "last"),
+        frozen_layers=default_frozen if frozen_layers is None else frozen_layers,
+        layers=layers,
+        max_tokens=max_tokens,
+        lora=lora,
+    )
 
 
-def load_language(folder: Path) -> HuggingFaceLM:
+def check_language(name: str) -> None:
+    """Refuse a name of a language model that `make_language` does not know.
+
+    Raises:
+        TgqError: with the nearest known one.
+    """
+    if name not in PACKAGED and not name.startswith("hf:"):
+        raise TgqError(f"language model {name!r} is not known; {nearest(name, [*PACKAGED, HUB])}")
+
+
+def load_language(folder: Path) -> LanguageModel:
     """Load what `HuggingFaceLM.save` wrote."""
     model, tokenizer = _pretrained(str(folder))
     return HuggingFaceLM(model, tokenizer, **read_json(folder / "language.json"))
@@ -294,8 +319,10 @@ def _pretrained(folder: str) -> tuple[Any, Any]:
         model = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise TgqError(f"language model {folder!r} cannot be loaded: {error}; give a folder with a saved model, "
-                       "or a hub id while online") from error  # fmt: skip
+        raise TgqError(
+            f"language model {folder!r} cannot be loaded: {error}; give a folder with a saved model, or a hub id while "
+            "online"
+        ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.eval(), tokenizer

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from tgqformer.catalog.item import Item
 from tgqformer.errors import TgqError
-from tgqformer.model.embedder import ItemEmbedder, truncate, version_of
+from tgqformer.model.base import truncate
+from tgqformer.model.embedder import ItemEmbedder, version_of
 from tgqformer.model.prompt import Prompt
 from tgqformer.service.batching import Batcher, Pool
 from tgqformer.service.errors import ApiError, unknown_item

@@ -16,7 +16,8 @@ from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
-from tgqformer.model.embedder import ItemEmbedder, truncate
+from tgqformer.model.base import truncate
+from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import Encoders
 from tgqformer.parallel import ahead, batches, cores, one_thread_each
 from tgqformer.progress import progress

@@ -140,14 +140,13 @@ class Bench:
         return do
 
     def _prepare(self, tasks: Sequence[Task]) -> None:
-        """Make what tasks share before any of them runs: features, the alignment of each seed, fields where read."""
+        """Make what tasks share before any of them runs: features, and the alignment of each seed."""
         shared = {}
         for cell in (task.cell for task in tasks):
-            fields = self.bench.model(cell.model).options.get("anchors") == "fields"
-            shared[cell.setting.language, cell.setting.noise, cell.seed, fields] = self.data(cell.setting)
-        for (*_, seed, fields), data in shared.items():
+            shared[cell.setting.language, cell.setting.noise, cell.seed] = self.data(cell.setting)
+        for (*_, seed), data in shared.items():
             data.alignment(seed)
-            _ = data.fields if fields else data.features
+            _ = data.features
 
     def _recipe(self, task: Task) -> Recipe:
         return recipe_of(self.bench, task.cell, task.lr)

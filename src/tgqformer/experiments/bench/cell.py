@@ -141,7 +141,7 @@ def _trial(recipe: Recipe, data: Dataset, folder: Path) -> Trial:
 
 
 def _look(model: ItemEmbedder, data: Dataset, sample: NoisedSample) -> dict[str, Any]:
-    looks = Looks(model, data.features_for(model), sample)
+    looks = Looks(model, data.features, sample)
     shares = looks.shares()
     attention = {stream: share.mean for stream, share in shares.items()}
     if shares:
@@ -150,7 +150,7 @@ def _look(model: ItemEmbedder, data: Dataset, sample: NoisedSample) -> dict[str,
         gate.stream: {"mean": gate.mean, "over_channels": gate.over_channels, "over_items": gate.over_items}
         for gate in looks.gates()
     }
-    cost = cost_of("", model, data.features_for(model), timed=False)
+    cost = cost_of("", model, data.features, timed=False)
     return {
         "attention": attention, "gates": gates,
         "cost": {"parameters": cost.parameters, "trained": cost.trainable, **cost.flops},
