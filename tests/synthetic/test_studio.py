@@ -22,7 +22,9 @@ from tgqformer.errors import TgqError
 from tgqformer.synthetic.studio import KINDS, Product, draw_product, draw_studio, products, studio_sheet
 from tgqformer.synthetic.studio import draw as drawing
 from tgqformer.synthetic.studio.brands import LEVEL, LOGOS
+from tgqformer.synthetic.studio.drawings import draw, drawings
 from tgqformer.synthetic.studio.palette import COLOURS, lightness, shade, vary
+from tgqformer.synthetic.studio.sketch import Finish, Sketch
 from tgqformer.synthetic.studio.textures import MATERIALS, PATTERNS
 
 
@@ -74,6 +76,15 @@ def test_prices_follow_kind_and_brand() -> None:
         return float(np.mean([one.price for one in drawn if one.kind == kind]))
 
     assert mean("sofa") > 5 * mean("backpack") > 5 * mean("mug")
+
+
+def test_every_variant_has_a_drawing_and_a_wrong_line_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(drawings()) == {(kind, variant) for kind in KINDS for variant in KINDS[kind].variants}
+    sketch = Sketch(Finish("#204060", "#ffffff", "plain", "ceramic", "Aldine"))
+    for line, error in (("blob round | M0 0", ValueError), ("tube 9 puce | M0 0", KeyError)):
+        monkeypatch.setitem(drawings(), ("mug", "straight"), ["begin", line, "mirror"])
+        with pytest.raises(error, match=line.split()[0 if error is ValueError else 2]):
+            draw(sketch, "mug", "straight")
 
 
 @pytest.mark.parametrize(("kind", "variant"), [(kind, variant) for kind in KINDS for variant in KINDS[kind].variants])

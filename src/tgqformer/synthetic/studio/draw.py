@@ -12,6 +12,7 @@ from PIL import Image, ImageFilter
 
 from tgqformer.errors import TgqError
 from tgqformer.synthetic.rgb import rgb
+from tgqformer.synthetic.studio.drawings import draw
 from tgqformer.synthetic.studio.kinds import KINDS
 from tgqformer.synthetic.studio.palette import COLOURS, partner, vary
 from tgqformer.synthetic.studio.product import Product
@@ -68,7 +69,7 @@ def finish_of(product: Product) -> Finish:
 
 def _svg(product: Product, view: int) -> str:
     sketch = Sketch(finish_of(product))
-    KINDS[product.kind].variants[product.variant](sketch)
+    draw(sketch, product.kind, product.variant)
     rng = np.random.default_rng([product.seed, 20 + view])
     middle = BOARD / 2
     # Straight to the pixels, tiles of patterns are copied; turned, they are resampled, which takes twice the time.

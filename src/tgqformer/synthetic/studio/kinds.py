@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tgqformer.synthetic.studio import gear, home, wear
-from tgqformer.synthetic.studio.sketch import Sketch
-
-_DRAWINGS: dict[str, Callable[[Sketch], None]] = {**vars(home), **vars(wear), **vars(gear)}
-_DRAWN_AS = {"t-shirt": "shirt", "sunglasses": "glasses"}
-"""Where the functions that draw a kind are not called `kind_variant`."""
 _TABLE = """
 mug|straight conical bellied|Mug, Coffee Mug, Cup|Home > Kitchen > Mugs|ceramic stoneware enamel|9 29
 teapot|round tall low|Teapot, Tea Pot|Home > Kitchen > Teapots|ceramic iron porcelain|29 89
@@ -39,12 +32,12 @@ guitar|acoustic* electric* ukulele*|Guitar|Music > Strings > Guitars|wood bamboo
 class ProductKind:
     """A kind of product.
 
-    variants: name → the function that draws the silhouette. nouns: what titles call it. category: path in the shop.
+    variants: names of its silhouettes, see `drawings.txt`. nouns: what titles call it. category: path in the shop.
     materials: what it is made of. price: usual lowest and highest price. lying: the variants that lie or hang, with
     their shadow behind them; the others stand on a floor, with their shadow below them.
     """
 
-    variants: Mapping[str, Callable[[Sketch], None]]
+    variants: tuple[str, ...]
     nouns: tuple[str, ...]
     category: tuple[str, ...]
     materials: tuple[str, ...]
@@ -59,12 +52,11 @@ class ProductKind:
 def _read(line: str) -> tuple[str, ProductKind]:
     """Return the name and the kind that a line of the table describes."""
     name, variants, nouns, category, materials, price = line.split("|")
-    names = variants.replace("*", "").split()
-    drawings = {one: _DRAWINGS[f"{_DRAWN_AS.get(name, name)}_{one}"] for one in names}
+    names = tuple(variants.replace("*", "").split())
     lying = tuple(one for one, marked in zip(names, variants.split(), strict=True) if marked.endswith("*"))
     low, high = map(float, price.split())
     path, made_of = tuple(category.split(" > ")), tuple(materials.split())
-    return name, ProductKind(drawings, tuple(nouns.split(", ")), path, made_of, (low, high), lying)
+    return name, ProductKind(names, tuple(nouns.split(", ")), path, made_of, (low, high), lying)
 
 
 KINDS = dict(map(_read, _TABLE.strip().splitlines()))

@@ -34,9 +34,17 @@ class Sketch:
 
     def __init__(self, finish: Finish) -> None:
         self.finish = finish
-        self.base, self.dark, self.light = finish.base, shade(finish.base, -0.42), shade(finish.base, 0.45)
-        self.ink = shade(finish.base, -0.55)
-        self.metal, self.wood, self.rubber = "#b9bec6", "#a9743f", "#3a3a40"
+        self.base, self.ink = finish.base, shade(finish.base, -0.55)
+        self.colours = {
+            "base": self.base,
+            "second": finish.second,
+            "dark": shade(self.base, -0.42),
+            "light": shade(self.base, 0.45),
+            "ink": self.ink,
+            "metal": "#b9bec6",
+            "wood": "#a9743f",
+            "rubber": "#3a3a40",
+        }
         self._parts: list[str] = []
 
     def part(
