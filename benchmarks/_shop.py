@@ -24,7 +24,8 @@ from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import make_encoders
 from tgqformer.model.prompt import Prompt
 from tgqformer.store import make_store
-from tgqformer.store.base import Row, Version, VersionSpec
+from tgqformer.store.base import Row
+from tgqformer.store.ledger import Version, VersionSpec
 from tgqformer.store.partitions import PartitionFolder, matrix_column
 
 DIM, K = 512, 100

@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from tgqformer.store import make_store, open_store
-from tgqformer.store.base import Table, VersionSpec
+from tgqformer.store.base import Table
+from tgqformer.store.ledger import VersionSpec
 
 SIZE, DIM = 20, 16  # rows of a batch, dimensions
 WRITER = f"""
@@ -159,7 +160,7 @@ def prepare(folder: Path, items: int) -> tuple[list[Path], Path]:
     shops, model = [folder / "monday", folder / "tuesday"], folder / "model"
     if not model.exists():
         for number, shop in enumerate(shops):
-            draw_studio(shop, items=items - items // 5 * number, seed=number)
+            draw_studio(shop, items=items - items // 5 * number, seed=number, overwrite=True)
         encoders = make_encoders("efficientnet-lite0", "minilm", Prompt(), {})
         ItemEmbedder("mlp", {"dim": 32}, encoders.widths, None, encoders=encoders).save(model)
     return shops, model

@@ -28,8 +28,9 @@ import numpy as np
 
 from tgqformer.progress import progress, track
 from tgqformer.store import make_store
-from tgqformer.store.base import Filter, Row, Store, Table, VersionSpec
+from tgqformer.store.base import Filter, Row, Store, Table
 from tgqformer.store.lance import EF, REFINE, LanceTable
+from tgqformer.store.ledger import VersionSpec
 from tgqformer.store.rows import unit
 
 SHARES = {"0.1 %": 0.001, "1 %": 0.01, "5 %": 0.05, "10 %": 0.1, "25 %": 0.25, "50 %": 0.5}

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path, read_json, restore, write_json, write_text
+from tgqformer.stages import NOTE, atomic_folder, make_way, mark, note_of
 
 
 def names(folder: Path) -> list[str]:
@@ -32,23 +34,102 @@ def test_what_fails_leaves_the_old_content_and_no_litter(tmp_path):
         unfinished.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old" and names(tmp_path) == ["file.txt"]
-    folder = tmp_path / "folder"
-    with atomic_path(folder) as unfinished:
-        unfinished.mkdir()
-        (unfinished / "a").touch()
-    with pytest.raises(RuntimeError), atomic_path(folder) as unfinished:
-        unfinished.mkdir()
+
+
+def made(path: Path, name: str, **options: bool) -> None:
+    with atomic_folder(path, "sample", **options) as unfinished:
+        (unfinished / name).touch()
+
+
+def test_a_folder_carries_our_note_and_is_replaced_only_when_asked(tmp_path):
+    folder = tmp_path / "deep" / "folder"
+    made(folder, "a")
+    assert names(folder) == ["a", NOTE] and note_of(folder) == {"kind": "sample"}
+    with pytest.raises(TgqError, match=r"exists already.*--overwrite"):
+        made(folder, "b")
+    assert names(folder) == ["a", NOTE]
+    made(folder, "b", overwrite=True)
+    assert names(folder) == ["b", NOTE] and names(folder.parent) == ["folder"]
+
+
+def test_a_folder_that_fails_leaves_the_old_one(tmp_path):
+    made(tmp_path / "folder", "a")
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "folder", "sample", overwrite=True) as unfinished:
         (unfinished / "b").touch()
         raise RuntimeError
-    assert names(folder) == ["a"] and names(tmp_path) == ["file.txt", "folder"]
+    assert names(tmp_path / "folder") == ["a", NOTE] and names(tmp_path) == ["folder"]
 
 
-def test_a_folder_replaces_a_folder(tmp_path):
-    for name in ("a", "b"):
-        with atomic_path(tmp_path / "folder") as unfinished:
-            unfinished.mkdir()
-            (unfinished / name).touch()
-    assert names(tmp_path / "folder") == ["b"] and names(tmp_path) == ["folder"]
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_not_ours_is_never_replaced(tmp_path, overwrite):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "holiday.jpg").touch()
+    with pytest.raises(TgqError, match="was not made by tgq"):
+        made(folder, "a", overwrite=overwrite)
+    mark(folder, "something")
+    with pytest.raises(TgqError, match="something else"):
+        made(folder, "a", overwrite=overwrite)
+    with pytest.raises(TgqError, match="is a file"):
+        made(folder / "holiday.jpg", "a", overwrite=overwrite)
+    assert names(folder) == ["holiday.jpg", NOTE] and names(tmp_path) == ["photos"]
+
+
+def test_what_comes_meanwhile_is_not_replaced_either(tmp_path):
+    with pytest.raises(TgqError, match="not made by tgq"), atomic_folder(tmp_path / "new", "sample") as unfinished:
+        (unfinished / "ours").touch()
+        write_text(tmp_path / "new" / "theirs", "theirs")
+    assert names(tmp_path) == ["new"] and names(tmp_path / "new") == ["theirs"]
+
+
+def test_an_empty_folder_and_one_with_our_note_alone_are_free(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "begun").mkdir()
+    mark(tmp_path / "begun", "sample", done=False)
+    for name in ("empty", "begun"):
+        made(tmp_path / name, "a")
+        assert names(tmp_path / name) == ["a", NOTE]
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path):
+    made(tmp_path / "real", "a")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    made(tmp_path / "link", "b", overwrite=True)
+    assert (tmp_path / "link").is_symlink() and names(tmp_path / "real") == ["b", NOTE]
+
+
+@pytest.mark.parametrize("source", ["to", "to/inside/file", "to/../to"])
+def test_sources_are_not_written_over(tmp_path, source):
+    (tmp_path / "to" / "inside").mkdir(parents=True)
+    mark(tmp_path / "to", "sample")
+    with pytest.raises(TgqError, match="is what is read, or holds it"):
+        make_way(tmp_path / "to", "sample", overwrite=True, sources=[None, tmp_path / source])
+
+
+def test_a_file_is_not_written_over_a_folder_nor_silently_over_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(TgqError, match="--overwrite"):
+        make_way(tmp_path / "file", "page", file=True)
+    make_way(tmp_path / "file", "page", file=True, overwrite=True)
+    with pytest.raises(TgqError, match="is a folder"):
+        make_way(tmp_path, "page", file=True, overwrite=True)
+
+
+def test_files_and_the_folders_that_name_them_are_synced(tmp_path, monkeypatch):
+    synced, real = [], os.fsync
+
+    def fsync(handle: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(tmp_path / "file.txt", "x")
+    assert synced[0].endswith(".tmp") and synced[1:] == [str(tmp_path)]
+    synced.clear()
+    made(tmp_path / "folder", "a")
+    inside = [name.rsplit("/", 1)[-1] for name in synced]
+    assert {"a", NOTE} <= set(inside) and synced[-1] == str(tmp_path)
+    assert inside[-2].startswith(".folder.") and inside[-2].endswith(".tmp")
 
 
 def test_a_block_that_writes_nothing_is_an_error(tmp_path):

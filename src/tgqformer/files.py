@@ -14,32 +14,28 @@ from uuid import uuid4
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write a file or folder to; rename it to `path` only if the block succeeds.
+    """Name a path beside `path` to write a file to; it becomes `path`, on the disk, once the block succeeds.
 
-    A folder that already stands at `path` is replaced; whatever the block raises, `path` keeps its old content. A
-    folder takes two renames, so a process that is killed between them leaves none; `restore` puts the old one back.
+    Whatever the block raises, `path` keeps its old content. Folders are written by `stages.atomic_folder`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    unfinished = beside(path, "tmp")
     try:
         yield unfinished
-        if unfinished.is_dir() and path.exists():
-            old = path.with_name(f".{path.name}.{uuid4().hex[:8]}.old")
-            path.replace(old)
-            unfinished.replace(path)
-            shutil.rmtree(old)
-        else:
-            _sync(unfinished)
-            unfinished.replace(path)
+        sync(unfinished)
+        unfinished.replace(path)
+        sync_entries(path.parent)
     finally:
-        if unfinished.is_dir():
-            shutil.rmtree(unfinished)
-        else:
-            unfinished.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
+
+
+def beside(path: Path, ending: str) -> Path:
+    """Name a hidden path beside `path` that nothing else has; `restore` knows it by its ending."""
+    return path.with_name(f".{path.name}.{uuid4().hex[:8]}.{ending}")
 
 
 def restore(path: Path) -> bool:
-    """Put back a folder that a kill between the two renames of `atomic_path` took away; say whether `path` is there.
+    """Put back a folder that a kill between the two renames of `atomic_folder` took away; say whether `path` is there.
 
     Also removes what killed writers of `path` left beside it; call it where no other process writes `path`.
     """
@@ -67,7 +63,20 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _sync(path: Path) -> None:
-    if path.is_file():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+def sync(path: Path) -> None:
+    """Bring a file, or a folder with all that is in it, onto the disk: what is synced survives a power cut."""
+    if path.is_dir():
+        for inner in path.iterdir():
+            sync(inner)
+    sync_entries(path)
+
+
+def sync_entries(path: Path) -> None:
+    """Bring a file, or the names in a folder, onto the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows opens no folders
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tgqformer.errors import TgqError
-from tgqformer.files import read_json, write_json
+from tgqformer.files import beside, read_json, sync, sync_entries, write_json
 from tgqformer.progress import console, progress
 
 NOTE = "tgq.json"
@@ -43,41 +43,94 @@ def note_of(folder: Path) -> dict[str, Any] | None:
     return note if isinstance(note, dict) and "kind" in note else None
 
 
-def make_way(to: Path, kind: str, *, overwrite: bool = False, sources: Iterable[Path] = ()) -> None:
+def make_way(
+    to: Path,
+    kind: str,
+    *,
+    overwrite: bool = False,
+    sources: Iterable[Path | None] = (),
+    file: bool = False,
+    resumable: bool = False,
+) -> None:
     """Check, before any work, that a folder or file may be written at `to`. Nothing is removed here.
 
     Args:
         to: what will be written. kind: what it will be, for people: `catalogue`, `embeddings`.
         overwrite: whether it may replace a folder of ours of the same kind, or a file.
-        sources: what is read; none of it may be `to`, lie in it, or hold it as a part that is read.
+        sources: what is read, where it is given; none of it may be `to` or lie in it.
+        file: whether `to` will be a file. resumable: whether a folder of this kind may be there: the job looks at it.
 
     Raises:
         TgqError: if `to` is or holds a source, is not ours, or exists and `overwrite` is not given.
     """
+    place = to.resolve()
     for source in sources:
-        if to.resolve() == source.resolve() or to.resolve() in source.resolve().parents:
+        if source is not None and place in (source.resolve(), *source.resolve().parents):
             raise TgqError(f"{to} is what is read, or holds it; write the {kind} to another place")
-    if not to.exists() or (to.is_dir() and not any(to.iterdir())):
-        return
-    if to.is_dir():
+    if file and to.is_dir():
+        raise TgqError(f"{to} is a folder; name a file for the {kind}")
+    if not file:
         check_ours(to, kind)
-    if not overwrite:
+    if not (overwrite or resumable or is_free(to)):
         raise TgqError(f"{to} exists already; choose another place, or replace it with --overwrite")
+
+
+def is_free(path: Path) -> bool:
+    """Say whether nothing stands at a path, or a folder without anything but our note."""
+    return not path.exists() or (path.is_dir() and all(one.name == NOTE for one in path.iterdir()))
 
 
 def check_ours(folder: Path, kind: str) -> None:
     """Refuse to replace or remove a folder that is not ours, or that is of another kind.
 
     Raises:
-        TgqError: if the folder exists, is not empty, and has no note of ours of this kind.
+        TgqError: if the folder exists, holds something, and has no note of ours of this kind.
     """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if is_free(folder):
         return
-    note = note_of(folder) if folder.is_dir() else None
+    if not folder.is_dir():
+        raise TgqError(f"{folder} is a file; name a folder for the {kind}")
+    note = note_of(folder)
     if note is None:
         raise TgqError(f"{folder} was not made by tgq (it has no {NOTE}), so it is not replaced; choose another place")
     if note["kind"] != kind:
         raise TgqError(f"{folder} holds something else ({note['kind']}, not {kind}); choose another place")
+
+
+def clear(folder: Path, kind: str) -> None:
+    """Remove a folder of ours with all that is in it; raise TgqError, as `check_ours` does, where it is not ours."""
+    check_ours(folder, kind)
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def atomic_folder(path: Path, kind: str, *, overwrite: bool = False) -> Iterator[Path]:
+    """Make a folder beside `path`, with our note; it becomes `path`, on the disk, once the block succeeds.
+
+    Whatever the block raises, what stood at `path` stays. To replace a folder takes two renames, so a process that is
+    killed between them leaves none; `files.restore` puts the old one back.
+
+    Raises:
+        TgqError: before the block, as `make_way` does.
+    """
+    make_way(path, kind, overwrite=overwrite)
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished, old = beside(path, "tmp"), beside(path, "old")
+    unfinished.mkdir()
+    try:
+        mark(unfinished, kind)
+        yield unfinished
+        sync(unfinished)
+        make_way(path, kind, overwrite=overwrite)  # somebody else may have written there meanwhile
+        if path.exists():
+            path.replace(old)
+        unfinished.replace(path)
+        sync_entries(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 # --- what a stage is made from ----------------------------------------------------------------------------------------

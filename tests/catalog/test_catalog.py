@@ -14,6 +14,7 @@ from tgqformer.catalog import catalog as catalog_module
 from tgqformer.catalog.checks import SeenIds
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
+from tgqformer.stages import mark
 
 
 def jpeg(color: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (24, 32)) -> bytes:
@@ -122,24 +123,33 @@ def test_an_empty_catalogue(tmp_path: Path) -> None:
 def test_a_failed_block_leaves_nothing_and_keeps_the_old(tmp_path: Path) -> None:
     path = tmp_path / "shop"
     write(path, some_items(3))
-    with pytest.raises(RuntimeError), CatalogWriter(path, name="new", pack=True) as writer:
+    with pytest.raises(RuntimeError), CatalogWriter(path, name="new", pack=True, overwrite=True) as writer:
         for item in some_items(400):
             writer.add(item)
         raise RuntimeError
     assert len(Catalog.open(path)) == 3
     assert [file.name for file in tmp_path.iterdir()] == ["shop"]
-    assert len(write(path, some_items(5))) == 5
+    assert len(write(path, some_items(5), overwrite=True)) == 5
 
 
-def test_foreign_folders_are_left_alone(tmp_path: Path) -> None:
+def test_folders_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("three years of work")
-    with pytest.raises(TgqError, match="something else than a catalogue"):
-        CatalogWriter(tmp_path, name="x", pack=True)
-    with pytest.raises(TgqError, match="is a file"):
-        CatalogWriter(tmp_path / "thesis.txt", name="x", pack=True)
     write_json(tmp_path / "catalog.json", {"mine": True})
-    with pytest.raises(TgqError, match="something else"):
-        CatalogWriter(tmp_path, name="x", pack=True)
+    for overwrite in (False, True):
+        with pytest.raises(TgqError, match="was not made by tgq"):
+            CatalogWriter(tmp_path, name="x", pack=True, overwrite=overwrite)
+        with pytest.raises(TgqError, match="is a file"):
+            CatalogWriter(tmp_path / "thesis.txt", name="x", pack=True, overwrite=overwrite)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["catalog.json", "thesis.txt"]
+
+
+def test_a_catalogue_is_replaced_only_when_asked_and_its_note_is_not_its_content(tmp_path: Path) -> None:
+    first = write(tmp_path / "shop", some_items(3))
+    with pytest.raises(TgqError, match="--overwrite"):
+        write(tmp_path / "shop", some_items(3))
+    mark(tmp_path / "shop", "catalogue", more="words")
+    again = write(tmp_path / "shop", some_items(3), overwrite=True)
+    assert again.fingerprint == first.fingerprint == Catalog.open(tmp_path / "shop").fingerprint
 
 
 def test_an_id_twice_is_refused(tmp_path: Path) -> None:
@@ -209,7 +219,7 @@ def test_damage_is_told(tmp_path: Path) -> None:
     (path / "catalog.json").write_text("{not json")
     with pytest.raises(TgqError, match="damaged"):
         Catalog.open(path)
-    assert len(write(path, some_items(2))) == 2
+    assert len(write(path, some_items(2), overwrite=True)) == 2
 
 
 def test_damage_inside_a_partition_is_told_when_read(tmp_path: Path) -> None:

@@ -270,13 +270,13 @@ def test_limit_name_and_plan(messy: Path, tmp_path: Path) -> None:
     told: list[Any] = []
     report = import_catalog(messy, tmp_path / "out", mapping=COLUMNS, limit=2, name="mine", on_plan=told.append)
     assert (report.rows, Catalog.open(tmp_path / "out").name) == (2, "mine")
-    assert told == [plan_import(messy, tmp_path / "out", mapping=COLUMNS)]
+    assert told == [plan_import(messy, tmp_path / "out", mapping=COLUMNS, overwrite=True)]
     assert told[0].mapping.brand == "maker"
 
 
 def test_targets_and_roots_that_make_no_sense(messy: Path, tmp_path: Path) -> None:
     for target in (messy.parent, tmp_path):
-        with pytest.raises(TgqError, match="the source lies there"):
+        with pytest.raises(TgqError, match="is what is read, or holds it"):
             import_catalog(messy, target, mapping=COLUMNS)
     with pytest.raises(TgqError, match="no picture folder"):
         plan_import(messy, tmp_path / "out", mapping=COLUMNS, root=tmp_path / "nowhere")

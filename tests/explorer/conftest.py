@@ -22,7 +22,8 @@ from tgqformer.service.places import find_places
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.site import Site, open_site
 from tgqformer.store import make_store
-from tgqformer.store.base import Row, VersionSpec
+from tgqformer.store.base import Row
+from tgqformer.store.ledger import VersionSpec
 from tgqformer.synthetic.noise import NoisePlan, NoiseView, write_view
 from tgqformer.synthetic.studio import draw_studio
 

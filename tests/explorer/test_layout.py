@@ -15,7 +15,8 @@ from tgqformer.service.explorer import atlas as atlas_module
 from tgqformer.service.explorer import layout
 from tgqformer.service.explorer.atlas import OTHER, Atlas, Map, groups_of, make_map, read_map
 from tgqformer.service.explorer.layout import lay_out
-from tgqformer.store.base import Row, Version
+from tgqformer.store.base import Row
+from tgqformer.store.ledger import Version
 
 
 @pytest.fixture(autouse=True)

@@ -32,9 +32,10 @@ from tgqformer.service.server import listen, make_server
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.site import Site, open_site
 from tgqformer.store import make_store
-from tgqformer.store.base import Row, Store, Version, VersionSpec
+from tgqformer.store.base import Row, Store
 from tgqformer.store.content import SEEN, row_of
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
+from tgqformer.store.ledger import Version, VersionSpec
 from tgqformer.store.neighbours import build_neighbours
 
 torch.set_num_threads(1)

@@ -14,7 +14,8 @@ from small_shop import FAST, Running, Shop, make_shop, png, serving
 
 from tgqformer.catalog.item import Item
 from tgqformer.service.site import open_site
-from tgqformer.store.base import Filter, VersionSpec, similar
+from tgqformer.store.base import Filter, similar
+from tgqformer.store.ledger import VersionSpec
 
 Still = tuple[Shop, Running]
 

@@ -17,7 +17,7 @@ from small_shop import FAST, Running, Shop, png, serving
 from tgqformer.service.errors import ApiError
 from tgqformer.service.places import Places
 from tgqformer.service.site import open_site
-from tgqformer.store.base import VersionSpec
+from tgqformer.store.ledger import VersionSpec
 
 
 def eventually(true: Callable[[], bool], seconds: float = 20.0) -> None:

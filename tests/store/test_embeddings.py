@@ -113,7 +113,7 @@ def test_damage_is_reported_with_the_file(tmp_path: Path) -> None:
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(TgqError, match="exists and holds no embeddings"):
+    with pytest.raises(TgqError, match="was not made by tgq"):
         made(tmp_path)
     with pytest.raises(TgqError, match=r"no readable manifest\.json"):
         Embeddings.open(tmp_path)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tgqformer.store import make_store, open_store
-from tgqformer.store.base import VersionSpec
+from tgqformer.store.ledger import VersionSpec
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks/faults_store.py"
 
@@ -28,7 +28,8 @@ def test_what_was_acknowledged_is_there_once(place: Callable[[], str]) -> None:
 BUILDER = """
 import sys, numpy as np
 from tgqformer.store import open_store
-from tgqformer.store.base import Row, VersionSpec
+from tgqformer.store.base import Row
+from tgqformer.store.ledger import VersionSpec
 store = open_store(sys.argv[1])
 print("ready", flush=True)
 vectors = np.random.default_rng(1).normal(size=(60_000, 16)).astype(np.float32)

@@ -16,9 +16,10 @@ from tgqformer.catalog.item import Item, Picture
 from tgqformer.cli import search
 from tgqformer.errors import TgqError
 from tgqformer.store import make_store, open_store
-from tgqformer.store.base import Filter, Row, VersionSpec
+from tgqformer.store.base import Filter, Row
 from tgqformer.store.build import build_store
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
+from tgqformer.store.ledger import VersionSpec
 from tgqformer.store.page import price_of, words_of
 
 COLORS = ["red", "orange", "gold", "green", "teal", "blue", "purple", "black"]

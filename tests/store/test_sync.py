@@ -44,7 +44,7 @@ def model(models: list[Path]) -> ItemEmbedder:
 
 
 def written(path: Path, items: Sequence[Item]) -> Catalog:
-    with CatalogWriter(path, name="shop", pack=True) as writer:
+    with CatalogWriter(path, name="shop", pack=True, overwrite=True) as writer:
         for item in items:
             writer.add(item)
     return Catalog.open(path)

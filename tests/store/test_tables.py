@@ -12,8 +12,9 @@ from store_rows import clusters, rows_of, truth
 
 from tgqformer.errors import TgqError
 from tgqformer.store import lance, make_store, open_store, postgres_table
-from tgqformer.store.base import Filter, Row, Table, UnknownItem, VersionSpec, similar
+from tgqformer.store.base import Filter, Row, Table, UnknownItem, similar
 from tgqformer.store.embeddings import Vectors
+from tgqformer.store.ledger import VersionSpec
 from tgqformer.store.rows import quantised, unit
 
 NASTY = ["O'Neill", "x' OR '1'='1", "back\\slash", 'dou"ble', "日本", "%_", "{a,b}", "a;b--", "''", " ", "NULL"]

@@ -14,8 +14,8 @@ from store_rows import clusters, rows_of
 
 from tgqformer.errors import TgqError
 from tgqformer.store import make_store, open_store
-from tgqformer.store.base import Row, Store, VersionGone, VersionSpec
-from tgqformer.store.ledger import Ledger
+from tgqformer.store.base import Row, Store, VersionGone
+from tgqformer.store.ledger import Ledger, VersionSpec
 from tgqformer.store.versions import VersionedStore
 
 VECTORS = clusters(30, 8)
@@ -159,7 +159,7 @@ def test_places_that_are_no_store_are_refused(any_place: Callable[[], str]) -> N
 
 def test_folders_of_something_else_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(TgqError, match="exists and is no store"):
+    with pytest.raises(TgqError, match="was not made by tgq"):
         make_store(tmp_path)
     for content, message in (
         ('{"backend": "abacus"}', "'abacus'; this version reads 'lance'"),

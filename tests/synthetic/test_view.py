@@ -142,7 +142,7 @@ def test_a_written_view_is_a_catalogue(shop: Catalog, tmp_path: Path) -> None:
 
 def test_commands(shop: Catalog, tmp_path: Path) -> None:
     runner = CliRunner()
-    for options in ([], ["--outlines"]):
+    for options in ([], ["--outlines", "--overwrite"]):
         result = runner.invoke(
             app, ["sheet", str(shop.path), "--to", str(tmp_path / "sheet.png"), "--items", "1", *options]
         )

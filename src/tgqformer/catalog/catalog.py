@@ -25,10 +25,11 @@ from tgqformer.catalog.checks import SeenIds
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.catalog.pictures import picture_bytes
 from tgqformer.errors import TgqError, nearest
-from tgqformer.files import atomic_path, read_json, write_json
+from tgqformer.files import read_json, write_json
+from tgqformer.stages import atomic_folder, make_way
 from tgqformer.types import Positions
 
-FORMAT, VERSION = "tgqformer-catalog", 1
+FORMAT, VERSION, KIND = "tgqformer-catalog", 1, "catalogue"
 GROUP_ROWS, GROUP_BYTES = 256, 16 << 20
 PARTITION_ROWS, PARTITION_BYTES = 100_000, 512 << 20
 
@@ -180,10 +181,9 @@ class CatalogWriter:
     """Write a catalogue. The folder appears, whole, only when the `with` block ends without an error.
 
     `pack=True` stores the bytes of every picture; `pack=False` stores only its path (a picture that has no path is
-    stored all the same). `root` is where picture paths are relative to. An existing catalogue at `path` is replaced;
-    any other folder with content is left alone and raises TgqError, as does an id that is added twice (with
-    `check_ids=False` the caller vouches for that). `about` goes into `catalog.json`; further files may be put into
-    `folder` inside the block.
+    stored all the same). `root` is where picture paths are relative to. What stands at `path` raises TgqError; with
+    `overwrite` a catalogue of ours is replaced. So does an id that is added twice (with `check_ids=False` the caller
+    vouches for that). `about` goes into `catalog.json`; further files may be put into `folder` inside the block.
     """
 
     def __init__(
@@ -195,6 +195,7 @@ class CatalogWriter:
         root: Path | None = None,
         about: dict[str, Any] | None = None,
         check_ids: bool = True,
+        overwrite: bool = False,
     ) -> None:
         self.path, self.name, self.pack, self.root = Path(path), name, pack, root
         self.about: dict[str, Any] = dict(about or {})
@@ -206,11 +207,11 @@ class CatalogWriter:
         self._parquet: pq.ParquetWriter | None = None
         self._hash = blake2b(digest_size=16)
         self._stack = ExitStack()
-        _refuse_foreign(self.path)
+        self._overwrite = overwrite
+        make_way(self.path, KIND, overwrite=overwrite)
 
     def __enter__(self) -> Self:
-        self.folder = self._stack.enter_context(atomic_path(self.path))
-        self.folder.mkdir()
+        self.folder = self._stack.enter_context(atomic_folder(self.path, KIND, overwrite=self._overwrite))
         return self
 
     def __exit__(
@@ -369,20 +370,6 @@ def _damaged(path: Path, why: str) -> TgqError:
     return TgqError(
         f"the catalogue is damaged at {path}: {why.splitlines()[0] if why else 'unreadable'}; import it again"
     )
-
-
-def _refuse_foreign(path: Path) -> None:
-    if path.is_dir() and any(path.iterdir()):
-        try:
-            _about(path)
-        except TgqError as error:
-            if (path / "catalog.json").is_file() and "damaged" in str(error):
-                return
-            raise TgqError(
-                f"{path} holds something else than a catalogue; nothing was written. Choose another folder"
-            ) from error
-    elif path.is_file():
-        raise TgqError(f"{path} is a file; name a folder for the catalogue")
 
 
 def _stored_root(root: Path, path: Path) -> str:

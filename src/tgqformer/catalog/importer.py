@@ -17,7 +17,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tgqformer.catalog.catalog import CatalogWriter
+from tgqformer.catalog.catalog import KIND, CatalogWriter
 from tgqformer.catalog.checks import KINDS, ImportProblem, SeenIds
 from tgqformer.catalog.mapping import ColumnMapping, plan_mapping
 from tgqformer.catalog.readers import Reader, SourceRow, choose_reader
@@ -25,6 +25,7 @@ from tgqformer.catalog.report import ImportReport, PictureSamples, write_report
 from tgqformer.catalog.rows import DraftItem, draft_item, with_pictures
 from tgqformer.errors import TgqError
 from tgqformer.progress import progress
+from tgqformer.stages import make_way
 
 _THREADS, _WINDOW = 2, 32
 _PEEK = 50
@@ -50,17 +51,15 @@ def plan_import(
     reader: str | None = None,
     mapping: Mapping[str, str | Sequence[str]] | None = None,
     root: str | Path | None = None,
+    overwrite: bool = False,
 ) -> ImportPlan:
     """Choose the reader and the columns of an import without doing it.
 
-    Raise TgqError where the source is absent or unknown, a column does not exist, or the target would hurt the source.
+    Raise TgqError where the source is absent or unknown, a column does not exist, or the target may not be written.
     """
     source, to = Path(source), Path(to)
     chosen = choose_reader(source, reader)
-    if to.resolve() in (source.resolve(), *source.resolve().parents):
-        raise TgqError(
-            f"the catalogue cannot be written to {to}: the source lies there; choose another folder with --to"
-        )
+    make_way(to, KIND, overwrite=overwrite, sources=[source, None if root is None else Path(root)])
     if root is not None and not Path(root).is_dir():
         raise TgqError(f"there is no picture folder {root}; check --pictures")
     columns = _columns(source, chosen)
@@ -94,12 +93,14 @@ def import_catalog(
     name: str | None = None,
     show_progress_bar: bool = False,
     on_plan: Callable[[ImportPlan], None] | None = None,
+    overwrite: bool = False,
 ) -> ImportReport:
     """Import a source into a new catalogue folder `to`.
 
     `mapping` names columns by field (`{"title": "name", "category": ["group", "kind"]}`); the rest is known by the
     reader or guessed; `on_plan` is told before the import begins. `pack` stores picture bytes; otherwise pictures stay
     where they are, under `root`. `limit` reads only the first rows. Pictures given as bytes are always stored.
+    `overwrite` replaces a catalogue at `to`.
 
     The folder gets, beside the items: `rejects.jsonl` (rows that were refused), `warnings.jsonl` (what was found in
     items that were kept), `report.html`, `report.json`, and `related.parquet` (id, other, kind) where the source has
@@ -108,7 +109,7 @@ def import_catalog(
     A bad row or picture never stops the import, unless `strict`: then TgqError at the first rejected row or dropped
     picture, and nothing is written.
     """
-    plan = plan_import(source, to, reader=reader, mapping=mapping, root=root)
+    plan = plan_import(source, to, reader=reader, mapping=mapping, root=root, overwrite=overwrite)
     if on_plan is not None:
         on_plan(plan)
     about = {"source": str(plan.source), "reader": plan.reader.name, "mapping": dict(plan.mapping.lines())}
@@ -116,7 +117,15 @@ def import_catalog(
     started = time.perf_counter()
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")  # of Pillow, about damaged files: the report tells them
-        writer = CatalogWriter(plan.to, name=report.name, pack=pack, root=plan.root, about=about, check_ids=False)
+        writer = CatalogWriter(
+            plan.to,
+            name=report.name,
+            pack=pack,
+            root=plan.root,
+            about=about,
+            check_ids=False,
+            overwrite=overwrite,
+        )
         stack.enter_context(writer)
         sink = stack.enter_context(_Sink(writer, report, strict))
         bar = stack.enter_context(progress("importing items", None, shown=show_progress_bar))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tgqformer.cli.options import Overwrite
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -57,6 +59,7 @@ def import_(
         int | None, typer.Option(min=1, metavar="N", help="Read only the first N rows (to try out the columns).")
     ] = None,
     name: Annotated[str | None, typer.Option(help="The name of the catalogue; else that of its folder.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Read a shop's items, check every row and every picture, and write a catalogue with a report.
 
@@ -89,6 +92,7 @@ def import_(
         name=name,
         show_progress_bar=True,
         on_plan=_show_plan,
+        overwrite=overwrite,
     )
     _show_report(report, to)
     if report.items == 0:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tgqformer.cli.options import Overwrite
 from tgqformer.errors import TgqError
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def embed(
     for_users: Annotated[
         bool, typer.Option("--for-users", help="One more dimension, so that cosines order items as dot products do.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write the item vectors of a finished run as embeddings, which `tgq index` and `tgq neighbours` take.
 
@@ -126,15 +128,22 @@ def embed(
     """
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.collaborative.run import for_cosine, item_vectors, vectors_for
+    from tgqformer.stages import make_way
     from tgqformer.store.embeddings import Embeddings, fingerprint_of
 
+    make_way(to, "embeddings", resumable=True, sources=[run, catalog])
     found = item_vectors(run)
     ids = found.ids if catalog is None else Catalog.open(catalog).ids()
     vectors, missing = vectors_for(found, ids)
     vectors = for_cosine(vectors) if for_users else vectors
     version = found.version + ("-for-users" if for_users else "")
     made = Embeddings.create(
-        to, dim=vectors.shape[1], model_version=version, ids_fingerprint=fingerprint_of(ids), count=len(ids)
+        to,
+        dim=vectors.shape[1],
+        model_version=version,
+        ids_fingerprint=fingerprint_of(ids),
+        count=len(ids),
+        overwrite=overwrite,
     )
     for number in made.missing():
         start, stop = made.bounds(number)
@@ -189,12 +198,13 @@ def study(
 def join(
     embeddings: Annotated[Path, typer.Argument(metavar="EMBEDDINGS", help="Content: a folder written by `tgq embed`.")],
     log: Annotated[Path, typer.Option(help="The shop's interactions, a log as `tgq pairs mine` reads it.")],
-    to: Annotated[Path, typer.Option(help="Folder for what is made; what stands there is replaced.")],
+    to: Annotated[Path, typer.Option(help="Folder for what is made.")],
     k: Annotated[int, typer.Option("-k", help="How many items to keep beside every item.")] = 100,
     blend: Annotated[
         Path | None, typer.Option(help="Weights that were learned before: a blend.json. Otherwise they are learned.")
     ] = None,
     parquet: Annotated[Path | None, typer.Option(help="Also write one Parquet file: id, neighbours, scores.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Join content and clicks: TO/neighbours holds for every item what to show beside it, in the form of
     `tgq neighbours`; TO/embeddings holds joined vectors, which `tgq index` takes.
@@ -209,12 +219,20 @@ def join(
     from tgqformer.collaborative.blend import Blend
     from tgqformer.experiments.study import shop
     from tgqformer.pairs.interactions import read_interactions
+    from tgqformer.stages import atomic_folder, make_way
     from tgqformer.store.embeddings import Embeddings
+    from tgqformer.store.neighbours import Neighbours
 
+    make_way(to, "joined embeddings", overwrite=overwrite, sources=[embeddings, log, blend])
+    if parquet is not None:
+        make_way(parquet, "neighbours", overwrite=overwrite, file=True, sources=[embeddings, log, blend, to])
     opened, interactions = Embeddings.open(embeddings), read_interactions(log)
     ids, vectors = opened.ids(), opened.vectors()
     weights = Blend.read(blend) if blend is not None else shop.learn(vectors, ids, interactions)
-    made = shop.write(shop.join(vectors, ids, interactions, weights, k), opened, to)
+    joined = shop.join(vectors, ids, interactions, weights, k)
+    with atomic_folder(to, "joined embeddings", overwrite=overwrite) as unfinished:
+        shop.write(joined, opened, unfinished)
+    made = Neighbours.open(to / "neighbours")
     if parquet is not None:
         made.to_parquet(parquet)
     typer.echo(

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from tgqformer.cli.options import Overwrite
+
 app = typer.Typer(no_args_is_help=True, help="Draw promo noise on pictures, and look at it.")
 
 
@@ -17,6 +19,7 @@ def sheet(
     items: Annotated[int, typer.Option(min=1, help="how many products")] = 2,
     seed: Annotated[int, typer.Option(help="of the choice and the drawing")] = 0,
     outlines: Annotated[bool, typer.Option(help="show the edge of the noise mask")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw a contact sheet: a row for each kind of noise, columns clean and severities 1 to 5.
 
@@ -26,8 +29,10 @@ def sheet(
     """
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.files import atomic_path
+    from tgqformer.stages import make_way
     from tgqformer.synthetic.noise.sheet import contact_sheet
 
+    make_way(to, "contact sheet", overwrite=overwrite, file=True, sources=[catalog])
     drawn = contact_sheet(Catalog.open(catalog), items=items, seed=seed, outlines=outlines)
     with atomic_path(to) as unfinished:
         drawn.save(unfinished, "PNG")
@@ -41,6 +46,7 @@ def apply(
     view: Annotated[Literal["mixed", "noised", "collage"], typer.Option(help="which items wear noise")] = "mixed",
     share: Annotated[float, typer.Option(min=0, max=1, help="share of the items that wear noise in `mixed`")] = 0.5,
     seed: Annotated[int, typer.Option(help="of the noise")] = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a catalogue whose first pictures wear noise; everything else stays.
 
@@ -51,5 +57,6 @@ def apply(
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.synthetic.noise import NoisePlan, NoiseView, write_view
 
-    written = write_view(NoiseView(Catalog.open(catalog), view, NoisePlan(share=share, seed=seed)), to)
+    noised = NoiseView(Catalog.open(catalog), view, NoisePlan(share=share, seed=seed))
+    written = write_view(noised, to, overwrite=overwrite)
     typer.echo(f"wrote {len(written):,} items to {to}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tgqformer.cli.options import Overwrite
 from tgqformer.errors import TgqError
 from tgqformer.progress import console
 
@@ -52,6 +53,7 @@ def mine(
     ] = None,
     kind: Annotated[list[str] | None, typer.Option(help="Of related.parquet: only these kinds")] = None,
     before: Annotated[str | None, typer.Option(help="Only interactions before this date (2020-09-16)")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Mine pairs from a log of interactions, from co-purchase lists, or from a list of pairs.
 
@@ -70,7 +72,9 @@ def mine(
     from tgqformer.pairs.logs import Columns
     from tgqformer.pairs.mining import MiningSettings
     from tgqformer.pairs.pairs import mine_pairs
+    from tgqformer.stages import make_way
 
+    make_way(to, "pairs", overwrite=overwrite, file=True, sources=[source, catalog])
     asked = {
         "window": window[0] if window and len(window) == 1 else window,
         "weighting": weighting,
@@ -108,6 +112,7 @@ def simulate(
     limit: Annotated[int | None, typer.Option(help="Only so many items, chosen by a stable hash")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split")] = 0,
     reference: Annotated[bool, typer.Option("--reference", help="Rank by what the shoppers know, and show it")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Simulate shoppers for a catalogue that has no clicks, and mine the pairs of their sessions.
 
@@ -123,9 +128,11 @@ def simulate(
 
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.pairs.splits import ItemSplit
+    from tgqformer.stages import atomic_folder, make_way
     from tgqformer.synthetic.reference import reference_rankers
     from tgqformer.synthetic.shoppers import SHOPPERS, Affinity, simulate, subset, write_pairs
 
+    make_way(to, "pairs", overwrite=overwrite, sources=[catalog, truth])
     opened = Catalog.open(catalog)
     beside = catalog / "truth.parquet"
     known = pq.read_table(truth or beside) if truth is not None or beside.is_file() else None
@@ -133,7 +140,8 @@ def simulate(
     split = ItemSplit.by_hash(ids, (train, val, 1 - train - val), seed)
     affinity = Affinity.of(opened, SHOPPERS[shoppers], truth=known, ids=ids)
     sessions = simulate(affinity, SHOPPERS[shoppers], split, shown=True)
-    sets = write_pairs(sessions, split, to)
+    with atomic_folder(to, "pairs", overwrite=overwrite) as unfinished:
+        sets = write_pairs(sessions, split, unfinished)
     counts = split.counts()
     for name, pairs in (("train", sets.train), ("val", sets.val), ("test", sets.test)):
         typer.echo(f"{name:5} {counts[name]:7,} items {len(pairs):9,} pairs of {len(pairs.ids()):,} items")

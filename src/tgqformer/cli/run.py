@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from tgqformer.cli.options import Overwrite
+
 Until = Literal["catalog", "pairs", "features", "train", "evaluate", "embed", "index", "neighbours", "report"]
 
 
@@ -90,8 +92,9 @@ def embed(
     ] = None,
     truncate_dim: Annotated[int | None, typer.Option(help="keep the first so many dimensions")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    overwrite: Overwrite = False,
 ) -> None:
-    """Embed every item of a catalogue, in partitions: a killed job goes on where it was.
+    """Embed every item of a catalogue, in partitions: a killed job goes on where it was, a finished one stays as it is.
 
     Example:
 
@@ -99,16 +102,24 @@ def embed(
     """
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.model.embedder import ItemEmbedder
+    from tgqformer.stages import make_way
     from tgqformer.store.embed import embed_catalog
 
+    make_way(to, "embeddings", resumable=True, sources=[model, catalog])
     report = embed_catalog(
-        ItemEmbedder.load(model, device), Catalog.open(catalog), to, batch_size=batch_size, workers=workers,
+        ItemEmbedder.load(model, device),
+        Catalog.open(catalog),
+        to,
+        batch_size=batch_size,
+        workers=workers,
         truncate_dim=truncate_dim,
-    )  # fmt: skip
+        overwrite=overwrite,
+    )
     typer.echo(f"embedded {report.embedded:,} items into {to}")
     if report.unreadable:
-        typer.echo(f"{len(report.unreadable):,} pictures could not be read; those items are embedded by their text, "
-                   f"see {to / 'unreadable.json'}")  # fmt: skip
+        kept = to / "unreadable.json"
+        count = len(report.unreadable)
+        typer.echo(f"{count:,} pictures could not be read; those items are embedded by their text, see {kept}")
 
 
 def register(app: typer.Typer) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tgqformer.cli import store as store_commands
+from tgqformer.cli.options import Overwrite
 from tgqformer.cli.store import STORE_HELP, Form
 from tgqformer.cli.sync import sync
 from tgqformer.errors import TgqError
@@ -81,6 +82,7 @@ def similar(
     version: Annotated[
         str | None, typer.Option(help="Search this version (see `tgq store versions`), not the served one.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Find the items most similar to one item, and print them as a table.
 
@@ -92,10 +94,13 @@ def similar(
     """
     from rich.console import Console
 
+    from tgqformer.stages import make_way
     from tgqformer.store import open_store
     from tgqformer.store.base import Filter, UnknownItem, unknown_item
     from tgqformer.store.base import similar as find
 
+    if html is not None:
+        make_way(html, "page", overwrite=overwrite, file=True)
     opened = open_store(store)
     table = opened.table(version)
     where = Filter(tuple(category or ()), tuple(brand or ()), min_price, max_price)
@@ -117,6 +122,7 @@ def neighbours(
     k: Annotated[int, typer.Option("-k", help="How many neighbours to keep of every item.")] = 100,
     parquet: Annotated[Path | None, typer.Option(help="Also write one Parquet file: id, neighbours, scores.")] = None,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ...")] = "cpu",
+    overwrite: Overwrite = False,
 ) -> None:
     """Compute the exact nearest neighbours of every item among all others: the table that shops serve from.
 
@@ -124,10 +130,14 @@ def neighbours(
 
         tgq neighbours embeddings --to neighbours -k 100 --parquet neighbours.parquet
     """
+    from tgqformer.stages import make_way
     from tgqformer.store.embeddings import Embeddings
     from tgqformer.store.neighbours import build_neighbours
 
-    built = build_neighbours(Embeddings.open(embeddings), to, k, device=device)
+    make_way(to, "neighbours", resumable=True, sources=[embeddings])
+    if parquet is not None:
+        make_way(parquet, "neighbours", overwrite=overwrite, file=True, sources=[embeddings, to])
+    built = build_neighbours(Embeddings.open(embeddings), to, k, device=device, overwrite=overwrite)
     typer.echo(f"{built.manifest.width} neighbours of each of {len(built):,} items in {to}")
     if parquet is not None:
         built.to_parquet(parquet)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tgqformer.cli.options import Overwrite
+
 
 def studio(
     to: Annotated[Path, typer.Option(help="folder for the catalogue")],
@@ -15,6 +17,7 @@ def studio(
     sheet: Annotated[
         Path | None, typer.Option(help="also write a contact sheet of all silhouettes to this PNG")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw the studio catalogue: products of a small shop, with pictures whose truth is known to the pixel.
 
@@ -25,9 +28,12 @@ def studio(
         tgq studio --to studio --items 2000
     """
     from tgqformer.files import atomic_path
+    from tgqformer.stages import make_way
     from tgqformer.synthetic.studio import draw_studio, studio_sheet
 
-    drawn = draw_studio(to, items=items, seed=seed)
+    if sheet is not None:
+        make_way(sheet, "contact sheet", overwrite=overwrite, file=True)
+    drawn = draw_studio(to, items=items, seed=seed, overwrite=overwrite)
     typer.echo(f"wrote {len(drawn):,} items with {drawn.about['pictures']:,} pictures to {to}")
     if sheet is not None:
         with atomic_path(sheet) as unfinished:

@@ -19,12 +19,13 @@ from tgqformer.connectors import Connector, ConnectorInput, ConnectorOutput, Con
 from tgqformer.encoders.alignment import Alignment, JointAlignment, TokenNorm
 from tgqformer.encoders.base import TextFeatures, VisualFeatures
 from tgqformer.errors import TgqError
-from tgqformer.files import atomic_path, read_json, write_json
+from tgqformer.files import read_json, write_json
 from tgqformer.model.base import Embedder
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.encoding import Encoders
 from tgqformer.model.language import LanguageModel, load_language
 from tgqformer.model.picture_word import PictureHead
+from tgqformer.stages import NOTE, atomic_folder
 from tgqformer.version import __version__
 
 FORMAT = 2
@@ -170,7 +171,10 @@ class ItemEmbedder(nn.Module, Embedder):
         return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
 
     def save(self, path: Path | str) -> None:
-        """Write a folder that describes itself: config, safetensors, encoders, tokenizer, preprocessing, prompt."""
+        """Write a folder that describes itself: config, safetensors, encoders, tokenizer, preprocessing, prompt.
+
+        A saved model that stands there is replaced.
+        """
         if self.encoders is None:
             raise TgqError("a model without encoders cannot be saved whole")
         own = {k: v.contiguous() for k, v in self.state_dict().items() if not k.startswith("language.")}
@@ -183,8 +187,7 @@ class ItemEmbedder(nn.Module, Embedder):
             "language": self.language is not None,
             "alignment": self.alignment is not None,
         }
-        with atomic_path(Path(path)) as folder:
-            folder.mkdir(parents=True)
+        with atomic_folder(Path(path), "model", overwrite=True) as folder:
             write_json(folder / "config.json", config)
             save_file(own, folder / "model.safetensors")
             self.encoders.save(folder)
@@ -274,7 +277,7 @@ class LanguageEntry(nn.Module):
 def version_of(folder: Path) -> str:
     """Name a saved model by the content of its files: equal folders, equal versions."""
     digest = blake2b(digest_size=8)
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NOTE):
         digest.update(str(path.relative_to(folder)).encode())
         with path.open("rb") as file:
             digest.update(file_digest(file, "sha256").digest())

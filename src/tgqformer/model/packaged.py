@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tgqformer.errors import TgqError
-from tgqformer.files import atomic_path
+from tgqformer.stages import atomic_folder
 
 
 def package_folder(module: str, package: str) -> Path:
@@ -49,7 +49,7 @@ def smollm2_folder() -> Path:
     plain = type(quantised)(config)
     plain.load_state_dict(quantised.state_dict())
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    with atomic_path(folder) as unfinished:
+    with atomic_folder(folder, "language model", overwrite=True) as unfinished:
         plain.save_pretrained(unfinished, safe_serialization=True)
         tokenizer.save_pretrained(unfinished)
     return folder

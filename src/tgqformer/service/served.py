@@ -21,8 +21,9 @@ from tgqformer.service.batching import Batcher, Pool
 from tgqformer.service.errors import ApiError, unknown_item
 from tgqformer.service.precomputed import Precomputed
 from tgqformer.service.settings import ServiceSettings
-from tgqformer.store.base import Filter, Hit, Table, UnknownItem, Vector, Version, similar
+from tgqformer.store.base import Filter, Hit, Table, UnknownItem, Vector, similar
 from tgqformer.store.embed import embed_prepared
+from tgqformer.store.ledger import Version
 
 Prepared = tuple[Item, Tensor | None]
 

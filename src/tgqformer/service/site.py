@@ -33,7 +33,8 @@ from tgqformer.service.shelf import Shelf
 from tgqformer.service.telemetry import Telemetry
 from tgqformer.service.writer import Write, Writer, carry_over
 from tgqformer.store import open_store
-from tgqformer.store.base import Filter, Store, Version
+from tgqformer.store.base import Filter, Store
+from tgqformer.store.ledger import Version
 
 T = TypeVar("T")
 log = logging.getLogger("tgqformer.service")

@@ -9,18 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tgqformer.errors import TgqError
-
-if TYPE_CHECKING:
-    from tgqformer.store.ledger import Ledger
+from tgqformer.store.ledger import Ledger, Version, VersionSpec
 
 Vector = NDArray[np.float32]
-Dtype = Literal["float32", "float16", "int8"]
 
 
 class UnknownItem(TgqError):  # noqa: N818 - a fact, not a fault
@@ -86,38 +83,6 @@ class Filter:
 
     def __bool__(self) -> bool:
         return bool(self.category or self.brand) or self.min_price is not None or self.max_price is not None
-
-
-@dataclass(frozen=True)
-class VersionSpec:
-    """What a version is made of.
-
-    model_version: digest of the model's files (`ItemEmbedder.version`); every row and query comes from this model.
-    dim: width d of the vectors kept. Where it is less than the model's, vectors are cut and normalised again:
-        `model.encode(items, truncate_dim=spec.dim)` fits in both cases.
-    dtype: how a vector is kept. label: a name for people ("TGQ-Former").
-    model, catalog: where the saved model and the catalogue lie, if known.
-    """
-
-    model_version: str
-    dim: int
-    dtype: Dtype = "float32"
-    label: str = ""
-    model: str | None = None
-    catalog: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.dim < 1 or self.dtype not in get_args(Dtype):
-            known = ", ".join(get_args(Dtype))
-            raise TgqError(f"a version has dim >= 1 and a dtype of {known}; got {self.dim} and {self.dtype!r}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Version(VersionSpec):
-    """A version of a store. `name` (v1, v2, ...) is never given twice; `created` is ISO 8601, UTC."""
-
-    name: str
-    created: str
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from tgqformer.errors import TgqError
 from tgqformer.model.prompt import Prompt
 from tgqformer.progress import progress
 from tgqformer.store import make_store
-from tgqformer.store.base import Dtype, Row, Store, VersionSpec
+from tgqformer.store.base import Row, Store
 from tgqformer.store.content import prompt_of, row_of
 from tgqformer.store.embeddings import Embeddings
+from tgqformer.store.ledger import Dtype, VersionSpec
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,11 @@ from tgqformer.model.base import truncate
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import Encoders
 from tgqformer.parallel import ahead, batches, cores, one_thread_each
-from tgqformer.progress import progress
+from tgqformer.progress import console, progress
+from tgqformer.stages import make_way
 from tgqformer.store.content import BLIND, seen_of
-from tgqformer.store.embeddings import Embeddings, Vectors, fingerprint_of
+from tgqformer.store.embeddings import KIND, Embeddings, fingerprint_of
+from tgqformer.types import Vectors
 
 
 @dataclass
@@ -55,8 +57,11 @@ def embed_catalog(
     truncate_dim: int | None = None,
     partition_size: int = 4096,
     shown: bool = True,
+    overwrite: bool = False,
 ) -> EmbedReport:
     """Embed every item of a catalogue into a folder of partitions; a killed job continues where it was.
+
+    A finished job embeds nothing. `overwrite` replaces embeddings of another model, width or catalogue.
 
     Each of `workers` threads (one per processor by default) reads, prepares and embeds a batch at a time; the catalogue
     streams, so memory does not grow with it. An item whose picture can no longer be read is embedded by its text and
@@ -66,12 +71,21 @@ def embed_catalog(
         TgqError: if the folder holds embeddings of another model, width or catalogue; for a model without encoders.
     """
     encoders = _encoders(model)
+    make_way(to, KIND, resumable=True, sources=[catalog.path, catalog.root])
     table = Embeddings.create(
-        to, dim=truncate_dim or model.dim, model_version=model.version,
-        ids_fingerprint=fingerprint_of(catalog.ids()), count=len(catalog), partition_size=partition_size,
-    )  # fmt: skip
+        to,
+        dim=truncate_dim or model.dim,
+        model_version=model.version,
+        ids_fingerprint=fingerprint_of(catalog.ids()),
+        count=len(catalog),
+        partition_size=partition_size,
+        catalog=catalog.fingerprint,
+        overwrite=overwrite,
+    )
     missing, listed, prompt = table.missing(), to / "unreadable.json", encoders.prompt
     report = EmbedReport(unreadable=read_json(listed) if listed.exists() else {})
+    if shown and not missing:
+        console.print(f"{to} is finished already, by this model and of this catalogue: nothing to do")
     left = sum(stop - start for start, stop in map(table.bounds, missing))
 
     with progress("embedding", left, shown=shown) as bar:

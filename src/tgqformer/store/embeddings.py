@@ -13,24 +13,24 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from tgqformer.errors import TgqError
 from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column
+from tgqformer.types import Vectors
 
-Vectors = NDArray[np.float32]
 KIND, COMMAND = "embeddings", "embed"
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """What every partition of one folder shares. `count` is N, `dim` is d."""
+class EmbeddingsManifest:
+    """What every partition of one folder shares: `count` is N, `dim` is d, `catalog` a catalogue's fingerprint."""
 
     dim: int
     model_version: str
     ids_fingerprint: str
     count: int
     partition_size: int
+    catalog: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,22 +52,32 @@ class Embeddings:
 
     def __init__(self, folder: PartitionFolder) -> None:
         self._folder = folder
-        self.path, self.manifest = folder.path, Manifest(**folder.manifest)
+        self.path, self.manifest = folder.path, EmbeddingsManifest(**folder.manifest)
 
     @classmethod
     def create(
-        cls, path: Path, *, dim: int, model_version: str, ids_fingerprint: str, count: int, partition_size: int = 4096
+        cls,
+        path: Path,
+        *,
+        dim: int,
+        model_version: str,
+        ids_fingerprint: str,
+        count: int,
+        partition_size: int = 4096,
+        catalog: str = "",
+        overwrite: bool = False,
     ) -> Embeddings:
         """Start a folder for `count` vectors of width `dim`, or take up the one that a killed job left.
 
-        Call it from one process; others `open` the folder and write partitions of their own.
+        Call it from one process; others `open` the folder and write partitions of their own. `catalog` is the
+        fingerprint of the catalogue, where there is one. `overwrite` replaces embeddings that were made otherwise.
 
         Raises: TgqError where `path` holds embeddings of another model version, width, catalogue or partition size.
         """
         if dim < 1 or count < 0 or partition_size < 1:
             raise TgqError(f"embeddings need dim, partition_size >= 1 and count >= 0: {dim}, {partition_size}, {count}")
-        manifest = Manifest(dim, model_version, ids_fingerprint, count, partition_size)
-        return cls(PartitionFolder.create(path, asdict(manifest), kind=KIND, command=COMMAND))
+        manifest = EmbeddingsManifest(dim, model_version, ids_fingerprint, count, partition_size, catalog)
+        return cls(PartitionFolder.create(path, asdict(manifest), kind=KIND, command=COMMAND, overwrite=overwrite))
 
     @classmethod
     def open(cls, path: Path) -> Embeddings:
@@ -75,7 +85,7 @@ class Embeddings:
 
         Raises: TgqError where there is no readable manifest.
         """
-        names = [field.name for field in fields(Manifest)]
+        names = [field.name for field in fields(EmbeddingsManifest)]
         return cls(PartitionFolder.open(path, names, kind=KIND, command=COMMAND))
 
     @property
@@ -102,7 +112,7 @@ class Embeddings:
         return self.manifest.count
 
     def bounds(self, partition: int) -> tuple[int, int]:
-        """Give the positions [start, stop) of the items of a partition."""
+        """Return the positions [start, stop) of the items of a partition."""
         return self._folder.bounds(partition)
 
     def missing(self) -> list[int]:
@@ -145,7 +155,7 @@ class Embeddings:
             yield self.read(number)
 
     def ids(self) -> list[str]:
-        """Give the ids of all items, in order; raises TgqError unless complete and every id stands once."""
+        """Return the ids of all items, in order; raises TgqError unless complete and every id stands once."""
         ids = [item_id for partition in self for item_id in partition.ids]
         if len(set(ids)) != len(ids):
             twice = _repeated(ids)
@@ -153,7 +163,7 @@ class Embeddings:
         return ids
 
     def vectors(self) -> Vectors:
-        """Give all vectors as one array [N, d] in memory; raises TgqError unless complete."""
+        """Return all vectors as one array [N, d] in memory; raises TgqError unless complete."""
         vectors = np.empty((len(self), self.dim), np.float32)
         for partition in self:
             vectors[partition.start : partition.start + len(partition.ids)] = partition.vectors
@@ -179,7 +189,7 @@ class Embeddings:
 
 
 def fingerprint_of(ids: Iterable[str]) -> str:
-    """Give 32 hex digits that change when an id is added, removed or moved: BLAKE2b over the ids and their lengths."""
+    """Return 32 hex digits that change when an id is added, removed or moved: BLAKE2b of the ids and their lengths."""
     digest = blake2b(digest_size=16)
     for item_id in ids:
         encoded = item_id.encode()

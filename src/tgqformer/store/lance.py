@@ -24,18 +24,9 @@ from lancedb.index import Bitmap, BTree, HnswSq, LabelList
 
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
-from tgqformer.store.base import (
-    Filter,
-    Hit,
-    Row,
-    TableStats,
-    UnknownItem,
-    Vector,
-    Version,
-    VersionGone,
-    VersionSpec,
-)
-from tgqformer.store.ledger import FORMAT, Ledger
+from tgqformer.stages import check_ours, mark, note_of
+from tgqformer.store.base import Filter, Hit, Row, TableStats, UnknownItem, Vector, VersionGone
+from tgqformer.store.ledger import FORMAT, Ledger, Version, VersionSpec
 from tgqformer.store.rows import Counts, check_vector, checked, matrix, parts, quantised, unit
 
 NAME = "lance"
@@ -318,8 +309,10 @@ def make_lance(where: str) -> LanceBackend:
     if "://" in where:
         return LanceBackend(where)
     if not (path / "store.json").exists():
-        if path.exists() and (not path.is_dir() or any(file.name != "tables" for file in path.iterdir())):
-            raise TgqError(f"{path} exists and is no store; choose another folder or remove it")
+        check_ours(path, "store")
+        path.mkdir(parents=True, exist_ok=True)
+        if note_of(path) is None:
+            mark(path, "store")
         write_json(path / "store.json", {"backend": NAME, "format": FORMAT})
     return open_lance(where)
 

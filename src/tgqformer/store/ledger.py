@@ -1,4 +1,4 @@
-"""The ledger of a store: which versions there are, which were served, in which order. Plain data, no input or output.
+"""What a version of a store is, and the ledger: which versions there are, which were served. Plain data.
 
 Every change gives a new ledger; a back end replaces the old one by it atomically.
 """
@@ -8,12 +8,44 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal, get_args
 
 from tgqformer.errors import TgqError
-from tgqformer.store.base import Version, VersionSpec
 
 FORMAT = 2
+Dtype = Literal["float32", "float16", "int8"]
+
+
+@dataclass(frozen=True)
+class VersionSpec:
+    """What a version is made of.
+
+    model_version: digest of the model's files (`ItemEmbedder.version`); every row and query comes from this model.
+    dim: width d of the vectors kept. Where it is less than the model's, vectors are cut and normalised again:
+        `model.encode(items, truncate_dim=spec.dim)` fits in both cases.
+    dtype: how a vector is kept. label: a name for people ("TGQ-Former").
+    model, catalog: where the saved model and the catalogue lie, if known.
+    """
+
+    model_version: str
+    dim: int
+    dtype: Dtype = "float32"
+    label: str = ""
+    model: str | None = None
+    catalog: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.dim < 1 or self.dtype not in get_args(Dtype):
+            known = ", ".join(get_args(Dtype))
+            raise TgqError(f"a version has dim >= 1 and a dtype of {known}; got {self.dim} and {self.dtype!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version(VersionSpec):
+    """A version of a store. `name` (v1, v2, ...) is never given twice; `created` is ISO 8601, UTC."""
+
+    name: str
+    created: str
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The table that shops serve from: the exact top K of every item in the full pool, computed in bulk, looked up by id.
 
     neighbours/
-      manifest.json        K, number of items, model version, fingerprint of the ids
+      tgq.json             our note, see `stages.mark`
+      manifest.json        K, number of items, model version, fingerprint of the ids, digest of their content
       ids.arrow            the ids in the order of the pool, and `content`: digests of what the model saw, where known
       part-00000.arrow     one row an item: position (fixed-size list of int32), score (fixed-size list of float32)
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from hashlib import blake2b
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,8 @@ from torch.nn.functional import normalize
 
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
-from tgqformer.progress import progress
+from tgqformer.progress import console, progress
+from tgqformer.stages import atomic_folder, make_way
 from tgqformer.store.base import unknown_item
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column
@@ -36,14 +39,18 @@ KIND, COMMAND = "neighbours", "neighbours"
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """What a folder of neighbours is made from. `k` is K as asked; a pool of N items gives min(K, N - 1) a row."""
+class NeighboursManifest:
+    """What a folder of neighbours is made from. `k` is K as asked; a pool of N items gives min(K, N - 1) a row.
+
+    `content` is a digest of what the vectors were made from, as far as that is known.
+    """
 
     k: int
     model_version: str
     ids_fingerprint: str
     count: int
     partition_size: int
+    content: str
 
     @property
     def width(self) -> int:
@@ -54,9 +61,9 @@ class Manifest:
 class Neighbours:
     """Precomputed neighbours of every item; made by `build_neighbours`, opened by `Neighbours.open`."""
 
-    def __init__(self, folder: PartitionFolder, ids: list[str], contents: Any = None) -> None:
+    def __init__(self, folder: PartitionFolder, ids: list[str], contents: Any) -> None:
         self._folder, self._ids, self._contents = folder, ids, contents
-        self.path, self.manifest = folder.path, Manifest(**folder.manifest)
+        self.path, self.manifest = folder.path, NeighboursManifest(**folder.manifest)
         self._position = {item_id: position for position, item_id in enumerate(ids)}
         self._partitions = [self._read(number) for number in range(len(folder))]
 
@@ -67,11 +74,11 @@ class Neighbours:
         Raises: TgqError where it is not there, not complete or damaged, or is replaced while it is opened.
         """
         before = _identity(path)
-        folder = PartitionFolder.open(path, [field.name for field in fields(Manifest)], kind=KIND, command=COMMAND)
+        names = [field.name for field in fields(NeighboursManifest)]
+        folder = PartitionFolder.open(path, names, kind=KIND, command=COMMAND)
         folder.require_complete()
         table = _read_ids(path / "ids.arrow")
-        contents = table["content"] if "content" in table.column_names else None
-        found = cls(folder, table["id"].to_pylist(), contents)
+        found = cls(folder, table["id"].to_pylist(), table["content"])
         if before != _identity(path):
             raise TgqError(f"{path} was replaced while it was opened; open it again")
         return found
@@ -83,19 +90,16 @@ class Neighbours:
         return item_id in self._position
 
     def ids(self) -> list[str]:
-        """Give the ids of all items, in the order of the pool; not to be changed."""
+        """Return the ids of all items, in the order of the pool; not to be changed."""
         return self._ids
 
     def contents(self) -> Iterator[str | None]:
         """Stream, in the order of the ids, digests of what the model saw (`content.seen_of`); None where not known."""
-        if self._contents is None:
-            yield from repeat(None, len(self))
-        else:
-            for chunk in self._contents.chunks:
-                yield from chunk.to_pylist()
+        for chunk in self._contents.chunks:
+            yield from chunk.to_pylist()
 
     def of(self, item_id: str, k: int | None = None) -> list[tuple[str, float]]:
-        """Give the `k` nearest (all that are kept by default) as (id, cosine), best first.
+        """Return the `k` nearest (all that are kept by default) as (id, cosine), best first.
 
         Equal scores stand in the order of the pool.
 
@@ -135,64 +139,79 @@ class Neighbours:
 
 
 def build_neighbours(
-    embeddings: Embeddings, to: Path, k: int = 100, *, device: str = "cpu", show_progress_bar: bool = True
+    embeddings: Embeddings,
+    to: Path,
+    k: int = 100,
+    *,
+    device: str = "cpu",
+    show_progress_bar: bool = True,
+    overwrite: bool = False,
 ) -> Neighbours:
     """Compute the exact top `k` by cosine of every item among all others and write them to the folder `to`.
 
-    A killed job goes on where it was. Needs the pool once more on the disk of `to` while it runs (normalised, mapped),
-    and about 50 MB of memory a thread besides what the system keeps of the mapped pool.
+    A killed job goes on where it was, and a finished one is opened. Needs the pool once more on the disk of `to` while
+    it runs (normalised, mapped), and about 50 MB of memory a thread besides what the system keeps of the mapped pool.
 
     What the vectors were made from is kept with the ids, so that a service knows which items have changed since.
 
-    Raises: TgqError where the embeddings are not complete, or `to` holds neighbours of other embeddings or another k.
+    Raises: TgqError where the embeddings are not complete, or `to` holds neighbours of other embeddings or another k,
+        and `overwrite` does not say to replace them.
     """
     if k < 1:
         raise TgqError(f"k is the number of neighbours to keep, at least 1; got {k}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise TgqError(f"device {device!r}: PyTorch finds no CUDA device here; use cpu")
-    ids, source = embeddings.ids(), embeddings.manifest
-    manifest = Manifest(k, source.model_version, source.ids_fingerprint, source.count, source.partition_size)
-    folder = PartitionFolder.create(to, asdict(manifest), kind=KIND, command=COMMAND)
-    missing = folder.missing()
-    if len(missing) == len(folder):
-        _write_ids(to / "ids.arrow", ids, _contents_of(embeddings))
-    elif not (to / "ids.arrow").exists():  # what the rows that are there were made from is not known
-        _write_ids(to / "ids.arrow", ids)
-    else:
-        _require_same(to, embeddings)
-    if missing:
+    make_way(to, KIND, resumable=True, sources=[embeddings.path])
+    folder, manifest = _start(embeddings, to, k, overwrite=overwrite)
+    if missing := folder.missing():
         scratch = to / ".pool.f32"
         try:
             pool = normalised_pool(embeddings, scratch)
             _search_all(pool, manifest.width, folder, missing, device, show_progress_bar)
         finally:
             scratch.unlink(missing_ok=True)
+    elif show_progress_bar:
+        console.print(f"{to} is finished already, of these embeddings: nothing to do")
     return Neighbours.open(to)
 
 
 def write_lists(to: Path, embeddings: Embeddings, items: Any, scores: Any) -> Neighbours:
     """Write neighbours that were found otherwise over the items of some embeddings, whose version they carry.
 
-    items: positions [N, K]. scores: [N, K], best first. What stands in `to` is replaced.
+    items: positions [N, K]. scores: [N, K], best first. Neighbours that stand in `to` are replaced.
 
     Raises: TgqError unless there is a row for each item, of K >= 1 other items.
     """
-    source, width = embeddings.manifest, items.shape[1]
-    if len(items) != source.count or items.shape != scores.shape or not 1 <= width < max(2, source.count):
-        raise TgqError(f"{source.count} items need rows of positions and scores of one width; got {list(items.shape)},"
-                       f" {list(scores.shape)}")  # fmt: skip
-    if items.min() < 0 or items.max() >= source.count:
+    count, width = embeddings.manifest.count, items.shape[1]
+    if len(items) != count or items.shape != scores.shape or not 1 <= width < max(2, count):
+        found = f"{list(items.shape)}, {list(scores.shape)}"
+        raise TgqError(f"{count} items need rows of positions and scores of one width; got {found}")
+    if items.min() < 0 or items.max() >= count:
         raise TgqError("neighbours are positions of items; some row is too short or points outside")
-    manifest = Manifest(width, source.model_version, source.ids_fingerprint, source.count, source.partition_size)
-    with atomic_path(to) as unfinished:
-        folder = PartitionFolder.create(unfinished, asdict(manifest), kind=KIND, command=COMMAND)
+    with atomic_folder(to, KIND, overwrite=True) as unfinished:
+        folder, _ = _start(embeddings, unfinished, width)
         for number in range(len(folder)):
             rows = slice(*folder.bounds(number))
             position = matrix_column(np.ascontiguousarray(items[rows], dtype=np.int32))
             score = matrix_column(np.ascontiguousarray(scores[rows], dtype=np.float32))
             folder.write(number, pa.table({"position": position, "score": score}))
-        _write_ids(unfinished / "ids.arrow", embeddings.ids(), _contents_of(embeddings))
     return Neighbours.open(to)
+
+
+def _start(
+    embeddings: Embeddings, to: Path, k: int, *, overwrite: bool = False
+) -> tuple[PartitionFolder, NeighboursManifest]:
+    """Start a folder with its ids, or take up the one that a killed job left."""
+    source, ids, contents = embeddings.manifest, embeddings.ids(), _contents_of(embeddings)
+    digest = blake2b(digest_size=16)
+    for chunk in contents.chunks:
+        digest.update("".join(f"{text}\n" for text in chunk.to_pylist()).encode())
+    shared = (source.model_version, source.ids_fingerprint, source.count, source.partition_size)
+    manifest = NeighboursManifest(k, *shared, digest.hexdigest())
+    folder = PartitionFolder.create(to, asdict(manifest), kind=KIND, command=COMMAND, overwrite=overwrite)
+    if not (to / "ids.arrow").exists():
+        _write_ids(to / "ids.arrow", ids, contents)
+    return folder, manifest
 
 
 def normalised_pool(embeddings: Embeddings, file: Path) -> Tensor:
@@ -233,20 +252,10 @@ def _table(blocks: list[tuple[Tensor, Tensor]]) -> Any:
 
 
 def _contents_of(embeddings: Embeddings) -> Any:
-    """Give what the vectors were made from as an Arrow column, null where that is not known."""
+    """Return what the vectors were made from as an Arrow column, null where that is not known."""
     return pa.chunked_array(
         [pa.array(part.contents or repeat(None, len(part.ids)), pa.string()) for part in embeddings], pa.string()
     )
-
-
-def _require_same(to: Path, embeddings: Embeddings) -> None:
-    """Refuse to go on with neighbours of the same items as they were before."""
-    kept = _read_ids(to / "ids.arrow")
-    if "content" in kept.column_names and not kept["content"].equals(_contents_of(embeddings)):
-        raise TgqError(
-            f"{to} holds neighbours of other content: items have changed and were embedded again since; choose another"
-            " folder or remove this one"
-        )
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -264,9 +273,8 @@ def _read_ids(path: Path) -> Any:
         raise TgqError(f"{path} is missing or damaged; make {path.parent} anew by `tgq {COMMAND}`") from error
 
 
-def _write_ids(path: Path, ids: list[str], contents: Any = None) -> None:
-    columns = {"id": pa.array(ids, pa.string())} | ({} if contents is None else {"content": contents})
-    table = pa.table(columns)
+def _write_ids(path: Path, ids: list[str], contents: Any) -> None:
+    table = pa.table({"id": pa.array(ids, pa.string()), "content": contents})
     with (
         atomic_path(path) as unfinished,
         pa.OSFile(str(unfinished), "wb") as sink,

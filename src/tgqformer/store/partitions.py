@@ -1,6 +1,7 @@
 """A folder of Arrow partitions and a manifest, written by jobs that may be killed at any moment.
 
     folder/
+      tgq.json             our note, see `stages.mark`
       manifest.json        what all partitions share: at least `count` and `partition_size`
       part-00000.arrow     one Arrow IPC file a partition, whole or not there at all
       part-00001.arrow     ...
@@ -19,6 +20,7 @@ import pyarrow as pa
 
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path, read_json, write_json
+from tgqformer.stages import check_ours, clear, mark, note_of
 
 FORMAT = 1
 
@@ -32,19 +34,31 @@ class PartitionFolder:
         self._kind, self._command = kind, command
 
     @classmethod
-    def create(cls, path: Path, manifest: Mapping[str, Any], *, kind: str, command: str) -> PartitionFolder:
+    def create(
+        cls, path: Path, manifest: Mapping[str, Any], *, kind: str, command: str, overwrite: bool = False
+    ) -> PartitionFolder:
         """Start a folder, or take up the one that a killed job left. Call it from one process; others `open`.
+
+        Partitions with another manifest are replaced where `overwrite` says so.
 
         Raises: TgqError where `path` holds something else, or partitions with another manifest.
         """
+        check_ours(path, kind)
         if (path / "manifest.json").exists():
-            found = cls.open(path, manifest.keys(), kind=kind, command=command)
-            found._refuse_mix(manifest)
-            for file in path.glob(".*.tmp"):
-                file.unlink(missing_ok=True)
-            return found
-        if path.exists() and (not path.is_dir() or any(not file.name.endswith(".tmp") for file in path.iterdir())):
-            raise TgqError(f"{path} exists and holds no {kind}; choose another folder or remove it")
+            try:
+                found = cls.open(path, manifest.keys(), kind=kind, command=command)
+                found._refuse_mix(manifest)
+            except TgqError:
+                if not overwrite:
+                    raise
+                clear(path, kind)
+            else:
+                for file in path.glob(".*.tmp"):
+                    file.unlink(missing_ok=True)
+                return found
+        path.mkdir(parents=True, exist_ok=True)
+        if note_of(path) is None:
+            mark(path, kind)
         write_json(path / "manifest.json", {"kind": kind, "format": FORMAT, **manifest})
         return cls(path, manifest, kind=kind, command=command)
 
@@ -73,7 +87,7 @@ class PartitionFolder:
         return -(-self.count // self.partition_size)
 
     def bounds(self, partition: int) -> tuple[int, int]:
-        """Give the positions [start, stop) of the rows of a partition."""
+        """Return the positions [start, stop) of the rows of a partition."""
         if not 0 <= partition < len(self):
             raise TgqError(f"{self.path} has {len(self)} partitions, counted from 0; there is no partition {partition}")
         start = partition * self.partition_size
@@ -94,7 +108,7 @@ class PartitionFolder:
             writer.write_table(table)
 
     def read(self, partition: int) -> Any:
-        """Give one partition as an Arrow table mapped from disk; raises TgqError where it is missing or damaged."""
+        """Return one partition as an Arrow table mapped from disk; raises TgqError where it is missing or damaged."""
         start, stop = self.bounds(partition)
         file = self._file(partition)
         if not file.exists():
@@ -122,9 +136,11 @@ class PartitionFolder:
     def _refuse_mix(self, wanted: Mapping[str, Any]) -> None:
         for name, value in self.manifest.items():
             if value != wanted[name]:
+                digests = len(str(value)) == len(str(wanted[name])) == 32
+                what = f"of other {name}" if digests else f"with {name} {value!r}, not {wanted[name]!r}"
                 raise TgqError(
-                    f"{self.path} holds {self._kind} with {name} {value!r}, not {wanted[name]!r};"
-                    " they must not be mixed: choose another folder or remove this one"
+                    f"{self.path} holds {self._kind} {what}; they must not be mixed: choose another folder, or replace"
+                    " it with --overwrite"
                 )
 
 

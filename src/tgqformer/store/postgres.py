@@ -21,8 +21,8 @@ from psycopg.sql import SQL, Identifier
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from tgqformer.errors import TgqError
-from tgqformer.store.base import Unreachable, Version, VersionGone
-from tgqformer.store.ledger import Ledger
+from tgqformer.store.base import Unreachable, VersionGone
+from tgqformer.store.ledger import Ledger, Version
 from tgqformer.store.postgres_table import Form, PostgresTable
 
 NAME = "postgres"

@@ -12,7 +12,8 @@ from pgvector import Vector as FullVector
 from psycopg import errors
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from tgqformer.store.base import Filter, Hit, Row, TableStats, UnknownItem, Vector, Version, VersionGone
+from tgqformer.store.base import Filter, Hit, Row, TableStats, UnknownItem, Vector, VersionGone
+from tgqformer.store.ledger import Version
 from tgqformer.store.rows import Counts, check_vector, checked, matrix, parts, unit
 
 INDEX_FROM = 10_000  # rows; below, an exact search takes some milliseconds and needs no index

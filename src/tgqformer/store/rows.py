@@ -11,7 +11,8 @@ from typing import TypeVar
 import numpy as np
 
 from tgqformer.errors import TgqError
-from tgqformer.store.base import Dtype, Row, Vector, Version
+from tgqformer.store.base import Row, Vector
+from tgqformer.store.ledger import Dtype, Version
 
 T = TypeVar("T")
 COUNT_FOR = 30.0  # seconds for which a count is taken as still right: it only chooses the way of searching

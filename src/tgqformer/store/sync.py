@@ -19,10 +19,10 @@ from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.prompt import Prompt
 from tgqformer.progress import progress, track
-from tgqformer.store.base import Dtype, Row, Store, Table, Version, VersionSpec
+from tgqformer.store.base import Row, Store, Table
 from tgqformer.store.content import SEEN, content_of, row_of
 from tgqformer.store.embed import embed_stream
-from tgqformer.store.ledger import alike
+from tgqformer.store.ledger import Dtype, Version, VersionSpec, alike
 from tgqformer.store.rows import parts
 
 Positions = NDArray[np.int64]

@@ -8,8 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from tgqformer.errors import TgqError
-from tgqformer.store.base import Backend, BulkTable, Row, TableStats, Version, VersionSpec
-from tgqformer.store.ledger import Ledger, alike
+from tgqformer.store.base import Backend, BulkTable, Row, TableStats
+from tgqformer.store.ledger import Ledger, Version, VersionSpec, alike
 
 
 class VersionedStore:

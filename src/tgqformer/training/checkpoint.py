@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tgqformer.files import atomic_path, read_json, write_json
+from tgqformer.files import read_json, write_json
+from tgqformer.stages import atomic_folder
 
 
 def save_checkpoint(
@@ -26,8 +27,7 @@ def save_checkpoint(
         for name, weight in weights.items()
         for key, value in optimizer.state[weight].items()
     }
-    with atomic_path(folder) as unfinished:
-        unfinished.mkdir(parents=True)
+    with atomic_folder(folder, "checkpoint", overwrite=True) as unfinished:
         save_file(
             {name: weight.detach().cpu().contiguous() for name, weight in weights.items()},
             unfinished / "weights.safetensors",

@@ -30,9 +30,9 @@ from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr
 from tgqformer.experiments.study.log import coded, make_log
 from tgqformer.experiments.study.settings import ProtocolSettings
-from tgqformer.files import atomic_path
 from tgqformer.pairs.interactions import Interactions
-from tgqformer.store.embeddings import Embeddings
+from tgqformer.stages import atomic_folder
+from tgqformer.store.embeddings import KIND, Embeddings
 from tgqformer.store.neighbours import Neighbours, write_lists
 
 LONG, SHRINK = 200, 10.0
@@ -110,7 +110,7 @@ def write_vectors(vectors: Features, embeddings: Embeddings, to: Path) -> Embedd
     """Write joined vectors as embeddings of the same items, with a version of their own."""
     source = embeddings.manifest
     version = f"{source.model_version}-joined-{blake2b(vectors.tobytes(), digest_size=6).hexdigest()}"
-    with atomic_path(to) as unfinished:
+    with atomic_folder(to, KIND, overwrite=True) as unfinished:
         made = Embeddings.create(
             unfinished, dim=vectors.shape[1], model_version=version, ids_fingerprint=source.ids_fingerprint,
             count=source.count, partition_size=source.partition_size,

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.catalog import KIND, Catalog, CatalogWriter
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.catalog.pictures import PictureError, read_picture
 from tgqformer.errors import TgqError, nearest
 from tgqformer.progress import track
+from tgqformer.stages import make_way
 from tgqformer.synthetic.noise.plan import NoiseKind, NoisePlan, NoiseSpec
 from tgqformer.synthetic.noise.render import NOISE_VERSION, Noised, add_noise
 
@@ -170,16 +171,18 @@ def _in_turn(order: NDArray[np.int64], categories: list[list[str]]) -> NDArray[n
     return order[np.argsort(turns, kind="stable")]
 
 
-def write_view(view: NoiseView, to: Path, *, shown: bool = True) -> Catalog:
+def write_view(view: NoiseView, to: Path, *, shown: bool = True, overwrite: bool = False) -> Catalog:
     """Write a catalogue whose pictures are as a view shows them, packed; items and their order stay.
 
-    A first picture with noise becomes a PNG; all other pictures keep their bytes.
+    A first picture with noise becomes a PNG; all other pictures keep their bytes. `overwrite` replaces a catalogue at
+    `to`.
 
     Raises:
-        TgqError: if a picture cannot be read, naming its item.
+        TgqError: if a picture cannot be read, naming its item; if `to` may not be written.
     """
     name, root = f"{view.catalog.name} ({view.name})", view.catalog.root
-    with CatalogWriter(to, name=name, pack=True, root=root) as writer:
+    make_way(to, KIND, overwrite=overwrite, sources=[view.catalog.path, root])
+    with CatalogWriter(to, name=name, pack=True, root=root, overwrite=overwrite) as writer:
         for item in track(view.catalog.items(), f"drawing ({view.name})", len(view.catalog), shown=shown):
             try:
                 writer.add(_repainted(view, item))

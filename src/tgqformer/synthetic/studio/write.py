@@ -44,14 +44,21 @@ class Drawn:
 
 
 def draw_studio(
-    to: Path, *, items: int = 2000, seed: int = 0, shown: bool = True, workers: int | None = None
+    to: Path,
+    *,
+    items: int = 2000,
+    seed: int = 0,
+    shown: bool = True,
+    workers: int | None = None,
+    overwrite: bool = False,
 ) -> Catalog:
     """Draw the studio catalogue into the folder `to`; the same seed gives the same bytes.
 
     Beside the catalogue's own files stands `truth.parquet` (see `TRUTH`): what the pictures show and no text says.
 
     Args:
-        to: folder of the catalogue. items: how many products. seed: of everything. shown: show a progress bar.
+        to: folder of the catalogue. overwrite: replace a catalogue there. items: how many products.
+        seed: of everything. shown: show a progress bar.
         workers: processes that draw (None: one for each core, when there is enough to draw). They are spawned: a script
             that calls this needs the usual `if __name__ == "__main__":`, or `workers=1`, which draws in this process.
 
@@ -64,7 +71,7 @@ def draw_studio(
         raise TgqError(f"the seed {seed} is negative; give 0 or more")
     truth: list[dict[str, object]] = []
     about = {"studio": {"version": STUDIO_VERSION, "seed": seed, "items": items}}
-    with CatalogWriter(to, name="studio", pack=True, about=about) as writer:
+    with CatalogWriter(to, name="studio", pack=True, about=about, overwrite=overwrite) as writer:
         for drawn in track(_drawn(items, seed, workers), "drawing the studio", items, shown=shown):
             writer.add(item_of(drawn))
             truth.append(_truth_of(drawn))
