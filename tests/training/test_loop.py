@@ -345,4 +345,4 @@ def test_a_checkpoint_holds_no_pickle(make_model, toy, sampler, tmp_path):
     run(make_model("mlp"), toy, sampler, SETTINGS, tmp_path, validation())
     names = {path.name for path in (tmp_path / "checkpoint").iterdir()}
     kinds = {"weights.safetensors", "optimizer.safetensors", "best.safetensors", "memory.safetensors"}
-    assert names == {*kinds, "state.json"}
+    assert names == {*kinds, "state.json", "tgq.json"}
