@@ -86,7 +86,7 @@ def test_key_files(tmp_path: Path) -> None:
     new_key(file, "a", "read")
     with pytest.raises(TgqError, match="has a key 'a' already"):
         new_key(file, "a", "write")
-    with pytest.raises(TgqError, match="it has: a"):
+    with pytest.raises(TgqError, match="it has a"):
         remove_key(file, "b")
     ring = Keyring(file)
     assert ring.scope_of("tgq_no") is None and not ring.reload()

@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal, get_args
 
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, nearest
 from tgqformer.files import read_json, write_json
 
 Scope = Literal["read", "write"]
@@ -76,8 +76,7 @@ def remove_key(path: Path, name: str) -> None:
     """Take a key out of the file; a running service notices."""
     keys = read_keys(path)
     if all(key.name != name for key in keys):
-        known = ", ".join(key.name for key in keys) or "none"
-        raise TgqError(f"{path} has no key {name!r}; it has: {known}")
+        raise TgqError(f"{path} has no key {name!r}; {nearest(name, [key.name for key in keys], 'it has')}")
     _write(path, [key for key in keys if key.name != name])
 
 

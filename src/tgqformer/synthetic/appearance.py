@@ -13,20 +13,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL.Image import Image, Resampling
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError, read_picture
 from tgqformer.progress import progress
+from tgqformer.types import Doubles, Floats, Pixels
 
 SIZE = (60, 80)
 COLOURS, DIRECTIONS, ROWS, COLUMNS = 64, 8, 4, 3
 WIDTH = COLOURS + DIRECTIONS * ROWS * COLUMNS
 
 
-def appearance_features(picture: Image) -> NDArray[np.float32]:
+def appearance_features(picture: Image) -> Floats:
     """Return the appearance of an RGB picture: a unit vector, float32 [160].
 
     64 colours (2 bits a channel; the lightest, the backdrop of shop pictures, is not counted) and, in 4 x 3 cells, 8
@@ -39,7 +39,7 @@ def appearance_features(picture: Image) -> NDArray[np.float32]:
     return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-9), dtype=np.float32)
 
 
-def appearances(catalog: Catalog, ids: Sequence[str], *, shown: bool = True) -> NDArray[np.float32]:
+def appearances(catalog: Catalog, ids: Sequence[str], *, shown: bool = True) -> Floats:
     """Return the appearance of these items' first pictures, in the order of `ids`; float32 [n, 160].
 
     An item without a picture, or with one that cannot be read, has zeros. The catalogue is read in one stream.
@@ -54,9 +54,9 @@ def appearances(catalog: Catalog, ids: Sequence[str], *, shown: bool = True) -> 
     return found
 
 
-def _stream(items: Iterator[Item], root: Path | None) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def _stream(items: Iterator[Item], root: Path | None) -> Iterator[tuple[str, Floats]]:
     """Decode in threads, a bounded number of pictures ahead."""
-    waiting: deque[tuple[str, Future[NDArray[np.float32]]]] = deque()
+    waiting: deque[tuple[str, Future[Floats]]] = deque()
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         for item in items:
             waiting.append((item.id, pool.submit(_one, item, root)))
@@ -67,7 +67,7 @@ def _stream(items: Iterator[Item], root: Path | None) -> Iterator[tuple[str, NDA
             yield name, job.result()
 
 
-def _one(item: Item, root: Path | None) -> NDArray[np.float32]:
+def _one(item: Item, root: Path | None) -> Floats:
     try:
         return appearance_features(read_picture(item.pictures[0], root))
     except PictureError:
@@ -75,14 +75,14 @@ def _one(item: Item, root: Path | None) -> NDArray[np.float32]:
         return np.zeros(WIDTH, dtype=np.float32)
 
 
-def _colours(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _colours(pixels: Pixels) -> Doubles:
     level = (pixels >> 6).astype(np.int64)
     counts = np.bincount((level[..., 0] * 16 + level[..., 1] * 4 + level[..., 2]).ravel(), minlength=COLOURS)
     counts[COLOURS - 1] = 0
     return counts.astype(np.float64)
 
 
-def _edges(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _edges(pixels: Pixels) -> Doubles:
     grey = pixels.astype(np.float32).mean(axis=-1)
     down, across = grey[2:, 1:-1] - grey[:-2, 1:-1], grey[1:-1, 2:] - grey[1:-1, :-2]
     angle = np.arctan2(down, across) % np.pi * (DIRECTIONS / np.pi)

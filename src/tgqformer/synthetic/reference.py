@@ -7,15 +7,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
-from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from tgqformer.pairs.pairs import Pairs
 from tgqformer.progress import progress
 from tgqformer.synthetic.shoppers import ROWS, Affinity
+from tgqformer.types import Bools, Doubles, Floats, Ints
 
 RANKERS = ("affinity", "group + tastes", "group", "random")
-Shares = NDArray[np.float64]
 
 
 def reference_rankers(
@@ -29,7 +28,7 @@ def reference_rankers(
     Raises TgqError when a pair has an item that `affinity` has not.
     """
     partners = _partners(pairs.positions(affinity.ids), len(affinity.ids))
-    hits: dict[str, list[Shares]] = {name: [np.zeros((0, len(ks)))] for name in RANKERS}
+    hits: dict[str, list[Doubles]] = {name: [np.zeros((0, len(ks)))] for name in RANKERS}
     with progress("reference rankers", len(affinity.groups), shown=shown) as bar:
         for group in affinity.groups:
             for name, found in _group_hits(affinity, group, partners, ks):
@@ -43,7 +42,7 @@ def reference_rankers(
     return pa.table(columns)
 
 
-def tied_hits(scores: NDArray[np.float32], positive: NDArray[np.bool_], k: int) -> Shares:
+def tied_hits(scores: Floats, positive: Bools, k: int) -> Doubles:
     """Return the chance [r] that the top k of each row holds a positive, over random orders of equal scores.
 
     scores: [r, n]; -inf: not in the pool. positive: bool [r, n].
@@ -56,7 +55,7 @@ def tied_hits(scores: NDArray[np.float32], positive: NDArray[np.bool_], k: int) 
     return np.where(sure, 1.0, chance)
 
 
-def _hit_chance(items: NDArray[np.int64], positives: NDArray[np.int64], drawn: NDArray[np.int64]) -> Shares:
+def _hit_chance(items: Ints, positives: Ints, drawn: Ints) -> Doubles:
     """Return 1 − C(items − positives, drawn) / C(items, drawn): at least one positive among `drawn` of `items`."""
     rest = items - positives
     drawn = np.minimum(drawn, items)
@@ -67,8 +66,8 @@ def _hit_chance(items: NDArray[np.int64], positives: NDArray[np.int64], drawn: N
 
 
 def _group_hits(
-    affinity: Affinity, group: NDArray[np.int64], partners: sp.csr_matrix, ks: Sequence[int]
-) -> Iterator[tuple[str, Shares]]:
+    affinity: Affinity, group: Ints, partners: sp.csr_matrix, ks: Sequence[int]
+) -> Iterator[tuple[str, Doubles]]:
     """Return (ranker, hits [r, len(ks)]) for the queries of one group, a block at a time."""
     wanted = np.flatnonzero(np.diff(partners.indptr)[group] > 0)
     for first in range(0, len(wanted), ROWS):
@@ -85,7 +84,7 @@ def _group_hits(
         yield RANKERS[-1], np.stack([_hit_chance(pool, total, np.full(len(rows), k)) for k in ks], axis=1)
 
 
-def _partners(positions: NDArray[np.int64], n: int) -> sp.csr_matrix:
+def _partners(positions: Ints, n: int) -> sp.csr_matrix:
     """Return the symmetric 0/1 matrix [n, n] of pairs."""
     a, b = positions[:, 0], positions[:, 1]
     ones = np.ones(2 * len(a), dtype=np.int8)

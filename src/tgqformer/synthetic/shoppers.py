@@ -21,7 +21,6 @@ from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pydantic import Field
 
 from tgqformer.catalog.catalog import Catalog
@@ -33,6 +32,7 @@ from tgqformer.pairs.pairs import PairSets, mine_pairs, split_pairs
 from tgqformer.pairs.splits import FRACTIONS, PARTS, ItemSplit, stable_uniform
 from tgqformer.progress import progress
 from tgqformer.synthetic.appearance import appearances
+from tgqformer.types import Floats, Ints
 
 ROWS = 512
 """Items whose affinities to their group are held at one time."""
@@ -87,9 +87,9 @@ class Affinity:
 
     ids: tuple[str, ...]
     names: tuple[str, ...]
-    groups: tuple[NDArray[np.int64], ...]
-    tastes: tuple[tuple[float, NDArray[np.int64]], ...] = field(repr=False)
-    appearance: NDArray[np.float32] | None = field(repr=False)
+    groups: tuple[Ints, ...]
+    tastes: tuple[tuple[float, Ints], ...] = field(repr=False)
+    appearance: Floats | None = field(repr=False)
     appearance_weight: float
 
     @classmethod
@@ -111,7 +111,7 @@ class Affinity:
         appearance = appearances(catalog, chosen) if shoppers.appearance else None
         return cls(tuple(chosen), tuple(names.tolist()), tuple(groups), tastes, appearance, shoppers.appearance)
 
-    def rows(self, group: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def rows(self, group: Ints, rows: Ints) -> Floats:
         """Return the affinity of `rows` (places within the group, [r]) to the whole group; float32 [r, n]."""
         same = self.tastes_only(group, rows)
         if self.appearance is None or len(group) < 3:
@@ -128,7 +128,7 @@ class Affinity:
         z = np.where(has[rows][:, None] & has & (spread > 1e-6), (similar - mean) / np.maximum(spread, 1e-6), 0)
         return np.asarray(same + self.appearance_weight * z, dtype=np.float32)
 
-    def tastes_only(self, group: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def tastes_only(self, group: Ints, rows: Ints) -> Floats:
         """Return the affinity without appearance; float32 [r, n]."""
         same = np.zeros((len(rows), len(group)), dtype=np.float32)
         for weight, codes in self.tastes:
@@ -173,7 +173,7 @@ def simulate_sessions(
 def simulate(affinity: Affinity, shoppers: Shoppers, split: ItemSplit, *, shown: bool = False) -> Interactions:
     """Simulate sessions as `simulate_sessions` does, from measured affinities."""
     codes = split.codes(affinity.ids)
-    out: list[tuple[list[str], list[str], NDArray[np.int64]]] = []
+    out: list[tuple[list[str], list[str], Ints]] = []
     with progress("simulating shoppers", len(affinity.groups), shown=shown) as bar:
         for name, group in zip(affinity.names, affinity.groups, strict=True):
             for part, part_name in enumerate(PARTS):
@@ -225,7 +225,7 @@ def subset(ids: Sequence[str], limit: int, seed: int = 0) -> list[str]:
     return [name for name in ids if name in chosen]
 
 
-def _codes(values: Sequence[str]) -> NDArray[np.int64]:
+def _codes(values: Sequence[str]) -> Ints:
     """Number the values; -1 where there is none: two missing values are not the same taste."""
     distinct, codes = np.unique(np.array(values, dtype=str), return_inverse=True)
     return np.where(distinct[codes] == "", -1, codes).astype(np.int64) if len(values) else np.zeros(0, dtype=np.int64)
@@ -239,10 +239,10 @@ def _generator(seed: int, group: str, part: str) -> np.random.Generator:
 def _sessions(
     affinity: Affinity,
     shoppers: Shoppers,
-    group: NDArray[np.int64],
-    inside: NDArray[np.int64],
+    group: Ints,
+    inside: Ints,
     rng: np.random.Generator,
-) -> Iterator[tuple[list[str], list[str], NDArray[np.int64]]]:
+) -> Iterator[tuple[list[str], list[str], Ints]]:
     """Draw the sessions of one group and part: names of sessions, names of items, times, a block at a time."""
     whole = int(shoppers.sessions_per_item)
     visits = whole + (rng.random(len(inside)) < shoppers.sessions_per_item - whole)
@@ -265,7 +265,7 @@ def _sessions(
         yield sessions.tolist(), names[seen[keep]].tolist(), np.cumsum(gaps, axis=1)[keep]
 
 
-def _top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+def _top(scores: Floats, k: int) -> Ints:
     """Return the places of the k highest scores of each row, highest first; int64 [r, k]."""
     best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
     order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")

@@ -27,6 +27,7 @@ from tgqformer.parallel import batches
 from tgqformer.service.errors import Refused
 from tgqformer.service.explorer.layout import lay_out
 from tgqformer.store.base import Row, Table
+from tgqformer.types import Floats
 
 MOST = 50_000
 """A larger catalogue is shown by a sample of so many items, drawn by a fixed seed."""
@@ -50,7 +51,7 @@ class Map:
     """
 
     ids: list[str]
-    places: NDArray[np.float32]
+    places: Floats
     group: NDArray[np.uint16]
     names: list[str]
     of: int

@@ -9,11 +9,10 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from tgqformer.catalog.catalog import Catalog
+from tgqformer.types import Ints
 
-Positions = NDArray[np.int64]
 SEPARATOR = "\x1f"
 WORDS = 8
 """So many words of a search count; the others are left out."""
@@ -48,7 +47,7 @@ class Browser:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def find(self, words: str = "", category: tuple[str, ...] = (), brand: str = "") -> Positions:
+    def find(self, words: str = "", category: tuple[str, ...] = (), brand: str = "") -> Ints:
         """Return the positions of all items that fit, int64: titles that begin with the words first, then in order.
 
         words: all of them must occur. category: a path from the root; items in it or below it. brand: exactly this.

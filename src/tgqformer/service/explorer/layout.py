@@ -11,13 +11,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import sparse
 from torch.nn.functional import normalize
 
 from tgqformer.topk import QUERIES, top_k
+from tgqformer.types import Doubles, Floats, Ints
 
-Floats = NDArray[np.float32]
 NEIGHBOURS = 15
 EPOCHS, FEW_EPOCHS, SHARES, NEGATIVES = 400, 160, 6, 4
 MANY = 10_000
@@ -73,7 +72,7 @@ def _edges(pool: torch.Tensor, k: int, told: Callable[[float], None]) -> sparse.
     return (one_way + other_way - one_way.multiply(other_way)).tocoo()
 
 
-def _memberships(away: NDArray[np.float64]) -> NDArray[np.float64]:
+def _memberships(away: Doubles) -> Doubles:
     """Return exp(-(d - nearest) / sigma), sigma such that each row sums to log2(k); away: [N, k], sorted."""
     beyond = away - away[:, :1]
     low, high = np.full((len(away), 1), 1e-6), np.full((len(away), 1), 10.0)
@@ -102,9 +101,7 @@ def _pulled(
     return places
 
 
-def _push(
-    places: Floats, head: NDArray[np.int64], tail: NDArray[np.int64], force: Callable[[Floats], Floats], step: float
-) -> None:
+def _push(places: Floats, head: Ints, tail: Ints, force: Callable[[Floats], Floats], step: float) -> None:
     """Move the heads by a force along head - tail, all at once; `places` changes."""
     difference = places[head] - places[tail]
     squared = np.maximum((difference**2).sum(axis=1), 1e-12)

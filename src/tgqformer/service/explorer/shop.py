@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from tgqformer.catalog.catalog import Catalog
@@ -21,12 +19,12 @@ from tgqformer.service.explorer.explain import agreeing, explain, facts
 from tgqformer.service.explorer.noising import NoiseChoice, noised
 from tgqformer.service.explorer.pictures import Recent, jpeg
 from tgqformer.store.base import Hit
+from tgqformer.types import Floats
 
 if TYPE_CHECKING:
     from tgqformer.service.served import Served
     from tgqformer.service.site import Site
 
-Vector = NDArray[np.float32]
 Data = dict[str, Any]
 PICTURE_BYTES = 64 << 20
 """Encoded pictures kept in memory."""
@@ -50,7 +48,7 @@ class Shop:
         self.site = site
         self._shop_catalog: Recent[ShopCatalog] = Recent(1)
         self._pictures: Recent[bytes] = Recent(PICTURE_BYTES, len)
-        self._vectors: Recent[Vector] = Recent(VECTORS)
+        self._vectors: Recent[Floats] = Recent(VECTORS)
 
     # --- products -----------------------------------------------------------------------------------------------------
 
@@ -198,7 +196,7 @@ class Shop:
         vector = self._vector(served, item, asked)
         return [hit for hit in served.search(vector, k + 1) if hit.id != item.id][:k]
 
-    def _vector(self, served: Served, item: Item, asked: NoiseChoice) -> Vector:
+    def _vector(self, served: Served, item: Item, asked: NoiseChoice) -> Floats:
         asked = asked if asked.severity else NoiseChoice()
         digest = self._clean_picture(item) or (item.pictures[0] if item.pictures else None)
         text = (item.title, item.brand, item.category, tuple(item.attributes.items()))

@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from tgqformer.synthetic.noise.foreground import Mask, Pixels, foreground
+from tgqformer.synthetic.noise.foreground import foreground
 from tgqformer.synthetic.noise.scene import room
+from tgqformer.types import Bools, Pixels
 
 
-def clutter(picture: Image.Image, severity: int, rng: np.random.Generator) -> tuple[Pixels, Mask]:
+def clutter(picture: Image.Image, severity: int, rng: np.random.Generator) -> tuple[Pixels, Bools]:
     """Replace the background by a scene; the more of it and the fuller the room, the severer.
 
     At severity 1 only a table or floor below is new, at 5 everything. Where the background is not plain, the scene
@@ -33,13 +34,13 @@ def clutter(picture: Image.Image, severity: int, rng: np.random.Generator) -> tu
     return np.rint(merged).astype(np.uint8), mask
 
 
-def _reach(height: int, severity: int) -> Mask:
+def _reach(height: int, severity: int) -> Bools:
     """Rows that are replaced, from below: bool [height, 1]."""
     covered = (0.35, 0.52, 0.7, 0.86, 1.0)[severity - 1]
     return np.asarray(np.arange(height) >= height * (1 - covered))[:, None]
 
 
-def _margin(height: int, width: int, share: float, rng: np.random.Generator) -> Mask:
+def _margin(height: int, width: int, share: float, rng: np.random.Generator) -> Bools:
     """A wavy border, on average as wide as `share` of each side."""
     mask = np.zeros((height, width), bool)
     for turned in (mask, mask[::-1], mask.T, mask.T[::-1]):

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tgqformer.synthetic.noise.foreground import Mask, Pixels, backdrop, foreground
+from tgqformer.synthetic.noise.foreground import backdrop, foreground
+from tgqformer.types import Bools, Floats, Pixels
 
 Box = tuple[int, int, int, int]
 Number = TypeVar("Number", np.uint8, np.float32)
@@ -21,12 +22,12 @@ class Piece:
     """What is pasted: pixels uint8 [h, w, 3] and how far they cover, float32 [h, w] in [0, 1]."""
 
     pixels: Pixels
-    cover: NDArray[np.float32]
+    cover: Floats
 
 
 def distractor(
     picture: Image.Image, donor: Image.Image, severity: int, rng: np.random.Generator
-) -> tuple[Pixels, Mask]:
+) -> tuple[Pixels, Bools]:
     """Shrink the picture to one side of the canvas and put the donor's product beside or over it.
 
     A donor before a plain background is cut out; any other, and one in five of those, stands in an inset with a white

@@ -9,15 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
-Plane = NDArray[np.float32]
+from tgqformer.types import Bools, Floats, Pixels
 
 NEAR, CLOSE, STEEP = 22.0, 7.0, 14.0
 """Grey levels: at most so far from the background's model; surely background; steepest slope inside a background."""
 
 
-def foreground(pixels: Pixels) -> Mask | None:
+def foreground(pixels: Pixels) -> Bools | None:
     """Find the product before a plain background: bool [h, w], True on the product.
 
     The background is modelled as a smooth sheet (`backdrop`) fitted to the picture's border. Background is what is
@@ -42,7 +40,7 @@ def foreground(pixels: Pixels) -> Mask | None:
     return product if 0.02 < product.mean() < 0.9 else None
 
 
-def backdrop(pixels: Pixels, height: int, width: int) -> tuple[Plane, float]:
+def backdrop(pixels: Pixels, height: int, width: int) -> tuple[Floats, float]:
     """Fit a plane of colour to the border of a picture, outliers left out, and lay it out over height x width.
 
     Returns (float32 [height, width, 3], share of the border that it fits).
@@ -67,7 +65,7 @@ def backdrop(pixels: Pixels, height: int, width: int) -> tuple[Plane, float]:
     return np.clip(sheet, 0, 255, out=sheet).reshape(height, width, 3), fits
 
 
-def _like(pixels: Pixels, sheet: Plane, away: NDArray[Any]) -> Mask:
+def _like(pixels: Pixels, sheet: Floats, away: NDArray[Any]) -> Bools:
     """Pixels that may be background: near the sheet, or an even darkening of it, without an edge."""
     gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     slope = cv2.max(np.abs(cv2.Sobel(gray, cv2.CV_16S, 1, 0)), np.abs(cv2.Sobel(gray, cv2.CV_16S, 0, 1)))
@@ -81,21 +79,21 @@ def _most(planes: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return np.asarray(cv2.max(cv2.max(planes[0], planes[1]), planes[2]))
 
 
-def _enclosed(product: Mask) -> Mask:
+def _enclosed(product: Bools) -> Bools:
     """Add what has product on all four sides: a white shirt between head, arms and trousers."""
     across = np.logical_or.accumulate(product, 1) & np.logical_or.accumulate(product[:, ::-1], 1)[:, ::-1]
     down = np.logical_or.accumulate(product, 0) & np.logical_or.accumulate(product[::-1], 0)[::-1]
     return np.asarray(product | (across & down))
 
 
-def _from_border(like: Mask) -> Mask:
+def _from_border(like: Bools) -> Bools:
     """Those of the pixels that hang together with the border of the picture."""
     framed = cv2.copyMakeBorder(like.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
     _, labels = cv2.connectedComponents(framed, connectivity=4)
     return np.asarray(labels[1:-1, 1:-1] == labels[0, 0])
 
 
-def _whole(product: NDArray[Any]) -> Mask:
+def _whole(product: NDArray[Any]) -> Bools:
     """Leave out crumbs: parts of less than a hundredth of the largest."""
     _, labels, facts, _ = cv2.connectedComponentsWithStats(product, connectivity=8)
     areas = facts[:, cv2.CC_STAT_AREA].copy()

@@ -8,13 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from tgqformer.synthetic.rgb import rgb
+from tgqformer.types import Bools, Pixels
 
-Pixels = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 Color = tuple[int, int, int]
 
 _WORDS = (
@@ -57,7 +55,7 @@ class Overlay:
         if inside.width > 0 and inside.height > 0:
             self.layer.alpha_composite(inside, (max(0, x), max(0, y)))
 
-    def merge(self, pixels: Pixels) -> tuple[Pixels, Mask]:
+    def merge(self, pixels: Pixels) -> tuple[Pixels, Bools]:
         """Put the layer on the picture; the mask is every pixel that the layer touches at all."""
         # RGBa is premultiplied: means over 2 x 2 of it are right.
         small = np.asarray(self.layer.convert("RGBa").reduce(self.SCALE), np.uint16)
@@ -86,7 +84,7 @@ def write_words(
     draw.text(center, words, font=_font(face, fitting), fill=(*color, alpha), anchor="mm")
 
 
-def poster(picture: Image.Image, severity: int, rng: np.random.Generator) -> tuple[Pixels, Mask]:
+def poster(picture: Image.Image, severity: int, rng: np.random.Generator) -> tuple[Pixels, Bools]:
     """Draw as many overlays, as large, as the severity says. Returns (uint8 [h, w, 3], bool [h, w])."""
     overlay = Overlay(*picture.size)
     size = (0.09, 0.13, 0.16, 0.18, 0.2)[severity - 1]

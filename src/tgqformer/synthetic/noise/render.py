@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from tgqformer.errors import TgqError
@@ -13,6 +12,7 @@ from tgqformer.synthetic.noise.clutter import clutter
 from tgqformer.synthetic.noise.distractor import distractor, place
 from tgqformer.synthetic.noise.plan import NoiseSpec
 from tgqformer.synthetic.noise.poster import poster
+from tgqformer.types import Bools
 
 NOISE_VERSION = 2
 """Changes whenever the same spec draws other pixels: it is part of the key under which features are cached."""
@@ -23,7 +23,7 @@ class Noised:
     """A noised picture (RGB) and its mask, bool [h, w], True exactly where a pixel is noise."""
 
     picture: Image.Image
-    mask: NDArray[np.bool_]
+    mask: Bools
 
 
 def add_noise(picture: Image.Image, spec: NoiseSpec, donor: Image.Image | None = None) -> Noised:

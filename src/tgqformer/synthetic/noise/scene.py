@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from tgqformer.synthetic.rgb import rgb
+from tgqformer.types import Floats
 
-Plane = NDArray[np.float32]
 Color = tuple[float, float, float]
 
 WALLS = rgb("d6cbb8 b0c2c9 96806a 586670 cda890 7a8e70 3a4452 e4be8c 964236 608494 be96a0")
@@ -16,7 +15,7 @@ FLOORS = rgb("966840 c49e70 684830 a8a8a2 5c7c3e cebea8 783630 424248")
 THINGS = rgb("c63a2e 245c8c e8b434 36784e ece4d4 463832 d27a42 7a5a96 288c8c e296a0")
 
 
-def room(height: int, width: int, things: int, rng: np.random.Generator) -> Plane:
+def room(height: int, width: int, things: int, rng: np.random.Generator) -> Floats:
     """Draw a wall, a floor and `things` objects: float32 [height, width, 3] in [0, 255]."""
     if height < 2:
         return room(2, width, things, rng)[:height]
@@ -34,7 +33,7 @@ def room(height: int, width: int, things: int, rng: np.random.Generator) -> Plan
     return np.asarray(np.clip(blurred, 0, 255), np.float32)
 
 
-def _wall(height: int, width: int, rng: np.random.Generator) -> Plane:
+def _wall(height: int, width: int, rng: np.random.Generator) -> Floats:
     """Plaster, wallpaper stripes, bricks or panels, lit from one side."""
     color = np.array(WALLS[int(rng.integers(len(WALLS)))], np.float32)
     wall = np.ones((height, width), np.float32)
@@ -52,11 +51,11 @@ def _wall(height: int, width: int, rng: np.random.Generator) -> Plane:
     return _tinted(wall, color)
 
 
-def _tinted(light: Plane, color: NDArray[np.float32]) -> Plane:
+def _tinted(light: Floats, color: Floats) -> Floats:
     return np.asarray(cv2.merge([light * tone for tone in color]), np.float32)
 
 
-def _bricks(wall: Plane, step: int, rng: np.random.Generator) -> None:
+def _bricks(wall: Floats, step: int, rng: np.random.Generator) -> None:
     height, width = wall.shape
     tall = max(2, step // 2)
     rows = np.arange(height) // tall
@@ -66,7 +65,7 @@ def _bricks(wall: Plane, step: int, rng: np.random.Generator) -> None:
     wall[::tall] *= 0.72
 
 
-def _floor(height: int, width: int, rng: np.random.Generator) -> Plane:
+def _floor(height: int, width: int, rng: np.random.Generator) -> Floats:
     """Boards, a carpet, tiles or a lawn; nearer is brighter."""
     color = np.array(FLOORS[int(rng.integers(len(FLOORS)))], np.float32)
     # Rows are spaced as seen from above at a slant.
@@ -86,12 +85,12 @@ def _floor(height: int, width: int, rng: np.random.Generator) -> Plane:
     return np.asarray(_tinted(floor, color) * (0.72 + 0.4 * depth[:, None, None]), np.float32)
 
 
-def _cloud(height: int, width: int, cells: int, rng: np.random.Generator) -> Plane:
+def _cloud(height: int, width: int, cells: int, rng: np.random.Generator) -> Floats:
     """Smooth unevenness of unit spread, [height, width]."""
     return np.asarray(cv2.resize(rng.normal(0, 1, (cells, cells)).astype(np.float32), (width, height)), np.float32)
 
 
-def _thing(scene: Plane, horizon: int, rng: np.random.Generator) -> None:
+def _thing(scene: Floats, horizon: int, rng: np.random.Generator) -> None:
     """Put something on the floor or on the wall; oftener at the sides than in the middle."""
     height, width = scene.shape[:2]
     x = int(rng.beta(0.6, 0.6) * width)
@@ -105,7 +104,7 @@ def _thing(scene: Plane, horizon: int, rng: np.random.Generator) -> None:
         drawer(scene, x, int(horizon + rng.uniform(0.02, 0.9) * (height - horizon)), size, color, rng)
 
 
-def _plant(scene: Plane, x: int, y: int, size: int, color: Color, rng: np.random.Generator) -> None:
+def _plant(scene: Floats, x: int, y: int, size: int, color: Color, rng: np.random.Generator) -> None:
     """Leaves over a pot that stands on (x, y)."""
     for angle in np.linspace(-160, -20, 7) + rng.uniform(-10, 10):
         tip = np.deg2rad(angle)
@@ -117,7 +116,7 @@ def _plant(scene: Plane, x: int, y: int, size: int, color: Color, rng: np.random
     cv2.rectangle(scene, (x, y - size // 2), (x + size // 4, y), _dark(color), -1)
 
 
-def _books(scene: Plane, x: int, y: int, size: int, color: Color, rng: np.random.Generator) -> None:
+def _books(scene: Floats, x: int, y: int, size: int, color: Color, rng: np.random.Generator) -> None:
     """A row of standing books."""
     thick, left = max(1, size // 5), x - size // 2
     for place in range(5):
@@ -128,7 +127,7 @@ def _books(scene: Plane, x: int, y: int, size: int, color: Color, rng: np.random
         cv2.line(scene, (start, y - tall), (start, y), _dark(back), 1)
 
 
-def _box(scene: Plane, x: int, y: int, size: int, color: Color, rng: np.random.Generator) -> None:
+def _box(scene: Floats, x: int, y: int, size: int, color: Color, rng: np.random.Generator) -> None:
     """A box with a lit lid and a shaded side."""
     half, tall = size // 2, int(size * rng.uniform(0.4, 0.8))
     cv2.rectangle(scene, (x - half, y - tall), (x + half, y), color, -1)
@@ -138,7 +137,7 @@ def _box(scene: Plane, x: int, y: int, size: int, color: Color, rng: np.random.G
     cv2.fillPoly(scene, [np.array(lid, np.int32)], _light(color), cv2.LINE_AA)
 
 
-def _ball(scene: Plane, x: int, y: int, size: int, color: Color, rng: np.random.Generator) -> None:
+def _ball(scene: Floats, x: int, y: int, size: int, color: Color, rng: np.random.Generator) -> None:
     """A ball with its shadow."""
     radius = max(1, size // 3)
     cv2.ellipse(scene, (x, y), (radius, max(1, radius // 4)), 0, 0, 360, (50, 45, 42), -1, cv2.LINE_AA)
@@ -146,7 +145,7 @@ def _ball(scene: Plane, x: int, y: int, size: int, color: Color, rng: np.random.
     cv2.circle(scene, (x - radius // 5, y - radius - radius // 5), max(1, int(radius * 0.72)), color, -1, cv2.LINE_AA)
 
 
-def _painting(scene: Plane, x: int, y: int, size: int, color: Color, rng: np.random.Generator) -> None:
+def _painting(scene: Floats, x: int, y: int, size: int, color: Color, rng: np.random.Generator) -> None:
     """A framed picture of a hill under a sky."""
     half, tall, rim = size // 2, int(size * rng.uniform(0.6, 1.1)), max(1, size // 14)
     cv2.rectangle(scene, (x - half - rim, y - rim), (x + half + rim, y + tall + rim), (62, 46, 34), -1)
@@ -155,7 +154,7 @@ def _painting(scene: Plane, x: int, y: int, size: int, color: Color, rng: np.ran
     cv2.circle(scene, (x + half // 3, y + tall // 3), max(1, size // 8), _light(color), -1, cv2.LINE_AA)
 
 
-def _window(scene: Plane, x: int, y: int, size: int, color: Color, rng: np.random.Generator) -> None:
+def _window(scene: Floats, x: int, y: int, size: int, color: Color, rng: np.random.Generator) -> None:
     """A bright window with a cross and a curtain."""
     half, tall = size // 2, int(size * 1.2)
     cv2.rectangle(scene, (x - half, y), (x + half, y + tall), (216, 234, 246), -1)

@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.pictures import read_picture
 from tgqformer.errors import TgqError
-from tgqformer.synthetic.noise.foreground import Mask
 from tgqformer.synthetic.noise.plan import NoiseKind, NoiseSpec
 from tgqformer.synthetic.noise.render import Noised, add_noise
+from tgqformer.types import Bools
 
 KINDS: Sequence[NoiseKind] = ("poster", "clutter", "distractor")
 TILE, GAP, HEAD = 150, 8, 26
@@ -60,7 +60,7 @@ def _outlined(noised: Noised) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _edge(mask: Mask) -> Mask:
+def _edge(mask: Bools) -> Bools:
     inner = mask.copy()
     inner[1:-1, 1:-1] &= mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
     inner[0] = inner[-1] = inner[:, 0] = inner[:, -1] = False

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import cast, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from tgqformer.catalog.catalog import KIND, Catalog, CatalogWriter
@@ -23,6 +22,7 @@ from tgqformer.progress import track
 from tgqformer.stages import make_way
 from tgqformer.synthetic.noise.plan import NoiseKind, NoisePlan, NoiseSpec
 from tgqformer.synthetic.noise.render import NOISE_VERSION, Noised, add_noise
+from tgqformer.types import Ints
 
 WHOLE_VIEWS = ("mixed", "clean", "noised", "collage", "collage-same")
 VIEWS = (*WHOLE_VIEWS, *(f"{kind}-{severity}" for kind in get_args(NoiseKind) for severity in range(1, 6)))
@@ -160,7 +160,7 @@ class _Donors:
         return self._pictures[donor]
 
 
-def _in_turn(order: NDArray[np.int64], categories: list[list[str]]) -> NDArray[np.int64]:
+def _in_turn(order: Ints, categories: list[list[str]]) -> Ints:
     """Reorder positions so that every category has its turn before any has its second."""
     seen: Counter[tuple[str, ...]] = Counter()
     turns = np.empty(len(order), np.int64)

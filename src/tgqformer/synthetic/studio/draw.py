@@ -7,7 +7,6 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from tgqformer.errors import TgqError
@@ -17,21 +16,20 @@ from tgqformer.synthetic.studio.kinds import KINDS
 from tgqformer.synthetic.studio.palette import COLOURS, partner, vary
 from tgqformer.synthetic.studio.product import Product
 from tgqformer.synthetic.studio.sketch import BOARD, Finish, Sketch
+from tgqformer.types import Bools, Floats
 
 SIZE = 224
 """Pictures are 224 x 224 pixels."""
 FRONT, TURNED, CLOSE = 0, 1, 2
 """Views: from the front; mirrored, turned and a little from the side; close up."""
 
-Mask = NDArray[np.bool_]
-Pixels = NDArray[np.float32]
 Box = tuple[float, float, float, float]
 _WHOLE: Box = (0.0, 0.0, float(BOARD), float(BOARD))
 
 _BACKDROPS = rgb("fafafa f6f6f7 eeeff1 f4f0ea e9eef3 ecf1ec f5ecea e2e4e8")
 
 
-def draw_product(product: Product, view: int = FRONT) -> tuple[Image.Image, Mask]:
+def draw_product(product: Product, view: int = FRONT) -> tuple[Image.Image, Bools]:
     """Photograph a product before a studio backdrop.
 
     Args:
@@ -114,7 +112,7 @@ def _resvg() -> Any:
     return resvg_py
 
 
-def _backdrop(rng: np.random.Generator) -> Pixels:
+def _backdrop(rng: np.random.Generator) -> Floats:
     """A sheet of paper, lit from one side, a little darker at the rim: float32 [SIZE, SIZE, 3]."""
     tone = np.array(_BACKDROPS[int(rng.integers(len(_BACKDROPS)))], np.float32)
     away, height = _rim_and_height()
@@ -123,13 +121,13 @@ def _backdrop(rng: np.random.Generator) -> Pixels:
 
 
 @lru_cache(maxsize=1)
-def _rim_and_height() -> tuple[Pixels, Pixels]:
+def _rim_and_height() -> tuple[Floats, Floats]:
     line = np.linspace(-1, 1, SIZE, dtype=np.float32)
     rows, columns = line[:, None], line[None, :]
     return np.asarray(0.6 * (rows**2 + columns**2), np.float32), np.asarray((rows + 1) / 2, np.float32)
 
 
-def _shadow(alpha: Pixels, stands: bool) -> Pixels:
+def _shadow(alpha: Floats, stands: bool) -> Floats:
     """How much light is missing, float32 [SIZE, SIZE] in [0, 0.5].
 
     What stands has a pool of shadow below it; what lies or hangs, a soft double behind it.
