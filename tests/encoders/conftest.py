@@ -19,7 +19,7 @@ torch.set_num_threads(1)
 class SmallVision:
     """Tokens are the four pixels of a 2 x 2 picture, the vector is their mean; it counts what it encodes."""
 
-    name, grid, width, vector_width = "small", (2, 2), 3, 3
+    name, fit, grid, width, vector_width = "small", "pad", (2, 2), 3, 3
 
     def __init__(self, fingerprint: str = "small-1", scale: float = 1.0) -> None:
         self.fingerprint, self.scale = fingerprint, scale

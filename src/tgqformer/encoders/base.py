@@ -10,6 +10,8 @@ from typing import Protocol
 from PIL.Image import Image
 from torch import Tensor
 
+from tgqformer.encoders.frozen import Fit
+
 
 @dataclass(frozen=True)
 class VisualFeatures:
@@ -40,12 +42,14 @@ class TextFeatures:
 class VisionEncoder(Protocol):
     """A frozen picture encoder.
 
-    `fingerprint` changes whenever weights, preprocessing, levels or precision change: it keys the token cache.
+    `fit` says how a picture becomes square. `fingerprint` changes whenever weights, preprocessing, levels or precision
+    change: it keys the token cache.
     `grid` is (rows, columns) of the P tokens; `width` is Dv; `vector_width` is Dg.
     """
 
     name: str
     fingerprint: str
+    fit: Fit
     grid: tuple[int, int]
     width: int
     vector_width: int

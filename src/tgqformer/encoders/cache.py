@@ -32,9 +32,9 @@ LARGEST = 65504.0  # of float16
 CHUNK = 1024  # keys looked up at once
 # What PIL raises on damaged pictures of one kind or another.
 UNREADABLE = (
-    OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError, struct.error, zlib.error,
-    Image.DecompressionBombError, TgqError,
-)  # fmt: skip
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError, struct.error, zlib.error),
+    *(Image.DecompressionBombError, TgqError),
+)
 
 
 class TokenSource(Protocol):
@@ -43,6 +43,11 @@ class TokenSource(Protocol):
     @property
     def fingerprint(self) -> str:
         """Keys the cache."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Width of a token."""
         ...
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
@@ -61,10 +66,16 @@ class VisualCache:
         return len(self._parts)
 
     def fill(
-        self, jobs: Iterable[tuple[str, Load]], *, total: int | None = None, batch_size: int = 32,
-        workers: int | None = None, partition: int = 1024, shown: bool = True,
-    ) -> int:  # fmt: skip
-        """Encode the pictures whose key is not there yet, each key once; give how many were encoded.
+        self,
+        jobs: Iterable[tuple[str, Load]],
+        *,
+        total: int | None = None,
+        batch_size: int = 32,
+        workers: int | None = None,
+        partition: int = 1024,
+        shown: bool = True,
+    ) -> int:
+        """Encode the pictures whose key is not there yet, each key once; return how many were encoded.
 
         jobs: (key, function that opens the picture). Each of `workers` threads (one per processor by default) opens and
         encodes a batch at a time, so that one decodes while another computes. Whole partitions of `partition` rows
@@ -90,7 +101,7 @@ class VisualCache:
         return writer.count
 
     def rows(self, keys: Sequence[str | None]) -> Rows:
-        """Give the row of each key [B], -1 for None (no picture); raises TgqError for a key that was never filled."""
+        """Return the row of each key [B], -1 for None (no picture); raises TgqError for a key that was never filled."""
         return _rows(self._parts, keys, "picture")
 
     def gather(self, rows: Rows) -> VisualFeatures:
@@ -129,10 +140,15 @@ class TextCache:
         return len(self._parts)
 
     def fill(
-        self, texts: Iterable[str], *, total: int | None = None, batch_size: int = 64, partition: int = 8192,
+        self,
+        texts: Iterable[str],
+        *,
+        total: int | None = None,
+        batch_size: int = 64,
+        partition: int = 8192,
         shown: bool = True,
-    ) -> int:  # fmt: skip
-        """Encode the texts that are not there yet, each once; give how many were encoded.
+    ) -> int:
+        """Encode the texts that are not there yet, each once; return how many were encoded.
 
         Texts of like length are encoded together. Restarting and memory are as in `VisualCache.fill`.
         """
@@ -157,7 +173,7 @@ class TextCache:
         )
 
     def rows(self, texts: Sequence[str | None]) -> Rows:
-        """Give the row of each text [B], -1 for None (no text); raises TgqError for a text that was never filled."""
+        """Return the row of each text [B], -1 for None (no text); raises TgqError for a text that was never filled."""
         return _rows(self._parts, texts, "text")
 
     def gather(self, rows: Rows) -> TextFeatures:
@@ -170,7 +186,7 @@ class TextCache:
         count = np.zeros(len(rows), dtype=np.int64)
         for at, _, local, lengths, _ in found:
             count[at] = lengths[local]
-        width = found[0][1]["vector"].shape[1] if found else int(getattr(self._encoder, "width", 0))
+        width = found[0][1]["vector"].shape[1] if found else self._encoder.width
         tokens = np.zeros((len(rows), max(1, count.max(initial=0)), width), dtype=np.float16)
         vector = np.zeros((len(rows), width), dtype=np.float16)
         for at, part, local, lengths, ends in found:
@@ -211,7 +227,7 @@ def _rows(parts: PartFolder, keys: Sequence[str | None], what: str) -> Rows:
 
 
 def _missing(jobs: Iterable[tuple[str, T]], writer: PartWriter, bar: Bar) -> Iterator[tuple[Digests, tuple[str, T]]]:
-    """Give (digest [1, 2], job) of the jobs that are neither stored nor met before."""
+    """Return (digest [1, 2], job) of the jobs that are neither stored nor met before."""
     for chunk in batches(jobs, CHUNK):
         digests = digests_of([key for key, _ in chunk])
         fresh = writer.new(digests)

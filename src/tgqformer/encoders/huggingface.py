@@ -17,8 +17,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tgqformer.config import Positive
 from tgqformer.encoders.base import TextFeatures, VisualFeatures
 from tgqformer.encoders.frozen import (
+    Device,
+    Fit,
     Precision,
     as_rgb,
     dtype_name,
@@ -32,7 +35,6 @@ from tgqformer.encoders.frozen import (
 from tgqformer.errors import TgqError
 from tgqformer.parallel import TOKENIZING
 
-Fit = Literal["pad", "crop"]
 Pooling = Literal["auto", "mean", "cls", "pooler"]
 VISION_TYPE, TEXT_TYPE = "huggingface-vision", "huggingface-text"
 TOWER = "tower"
@@ -52,11 +54,16 @@ class HuggingFaceVision:
     """
 
     def __init__(
-        self, tower: Any, processor: Any, *, name: str, levels: Sequence[int] = (), fit: Fit = "pad",
-        precision: Precision = "auto", device: str = "auto",
-    ) -> None:  # fmt: skip
-        if fit not in ("pad", "crop"):
-            raise TgqError(f"{name}: fit {fit!r} is not known; use pad or crop")
+        self,
+        tower: Any,
+        processor: Any,
+        *,
+        name: str,
+        levels: Sequence[int] = (),
+        fit: Fit = "pad",
+        precision: Precision = "auto",
+        device: str = "auto",
+    ) -> None:
         self.name, self.levels, self.fit = name, tuple(levels), fit
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
@@ -66,9 +73,13 @@ class HuggingFaceVision:
         probe = self.encode(self._probe()[None])
         self.width, self.vector_width = probe.tokens.shape[-1], probe.vector.shape[-1]
         self.config = {
-            "type": VISION_TYPE, "name": name, "class": type(tower).__name__, "levels": list(self.levels), "fit": fit,
+            "type": VISION_TYPE,
+            "name": name,
+            "class": type(tower).__name__,
+            "levels": list(self.levels),
+            "fit": fit,
             "precision": dtype_name(self.dtype),
-        }  # fmt: skip
+        }
         decides = {
             **self.config,
             "name": None,
@@ -78,13 +89,22 @@ class HuggingFaceVision:
         self.fingerprint = fingerprint_of(decides, self.tower.state_dict())
 
     @classmethod
-    def from_pretrained(cls, source: str, **options: Any) -> HuggingFaceVision:
-        """Read a model folder or hub id, the vision tower of it if it has two; options as in the constructor.
+    def from_pretrained(
+        cls,
+        source: str,
+        *,
+        levels: tuple[int, ...] = (),
+        fit: Fit = "pad",
+        precision: Precision = "auto",
+        device: Device = "auto",
+    ) -> HuggingFaceVision:
+        """Read a model folder or hub id, the vision tower of it if it has two.
 
         Raises TgqError if it cannot be read.
         """
         model = read_model(source)
-        return cls(getattr(model, "vision_model", model), read_processor(source), name=f"hf:{source}", **options)
+        tower, processor = getattr(model, "vision_model", model), read_processor(source)
+        return cls(tower, processor, name=f"hf:{source}", levels=levels, fit=fit, precision=precision, device=device)
 
     @classmethod
     def load(cls, folder: Path, *, device: str = "auto") -> HuggingFaceVision:
@@ -155,9 +175,16 @@ class HuggingFaceText:
     """
 
     def __init__(
-        self, tower: Any, tokenizer: Any, *, name: str, pooling: Pooling = "auto", max_tokens: int | None = None,
-        precision: Precision = "float32", device: str = "auto",
-    ) -> None:  # fmt: skip
+        self,
+        tower: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        pooling: Pooling = "auto",
+        max_tokens: int | None = None,
+        precision: Precision = "float32",
+        device: str = "auto",
+    ) -> None:
         self.name = name
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
@@ -165,17 +192,19 @@ class HuggingFaceText:
         # SigLIP was trained on texts padded to full length, with the padding attended to.
         self._full_length = kind.startswith("siglip")
         self.pooling = _pooling(kind) if pooling == "auto" else pooling
-        if self.pooling not in ("mean", "cls", "pooler"):
-            raise TgqError(f"{name}: pooling {pooling!r} is not known; use auto, mean, cls or pooler")
         self.max_tokens = self._longest(tower.config, max_tokens)
         self.tokenizer = _plain_tokenizer(tokenizer)
         self.tower = _freeze(tower, self.device, self.dtype)
         self.width = int(tower.config.hidden_size)
         self._accepted = set(inspect.signature(self.tower.forward).parameters)
         self.config = {
-            "type": TEXT_TYPE, "name": name, "class": type(tower).__name__, "pooling": self.pooling,
-            "max_tokens": self.max_tokens, "precision": dtype_name(self.dtype),
-        }  # fmt: skip
+            "type": TEXT_TYPE,
+            "name": name,
+            "class": type(tower).__name__,
+            "pooling": self.pooling,
+            "max_tokens": self.max_tokens,
+            "precision": dtype_name(self.dtype),
+        }
         decides = {
             **self.config,
             "name": None,
@@ -185,14 +214,29 @@ class HuggingFaceText:
         self.fingerprint = fingerprint_of(decides, self.tower.state_dict())
 
     @classmethod
-    def from_pretrained(cls, source: str, **options: Any) -> HuggingFaceText:
-        """Read a model folder or hub id, the text tower of it if it has two; options as in the constructor.
+    def from_pretrained(
+        cls,
+        source: str,
+        *,
+        pooling: Pooling = "auto",
+        max_tokens: Positive | None = None,
+        precision: Precision = "float32",
+        device: Device = "auto",
+    ) -> HuggingFaceText:
+        """Read a model folder or hub id, the text tower of it if it has two.
 
         Raises TgqError if it cannot be read.
         """
         model = read_model(source)
-        options = {"name": f"hf:{source}", **options}
-        return cls(getattr(model, "text_model", model), read_tokenizer(source), **options)
+        return cls(
+            getattr(model, "text_model", model),
+            read_tokenizer(source),
+            name=f"hf:{source}",
+            pooling=pooling,
+            max_tokens=max_tokens,
+            precision=precision,
+            device=device,
+        )
 
     @classmethod
     def load(cls, folder: Path, *, device: str = "auto") -> HuggingFaceText:
@@ -227,9 +271,13 @@ class HuggingFaceText:
     def _encode(self, texts: list[str]) -> TextFeatures:
         with TOKENIZING:
             batch = self.tokenizer(
-                texts, padding="max_length" if self._full_length else "longest", truncation=True,
-                max_length=self.max_tokens, return_attention_mask=True, return_tensors="pt",
-            ).to(self.device)  # fmt: skip
+                texts,
+                padding="max_length" if self._full_length else "longest",
+                truncation=True,
+                max_length=self.max_tokens,
+                return_attention_mask=True,
+                return_tensors="pt",
+            ).to(self.device)
         mask = batch["attention_mask"].bool()
         inputs = {key: value for key, value in batch.items() if key in self._accepted}
         if self._full_length:
@@ -313,7 +361,7 @@ def _quiet() -> Iterator[None]:
 
 
 def unreadable(source: str, error: Exception) -> TgqError:
-    """Give the error for a model that cannot be reached or read."""
+    """Return the error for a model that cannot be reached or read."""
     reason = str(error).strip().split("\n")[0].rstrip(".")
     needed = "config.json, *.safetensors and the preprocessing or tokenizer files"
     if Path(source).exists():
@@ -331,7 +379,7 @@ def _freeze(tower: Any, device: torch.device, dtype: torch.dtype) -> Any:
 
 
 def _architecture(tower: Any) -> dict[str, Any]:
-    """Give the tower's config without what says nothing about its output."""
+    """Return the tower's config without what says nothing about its output."""
     aside = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
     return {key: value for key, value in tower.config.to_dict().items() if key not in aside}
 
@@ -350,7 +398,7 @@ def _plain_tokenizer(tokenizer: Any) -> Any:
 
 
 def _tokenizer_rules(tokenizer: Any) -> Any:
-    """Give what decides a tokenizer's output; padding and truncation are set by each call, so they are left out."""
+    """Return what decides a tokenizer's output; padding and truncation are set by each call, so they are left out."""
     if not tokenizer.is_fast:
         return [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
     rules = json.loads(tokenizer.backend_tokenizer.to_str())

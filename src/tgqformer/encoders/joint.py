@@ -19,9 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tgqformer.encoders.base import JointSpace, TextFeatures, VisualFeatures
-from tgqformer.encoders.frozen import Precision, read_config, resolve_device, write_config
+from tgqformer.encoders.frozen import Device, Fit, Precision, read_config, resolve_device, write_config
 from tgqformer.encoders.huggingface import (
-    Fit,
     HuggingFaceText,
     HuggingFaceVision,
     read_model,
@@ -58,9 +57,12 @@ class ClipSpace(nn.Module):
         self.visual_projection = nn.Linear(vision_width, width, bias=False)
         self.text_projection = nn.Linear(text_width, width, bias=False)
         self.config = {
-            "type": CLIP_TYPE, "vision_width": vision_width, "text_width": text_width, "width": width,
+            "type": CLIP_TYPE,
+            "vision_width": vision_width,
+            "text_width": text_width,
+            "width": width,
             "epsilon": epsilon,
-        }  # fmt: skip
+        }
 
     @classmethod
     def of(cls, model: Any) -> ClipSpace:
@@ -103,9 +105,12 @@ class SiglipSpace(nn.Module):
         self.fc2 = nn.Linear(inner, vision_width)
         self.activation = ACT2FN[activation]
         self.config = {
-            "type": SIGLIP_TYPE, "vision_width": vision_width, "inner": inner, "activation": activation,
+            "type": SIGLIP_TYPE,
+            "vision_width": vision_width,
+            "inner": inner,
+            "activation": activation,
             "epsilon": epsilon,
-        }  # fmt: skip
+        }
 
     @classmethod
     def of(cls, model: Any) -> SiglipSpace:
@@ -130,27 +135,29 @@ class SiglipSpace(nn.Module):
 
     @torch.no_grad()
     def texts(self, features: TextFeatures) -> Tensor:
-        """Give the vector [B, J], which is in the space already, in float32."""
+        """Return the vector [B, J], which is in the space already, in float32."""
         return features.vector.float()
 
 
-def make_joint(
-    name: str, *, levels: tuple[int, ...] = (), fit: Fit = "pad", precision: Precision = "auto", device: str = "auto",
-) -> JointEncoder:  # fmt: skip
-    """Make both towers and the space of "hf:FOLDER-OR-HUB-ID", read once; options as for the towers.
+def read_joint(
+    source: str,
+    *,
+    levels: tuple[int, ...] = (),
+    fit: Fit = "pad",
+    precision: Precision = "auto",
+    device: Device = "auto",
+) -> JointEncoder:
+    """Make both towers and the space of a model folder or hub id, read once; options as for the towers.
 
     Raises TgqError if the model cannot be read or is no CLIP, Chinese-CLIP or SigLIP.
     """
-    source = name.removeprefix("hf:")
-    model = read_model(source)
+    model, name = read_model(source), f"hf:{source}"
     space = _space_of(model, name).eval().requires_grad_(False).to(resolve_device(device))
+    processor, tokenizer = read_processor(source), read_tokenizer(source)
     vision = HuggingFaceVision(
-        model.vision_model, read_processor(source), name=f"hf:{source}", levels=levels, fit=fit, precision=precision,
-        device=device,
-    )  # fmt: skip
-    text = HuggingFaceText(
-        model.text_model, read_tokenizer(source), name=f"hf:{source}", precision=precision, device=device
+        model.vision_model, processor, name=name, levels=levels, fit=fit, precision=precision, device=device
     )
+    text = HuggingFaceText(model.text_model, tokenizer, name=name, precision=precision, device=device)
     return JointEncoder(vision, text, space)
 
 

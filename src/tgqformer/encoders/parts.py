@@ -44,7 +44,7 @@ def digests_of(keys: Sequence[str]) -> Digests:
 
 
 @dataclass(frozen=True)
-class _Run:
+class _SortedKeys:
     """Keys sorted by (high, low) and the row of each."""
 
     high: Digests
@@ -52,13 +52,13 @@ class _Run:
     rows: Rows
 
     @staticmethod
-    def sorted(high: Digests, low: Digests, rows: Rows) -> _Run:
+    def sorted(high: Digests, low: Digests, rows: Rows) -> _SortedKeys:
         order = np.lexsort((low, high))
-        return _Run(high[order], low[order], rows[order])
+        return _SortedKeys(high[order], low[order], rows[order])
 
-    def merged(self, other: _Run) -> _Run:
+    def merged(self, other: _SortedKeys) -> _SortedKeys:
         high, low = np.concatenate((self.high, other.high)), np.concatenate((self.low, other.low))
-        return _Run.sorted(high, low, np.concatenate((self.rows, other.rows)))
+        return _SortedKeys.sorted(high, low, np.concatenate((self.rows, other.rows)))
 
     def find_into(self, found: Rows, digests: Digests) -> None:
         """Write the row of every digest that this run holds to `found`."""
@@ -77,20 +77,20 @@ class KeyIndex:
     """Digest → row in 24 bytes a key: sorted runs, merged as they grow, so that adding stays cheap at any size."""
 
     def __init__(self) -> None:
-        self._runs: list[_Run] = []
+        self._runs: list[_SortedKeys] = []
 
     def __len__(self) -> int:
         return sum(len(run.rows) for run in self._runs)
 
     def add(self, digests: Digests, rows: Rows) -> None:
         """Add keys [n, 2] with their rows [n]."""
-        run = _Run.sorted(digests[:, 0], digests[:, 1], rows)
+        run = _SortedKeys.sorted(digests[:, 0], digests[:, 1], rows)
         while self._runs and len(self._runs[-1].rows) < 2 * len(run.rows):
             run = self._runs.pop().merged(run)
         self._runs.append(run)
 
     def find(self, digests: Digests) -> Rows:
-        """Give the row of each digest [n, 2] → [n]; -1 where there is none."""
+        """Return the row of each digest [n, 2] → [n]; -1 where there is none."""
         found = np.full(len(digests), -1, dtype=np.int64)
         for run in self._runs:
             run.find_into(found, digests)
@@ -173,7 +173,7 @@ class PartFolder:
         self.refresh()
 
     def split(self, rows: Rows) -> Iterator[tuple[Rows, Part, Rows]]:
-        """Give (positions in `rows`, partition, rows inside it), one a partition, ascending, without rows of -1."""
+        """Return (positions in `rows`, partition, rows inside it), one a partition, ascending, without rows of -1."""
         order = np.argsort(rows, kind="stable")
         order = order[rows[order] >= 0]
         if not len(order):
@@ -222,7 +222,7 @@ class PartWriter:
         self.flush()  # after an error too: what is encoded is kept
 
     def new(self, digests: Digests) -> list[int]:
-        """Give the positions of the digests that are neither stored nor met before, and count them as met."""
+        """Return the positions of the digests that are neither stored nor met before, and count them as met."""
         fresh = []
         for i in np.flatnonzero(self._folder.index.find(digests) < 0):
             digest = digests[i].tobytes()

@@ -46,7 +46,7 @@ def as_seen(vision: VisionEncoder, shown: Noised) -> Noised:
 
     An encoder that crops gets both as they are.
     """
-    if getattr(vision, "fit", "pad") != "pad":
+    if vision.fit != "pad":
         return shown
     square = letterbox(shown.picture)
     mask = np.zeros((square.height, square.width), bool)
@@ -61,7 +61,7 @@ def touched(vision: VisionEncoder, view: NoiseView, positions: npt.NDArray[np.in
     Raises:
         TgqError: if the encoder crops pictures, so that its grid does not lie over the whole of them.
     """
-    if getattr(vision, "fit", "pad") != "pad":
+    if vision.fit != "pad":
         raise TgqError(f"{vision.name} crops pictures, so places of noise are not known; set vision_options.fit: pad")
     found = np.zeros((len(positions), vision.grid[0] * vision.grid[1]), bool)
     for at, item in enumerate(track(_taken(view, positions), f"where the noise is ({view.name})", len(positions))):

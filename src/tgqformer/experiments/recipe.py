@@ -13,8 +13,10 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from tgqformer.connectors import check_connector
+from tgqformer.encoders import check_encoders
 from tgqformer.errors import TgqError
 from tgqformer.files import write_text
+from tgqformer.model.language import check_language
 from tgqformer.model.prompt import Prompt
 from tgqformer.pairs.mining import MiningSettings
 from tgqformer.synthetic.noise import VIEWS, WHOLE_VIEWS, NoisePlan
@@ -87,6 +89,9 @@ class EncoderSection:
     text: str = "minilm"
     vision_options: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_encoders(self.vision, self.text, self.vision_options)
+
 
 @dataclass(frozen=True)
 class LanguageSection:
@@ -100,6 +105,9 @@ class LanguageSection:
     lora_rank: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_language(self.name)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from torch import Tensor
 from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError, read_picture
 from tgqformer.connectors import ConnectorWidths
-from tgqformer.encoders import load_text, load_vision, make_text, make_vision
+from tgqformer.encoders import load_text, load_vision, make_joint, make_text, make_vision
 from tgqformer.encoders.alignment import JointAlignment
 from tgqformer.encoders.base import JointSpace, TextEncoder, TextFeatures, VisionEncoder
-from tgqformer.encoders.joint import load_space, make_joint, save_space
+from tgqformer.encoders.joint import load_space, save_space
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
 from tgqformer.model.batch import ItemBatch
@@ -130,7 +130,11 @@ class Encoders:
 
 
 def make_encoders(vision: str, text: str, prompt: Prompt, options: Mapping[str, Any]) -> Encoders:
-    """Make the frozen encoders by their names; `vision` "joint:hf:..." takes both towers of a joint encoder."""
+    """Make the frozen encoders by their names; `vision` "joint:hf:..." takes both towers of a joint encoder.
+
+    Raises:
+        TgqError: for an unknown name or option, or a model that cannot be read.
+    """
     if vision.startswith("joint:"):
         joint = make_joint(vision.removeprefix("joint:"), **options)
         return Encoders(joint.vision, joint.text, prompt, joint.space)

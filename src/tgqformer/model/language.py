@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from tgqformer.encoders.base import TextFeatures
+from tgqformer.encoders.minilm import packaged_folder
 from tgqformer.errors import TgqError, nearest
 from tgqformer.files import read_json, write_json
-from tgqformer.model.packaged import minilm_folder, smollm2_folder
+from tgqformer.model.packaged import smollm2_folder
 from tgqformer.parallel import TOKENIZING
 
 Pooling = Literal["mean", "last"]
-PACKAGED: dict[str, tuple[Callable[[], Path], int]] = {"minilm": (minilm_folder, 4), "smollm2": (smollm2_folder, 0)}
+PACKAGED: dict[str, tuple[Callable[[], Path], int]] = {"minilm": (packaged_folder, 4), "smollm2": (smollm2_folder, 0)}
 """Language models that are installed with the package: their folder, and how many layers read the text alone."""
 HUB = "hf:<folder or hub id>"
 

