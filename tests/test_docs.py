@@ -148,8 +148,8 @@ def write_shop(folder: Path, count: int) -> None:
         table.writerow(["session", "item", "time"])
         for session in range(300):
             first = rng.randrange(count)
-            table.writerow([session, 1040 + first, 10_000 * session])
-            table.writerow([session, 1040 + (first + 12) % count, 10_000 * session + 60])
+            table.writerow([session, 1040 + first, 1_700_000_000 + 10_000 * session])
+            table.writerow([session, 1040 + (first + 12) % count, 1_700_000_000 + 10_000 * session + 60])
 
 
 def test_the_worked_example_of_a_connector(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ def test_gzip_and_gzip_cut_off(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_is_asked_for_reads_a_file_of_any_name(tmp_path: Path) -> None:
-    file = put(tmp_path / "export.txt", "id\ttitle\n1\ta\n")
+    file = put(tmp_path / "export.dat", "id\ttitle\n1\ta\n")
     with pytest.raises(TgqError, match="no reader recognises"):
         choose_reader(file)
     assert fields("csv", file) == [{"id": "1", "title": "a"}]
@@ -123,7 +123,7 @@ def test_json_lines(tmp_path: Path) -> None:
     assert [row.line for row in found] == [1, 3, 4, 5, 6]
     assert "a JSON list" in (found[2].reason or "")
     array = rows("jsonl", put(tmp_path / "b.json", "[\n{}\n]\n"))
-    assert "one object a line" in (array[0].reason or "")
+    assert [row.fields for row in array] == [{}]
 
 
 def test_python_code_is_never_run(tmp_path: Path) -> None:

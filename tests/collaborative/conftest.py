@@ -19,7 +19,7 @@ def clustered_log(path: Path, users: int = 60, items: int = 12, groups: int = 3,
     lines = ["user,item,time"]
     for user in range(users):
         own = rng.choice(items, each, replace=False) + items * (user % groups)
-        lines += [f"u{user},i{item},{when}" for when, item in enumerate(own)]
+        lines += [f"u{user},i{item},{when}" for when, item in enumerate(own, 1_700_000_000)]
     path.write_text("\n".join(lines) + "\n")
     return path
 

@@ -103,7 +103,11 @@ def test_a_run_and_its_store_are_the_same_place(shop: Shop) -> None:
 def test_lists_joined_with_clicks_are_answered(shop: Shop, tmp_path: Path) -> None:
     shop.neighbours(0)
     clicks = ["session,item,time"]  # sku-n is looked at with sku-(23 - n), of another colour
-    clicks += [f"s{n},sku-{item},{at}" for n in range(240) for at, item in enumerate((n % 12, 23 - n % 12), 2 * n)]
+    clicks += [
+        f"s{n},sku-{item},{at}"
+        for n in range(240)
+        for at, item in enumerate((n % 12, 23 - n % 12), 1_700_000_000 + 2 * n)
+    ]
     (tmp_path / "clicks.csv").write_text("\n".join(clicks) + "\n")
     words = ["collab", "join", str(shop.folder / "embeddings-0"), "--log", str(tmp_path / "clicks.csv")]
     made = CliRunner().invoke(app, [*words, "-k", "5", "--to", str(tmp_path / "joined")])

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from tgqformer.catalog.shape import plain_name
 from tgqformer.errors import TgqError, nearest
 
 
@@ -55,6 +56,8 @@ _USUAL = {
     "attributes": "attributes details specs specifications properties color colour basecolour basecolor size gender "
     "material season year usage style pattern fit agegroup articletype",
 }
+USUAL_NAMES = frozenset(name for names in _USUAL.values() for name in names.split())
+"""All usual names of columns, as `readers.shape.plain_name` gives them."""
 
 
 def plan_mapping(
@@ -87,7 +90,7 @@ def _guess(columns: Sequence[str], given: Mapping[str, Any]) -> ColumnMapping:
     free = [name for name in columns if name not in {c for v in given.values() for c in _as_tuple(v)}]
     plain: dict[str, str] = {}
     for name in free:
-        plain.setdefault(re.sub(r"[\W_]", "", name.lower()), name)
+        plain.setdefault(plain_name(name), name)
     found = given.get("id") or _first(plain, "id")
     if found is None:
         raise TgqError(f"no column looks like an id; name it with --id. The columns are: {_words(tuple(columns))}")

@@ -14,9 +14,6 @@ from tgqformer.progress import console
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tgqformer.pairs.interactions import Interactions
-    from tgqformer.pairs.logs import Columns
-    from tgqformer.pairs.pairs import Pairs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,13 +25,30 @@ app = typer.Typer(
 def mine(
     source: Annotated[
         Path,
-        typer.Argument(help="A log (CSV, TSV, Parquet, JSON lines, text; .gz), related.parquet, or a list of pairs"),
+        typer.Argument(help="A log (CSV, TSV, Parquet, JSON, text; .gz) or a folder, or a list of pairs"),
     ],
     to: Annotated[Path, typer.Option(help="File to write: Parquet with a, b, weight, count")],
     catalog: Annotated[Path | None, typer.Option(help="Keep only the items of this catalogue")] = None,
-    session: Annotated[str | None, typer.Option(help="Column with the session, user or order")] = None,
-    item: Annotated[str | None, typer.Option(help="Column with the item")] = None,
+    session: Annotated[
+        list[str] | None, typer.Option(help="Column with the session, user or order; several make one key")
+    ] = None,
+    item: Annotated[
+        str | None, typer.Option(help="Column with the item; inside objects by its path, items.item_id; NAME[]: a list")
+    ] = None,
     time: Annotated[str | None, typer.Option(help="Column with the time")] = None,
+    weight: Annotated[str | None, typer.Option(help="Column with the weight")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="Only rows with such a value: event=view,add_to_cart; may be repeated")
+    ] = None,
+    missing: Annotated[list[str] | None, typer.Option(help="A further word for *not known*; may be repeated")] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Names of all columns, where the file has no header: session,item,time")
+    ] = None,
+    time_format: Annotated[
+        str | None,
+        typer.Option(help="seconds, ms, us, ns, excel, day-first, month-first, or such as '%d.%m.%Y %H:%M'"),
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of a text file; else UTF-8 or UTF-16")] = None,
     window: Annotated[
         list[str] | None,
         typer.Option(
@@ -57,7 +71,8 @@ def mine(
 ) -> None:
     """Mine pairs from a log of interactions, from co-purchase lists, or from a list of pairs.
 
-    Columns are guessed where their names are usual, and shown. Rows that cannot be read are listed and left out.
+    Columns are guessed where their names are usual, and shown. Rows that cannot be read are listed and left out. Where
+    nothing can be used, or no pair comes out, nothing is written.
 
     Examples:
 
@@ -65,13 +80,16 @@ def mine(
 
     `tgq pairs mine clicks.tsv.gz --session visit --item sku --time at --window 5 --window 30m --to pairs.parquet`
 
+    `tgq pairs mine events/ --session user --session visit --where event=view,add_to_cart --to pairs.parquet`
+
     `tgq pairs mine shop/related.parquet --kind also_buy --catalog shop --to pairs.parquet`
     """
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.config import parse
-    from tgqformer.pairs.logs import Columns
+    from tgqformer.pairs.logs import LogSettings
     from tgqformer.pairs.mining import MiningSettings
-    from tgqformer.pairs.pairs import mine_pairs
+    from tgqformer.pairs.source import read_source
+    from tgqformer.pairs.times import seconds_of
     from tgqformer.stages import make_way
 
     make_way(to, "pairs", overwrite=overwrite, file=True, sources=[source, catalog])
@@ -85,16 +103,23 @@ def mine(
     }
     given = {name: value for name, value in asked.items() if value is not None}
     mining = parse(MiningSettings, given, "mining")
-    listed = _listed(source, kind)
+    asked = {
+        "session": session,
+        "item": item,
+        "time": time,
+        "weight": weight,
+        "where": where,
+        "missing": missing,
+        "columns": columns.split(",") if columns else None,
+        "time_format": time_format,
+        "encoding": encoding,
+    }
+    log = parse(LogSettings, {name: value for name, value in asked.items() if value is not None}, "the log")
+    until = None if before is None else seconds_of(before)
+    if until is not None and until != until:
+        raise TgqError(f"--before {before} is not a date; write it as 2020-09-16")
     ids = Catalog.open(catalog).ids() if catalog is not None else None
-    if listed is not None:
-        pairs = listed if ids is None else listed.within(ids)
-    else:
-        interactions = _interactions(source, Columns(session, item, time), before)
-        if ids is not None:
-            interactions = interactions.within(ids)
-            console.print(f"{len(interactions):,} interactions with items of the catalogue")
-        pairs = mine_pairs(interactions, mining, shown=True)
+    pairs = read_source(source, ids=ids, log=log, mining=mining, kinds=kind, before=until)
     pairs.write(to)
     console.print(f"{len(pairs):,} pairs of {len(pairs.ids()):,} items → {to}", markup=False)
 
@@ -107,10 +132,10 @@ def simulate(
     truth: Annotated[
         Path | None, typer.Option(help="Parquet with id and attributes [default: truth.parquet of the catalogue]")
     ] = None,
-    train: Annotated[float, typer.Option(help="Share of the items for training")] = 0.7,
-    val: Annotated[float, typer.Option(help="Share of the items for validation; the rest is for test")] = 0.05,
-    limit: Annotated[int | None, typer.Option(help="Only so many items, chosen by a stable hash")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the split")] = 0,
+    train: Annotated[float, typer.Option(min=0, max=1, help="Share of items for training")] = 0.7,
+    val: Annotated[float, typer.Option(min=0, max=1, help="Share for validation; the rest is for test")] = 0.05,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many items, chosen by a stable hash")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split")] = 0,
     reference: Annotated[bool, typer.Option("--reference", help="Rank by what the shoppers know, and show it")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -155,7 +180,7 @@ def show(
     pairs: Annotated[Path, typer.Argument(help="A file of pairs")],
     catalog: Annotated[Path | None, typer.Option(help="Show titles from this catalogue")] = None,
     item: Annotated[str | None, typer.Option(help="Only the pairs of this item")] = None,
-    top: Annotated[int, typer.Option(help="So many pairs, the heaviest")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="So many pairs, the heaviest")] = 10,
 ) -> None:
     """Show the heaviest pairs, and how many pairs items have.
 
@@ -179,40 +204,6 @@ def show(
     _show_pairs(rows, _titles(catalog, rows))
     items = len(found.ids())
     typer.echo(f"{len(found):,} pairs of {items:,} items; {2 * len(found) / max(items, 1):.1f} an item on average")
-
-
-def _listed(source: Path, kinds: list[str] | None) -> Pairs | None:
-    """Return the pairs of a file that lists them; None for a log of interactions."""
-    import pyarrow.parquet as pq
-
-    from tgqformer.pairs.pairs import Pairs, pairs_from_related
-
-    if source.suffix != ".parquet" or not source.is_file():
-        return None
-    names = set(pq.read_schema(source).names)
-    if {"id", "other", "kind"} <= names:
-        return pairs_from_related(source, kinds)
-    return Pairs.read(source) if {"a", "b"} <= names else None
-
-
-def _interactions(source: Path, columns: Columns, before: str | None) -> Interactions:
-    """Read a log, tell what was read, and cut it at a date."""
-    from tgqformer.pairs.interactions import read_interactions
-    from tgqformer.pairs.logs import ReadReport, iso_seconds
-    from tgqformer.pairs.splits import split_by_time
-
-    report = ReadReport()
-    found = read_interactions(source, columns, report=report)
-    used = ", ".join(f"{name} = {value}" for name, value in vars(report.columns).items() if value)
-    console.print(f"columns: {used}; {report.rows:,} rows read, {report.bad_rows:,} left out", markup=False)
-    for row in report.bad[:5]:
-        console.print(f"  {row.file}, row {row.row}: {row.reason}", markup=False)
-    if before is None:
-        return found
-    seconds = iso_seconds(before)
-    if seconds != seconds:
-        raise TgqError(f"--before {before} is not a date; write it as 2020-09-16")
-    return split_by_time(found, int(seconds))[0]
 
 
 def _titles(catalog: Path | None, rows: pa.Table) -> dict[str, str]:

@@ -25,8 +25,8 @@ from tgqformer.experiments.recipe import Recipe
 from tgqformer.model.encoding import Encoders, make_encoders
 from tgqformer.model.features import CatalogFeatures, cache_features
 from tgqformer.model.language import LanguageModel, LoRA, make_language
-from tgqformer.pairs.interactions import read_interactions
-from tgqformer.pairs.pairs import Pairs, PairSets, mine_pairs, split_pairs
+from tgqformer.pairs.pairs import Pairs, PairSets, check_parts, split_pairs
+from tgqformer.pairs.source import read_source
 from tgqformer.pairs.splits import ItemSplit
 from tgqformer.stages import begin, end
 from tgqformer.synthetic.noise import NoiseView, noise_views
@@ -88,6 +88,7 @@ class Dataset:
                 pairs = self._mine()
                 split = ItemSplit.by_hash(self.catalog.ids(), fractions, section.seed)
                 sets = split_pairs(pairs, split)
+                check_parts(pairs, sets)
                 to.mkdir(parents=True, exist_ok=True)
                 split.save(to / "split.parquet")
                 for name in ("train", "val", "test"):
@@ -98,10 +99,8 @@ class Dataset:
 
     def _mine(self) -> Pairs:
         section = self.recipe.pairs
-        if section.pairs is not None:
-            return Pairs.read(Path(section.pairs))
-        interactions = read_interactions(Path(str(section.interactions)))
-        return mine_pairs(interactions, section.mining)
+        source = Path(str(section.pairs if section.pairs is not None else section.interactions))
+        return read_source(source, ids=self.catalog.ids(), log=section.log, mining=section.mining)
 
     def positions(self, part: str) -> Positions:
         """Positions of the items of one part of the split, ascending."""

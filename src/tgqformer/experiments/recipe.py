@@ -18,6 +18,7 @@ from tgqformer.errors import TgqError
 from tgqformer.files import write_text
 from tgqformer.model.language import check_language
 from tgqformer.model.prompt import Prompt
+from tgqformer.pairs.logs import LogSettings
 from tgqformer.pairs.mining import MiningSettings
 from tgqformer.synthetic.noise import VIEWS, WHOLE_VIEWS, NoisePlan
 from tgqformer.training.settings import AlignmentSettings, TrainingSettings
@@ -58,7 +59,7 @@ class PairsSection:
         shoppers: `fashion` or `studio`: simulate shopping sessions. interactions: a file of (session, item, time).
         pairs: a file of pairs. Exactly one of the three.
         train, val, test: shares of the items. seed: of the split.
-        mining: how pairs are mined from interactions.
+        mining: how pairs are mined from interactions. log: how their file is read, see `tgq pairs mine`.
     """
 
     shoppers: Literal["fashion", "studio"] | None = None
@@ -69,6 +70,7 @@ class PairsSection:
     test: float = 0.25
     seed: int = 0
     mining: MiningSettings = MiningSettings()  # noqa: RUF009
+    log: LogSettings = LogSettings()  # noqa: RUF009
 
     def __post_init__(self) -> None:
         if sum(source is not None for source in (self.shoppers, self.interactions, self.pairs)) != 1:

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tgqformer.files import atomic_path
-from tgqformer.pairs.logs import Columns, ReadReport, read_log
+from tgqformer.pairs.log_files import OURS
+from tgqformer.pairs.logs import LogSettings, ReadReport, read_log
 from tgqformer.progress import console
 from tgqformer.types import Bools, Floats, Ints
 
@@ -89,31 +90,38 @@ class Interactions:
         return Interactions(self.sessions[keep], self.items[keep], self.session_names, self.item_names, times, weights)
 
     def within(self, ids: Sequence[str]) -> Interactions:
-        """Keep the interactions with these items."""
+        """Keep the interactions with these items; `matching.check_items` tells where that is hardly any."""
         known = pc.is_in(self.item_names, value_set=pa.array(ids, pa.string())).to_numpy(zero_copy_only=False)
         return self.where(known.astype(bool)[self.items] if len(self) else np.zeros(0, dtype=bool))
 
     def write(self, path: Path) -> None:
         """Write Parquet, atomically; `read_interactions` reads it."""
         with atomic_path(path) as unfinished:
-            pq.write_table(self.table(), unfinished)
+            pq.write_table(self.table().replace_schema_metadata(OURS), unfinished)
 
 
 def read_interactions(
-    path: str | Path, columns: Columns | None = None, *, report: ReadReport | None = None
+    path: str | Path,
+    log: LogSettings = LogSettings(),  # noqa: B008
+    *,
+    report: ReadReport | None = None,
 ) -> Interactions:
-    """Read a log: CSV, TSV, Parquet, JSON lines, or lines `user item item …` (.txt); each also gzipped (.gz).
+    """Read a log: a table (CSV, TSV, with any delimiter), Parquet, JSON, or lines `user item item …`; or a folder.
 
-    columns: which column holds what; what is None is guessed by name (`logs.GUESSES`). report: is filled with what was
-    kept and what was left out; without one, a line on standard error says how many rows were left out.
-    Ids are kept as the text in the file (leading zeros stay). Times may be ISO dates or numbers in seconds, milli-,
-    micro- or nanoseconds since 1970. Raise TgqError when the file or a column is absent, or there is no row.
+    Files may be gzipped. Ids are kept as the text in the file (leading zeros stay). What forms of times are read,
+    `times.TimeReader` says.
+
+    Args:
+        log: how it is read; what is not named is guessed. report: is filled with what was kept and what was left out;
+            without one, that is told on standard error.
+
+    Raises:
+        TgqError: when a file or a column is absent, or no row can be used.
     """
     told = report if report is not None else ReadReport()
-    table = read_log(Path(path), columns or Columns(), told)
+    table = read_log(Path(path), log, told)
     if report is None and told.bad_rows:
-        worst = told.bad[0]
-        console.print(
-            f"{path}: {told.bad_rows} rows left out; the first: row {worst.row}, {worst.reason}", markup=False
-        )
+        console.print(f"{path}: {told.bad_rows:,} rows left out: {told.first_reasons()}", markup=False)
+    for warning in told.warnings if report is None else ():
+        console.print(f"{path}: {warning}", style="yellow", markup=False)
     return Interactions.from_table(table)

@@ -51,7 +51,11 @@ class Pairs:
         path = Path(path)
         if not path.is_file():
             raise TgqError(f"there is no file of pairs {path}; `tgq pairs mine` or `tgq pairs simulate` makes one")
-        table = pq.read_table(path)
+        try:
+            table = pq.read_table(path)
+        except (pa.ArrowException, OSError) as error:
+            made = f"`tgq pairs mine {path} --to pairs.parquet` makes one"
+            raise TgqError(f"{path} is not a file of pairs (Parquet with a and b); {made}") from error
         if not {"a", "b"} <= set(table.column_names):
             raise TgqError(f"{path} is not a file of pairs: it has the columns {table.column_names}, not a and b")
         ones = pa.array(np.ones(len(table), np.int32))
@@ -104,6 +108,16 @@ def split_pairs(pairs: Pairs, split: ItemSplit) -> PairSets:
     side = [split.codes(pairs.table[name].to_pylist()) for name in ("a", "b")]
     inside = [pairs.table.filter(pa.array((side[0] == part) & (side[1] == part))) for part in range(len(PARTS))]
     return PairSets(Pairs(inside[0]), Pairs(inside[1]), Pairs(inside[2]), split)
+
+
+def check_parts(pairs: Pairs, sets: PairSets) -> None:
+    """Raise TgqError where no pair is left to train on, or to test on."""
+    for name, part in (("train", sets.train), ("test", sets.test)):
+        if not len(part):
+            raise TgqError(
+                f"no pair has both of its items in the part {name!r} of the split, of {len(pairs):,} pairs of "
+                f"{len(pairs.ids()):,} items; give more pairs, or that part a larger share"
+            )
 
 
 def pairs_from_related(path: str | Path, kinds: Sequence[str] | None = None) -> Pairs:

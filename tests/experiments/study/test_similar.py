@@ -29,7 +29,7 @@ def trained(tmp_path: Path, model: str, ids: list[str]) -> Path:
     lines = ["user,item,time"]
     for user in range(60):
         own = rng.choice(third, min(4, third), replace=False) + third * (user % 3)
-        lines += [f"u{user},{ids[item]},{when}" for when, item in enumerate(own)]
+        lines += [f"u{user},{ids[item]},{when}" for when, item in enumerate(own, 1_700_000_000)]
     (tmp_path / "log.csv").write_text("\n".join(lines) + "\n")
     plain = {"name": model, "model": model, "split": {"kind": "leave-one-out"}, **MODELS[model]}
     train_run(parse_preset(plain, "test"), tmp_path / "run", data=tmp_path / "log.csv", shown=False)

@@ -9,9 +9,9 @@ from tgqformer.catalog.readers.base import Reader, SourceRow
 from tgqformer.catalog.readers.fashion import FashionReader, KaggleFashionReader
 from tgqformer.catalog.readers.folder import ItemFoldersReader, PicturesReader
 from tgqformer.catalog.readers.hm import HMReader
-from tgqformer.catalog.readers.jsonlines import JsonLinesReader
-from tgqformer.catalog.readers.parquet import ParquetReader
-from tgqformer.catalog.readers.table import TableReader
+from tgqformer.catalog.readers.jsonlines import JSON_LINES
+from tgqformer.catalog.readers.parquet import PARQUET
+from tgqformer.catalog.readers.table import TABLES, TEXT_TABLES
 from tgqformer.errors import TgqError, nearest
 
 __all__ = ["READERS", "Reader", "SourceRow", "choose_reader"]
@@ -22,9 +22,10 @@ READERS: tuple[Reader, ...] = (
     HMReader(),
     Amazon2023Reader(),
     Amazon2018Reader(),
-    ParquetReader(),
-    JsonLinesReader(),
-    TableReader(),
+    PARQUET,
+    JSON_LINES,
+    TABLES,
+    TEXT_TABLES,
     PicturesReader(),
     ItemFoldersReader(),
 )

@@ -50,10 +50,10 @@ class Amazon2018Reader:
         first = first_object(path)
         return "asin" in first and "parent_asin" not in first
 
-    def rows(self, path: Path) -> Iterator[SourceRow]:
+    def rows(self, path: Path, encoding: str | None = None) -> Iterator[SourceRow]:
         """Stream the items with their co-purchase lists."""
         for file in files_of(path, JSON_LINES):
-            for row in json_rows(file):
+            for row in json_rows(file, encoding):
                 yield row if row.fields is None else _row_2018(row, row.fields)
 
     def root(self, path: Path) -> Path:
@@ -72,10 +72,10 @@ class Amazon2023Reader:
         """Say whether the items have a `parent_asin`."""
         return "parent_asin" in first_object(path) or {"parent_asin", "title"} <= columns_of(path)
 
-    def rows(self, path: Path) -> Iterator[SourceRow]:
+    def rows(self, path: Path, encoding: str | None = None) -> Iterator[SourceRow]:
         """Stream the items with what was bought together with them."""
         for file in files_of(path, (*JSON_LINES, *PARQUET)):
-            for row in parquet_rows(file) if file.name.lower().endswith(PARQUET) else json_rows(file):
+            for row in parquet_rows(file) if file.name.lower().endswith(PARQUET) else json_rows(file, encoding):
                 yield row if row.fields is None else _row_2023(row, row.fields)
 
     def root(self, path: Path) -> Path:

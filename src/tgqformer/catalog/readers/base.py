@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,13 +43,46 @@ class Reader(Protocol):
         """Say whether `path` looks like this layout; reads a few lines at most."""
         ...
 
-    def rows(self, path: Path) -> Iterator[SourceRow]:
-        """Stream the rows of `path` in order; a damaged row is a `SourceRow` with a reason, never an error."""
+    def rows(self, path: Path, encoding: str | None = None) -> Iterator[SourceRow]:
+        """Stream the rows of `path` in order; a damaged row is a `SourceRow` with a reason, never an error.
+
+        encoding: of text files, where it is given; other files have none.
+        """
         ...
 
     def root(self, path: Path) -> Path:
         """Return the folder that picture names are relative to when the user names none."""
         ...
+
+
+@dataclass
+class FileReader:
+    """Reads files with certain endings, or folders of them, one after the other.
+
+    suffixes: how their names end. read: streams the rows of one file.
+    fits: says whether a file with such an ending is meant; None: always.
+    """
+
+    name: str
+    about: str
+    suffixes: tuple[str, ...]
+    read: Callable[[Path, str | None], Iterator[SourceRow]]
+    mapping: ColumnMapping | None = None
+    fits: Callable[[Path], bool] | None = None
+
+    def sniff(self, path: Path) -> bool:
+        """Say whether there are such files, and the first of them fits."""
+        found = parts(path, self.suffixes)
+        return bool(found) and (self.fits is None or self.fits(found[0]))
+
+    def rows(self, path: Path, encoding: str | None = None) -> Iterator[SourceRow]:
+        """Stream the rows of all files, in order of their names."""
+        for file in files_of(path, self.suffixes):
+            yield from self.read(file, encoding)
+
+    def root(self, path: Path) -> Path:
+        """Picture names are relative to the folder of the file."""
+        return folder_of(path)
 
 
 def parts(path: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -35,7 +35,7 @@ class FashionReader:
         """Say whether the Parquet files have the columns of this set."""
         return set(_MAPPING.columns()) <= columns_of(path)
 
-    def rows(self, path: Path) -> Iterator[SourceRow]:
+    def rows(self, path: Path, encoding: str | None = None) -> Iterator[SourceRow]:
         """Stream the products of all files, in order of their names."""
         for file in files_of(path, PARQUET):
             for row in parquet_rows(file):
@@ -58,9 +58,9 @@ class KaggleFashionReader:
         file = _styles(path)
         return file.is_file() and ".csv" in file.name.lower() and {"id", *_KAGGLE_NAMES} <= set(header_of(file))
 
-    def rows(self, path: Path) -> Iterator[SourceRow]:
+    def rows(self, path: Path, encoding: str | None = None) -> Iterator[SourceRow]:
         """Stream the products; surplus commas belong to the title."""
-        for row in table_rows(_styles(path), join_last=True):
+        for row in table_rows(_styles(path), encoding, join_last=True):
             if row.fields is None:
                 yield row
                 continue

@@ -26,7 +26,7 @@ class PicturesReader:
         """Say whether there is a picture somewhere in the folder."""
         return path.is_dir() and any(_is_picture(name) for _, _, names in os.walk(path) for name in names)
 
-    def rows(self, path: Path) -> Iterator[SourceRow]:
+    def rows(self, path: Path, encoding: str | None = None) -> Iterator[SourceRow]:
         """Stream one row a file, sorted by path."""
         for folder, names in _folders(path):
             for name in names:
@@ -59,7 +59,7 @@ class ItemFoldersReader:
         """Say no: such a folder looks like a folder of pictures, so this reader must be asked for."""
         return False
 
-    def rows(self, path: Path) -> Iterator[SourceRow]:
+    def rows(self, path: Path, encoding: str | None = None) -> Iterator[SourceRow]:
         """Stream one row a folder that holds pictures, sorted by path."""
         for folder, names in _folders(path):
             pictures = [str((folder / name).relative_to(path)) for name in names if _is_picture(name)]

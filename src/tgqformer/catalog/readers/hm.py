@@ -35,10 +35,10 @@ class HMReader:
         file = _articles(path)
         return file is not None and {"article_id", "prod_name"} <= set(header_of(file))
 
-    def rows(self, path: Path) -> Iterator[SourceRow]:
+    def rows(self, path: Path, encoding: str | None = None) -> Iterator[SourceRow]:
         """Stream the articles; an id that lost its leading zero on the way gets it back."""
         file = _articles(path)
-        for row in table_rows(file) if file is not None else ():
+        for row in table_rows(file, encoding) if file is not None else ():
             if row.fields is None:
                 yield row
                 continue

@@ -8,35 +8,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tgqformer.catalog.mapping import ColumnMapping
-from tgqformer.catalog.readers.base import SourceRow, files_of, folder_of, parts
+from tgqformer.catalog.readers.base import FileReader, SourceRow, parts
 
 SUFFIXES = (".parquet", ".pq")
 _BATCH = 64
 
 
-class ParquetReader:
-    """Reads Parquet files of one schema or several."""
-
-    name = "parquet"
-    about = "Parquet files (.parquet), or a folder of them; pictures may be a column of bytes"
-    mapping: ColumnMapping | None = None
-
-    def sniff(self, path: Path) -> bool:
-        """Say whether there are Parquet files."""
-        return bool(parts(path, SUFFIXES))
-
-    def rows(self, path: Path) -> Iterator[SourceRow]:
-        """Stream the rows of all files, in order of their names."""
-        for file in files_of(path, SUFFIXES):
-            yield from parquet_rows(file)
-
-    def root(self, path: Path) -> Path:
-        """Picture names are relative to the folder of the file."""
-        return folder_of(path)
-
-
-def parquet_rows(file: Path) -> Iterator[SourceRow]:
+def parquet_rows(file: Path, encoding: str | None = None) -> Iterator[SourceRow]:
     """Stream the rows of one file, a few at a time; a damaged file ends with a row that says so."""
     number = 0
     try:
@@ -58,3 +36,11 @@ def columns_of(path: Path) -> set[str]:
         except (OSError, pa.ArrowException):
             return set()
     return set()
+
+
+PARQUET = FileReader(
+    "parquet",
+    "Parquet files, or a folder of them; pictures may be a column of bytes",
+    SUFFIXES,
+    parquet_rows,
+)

@@ -3,46 +3,26 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
-from tgqformer.catalog.mapping import ColumnMapping
-from tgqformer.catalog.readers.base import SourceRow, files_of, folder_of, parts
+from tgqformer.catalog.mapping import USUAL_NAMES
+from tgqformer.catalog.readers.base import FileReader, SourceRow
 from tgqformer.catalog.readers.lines import MAX_LINE, NOT_UTF8, Line, read_lines
+from tgqformer.catalog.shape import LOOK, TableShape, shape_of
 
-SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 MAX_LINES = 500
 """A quoted field that runs over more lines than this was never closed."""
 
 
-class TableReader:
-    """Reads CSV and TSV files: the first line names the columns."""
-
-    name = "csv"
-    about = "CSV or TSV with a header line (.csv, .tsv, also .gz), or a folder of such files"
-    mapping: ColumnMapping | None = None
-
-    def sniff(self, path: Path) -> bool:
-        """Say whether there are CSV or TSV files."""
-        return bool(parts(path, SUFFIXES))
-
-    def rows(self, path: Path) -> Iterator[SourceRow]:
-        """Stream the rows of all files, in order of their names."""
-        for file in files_of(path, SUFFIXES):
-            yield from table_rows(file)
-
-    def root(self, path: Path) -> Path:
-        """Picture names are relative to the folder of the file."""
-        return folder_of(path)
-
-
-def table_rows(file: Path, *, join_last: bool = False) -> Iterator[SourceRow]:
+def table_rows(file: Path, encoding: str | None = None, *, join_last: bool = False) -> Iterator[SourceRow]:
     """Stream the rows of one CSV or TSV file as text fields.
 
     `join_last` puts surplus cells back into the last column (stray commas); otherwise they make a bad row.
     """
-    records = _records(file, join_last)
+    records = _records(file, encoding, join_last)
     header = next(records, None)
     if header is None or header.cells is None:
         reason = "the file is empty" if header is None else header.reason
@@ -54,9 +34,20 @@ def table_rows(file: Path, *, join_last: bool = False) -> Iterator[SourceRow]:
 
 
 def header_of(file: Path) -> list[str]:
-    """Return the column names of a CSV or TSV file; none where it cannot be read."""
-    first = next(_records(file), None)
+    """Return the column names of a table in a text file; none where it cannot be read."""
+    first = next(_records(file, None, False), None)
     return _names(first.cells) if first is not None and first.cells is not None else []
+
+
+def shape_in(file: Path, encoding: str | None = None, usual: Collection[str] = USUAL_NAMES) -> TableShape | None:
+    """Return the shape of the table in a file, by its first lines."""
+    lines = [line.text for line in islice(read_lines(file, encoding), LOOK) if line.fault is None]
+    return shape_of(lines, usual, delimiters=delimiters_of(file))
+
+
+def delimiters_of(file: Path) -> tuple[str, ...]:
+    """Return the delimiters that a file may have, by the ending of its name."""
+    return ("\t",) if ".tsv" in file.name.lower() else (",", ";", "\t", "|")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +91,19 @@ def _names(cells: list[str]) -> list[str]:
     return names
 
 
-def _records(file: Path, join_last: bool = False) -> Iterator[_Record]:
+def _records(file: Path, encoding: str | None, join_last: bool) -> Iterator[_Record]:
     """Cut a file into records. A quote that is never closed costs one line, not the rest of the file."""
-    source = _Lines(read_lines(file))
-    delimiter, width = "", 0
+    lines = read_lines(file, encoding)
+    look = list(islice(lines, LOOK))
+    shape = shape_of([line.text for line in look], USUAL_NAMES, delimiters=delimiters_of(file))
+    source = _Lines(chain(look[shape.header if shape else 0 :], lines))
+    width = 0
     csv.field_size_limit(MAX_LINE)
     while (line := source.next()) is not None:
         if line.fault is not None:
             yield _Record(line.number, None, reason=line.fault)
-        elif line.text.strip("\r\n \t\ufeff"):
-            delimiter = delimiter or _delimiter(file, line.text)
-            record = _record(source, line, delimiter, width, join_last)
+        elif shape is not None and line.text.strip("\r\n \t\ufeff"):
+            record = _record(source, line, shape.delimiter, width, join_last)
             width = width or len(record.cells or ())
             yield record
 
@@ -164,7 +157,19 @@ class _Lines:
         self._back.extend(reversed(lines))
 
 
-def _delimiter(file: Path, header: str) -> str:
-    if ".tsv" in file.name.lower():
-        return "\t"
-    return max((",", ";", "\t", "|"), key=header.count)
+TABLES = FileReader(
+    "csv",
+    "CSV or TSV with a header line (.csv, .tsv, also .gz), or a folder of such files",
+    (".csv", ".tsv", ".csv.gz", ".tsv.gz"),
+    table_rows,
+)
+
+
+def _has_usual_names(file: Path) -> bool:
+    shape = shape_in(file)
+    return shape is not None and shape.known >= 2
+
+
+TEXT_TABLES = FileReader(
+    "txt", "a table with usual column names in a .txt file", (".txt", ".txt.gz"), table_rows, fits=_has_usual_names
+)

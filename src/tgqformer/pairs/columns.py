@@ -1,0 +1,102 @@
+"""Which column of a log holds what: named by the user, or guessed from usual names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tgqformer.catalog.shape import plain_name
+from tgqformer.errors import TgqError, nearest
+
+if TYPE_CHECKING:
+    from tgqformer.pairs.logs import LogSettings
+
+_SESSION = (
+    "session sessionid sessionkey visit visitid user userid customer customerid customerno client clientid reviewerid "
+    "visitorid anonymousid userpseudoid fullvisitorid cookieid deviceid orderid ordernumber basketid cartid "
+    "transactionid invoiceno queryid member memberid buyerid shopperid"
+)
+# Amazon 2023 catalogues are keyed by parent_asin, so it goes before asin.
+_ITEM = (
+    "item itemid articleid parentasin asin productid sku aid itemsku productsku product article itemcode stockcode "
+    "variantid goodsid offerid items itemids productids products skus"
+)
+_TIME = (
+    "time timestamp ts tdat unixreviewtime eventtime eventtimestamp eventdate datetime date createdat occurredat "
+    "servertime unixtime orderdate purchasedate invoicedate"
+)
+GUESSES: dict[str, tuple[str, ...]] = {
+    "session": tuple(_SESSION.split()),
+    "item": tuple(_ITEM.split()),
+    "time": tuple(_TIME.split()),
+    "weight": ("weight",),
+}
+"""Column names that are taken for a field when none is given, first match first, as `plain_name` gives them."""
+_EVENTS = ("event", "eventtype", "eventname", "gasessionid")
+USUAL = frozenset(name for names in GUESSES.values() for name in names) | set(_EVENTS)
+_LIST_NAMES = "items itemids productids products skus asins articleids lineitems itemlist productlist"
+_LISTS = frozenset(_LIST_NAMES.split())
+_WITHIN_A_USER = {"gasessionid": "userpseudoid"}
+"""Session numbers that repeat among users, and the column of the user: both make the key."""
+
+
+def choose_columns(path: Path, names: Sequence[str], log: LogSettings) -> LogSettings:
+    """Return the settings of a log with all columns named.
+
+    Args:
+        path: the file, for errors. names: its columns, with those inside objects and lists as paths.
+
+    Raises:
+        TgqError: for a column that is not there (with the nearest), that stands twice, or that cannot be guessed.
+    """
+    paths: dict[str, Any] = {need: _path(getattr(log, need)) for need in ("item", "time", "weight")}
+    where = {_path(name): values for name, values in log.where.items()}
+    log = replace(log, session=tuple(map(_path, log.session)), where=where, **paths)
+    asked = [*log.session, *(name for name in (log.item, log.time, log.weight) if name is not None), *log.where]
+    for name in asked:
+        if name.removesuffix("[]") not in names and name not in names:
+            raise TgqError(f"{path} has no column {name!r}; {nearest(name, names, 'it has')}")
+    session = log.session or _sessions(names)
+    item, time, weight = (getattr(log, need) or _guess(names, need) for need in ("item", "time", "weight"))
+    for need, found in (("session", session), ("item", item)):
+        if not found:
+            raise TgqError(
+                f"{path}: no column looks like the {need}; name it with --{need}. It has: {', '.join(names)}"
+            )
+    for column in (*session, item, time, weight):
+        if list(names).count(str(column).removesuffix("[]")) > 1:
+            raise TgqError(f"{path} has more than one column {column!r}; give them different names")
+    return replace(log, session=session, item=item, time=time, weight=weight)
+
+
+def is_list(name: str, cells: Sequence[str]) -> bool:
+    """Say whether the cells of a column are lists of items, by its name, or by brackets around half of them."""
+    if name.endswith("[]") or plain_name(name) in _LISTS:
+        return True
+    return bool(cells) and 2 * sum(cell.startswith("[") and cell.endswith("]") for cell in cells) > len(cells)
+
+
+def _path(name: Any) -> Any:
+    """Return a path without the brackets that mark lists on the way: `items[].item_id`."""
+    return name if name is None else name.replace("[].", ".")
+
+
+def _sessions(names: Sequence[str]) -> tuple[str, ...]:
+    by_name = {plain_name(name.rpartition(".")[2]): name for name in reversed(names)}
+    for number, user in _WITHIN_A_USER.items():
+        if number in by_name and user in by_name:
+            return by_name[user], by_name[number]
+    found = _guess(names, "session")
+    return (found,) if found is not None else ()
+
+
+def _guess(names: Sequence[str], need: str) -> str | None:
+    """Return the column with the most usual name, one that is not inside an object before one that is."""
+    for depth in sorted({name.count(".") for name in names}):
+        plain = {plain_name(name.rpartition(".")[2]): name for name in reversed(names) if name.count(".") == depth}
+        found = next((plain[usual] for usual in GUESSES[need] if usual in plain), None)
+        if found is not None:
+            return found
+    return None

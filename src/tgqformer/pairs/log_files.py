@@ -1,0 +1,318 @@
+"""The files of a log, of any kind, as batches of columns; tables and objects are read as the catalogue reads them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pc_csv
+import pyarrow.parquet as pq
+
+from tgqformer.catalog.nested import paths_in, rows_of, value_at
+from tgqformer.catalog.readers.base import SourceRow
+from tgqformer.catalog.readers.jsonlines import json_rows
+from tgqformer.catalog.readers.lines import encoding_of, open_binary, read_lines
+from tgqformer.catalog.readers.parquet import parquet_rows
+from tgqformer.catalog.shape import LOOK, TableShape, plain_name, shape_of
+from tgqformer.errors import TgqError
+from tgqformer.pairs.columns import USUAL
+from tgqformer.pairs.times import FIRST, LAST, seconds_of
+from tgqformer.types import Bools, Doubles, Ints
+
+if TYPE_CHECKING:
+    from tgqformer.pairs.logs import LogSettings
+
+Add = Callable[..., None]
+"""`ReadReport.add`: notes one bad row by file, row, reason and kind."""
+OURS = {b"tgqformer": b"interactions"}
+"""In the schema of files that `Interactions.write` makes: times are seconds, whatever they look like."""
+_BATCH, _PEEK, _BLOCK = 1 << 16, 200, 4 << 20
+_TABLES, _JSON, _PARQUET = (".csv", ".tsv"), (".jsonl", ".ndjson", ".json"), (".parquet", ".pq")
+_NO_LOGS = {".xlsx": "an Excel workbook", ".xls": "an Excel workbook", ".zip": "an archive", ".xml": "XML"}
+
+
+@dataclass
+class Batch:
+    """Some rows of a log: columns by name, and the number of each row in its file."""
+
+    table: pa.Table
+    rows: Ints
+    trusted: bool = False
+    _texts: dict[str, tuple[pa.ChunkedArray, Bools]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def text(self, name: str) -> tuple[pa.ChunkedArray, Bools]:
+        """Return a column as text without white space around it ("" for a missing value), and where it is not UTF-8."""
+        if name not in self._texts:
+            self._texts[name] = _text(self._column(name), len(self))
+        return self._texts[name]
+
+    def seconds(self, name: str) -> Doubles | None:
+        """Return the seconds since 1970 (NaN: none) of a column that is times by its type; else None."""
+        values = self._column(name)
+        if values is None:
+            return None
+        if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
+            exact = values.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+            return np.asarray(np.floor(exact.cast(pa.float64(), safe=False).to_numpy() / 1e6), dtype=np.float64)
+        if self.trusted:
+            return np.asarray(values.cast(pa.float64()).to_numpy(), dtype=np.float64)
+        return None
+
+    def _column(self, name: str) -> pa.ChunkedArray | None:
+        name = name.removesuffix("[]")
+        return self.table[name] if name in self.table.column_names else None
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """An opened file of a log: the names of its columns, and its batches once the columns are chosen."""
+
+    names: Sequence[str]
+    batches: Callable[[LogSettings], Iterator[Batch]]
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files of a log: itself, or those in a folder and its sub-folders, by name.
+
+    Raise TgqError where there are none.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise TgqError(f"there is no file {path}; name a log of interactions (CSV, TSV, Parquet, JSON, text)")
+    inside = [file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file() and file.stat().st_size]
+    found = [path / file for file in inside if not any(part.startswith((".", "_")) for part in file.parts)]
+    if not found:
+        raise TgqError(f"there is no file in the folder {path}")
+    return found
+
+
+def open_log_file(path: Path, log: LogSettings, add: Add) -> LogFile:
+    """Open one file of a log, of the kind that its ending or its content tells.
+
+    Raise TgqError where it cannot be read, or has no names for its columns.
+    """
+    endings = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    ending = endings[-1] if endings else ""
+    if ending in _NO_LOGS:
+        raise TgqError(f"{path} is {_NO_LOGS[ending]}, which is no log that can be read; export it as CSV")
+    start = _start(path)
+    if ending in _PARQUET or start.startswith(b"PAR1"):
+        return _parquet(path)
+    if ending in _JSON or start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
+        return _objects(path, json_rows(path, log.encoding), add)
+    look = [line.text for line in islice(read_lines(path, log.encoding), LOOK) if line.fault is None]
+    usual = USUAL | {plain_name(name) for name in (*log.session, log.item, log.time, log.weight, *log.where) if name}
+    if ending in _TABLES:
+        shape = shape_of(look, usual, delimiters=("\t",) if ending == ".tsv" else (",", ";", "\t", "|"))
+    else:
+        shape = shape_of(look, usual, delimiters=(",", ";", "\t", "|", " "))
+        if shape is not None and shape.known < 2 and shape.delimiter in "\t " and not log.columns:
+            return _word_lines(path, look, log, add)
+    if shape is None:
+        raise TgqError(f"{path} has no rows")
+    return _table(path, shape, log, add)
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with open_binary(path) as file:
+            return file.read(64)
+    except (OSError, EOFError, zlib.error) as error:
+        raise TgqError(f"{path} cannot be read: {error}") from error
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _table(path: Path, shape: TableShape, log: LogSettings, add: Add) -> LogFile:
+    """Read with every column as text, so that no id loses its zeros; rows of a wrong width go to the report."""
+    names, skip = [name.strip() for name in shape.names], shape.header + 1
+    if log.columns:
+        if len(log.columns) != len(names):
+            raise TgqError(f"{path} has {len(names)} columns, and --columns names {len(log.columns)}")
+        names, skip = list(log.columns), shape.header + (shape.known >= 2)
+    elif shape.headless:
+        raise TgqError(
+            f"{path}: the first line ({shape.delimiter.join(names)[:80]}) looks like data, not like names of columns; "
+            "name them in their order, for example --columns session,item,time"
+        )
+    return LogFile(names, lambda _: _table_batches(path, names, skip, shape.delimiter, log.encoding, add))
+
+
+def _table_batches(
+    path: Path, names: list[str], skip: int, delimiter: str, encoding: str | None, add: Add
+) -> Iterator[Batch]:
+    skipped: list[int] = []
+
+    def leave_out(row: pc_csv.InvalidRow) -> str:
+        number = (row.number or skip + 1) - skip
+        if len(skipped) < 1000:  # as many as are listed: rows behind them keep their numbers
+            skipped.append(number)
+        reason = f"{row.actual_columns} fields where {row.expected_columns} are expected"
+        add(path, number, reason, "a wrong number of fields")
+        return "skip"
+
+    types = dict.fromkeys(names, pa.binary())
+    code = encoding_of(path, encoding)
+    read = pc_csv.ReadOptions(column_names=names, skip_rows=skip, use_threads=False, block_size=_BLOCK)
+    if code not in (None, "utf-8"):
+        read.encoding = code
+    try:
+        with pa.input_stream(path, compression="gzip" if path.suffix.lower() == ".gz" else None) as stream:
+            reader = pc_csv.open_csv(
+                stream,
+                read_options=read,
+                parse_options=pc_csv.ParseOptions(delimiter=delimiter, invalid_row_handler=leave_out),
+                convert_options=pc_csv.ConvertOptions(column_types=types, strings_can_be_null=False, check_utf8=False),
+            )
+            first = 1
+            for batch in reader:
+                rows = np.arange(first, first + len(batch), dtype=np.int64)
+                for number in sorted(skipped):
+                    rows += rows >= number
+                yield Batch(pa.Table.from_batches([batch]), rows)
+                first += len(batch)
+    except (pa.ArrowInvalid, OSError) as error:
+        if "Empty CSV file" not in str(error):
+            raise TgqError(f"{path} cannot be read as {delimiter!r}-separated text: {error}") from error
+
+
+def _word_lines(path: Path, look: Sequence[str], log: LogSettings, add: Add) -> LogFile:
+    """Lines of white-space separated words: a user, then its items."""
+    words = [line.split() for line in look if line.strip()]
+    widths = {len(row) for row in words}
+    if len(widths) == 1 and len(words) > 1 and len(words[0]) > 2 and all(_is_time(row[-1]) for row in words):
+        raise TgqError(
+            f"{path}: its lines look like rows of a table ({' '.join(words[0])[:80]}), not like a user and its items; "
+            "name the columns in their order, for example --columns session,item,time"
+        )
+    return LogFile(["session", "item"], lambda _: _word_batches(path, log.encoding, add))
+
+
+def _is_time(word: str) -> bool:
+    return FIRST <= (float(word) if word.isdecimal() else seconds_of(word)) < LAST
+
+
+def _word_batches(path: Path, encoding: str | None, add: Add) -> Iterator[Batch]:
+    users: list[str] = []
+    items: list[str] = []
+    rows: list[int] = []
+    for line in read_lines(path, encoding):
+        words = line.text.split()
+        if line.fault is not None or len(words) == 1:
+            add(path, line.number, line.fault or f"the user {words[0]!r} has no item", "a user without items")
+        users += words[:1] * (len(words) - 1)
+        items += words[1:]
+        rows += [line.number] * max(len(words) - 1, 0)
+        if len(items) >= _BATCH:
+            yield Batch(pa.table({"session": users, "item": items}), np.array(rows, np.int64))
+            users, items, rows = [], [], []
+    columns = {"session": pa.array(users, pa.string()), "item": pa.array(items, pa.string())}
+    yield Batch(pa.table(columns), np.array(rows, np.int64))
+
+
+# --- objects ----------------------------------------------------------------------------------------------------------
+
+
+def _objects(path: Path, source: Iterator[SourceRow], add: Add) -> LogFile:
+    first = list(islice(source, _PEEK))
+    names = paths_in(row.fields for row in first if row.fields is not None)
+    if not names:
+        reason = f": row {first[0].line}, {first[0].reason}" if first else ""
+        raise TgqError(f"{path} has no rows that can be read{reason}")
+    return LogFile(names, lambda log: _object_batches(path, chain(first, source), log, add))
+
+
+def _object_batches(path: Path, source: Iterable[SourceRow], log: LogSettings, add: Add) -> Iterator[Batch]:
+    """Make a row of every element of the lists in which the item lies."""
+    item = str(log.item).removesuffix("[]")
+    others = [name for name in (*log.session, log.time, log.weight, *log.where) if name is not None]
+    names = list(dict.fromkeys([*others, item]))
+    cells: dict[str, list[str | None]] = {name: [] for name in names}
+    rows: list[int] = []
+    for row in source:
+        if row.fields is None:
+            add(path, row.line, row.reason or "unreadable", "not JSON")
+            continue
+        for value, bound in rows_of(row.fields, item):
+            for name in names:
+                cells[name].append(_plain(value if name == item else value_at(row.fields, name, bound)))
+            rows.append(row.line)
+        if len(rows) >= _BATCH:
+            yield _of_cells(cells, rows)
+            cells, rows = {name: [] for name in names}, []
+    if rows:
+        yield _of_cells(cells, rows)
+
+
+def _of_cells(cells: dict[str, list[str | None]], rows: list[int]) -> Batch:
+    return Batch(pa.table({name: pa.array(values, pa.string()) for name, values in cells.items()}), np.array(rows))
+
+
+def _plain(value: Any) -> str | None:
+    """Return a value as text; None for what is none, and for objects."""
+    if value is None or isinstance(value, (dict, list, bool)):
+        return None
+    return value if isinstance(value, str) else str(value)
+
+
+def _parquet(path: Path) -> LogFile:
+    try:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TgqError(f"{path} cannot be read as Parquet: {error}") from error
+    flat = {column.name for column in schema if not pa.types.is_nested(column.type)}
+    rows = parquet_rows(path)
+    first = list(islice(rows, _PEEK)) if len(flat) < len(schema) else []
+    inside = paths_in(row.fields for row in first if row.fields is not None)
+    names = [*(name for name in schema.names if name in flat), *(name for name in inside if name not in flat)]
+
+    def batches(log: LogSettings) -> Iterator[Batch]:
+        used = {name for name in (*log.session, log.item, log.time, log.weight, *log.where) if name is not None}
+        if used <= flat:
+            trusted = OURS.items() <= (schema.metadata or {}).items()
+            return _parquet_batches(path, sorted(used), trusted)
+        return _object_batches(path, chain(first, rows), log, lambda *_: None)
+
+    return LogFile(names, batches)
+
+
+def _parquet_batches(path: Path, columns: list[str], trusted: bool) -> Iterator[Batch]:
+    first = 1
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(_BATCH, columns=columns):
+                rows = np.arange(first, first + len(batch), dtype=np.int64)
+                yield Batch(pa.Table.from_batches([batch]), rows, trusted)
+                first += len(batch)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TgqError(f"{path} cannot be read as Parquet: {error}") from error
+
+
+def _text(values: pa.ChunkedArray | None, length: int) -> tuple[pa.ChunkedArray, Bools]:
+    wrong = np.zeros(length, dtype=bool)
+    if values is None:
+        return pa.chunked_array([pa.array([""] * length, pa.string())]), wrong
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
+        values = values.cast(pa.timestamp("us"), safe=False).cast(pa.string())
+    try:
+        text = values.cast(pa.string())
+    except pa.ArrowInvalid:
+        decoded = [None if value is None else value.decode("utf-8", "replace") for value in values.to_pylist()]
+        wrong = np.array(["\ufffd" in (value or "") for value in decoded], dtype=bool)
+        text = pa.chunked_array([pa.array(decoded, pa.string())])
+    return pc.fill_null(pc.utf8_trim_whitespace(text), ""), wrong

@@ -1,0 +1,145 @@
+"""From what a shop hands over to pairs: a log that is mined, or a list that is taken as it is; checked at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tgqformer.catalog.shape import plain_name
+from tgqformer.errors import TgqError
+from tgqformer.pairs.interactions import Interactions
+from tgqformer.pairs.log_files import files_of, open_log_file
+from tgqformer.pairs.logs import LogSettings, ReadReport, read_log
+from tgqformer.pairs.matching import check_items
+from tgqformer.pairs.mining import MiningSettings, Window
+from tgqformer.pairs.pairs import Pairs, mine_pairs, pairs_from_related
+from tgqformer.pairs.splits import split_by_time
+from tgqformer.progress import console
+
+_LISTS = (
+    "a b|item_a item_b|item_1 item_2|item other|item_id other_id|id other|id_1 id_2|item_id_1 item_id_2|from to|"
+    "product_a product_b|product_1 product_2|product_id_1 product_id_2|source target|source_id target_id|left right|"
+    "query positive|anchor positive|item_id related_item_id|product_id related_product_id|item_id similar_item_id"
+)
+_LIST_NAMES = [tuple(map(plain_name, names.split())) for names in _LISTS.split("|")]
+"""Names of the two columns of a list of pairs."""
+
+
+def read_source(
+    source: Path,
+    *,
+    ids: Sequence[str] | None = None,
+    log: LogSettings = LogSettings(),  # noqa: B008
+    mining: MiningSettings = MiningSettings(),  # noqa: B008
+    kinds: Sequence[str] | None = None,
+    before: float | None = None,
+) -> Pairs:
+    """Read or mine the pairs of a source, and say on standard error what was read.
+
+    Args:
+        source: a log of interactions; or a list of pairs: any table with two columns of items (`a` and `b`, `item_1`
+            and `item_2`, …), or `related.parquet`. ids: of the catalogue; other items are left out.
+        log: how the file is read. mining: how pairs are mined from a log.
+        kinds: of related.parquet: only these. before: only interactions before this time, in seconds since 1970.
+
+    Raises:
+        TgqError: where nothing can be read, no item is in the catalogue, or there is no pair.
+    """
+    listed = _listed(source, kinds, log)
+    if listed is not None:
+        return _within(listed, ids, source)
+    interactions = _interactions(source, log, before)
+    if ids is not None:
+        _say(check_items(interactions.item_names, ids, source.name))
+        interactions = interactions.within(ids)
+        console.print(f"{len(interactions):,} interactions with items of the catalogue")
+    pairs = mine_pairs(interactions, mining, shown=True)
+    if not len(pairs):
+        raise TgqError(f"{source} gives no pair: {_why_none(interactions, mining)}")
+    return pairs
+
+
+def tell_read(report: ReadReport) -> None:
+    """Say on standard error which columns were used, how many rows were left out and why."""
+    log = report.log
+    used = {"session": " + ".join(log.session), "item": log.item, "time": log.time, "weight": log.weight}
+    columns = ", ".join(f"{name} = {value}" for name, value in used.items() if value)
+    other = f", {report.other_rows:,} of other events" if report.other_rows else ""
+    left_out = f"{report.rows:,} rows read, {report.bad_rows:,} left out{other}"
+    console.print(f"columns: {columns}; {left_out}", markup=False)
+    for row in report.bad[:5]:
+        console.print(f"  {row.file}, row {row.row}: {row.reason}", markup=False)
+    for warning in report.warnings:
+        _say(warning)
+
+
+def _say(warning: str | None) -> None:
+    if warning is not None:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+
+
+def _listed(source: Path, kinds: Sequence[str] | None, log: LogSettings) -> Pairs | None:
+    """Return the pairs of a file that lists them; None for a log of interactions."""
+    if log.session or log.item:
+        return None
+    names = open_log_file(files_of(source)[0], log, lambda *_: None).names
+    if {"id", "other", "kind"} <= set(names) and source.suffix == ".parquet":
+        return pairs_from_related(source, kinds)
+    if kinds:
+        raise TgqError(f"{source} has no kinds of relations, so --kind says nothing; only related.parquet has them")
+    if {"a", "b"} <= set(names) and source.suffix == ".parquet":
+        return Pairs.read(source)
+    plain = {plain_name(name): name for name in reversed(names)}
+    found = next(((plain[one], plain[two]) for one, two in _LIST_NAMES if {one, two} <= plain.keys()), None)
+    if found is None:
+        return None
+    report = ReadReport()
+    table = read_log(source, replace(log, session=found[:1], item=found[1]), report)
+    console.print(
+        f"a list of pairs: {found[0]} with {found[1]}; {report.rows:,} rows read, {report.bad_rows:,} left out"
+    )
+    weights = table["weight"].to_pylist() if "weight" in table.column_names else None
+    return Pairs.of(table["session"].to_pylist(), table["item"].to_pylist(), weights)
+
+
+def _within(pairs: Pairs, ids: Sequence[str] | None, source: Path) -> Pairs:
+    if ids is not None:
+        _say(check_items(pa.array(pairs.ids(), pa.string()), ids, source.name))
+        pairs = pairs.within(ids)
+    if not len(pairs):
+        raise TgqError(f"{source} has no pair" + ("" if ids is None else " of which both items are in the catalogue"))
+    return pairs
+
+
+def _interactions(source: Path, log: LogSettings, before: float | None) -> Interactions:
+    report = ReadReport()
+    found = Interactions.from_table(read_log(source, log, report))
+    tell_read(report)
+    return found if before is None else split_by_time(found, int(before))[0]
+
+
+def _why_none(interactions: Interactions, mining: MiningSettings) -> str:
+    """Say what would have to be different for a pair."""
+    keys = np.unique(interactions.sessions.astype(np.int64) << 32 | interactions.items)
+    sessions, counts = np.unique(keys >> 32, return_counts=True)
+    several = int((counts > 1).sum())
+    if not several:
+        name = pc.unique(interactions.session_names).to_pylist()[:3]
+        return (
+            f"none of its {len(sessions):,} sessions ({', '.join(map(repr, name))} …) holds two items; check --session"
+        )
+    looser = mine_pairs(interactions, replace(mining, min_support=1))
+    if len(looser):
+        most = max(looser.table["count"].to_pylist())
+        return (
+            f"{len(looser):,} pairs stand in one session or more, the most frequent in {most}, and --min-support asks "
+            f"for {mining.min_support}; {several:,} of {len(sessions):,} sessions hold two items"
+        )
+    if len(mine_pairs(interactions, replace(mining, min_support=1, window=Window(), weighting="count"))):
+        return f"{several:,} sessions hold two items, but none so near to each other (--window) or so strongly tied"
+    return f"{several:,} sessions hold two items"

@@ -1,0 +1,237 @@
+"""Logs in the shapes that shops and trackers write: each is read right, or refused with a word that helps."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tgqformer.config import parse
+from tgqformer.errors import TgqError
+from tgqformer.pairs.interactions import Interactions, read_interactions
+from tgqformer.pairs.logs import LogSettings, ReadReport
+
+START = 1704449472
+ROWS = [(user, item, START + 8 * place) for user in "123" for place, item in enumerate(("1000", "1001"))]
+CLICKS = [(user, item) for user, item, _ in ROWS]
+
+
+def clicks(log: Interactions) -> list[tuple[str, str]]:
+    return [(row["session"], row["item"]) for row in log.table().to_pylist()]
+
+
+def table(*names: str, mark: str = ",") -> str:
+    return "".join(mark.join(map(str, row)) + "\n" for row in ([names] if names else []) + ROWS)
+
+
+def read(path: Path, report: ReadReport | None = None, **log: Any) -> Interactions:
+    return read_interactions(path, parse(LogSettings, log, "log"), report=report)
+
+
+NAMES = ("session_id", "item_id", "timestamp")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("semicolon.csv", table(*NAMES, mark=";")), ("pipe.csv", table(*NAMES, mark="|")),
+        ("tab.csv", table(*NAMES, mark="\t")), ("spaces.csv", table("Session ID", "Item ID", "Timestamp")),
+        ("kebab.csv", table("session-id", "product-id", "event-time")), ("log.txt", table(*NAMES, mark="\t")),
+        ("recbole.tsv", table("session_id:token", "item_id:token", "timestamp:float", mark="\t")),
+        ("declared.csv", "sep=;\n" + table(*NAMES, mark=";")), ("titled.csv", "Export of May\n\n" + table(*NAMES)),
+        ("old.csv", table(*NAMES).replace("\n", "\r")), ("log.dat", table(*NAMES)), ("log", table(*NAMES, mark=" ")),
+    ],
+)  # fmt: skip
+def test_tables_of_any_shape(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_bytes(text.encode())
+    log = read(tmp_path / name)
+    assert clicks(log) == CLICKS
+    assert log.times is not None
+    assert log.times.tolist() == [time for _, _, time in ROWS]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig"])
+def test_encodings_are_found(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "log.csv").write_bytes(table(*NAMES).encode(encoding))
+    assert clicks(read(tmp_path / "log.csv")) == CLICKS
+
+
+def test_an_encoding_can_be_named(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_bytes("user,item\nü,я\n".encode("cp1251", "replace"))
+    assert clicks(read(tmp_path / "log.csv", encoding="cp1251"))[0][1] == "я"
+    with pytest.raises(TgqError, match="no encoding 'cp9999'"):
+        read(tmp_path / "log.csv", encoding="cp9999")
+
+
+def test_without_a_header_the_columns_are_named(tmp_path: Path) -> None:
+    for name, mark in (("log.csv", ","), ("log.dat", ","), ("log.txt", "\t")):
+        (tmp_path / name).write_text(table(mark=mark))
+        with pytest.raises(TgqError, match="--columns session,item,time"):
+            read(tmp_path / name)
+        assert clicks(read(tmp_path / name, columns=["session", "item", "time"])) == CLICKS
+    with pytest.raises(TgqError, match="has 3 columns, and --columns names 2"):
+        read(tmp_path / "log.csv", columns=["session", "item"])
+
+
+def test_folders_of_parts(tmp_path: Path) -> None:
+    for day, name in enumerate(("2024-01-05/part-0.csv", "2024-01-06/part-0.csv.gz")):
+        (tmp_path / name).parent.mkdir()
+        data = f"session_id,item_id\n{day},a\n{day},b\n".encode()
+        (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    (tmp_path / "_SUCCESS").write_text("")
+    (tmp_path / ".part-0.csv.crc").write_text("x")
+    assert clicks(read(tmp_path)) == [("0", "a"), ("0", "b"), ("1", "a"), ("1", "b")]
+    (tmp_path / "other.csv").write_text("who,what\n0,a\n")
+    with pytest.raises(TgqError, match=r"other.csv has no column 'session_id'"):
+        read(tmp_path)
+    with pytest.raises(TgqError, match="there is no file"):
+        read(tmp_path / "none")
+
+
+# ---- objects
+
+
+def ga4() -> list[dict[str, Any]]:
+    return [
+        {
+            "event_timestamp": str(time * 1_000_000),
+            "event_name": "view_item",
+            "user_pseudo_id": f"{user}.17",
+            "event_params": [
+                {"key": "page", "value": {"string_value": "/", "int_value": None}},
+                {"key": "ga_session_id", "value": {"string_value": None, "int_value": user}},
+            ],
+            "items": [{"item_id": item}],
+        }
+        for user, item, time in ROWS
+    ]
+
+
+SEGMENT = [
+    {"anonymousId": user, "event": "Product Viewed", "properties": {"product_id": item}, "timestamp": time * 1000}
+    for user, item, time in ROWS
+]
+OTTO = [
+    {"session": int(user), "events": [{"aid": int(i), "ts": t * 1000} for u, i, t in ROWS if u == user]}
+    for user in "123"
+]
+
+
+@pytest.mark.parametrize("form", ["lines", "array", "pretty", "parquet"])
+@pytest.mark.parametrize("rows", [ga4(), SEGMENT, OTTO], ids=["ga4", "segment", "otto"])
+def test_events_of_trackers(tmp_path: Path, rows: list[dict[str, Any]], form: str) -> None:
+    file = tmp_path / ("log.parquet" if form == "parquet" else "log.json")
+    if form == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    elif form == "lines":
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        file.write_text(json.dumps(rows, indent=None if form == "array" else 2))
+    log = read(file)
+    assert [item for _, item in clicks(log)] == ["1000", "1001"] * 3
+    assert len({session for session, _ in clicks(log)}) == 3
+    assert log.times is not None
+    assert log.times.tolist() == [time for _, _, time in ROWS]
+
+
+def test_ga4_sessions_are_those_of_a_user(tmp_path: Path) -> None:
+    rows = ga4()
+    for row in rows:
+        row["event_params"][1]["value"]["int_value"] = 7
+    (tmp_path / "log.json").write_text("\n".join(map(json.dumps, rows)))
+    report = ReadReport()
+    assert clicks(read(tmp_path / "log.json", report))[0] == ("1.17␟7", "1000")
+    assert report.log.session == ("user_pseudo_id", "event_params.ga_session_id")
+
+
+def test_paths_name_what_is_inside(tmp_path: Path) -> None:
+    row = {"who": {"id": 5}, "basket": {"lines": [{"thing": "a", "n": 1}, {"thing": "b", "n": 2}]}, "tags": ["x", "y"]}
+    (tmp_path / "log.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row) + "\nnot json\n")
+    report = ReadReport()
+    named = {"session": "who.id", "item": "basket.lines[].thing", "weight": "basket.lines[].n"}
+    log = read(tmp_path / "log.jsonl", report, **named)
+    assert clicks(log) == [("5", "a"), ("5", "b")] * 2
+    assert log.weights is not None
+    assert log.weights.tolist() == [1, 2, 1, 2]
+    assert [row.row for row in report.bad] == [3]
+    assert clicks(read(tmp_path / "log.jsonl", session="who.id", item="tags"))[:2] == [("5", "x"), ("5", "y")]
+    with pytest.raises(TgqError, match=r"no column 'basket\.lines\.thin'; did you mean 'basket\.lines\.thing'"):
+        read(tmp_path / "log.jsonl", session="who.id", item="basket.lines.thin")
+
+
+@pytest.mark.parametrize("cell", ["1000,1001", "1000; 1001", '["1000", "1001"]', "['1000' '1001']", "1000|1001|"])
+def test_an_order_with_a_list_of_items_is_split(tmp_path: Path, cell: str) -> None:
+    quoted = cell.replace('"', '""')
+    (tmp_path / "log.csv").write_text(f'order_id,items\n1,"{quoted}"\n2,"{quoted}"\n')
+    assert clicks(read(tmp_path / "log.csv")) == [("1", "1000"), ("1", "1001"), ("2", "1000"), ("2", "1001")]
+
+
+def test_cells_that_look_like_lists_are_told(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text('user,sku\n1,"a,b"\n2,"c,d"\n')
+    report = ReadReport()
+    assert clicks(read(tmp_path / "log.csv", report)) == [("1", "a,b"), ("2", "c,d")]
+    assert "say --item 'sku[]'" in report.warnings[0]
+    assert len(read(tmp_path / "log.csv", item="sku[]")) == 4
+
+
+# ---- sessions, ids, events
+
+
+def test_several_columns_make_one_session(tmp_path: Path) -> None:
+    lines = [f"{user},{visit},{item}" for visit in "12" for user in "ab" for item in ("x", "y")]
+    (tmp_path / "log.csv").write_text("user_pseudo_id,ga_session_id,item_id\n" + "\n".join(lines))
+    log = read(tmp_path / "log.csv", session=["user_pseudo_id", "ga_session_id"])
+    assert len(log.session_names) == 4
+    assert clicks(read(tmp_path / "log.csv")) == clicks(log)
+
+
+def test_words_for_not_known_are_no_session(tmp_path: Path) -> None:
+    words = ["null", "(not set)", "None", "", "undefined", "-"]
+    lines = [f"{word},{item}" for word in words for item in ("a", "b")]
+    (tmp_path / "log.csv").write_text("session_id,item_id\n" + "\n".join([*lines, "1,a", "1,NULL", "1,b", "gone,b"]))
+    report = ReadReport()
+    assert clicks(read(tmp_path / "log.csv", report, missing="gone")) == [("1", "a"), ("1", "b")]
+    assert report.reasons["session_id is not known"] == 11
+    assert report.reasons["item_id is not known"] == 1
+    assert "only 2 of 16 rows can be used: session_id is not known (11)" in report.warnings[0]
+    (tmp_path / "log.csv").write_text("session_id,item_id\n" + "\n".join(lines))
+    with pytest.raises(TgqError, match=r"none of the 12 rows can be used: .*row 1, session_id is not known: 'null'"):
+        read(tmp_path / "log.csv")
+
+
+def test_ids_that_a_spreadsheet_spoilt(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text('user,item\n1.0,1.23E+12\n2.0,"=""00123"""\n3.0,7\n')
+    report = ReadReport()
+    assert clicks(read(tmp_path / "log.csv", report)) == [("2", "00123"), ("3", "7")]
+    assert report.bad[0].reason == "item was spoilt by a spreadsheet: '1.23E+12'"
+    (tmp_path / "log.csv").write_text("user,item\n1.0,a\n1.5,b\n")
+    assert clicks(read(tmp_path / "log.csv")) == [("1.0", "a"), ("1.5", "b")]
+
+
+def test_only_some_events_count(tmp_path: Path) -> None:
+    lines = ["u,a,view", "u,b,cart", "u,c,remove", "v,,remove"]
+    (tmp_path / "log.csv").write_text("user,item,event\n" + "\n".join(lines))
+    report = ReadReport()
+    assert clicks(read(tmp_path / "log.csv", report, where="event=view,cart")) == [("u", "a"), ("u", "b")]
+    assert (report.other_rows, report.bad_rows) == (2, 0)
+    with pytest.raises(TgqError, match="no row has event = 'veiw'; did you mean 'view'"):
+        read(tmp_path / "log.csv", where={"event": "veiw"})
+    with pytest.raises(TgqError, match="did you mean 'event'"):
+        read(tmp_path / "log.csv", where="evnt=view")
+    with pytest.raises(TgqError, match="write column=value"):
+        read(tmp_path / "log.csv", where="view")
+    report = ReadReport()
+    read(tmp_path / "log.csv", report, where="event=view,buy")
+    assert "no row has event = 'buy'" in report.warnings[0]
+
+
+def test_interactions_of_ours_are_read_as_they_were_written(tmp_path: Path) -> None:
+    Interactions.of(["s", "s"], ["a", "b"], [3, 20240105]).write(tmp_path / "log.parquet")
+    log = read(tmp_path / "log.parquet")
+    assert log.times is not None
+    assert log.times.tolist() == [3, 20240105]

@@ -1,0 +1,120 @@
+"""From files to pairs by the command: nothing usable is an error that says why, and nothing is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tgqformer.catalog import CatalogWriter, Item
+from tgqformer.cli import app
+from tgqformer.errors import TgqError
+from tgqformer.pairs.pairs import Pairs
+from tgqformer.pairs.source import read_source
+
+
+def catalog(folder: Path, *ids: str) -> Path:
+    with CatalogWriter(folder / "shop", name="shop", pack=False) as writer:
+        for name in ids:
+            writer.add(Item(name, title=name))
+    return folder / "shop"
+
+
+def log(folder: Path, *items: str, header: str = "user,item") -> Path:
+    lines = [f"{user},{item}" for user in "uvw" for item in items]
+    (folder / "log.csv").write_text(header + "\n" + "\n".join(lines) + "\n")
+    return folder / "log.csv"
+
+
+def mine(*words: str | Path) -> str:
+    result = CliRunner().invoke(app, ["pairs", "mine", *map(str, words)])
+    if isinstance(result.exception, TgqError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "words"),
+    [
+        (("7", "8"), ("007", "008"), "zeros at the front: '7' here, '007' there"),
+        (("SKU-7", "SKU-8"), ("7", "8"), "before the last separator: 'SKU-7' here, '7' there"),
+        (("gid://shop/Product/7", "gid://shop/Product/8"), ("7", "8"), "before the last separator"),
+        (("7", "8"), ("7.0", "8.0"), "a .0 at the end: '7' here, '7.0' there"),
+        (("AB7", "AB8"), ("ab7", "ab8"), "capitals: 'AB7' here, 'ab7' there"),
+        (("p7", "p8"), ("7", "8"), "letters before the number"),
+        (("x", "y"), ("7", "8"), "'x', 'y'; the catalogue: '7', '8'. Check the column of the item"),
+    ],
+)
+def test_no_item_in_common_is_an_error_that_shows_both_sides(
+    tmp_path: Path, here: tuple[str, ...], there: tuple[str, ...], words: str
+) -> None:
+    to = tmp_path / "pairs.parquet"
+    with pytest.raises(TgqError, match=r"no item of log\.csv is in the catalogue") as error:
+        mine(log(tmp_path, *here), "--catalog", catalog(tmp_path, *there), "--to", to)
+    assert words in str(error.value)
+    assert not to.exists()
+
+
+def test_a_share_too_small_to_be_meant_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = [f"{n:04d}" for n in range(200)]
+    source = log(tmp_path, "0001", "0002", *(str(n) for n in range(3, 200)))
+    pairs = read_source(source, ids=known)
+    assert pairs.ids() == ["0001", "0002"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "only 2 of the 199 items of log.csv are in the catalogue (200)" in said
+    assert "zeros at the front" in said
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["u,a", "v,b"], "none of its 2 sessions ('u', 'v' …) holds two items; check --session"),
+        (["u,a", "u,b"], "1 pairs stand in one session or more, the most frequent in 1, and --min-support asks for 2"),
+    ],
+)
+def test_no_pair_is_an_error(tmp_path: Path, lines: list[str], words: str) -> None:
+    (tmp_path / "log.csv").write_text("user,item\n" + "\n".join(lines))
+    with pytest.raises(TgqError) as error:
+        mine(tmp_path / "log.csv", "--to", tmp_path / "pairs.parquet")
+    assert words in str(error.value)
+    assert not (tmp_path / "pairs.parquet").exists()
+
+
+def test_clicks_too_far_apart(tmp_path: Path) -> None:
+    lines = [f"{user},{item},{time}" for user in "uv" for item, time in (("a", "20240105"), ("b", "20240301"))]
+    (tmp_path / "log.csv").write_text("user,item,date\n" + "\n".join(lines))
+    with pytest.raises(TgqError, match="none so near to each other"):
+        mine(tmp_path / "log.csv", "--window", "7d", "--to", tmp_path / "pairs.parquet")
+    assert "1 pairs" in mine(tmp_path / "log.csv", "--window", "60d", "--to", tmp_path / "pairs.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.csv", "item_1;item_2\n1;2\n3;2\n"), ("list.tsv", "Item A\tItem B\tWeight\n1\t2\t1\n3\t2\t1\n"),
+        ("list.jsonl", '{"product_id": 1, "related_product_id": 2}\n{"product_id": 3, "related_product_id": 2}\n'),
+    ],
+)  # fmt: skip
+def test_lists_of_pairs_in_any_table(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert "a list of pairs" in mine(tmp_path / name, "--to", tmp_path / "pairs.parquet")
+    table = Pairs.read(tmp_path / "pairs.parquet").table.to_pylist()
+    assert [(row["a"], row["b"], row["weight"]) for row in table] == [("1", "2", 1.0), ("2", "3", 1.0)]
+
+
+def test_lists_of_pairs_are_held_against_the_catalogue(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(TgqError, match="zeros at the front"):
+        mine(tmp_path / "list.csv", "--catalog", catalog(tmp_path, "01", "02"), "--to", tmp_path / "p.parquet")
+    with pytest.raises(TgqError, match="of which both items are in the catalogue"):
+        read_source(tmp_path / "list.csv", ids=["1", "3"])
+    with pytest.raises(TgqError, match="has no kinds of relations"):
+        mine(tmp_path / "list.csv", "--kind", "buy", "--to", tmp_path / "p.parquet")
+
+
+def test_show_of_another_file_says_what_to_do(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["pairs", "show", str(log(tmp_path, "a"))])
+    assert isinstance(result.exception, TgqError)
+    assert "is not a file of pairs (Parquet with a and b); `tgq pairs mine" in str(result.exception)
