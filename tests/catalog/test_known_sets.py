@@ -199,7 +199,7 @@ def test_amazon_with_fields_of_wrong_types(tmp_path: Path) -> None:
             for number, value in enumerate(strange)
         )
         file = put(tmp_path / year / "meta.jsonl", text)
-        report = import_catalog(file, tmp_path / "out", reader=f"amazon-{year}")
+        report = import_catalog(file, tmp_path / f"out-{year}", reader=f"amazon-{year}")
         assert report.rows == report.items + report.rejected == len(names) * len(strange)
 
 

@@ -321,10 +321,10 @@ def test_mine_lists_and_dates(tmp_path: Path, related: Path) -> None:
     assert "1 pairs" in run("mine", to, "--to", tmp_path / "again.parquet")
     log = tmp_path / "log.csv"
     log.write_text("user,item,t_dat\nu,a,2020-01-01\nu,b,2020-01-01\nu,c,2020-02-01\nu,,2020-02-01\n")
-    output = run("mine", log, "--to", to, "--min-support", "1", "--before", "2020-01-15")
+    output = run("mine", log, "--to", to, "--min-support", "1", "--before", "2020-01-15", "--overwrite")
     assert "row 4: item is empty" in " ".join(output.split())
     assert set(found(Pairs.read(to))) == {("a", "b")}
     with pytest.raises(TgqError, match="is not a date"):
-        run("mine", log, "--to", to, "--before", "spring")
+        run("mine", log, "--to", to, "--before", "spring", "--overwrite")
     with pytest.raises(TgqError, match="not 'soon'"):
-        run("mine", log, "--to", to, "--window", "soon")
+        run("mine", log, "--to", to, "--window", "soon", "--overwrite")
