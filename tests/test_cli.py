@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -14,6 +15,8 @@ from typer.testing import CliRunner
 
 from tgqformer import __version__
 from tgqformer.cli import app, main
+
+SOURCE = Path(__file__).parents[1] / "src/tgqformer"
 
 
 def examples(help_text: str) -> list[str]:
@@ -42,6 +45,30 @@ def test_help_has_an_example_of_the_command_that_parses(name: str) -> None:
 def test_every_argument_and_option_says_what_it_is(name: str) -> None:
     silent = [one.name for one in COMMANDS[name].params if one.name != "help" and not getattr(one, "help", None)]
     assert not silent, f"tgq {name}: no help for {silent}"
+
+
+def texts(path: Path) -> list[str]:
+    """The strings of a Python file, or the whole text of another."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":
+        return [text]
+    found = [node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
+    return [value for value in found if isinstance(value, str)]
+
+
+def test_errors_and_pages_name_commands_that_exist() -> None:
+    groups = {name.split()[0] for name in COMMANDS if " " in name}
+    files = [path for path in SOURCE.rglob("*") if path.suffix in (".py", ".html", ".js", ".yaml")]
+    named = 0
+    for path in files:
+        for found in (match for text in texts(path) for match in re.finditer(r"\btgq ([a-z-]+)(?: ([a-z-]+))?", text)):
+            first, second = found.groups()
+            if first == "is":  # "another tgq is at work"
+                continue
+            name = f"{first} {second}" if first in groups and second else first
+            assert name in COMMANDS or name in groups, f"{path.relative_to(SOURCE)} names {found[0]!r}"
+            named += 1
+    assert named > 100
 
 
 def test_version() -> None:

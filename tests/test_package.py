@@ -6,12 +6,14 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Container
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src/tgqformer"
+FILES = sorted(SOURCE.rglob("*.py"))
 HEAVY = ("torch", "transformers", "lancedb", "lance", "matplotlib", "scipy", "peft", "accelerate")
 SHARED = {"errors", "types", "files", "progress", "version", "parallel"}
 
@@ -59,6 +61,18 @@ def imports(path: Path) -> list[str]:
             module = node.module or ""
             names += [f"tgqformer.{alias.name}" for alias in node.names] if module == "tgqformer" else [module]
     return names
+
+
+def top_imports(path: Path, modules: Container[str]) -> set[str]:
+    """Which of `modules` a file imports when it is imported, or read by a type checker."""
+    tree, functions = ast.parse(path.read_text(encoding="utf-8")), (ast.FunctionDef, ast.AsyncFunctionDef)
+    inside = {inner for node in ast.walk(tree) if isinstance(node, functions) for inner in ast.walk(node)}
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node not in inside:
+            whole = [f"{node.module}.{one.name}" for one in node.names]
+            names |= {name if name in modules else str(node.module) for name in whole}
+    return {name for name in names if name in modules}
 
 
 def stage_of(path: Path) -> str:
@@ -119,6 +133,17 @@ def test_a_stage_imports_only_stages_above_it(path: Path) -> None:
         above = {*SHARED, *order[: order.index(own) + 1]}
     seen = {name.split(".")[1] for name in imports(path) if name.startswith("tgqformer.")}
     assert seen <= above, f"{path} imports {sorted(seen - above)}, which stand below it or are no stage"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports for type checkers count, too; those within functions do not."""
+    names = {".".join(("tgqformer", *path.relative_to(SOURCE).with_suffix("").parts)): path for path in FILES}
+    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    graph = {name: top_imports(path, names) for name, path in names.items()}
+    while graph:
+        free = {name for name, needed in graph.items() if not needed & graph.keys() - {name}}
+        assert free, f"these, or some of them, import each other: {sorted(graph)}"
+        graph = {name: needed for name, needed in graph.items() if name not in free}
 
 
 @pytest.mark.parametrize("stage", ["catalog", "pairs", "synthetic"])
