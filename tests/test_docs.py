@@ -22,10 +22,11 @@ from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from tgqformer.cli import app
+from tgqformer.config import parse
 from tgqformer.connectors import CONNECTORS, ConnectorWidths, make_connector
 from tgqformer.errors import TgqError
 from tgqformer.experiments.bench.grid import load_bench
-from tgqformer.experiments.recipe import LanguageSection, parse_recipe
+from tgqformer.experiments.recipe import LanguageSection, Recipe
 from tgqformer.training.settings import AlignmentSettings, TrainingSettings
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -76,7 +77,7 @@ def test_every_recipe_is_one(page: Path, block: Block, monkeypatch: pytest.Monke
         return
     monkeypatch.setitem(CONNECTORS, "glance", CONNECTORS["mlp"])  # of the worked example
     whole = {"name": "shown", "catalog": {}, "pairs": {"pairs": "pairs.parquet"}, **yaml.safe_load(block.text)}
-    parse_recipe({"models": [{"name": "TGQ-Former", "connector": "tgq"}], **whole}, f"{page.name}:{block.line}")
+    parse(Recipe, {"models": [{"name": "TGQ-Former", "connector": "tgq"}], **whole}, f"{page.name}:{block.line}")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

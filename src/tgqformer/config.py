@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform, get_args, get_origin, get_type_hints
 
 import yaml
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import ErrorDetails
 
@@ -39,6 +39,34 @@ def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 Seeds = Annotated[tuple[Natural, ...], AfterValidator(_each_once)]
 """At least one seed, each once."""
+
+
+class _Typed(str):
+    """A value typed at the command line: a path in it is relative to the working folder, not to the file."""
+
+
+def located(value: Any, info: ValidationInfo) -> Any:
+    """Make a relative path absolute: relative to the file that it stands in."""
+    if not isinstance(value, str) or "://" in value:
+        return value
+    if isinstance(value, _Typed):
+        return str((Path.cwd() / value).resolve())
+    return str((info.context["base"] / value).resolve()) if info.context else value
+
+
+def _located_model(value: Any, info: ValidationInfo) -> Any:
+    """Make the folder of `hf:FOLDER` or `joint:hf:FOLDER` absolute; a hub id, and any other name, stays as it is."""
+    head, mark, name = value.rpartition("hf:") if isinstance(value, str) else ("", "", "")
+    if not mark:
+        return value
+    found = located(type(value)(name), info)
+    return f"{head}hf:{found}" if Path(found).exists() else str(value)
+
+
+FilePath = Annotated[str, BeforeValidator(located)]
+"""A file or folder; in a file of settings, relative to that file."""
+ModelName = Annotated[str, BeforeValidator(_located_model)]
+"""The name of an encoder or language model; the folder in `hf:FOLDER` is relative to the file of settings."""
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, Field))
@@ -83,7 +111,8 @@ def load(
         TgqError: for a file that is not there, a key that is not known (with the nearest one), or a wrong value.
     """
     path, data = read_yaml(source, shipped, kind, changes)
-    return parse(schema, data, str(path))
+    base = Path.cwd() if path in shipped.values() else path.parent
+    return parse(schema, data, str(path), base=base)
 
 
 def read_yaml(
@@ -93,7 +122,8 @@ def read_yaml(
     path = Path(source)
     if not path.is_file():
         if str(source) not in shipped:
-            raise TgqError(f"there is no {kind} file {str(source)!r}; {nearest(str(source), shipped, 'shipped are')}")
+            hint = nearest(str(source), shipped, "those that are shipped are")
+            raise TgqError(f"there is no {kind} file {str(source)!r}, and no shipped one of this name; {hint}")
         path = shipped[str(source)]
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -106,7 +136,8 @@ def read_yaml(
         if not equals:
             raise TgqError(f"--set {change!r} must be section.key=value, for example training.steps=200")
         try:
-            set_key(data, place, yaml.safe_load(value))
+            found = yaml.safe_load(value)
+            set_key(data, place, _Typed(found) if isinstance(found, str) else found)
         except yaml.YAMLError as error:
             raise TgqError(f"--set {change!r}: the value is not YAML: {error}") from error
     return path, data
@@ -122,11 +153,12 @@ def set_key(data: dict[str, Any], place: str, value: Any) -> None:
     data[key] = value
 
 
-def parse(schema: type[S], data: Any, where: str) -> S:
+def parse(schema: type[S], data: Any, where: str, *, base: Path | None = None) -> S:
     """Check plain data and make the settings.
 
     Args:
         schema: a class made by `settings`. data: plain data. where: name of the file or section, for errors.
+        base: the folder that paths in `data` are relative to; None leaves them as they are.
 
     Raises:
         TgqError: for a key that is not known (with the nearest one) or a wrong value, with its place.
@@ -134,7 +166,7 @@ def parse(schema: type[S], data: Any, where: str) -> S:
     if not isinstance(data, Mapping):
         raise TgqError(f"{where}: must be a section of keys, found {data!r:.60}")
     try:
-        return TypeAdapter(schema).validate_python(data)
+        return TypeAdapter(schema).validate_python(data, context=base and {"base": base})
     except TgqError as error:
         raise TgqError(f"{where}: {error}") from error
     except ValidationError as error:
@@ -180,8 +212,10 @@ def _told(error: ErrorDetails, schema: Any) -> str:
     if error["type"] == "unexpected_keyword_argument":
         known = get_type_hints(_schema_at(schema, loc[:-1]))
         return f"{place!r} is not a key here; {nearest(str(loc[-1]), known, 'known are')}"
-    if error["type"] == "missing_argument" or error["type"] == "missing":
+    if error["type"] in ("missing_argument", "missing"):
         return f"{place} is missing"
+    if error["type"] == "invalid_key":
+        return f"{place!r} is not a key here: keys are words"
     at = f"{place}: " if place else ""
     if error["type"] == "literal_error":
         return f"{at}{found!r} is not known; {nearest(str(found), _words(_schema_at(schema, loc)))}"

@@ -10,12 +10,12 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
@@ -133,6 +133,25 @@ def atomic_folder(path: Path, kind: str, *, overwrite: bool = False) -> Iterator
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def claim(folder: Path, kind: str, name: str, *, overwrite: bool = False) -> None:
+    """Take a folder for a run, a bench or a study: a new or empty one, or that of an earlier call of the same name.
+
+    Raises:
+        TgqError: if the folder holds something that is not ours, or something else of ours (`overwrite` takes over a
+            run of another name, never a folder of another kind).
+    """
+    note = note_of(folder)
+    if note is None or note["kind"] != kind:
+        make_way(folder, kind)
+    elif note.get("name") != name and not overwrite:
+        raise TgqError(
+            f"{folder} holds the {kind} {note.get('name')!r}, not {name!r}; choose another folder, or take this one "
+            "over with --overwrite"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    mark(folder, kind, name=name)
+
+
 # --- what a stage is made from ----------------------------------------------------------------------------------------
 
 
@@ -140,42 +159,53 @@ class Digests:
     """Digests of the content of files and folders; what has the same sizes and times as before is not read again.
 
     Args:
-        memory: a JSON file that remembers them. recheck: read everything again, whatever sizes and times say.
+        memory: a JSON file that remembers them, if any. recheck: read everything again, whatever sizes and times say.
     """
 
-    def __init__(self, memory: Path, *, recheck: bool = False) -> None:
+    def __init__(self, memory: Path | None = None, *, recheck: bool = False) -> None:
         self.memory, self.recheck = memory, recheck
-        self._known: dict[str, Any] = read_json(memory) if memory.is_file() else {}
+        self._known: dict[str, Any] = read_json(memory) if memory is not None and memory.is_file() else {}
         self._checked: set[str] = set()
 
-    def of(self, path: Path) -> str:
-        """Return the digest of a file, or of all files below a folder with their names.
+    def of(self, path: Path, suffixes: Collection[str] = ()) -> str:
+        """Return the digest of a file, or of the files below a folder with their names.
+
+        Hidden files, our own notes, and folders in a folder that are ours are left out.
+
+        Args:
+            path: file or folder. suffixes: of the files that count, in small letters; all where none are given.
 
         Raises:
             TgqError: if there is nothing at `path`.
         """
         if not path.exists():
             raise TgqError(f"there is no file or folder {str(path)!r}")
-        place, files = str(path.resolve()), _files_of(path)
+        files = _files_of(path, suffixes)
+        place = str(path.resolve()) + "".join(sorted(suffixes))
         seen = _hash(f"{name}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}" for name, _, stat in files)
         known = self._known.get(place)
         if known is None or known["seen"] != seen or (self.recheck and place not in self._checked):
             known = self._known[place] = {"seen": seen, "content": _content(files, path)}
             self._checked.add(place)
-            write_json(self.memory, self._known)
+            if self.memory is not None:
+                write_json(self.memory, self._known)
         return str(known["content"])
 
 
-def _files_of(path: Path) -> list[tuple[str, Path, os.stat_result]]:
-    """Return (name below `path`, path, stat) of every file, by name; hidden files and our own notes are left out."""
+def _files_of(path: Path, suffixes: Collection[str]) -> list[tuple[str, Path, os.stat_result]]:
+    """Return (name below `path`, path, stat) of every file that counts, by name."""
     if path.is_file():
         return [("", path, path.stat())]
     found = []
     for folder, folders, names in os.walk(path, followlinks=True):
+        if NOTE in names and Path(folder) != path:
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if not name.startswith(".") and name != NOTE:
-                file = Path(folder, name)
+            file = Path(folder, name)
+            counts = not suffixes or file.suffix.lower() in suffixes
+            if counts and not name.startswith(".") and name != NOTE and file.is_file():
                 found.append((file.relative_to(path).as_posix(), file, file.stat()))
     return found
 
@@ -216,7 +246,9 @@ class Stage:
         inputs: plain data, all that decides its content: digests of what is read, and every option with its default.
         make: makes the content of the folder, which exists.
         format: number of the form of the content; raise it when the code makes something else from the same inputs.
-        resumable: whether a stage that was killed can go on in its folder.
+        keep: what stays in the folder when the stage must run: nothing; what a killed call left, if it had the
+            `same inputs`; or `all` of it, where the stage adds to what is there.
+        outputs: files outside the folder that the stage writes too.
     """
 
     name: str
@@ -225,7 +257,8 @@ class Stage:
     inputs: Any
     make: Callable[[], object]
     format: int = 1
-    resumable: bool = False
+    keep: Literal["nothing", "same inputs", "all"] = "nothing"
+    outputs: tuple[Path, ...] = ()
 
     @property
     def key(self) -> Any:
@@ -234,8 +267,9 @@ class Stage:
 
     def is_done(self) -> bool:
         """Say whether the folder was made from these inputs."""
-        note = note_of(self.folder)
-        return note is not None and note.get("done") is True and {key: note.get(key) for key in self.key} == self.key
+        note, key = note_of(self.folder), self.key
+        there = all(path.exists() for path in self.outputs)
+        return note is not None and there and note.get("done") is True and {name: note.get(name) for name in key} == key
 
 
 class Stages:
@@ -262,10 +296,11 @@ class Stages:
     def _make(self, stage: Stage) -> None:
         check_ours(stage.folder, stage.kind)
         note, key = note_of(stage.folder), stage.key
-        going_on = stage.resumable and note is not None and {name: note.get(name) for name in key} == key
-        if not going_on:
-            shutil.rmtree(stage.folder, ignore_errors=True)
-        console.print(f"[bold]{stage.name}[/]" + (", going on" if going_on else ""))
+        same = note is not None and not note.get("done") and {name: note.get(name) for name in key} == key
+        going_on = stage.keep == "same inputs" and same
+        if stage.folder.exists() and not (going_on or stage.keep == "all"):
+            shutil.rmtree(stage.folder)
+        console.print(f"[bold]{stage.name}[/]" + (", going on where it was" if going_on else ""))
         stage.folder.mkdir(parents=True, exist_ok=True)
         mark(stage.folder, stage.kind, **key, done=False)
         started = time.perf_counter()
@@ -296,31 +331,3 @@ def only_one(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-# --- the old way, until every stage is a `Stage` ----------------------------------------------------------------------
-
-
-def begin(what: str, folder: Path, inputs: dict[str, Any], *, resumable: bool = False) -> bool:
-    """Say whether a stage must run."""
-    if is_done(folder, inputs):
-        console.print(f"[dim]{what}: done already[/]")
-        return False
-    console.print(f"[bold]{what}[/]")
-    started = folder.with_name(f".{folder.name}.started.json")
-    if not (resumable and started.exists() and read_json(started) == json.loads(json.dumps(inputs))):
-        shutil.rmtree(folder, ignore_errors=True)
-    if resumable:
-        write_json(started, inputs)
-    return True
-
-
-def is_done(folder: Path, inputs: dict[str, Any]) -> bool:
-    """Say whether a stage was made from these inputs, without a word."""
-    done = folder / "stage.json"
-    return done.exists() and bool(read_json(done) == json.loads(json.dumps(inputs)))
-
-
-def end(folder: Path, inputs: dict[str, Any]) -> None:
-    """Note that a stage is done."""
-    write_json(folder / "stage.json", inputs)

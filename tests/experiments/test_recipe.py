@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tgqformer.config import parse, write
 from tgqformer.errors import TgqError
-from tgqformer.experiments.recipe import load_recipe, parse_recipe, shipped_recipes, write_recipe
+from tgqformer.experiments.recipe import Recipe, load_recipe, shipped_recipes
 from tgqformer.model.prompt import Prompt
 
 SMALL: dict[str, Any] = {
@@ -42,14 +43,14 @@ def test_every_shipped_recipe_loads_by_name_and_by_path(name):
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
 def test_a_recipe_written_out_is_the_same_recipe(name, tmp_path):
     recipe = load_recipe(name, ("prompt.attributes=[fit, sleeve]", "language.layers=3", "training.lr=3e-4"))
-    write_recipe(recipe, tmp_path / "recipe.yaml")
+    write(recipe, tmp_path / "recipe.yaml")
     assert load_recipe(str(tmp_path / "recipe.yaml")) == recipe
     written = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
     assert written["training"]["beta_lr"] == recipe.training.beta_lr  # every default is written out
 
 
 def test_sections_are_what_they_say():
-    recipe = parse_recipe(changed("prompt.fields", ["title", "category"]), "here")
+    recipe = parse(Recipe, changed("prompt.fields", ["title", "category"]), "here")
     assert recipe.prompt == Prompt(("title", "category")) and recipe.seeds == (0,)
     assert [model.connector for model in recipe.models] == ["tgq", "none"]
 
@@ -71,14 +72,14 @@ def test_sections_are_what_they_say():
 def test_an_unknown_key_is_named_with_the_nearest(place, value, message):
     data = {**SMALL, place: value} if isinstance(place, int) else changed(place, value)
     with pytest.raises(TgqError, match=f"here: .*{message}"):
-        parse_recipe(data, "here")
+        parse(Recipe, data, "here")
 
 
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("training", None, "training must be a section of keys, found None"),
-        ("training", 5, "training must be a section of keys, found 5"),
+        ("training", None, "training: must be a section of keys, found None"),
+        ("training", 5, "training: must be a section of keys, found 5"),
         ("models.0", "tgq", "must be a section of keys, found 'tgq'"),
         ("models", "tgq", "models"),
         ("training.steps", "many", r"training\.steps: .*integer.*'many'"),
@@ -96,26 +97,25 @@ def test_an_unknown_key_is_named_with_the_nearest(place, value, message):
         ("pairs.test", 0.5, "add up to 1"),
         ("models", [], "give at least one"),
         ("models.1.name", "TGQ former", "TGQ"),
-        ("models.1.name", "a/b", "no slash"),
         ("evaluation.views", ["clean"], "must hold mixed"),
         ("seeds", [], "give at least one"),
         ("seeds", [1, 1], "each once"),
-        ("neighbours", 0, "neighbours must be 1 or more"),
+        ("neighbours", 0, "neighbours: input should be greater than 0"),
     ],
 )
 def test_a_wrong_value_is_named(place, value, message):
     data = changed(place, value)
     if value == "TGQ former":
-        data["models"][0]["name"], message = "tgq-former", "a name of its own"  # both would live in one folder
+        data["models"][0]["name"], message = "tgq-former", "would be kept in one folder"
     with pytest.raises(TgqError, match=f"here: .*{message}"):
-        parse_recipe(data, "here")
+        parse(Recipe, data, "here")
 
 
 @pytest.mark.parametrize("missing", ["name", "catalog", "pairs", "models"])
 def test_what_must_be_there_is_named(missing):
     data = {key: value for key, value in SMALL.items() if key != missing}
-    with pytest.raises(TgqError, match=f"here: {missing}: "):
-        parse_recipe(data, "here")
+    with pytest.raises(TgqError, match=f"here: {missing} is missing"):
+        parse(Recipe, data, "here")
 
 
 def test_changes_are_set_on_top():
@@ -147,7 +147,7 @@ def test_files_that_are_no_recipe_are_refused(tmp_path: Path, content: bytes):
 
 
 def test_a_recipe_that_is_not_there_is_named_with_those_that_are(tmp_path):
-    with pytest.raises(TgqError, match="no recipe file 'fashon'; shipped are demo, fashion"):
+    with pytest.raises(TgqError, match=r"no recipe file 'fashon', .*did you mean 'fashion'"):
         load_recipe("fashon")
     with pytest.raises(TgqError, match="no recipe file"):
         load_recipe(str(tmp_path))

@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.cli import app
+from tgqformer.config import parse
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.results import Result
-from tgqformer.experiments.recipe import Recipe, parse_recipe
+from tgqformer.experiments.recipe import Recipe
 from tgqformer.experiments.run import Run, execute
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.pairs.pairs import Pairs
@@ -50,7 +51,7 @@ SMALL = {
 
 
 def recipe(**changes: object) -> Recipe:
-    return parse_recipe({**SMALL, **changes}, "small")
+    return parse(Recipe, {**SMALL, **changes}, "small")
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,8 @@ def test_neighbours_are_the_nearest_and_the_store_agrees(run: Run) -> None:
 
 
 def test_a_second_call_makes_nothing_again(run: Run) -> None:
-    files = [path for path in run.folder.rglob("*") if path.is_file() and path.name not in ("recipe.yaml",)]
+    ours = {run.folder / name for name in ("recipe.yaml", "tgq.json", ".tgq.lock")}
+    files = [path for path in run.folder.rglob("*") if path.is_file() and path not in ours]
     before = {path: path.stat().st_mtime_ns for path in files if "report" not in path.name and "table" not in path.name}
     execute(run.recipe, run.folder, "neighbours")
     after = {path: path.stat().st_mtime_ns for path in before}

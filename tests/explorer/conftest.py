@@ -13,7 +13,6 @@ from small_shop import Client, Running
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.encoders.alignment import Alignment
-from tgqformer.files import write_json
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import make_encoders
 from tgqformer.model.language import LoRA, make_language
@@ -21,6 +20,7 @@ from tgqformer.model.prompt import Prompt
 from tgqformer.service.places import find_places
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.site import Site, open_site
+from tgqformer.stages import mark
 from tgqformer.store import make_store
 from tgqformer.store.base import Row
 from tgqformer.store.ledger import VersionSpec
@@ -62,7 +62,7 @@ def run_folder(model_of: Callable[[str], ItemEmbedder], tmp_path_factory: pytest
     (folder / "recipe.yaml").write_text("name: small\n")
     clean = draw_studio(folder / "catalog", items=ITEMS, shown=False, workers=1)
     shown = write_view(NoiseView(clean, "mixed", NoisePlan()), folder / "shown", shown=False)
-    write_json(folder / "shown" / "stage.json", {"catalog": clean.fingerprint})
+    mark(folder / "shown", "catalogue", inputs={"catalog": clean.fingerprint})
     items, store = list(shown.items()), make_store(folder / "store")
     for name in MODELS:
         model_of(name).save(folder / "models" / name / "seed-0" / "model")

@@ -17,6 +17,7 @@ from tgqformer.catalog.catalog import Catalog
 from tgqformer.service.explorer.pictures import Recent
 from tgqformer.service.explorer.shop import clean_of
 from tgqformer.service.site import Site
+from tgqformer.stages import mark
 
 
 def api(client: Client, path: str, **query: object) -> dict:
@@ -218,7 +219,7 @@ def test_a_shop_without_models_and_clean_pictures_still_shows_itself(
     copied: Callable[[Path], Path], tmp_path: Path, open_shop: Callable[..., Site]
 ) -> None:
     folder = copied(tmp_path / "run")
-    (folder / "shown" / "stage.json").unlink()
+    (folder / "shown" / "tgq.json").unlink()
     shutil.rmtree(folder / "models")
     site = open_shop(folder, tmp_path / "state", models=False)
     with Running(site, site.settings) as server:
@@ -256,7 +257,7 @@ def test_the_clean_catalogue_is_found_by_its_fingerprint_only(copied: Callable[[
     shown = Catalog.open(folder / "shown")
     clean = clean_of(shown)
     assert clean is not None and clean.path == folder / "catalog"
-    (folder / "shown" / "stage.json").write_text('{"catalog": "another"}')
+    mark(folder / "shown", "catalogue", inputs={"catalog": "another"})
     assert clean_of(shown) is None
     assert clean_of(Catalog.open(folder / "catalog")) is None
 

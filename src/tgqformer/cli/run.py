@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from tgqformer.cli.options import Overwrite
-
-Until = Literal["catalog", "pairs", "features", "train", "evaluate", "embed", "index", "neighbours", "report"]
+from tgqformer.experiments import Until
 
 
 def run(
@@ -19,12 +18,18 @@ def run(
         list[str] | None, typer.Option("--set", help="change a key: `--set training.steps=200`; repeatable")
     ] = None,
     until: Annotated[Until, typer.Option(help="stop after this stage")] = "report",
+    recheck: Annotated[
+        bool, typer.Option("--recheck", help="read every source again, whatever its size and time of change say")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="take over the folder of a run of another recipe")
+    ] = False,
 ) -> None:
     """Run a recipe from raw files to a served table: import, pairs, features, training, evaluation, embedding, index,
     neighbours, report.
 
-    Every stage is kept in the run's folder. A second call reuses what is done and makes again only what the recipe
-    changed; a killed call goes on where it was.
+    Every stage is kept in the run's folder. A second call makes again what depends on a changed file or setting, and
+    nothing else: call it every night. A killed call goes on where it was.
 
     Examples:
 
@@ -33,12 +38,15 @@ def run(
         tgq run fashion --set catalog.source=data/fashion --set seeds=[0]
 
         tgq run my-shop.yaml --to runs/my-shop --until evaluate
+
+        tgq run my-shop.yaml --recheck
     """
+    from tgqformer.config import slug
     from tgqformer.experiments.recipe import load_recipe
     from tgqformer.experiments.run import execute
 
     loaded = load_recipe(recipe, tuple(change or ()))
-    execute(loaded, to or Path("runs") / loaded.name, until)
+    execute(loaded, to or Path("runs") / slug(loaded.name), until, recheck=recheck, overwrite=overwrite)
 
 
 def demo(

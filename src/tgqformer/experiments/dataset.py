@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from functools import cached_property
-from hashlib import blake2b
-from json import dumps
+from functools import cached_property, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from tgqformer import config
 from tgqformer.catalog.catalog import Catalog, CatalogWriter
 from tgqformer.catalog.importer import import_catalog
+from tgqformer.catalog.readers import choose_reader
+from tgqformer.catalog.readers.folder import SUFFIXES as PICTURES
 from tgqformer.encoders.alignment import Alignment, JointAlignment, TokenNorm
 from tgqformer.encoders.frozen import best_device
 from tgqformer.evaluation.masks import touched
@@ -28,12 +28,12 @@ from tgqformer.model.language import LanguageModel, LoRA, make_language
 from tgqformer.pairs.pairs import Pairs, PairSets, check_parts, split_pairs
 from tgqformer.pairs.source import read_source
 from tgqformer.pairs.splits import ItemSplit
-from tgqformer.stages import begin, end
+from tgqformer.stages import Digests, Stage, Stages, digest_of
+from tgqformer.store.embeddings import fingerprint_of
 from tgqformer.synthetic.noise import NoiseView, noise_views
 from tgqformer.synthetic.shoppers import FASHION, STUDIO, prepare_pairs, subset
 from tgqformer.training.alignment import fit_token_norm, train_alignment
-
-Positions = NDArray[np.int64]
+from tgqformer.types import Bools, Floats, Positions
 
 
 class Dataset:
@@ -41,61 +41,99 @@ class Dataset:
 
     Args:
         recipe: what to do. folder: where everything is kept; several recipes may share it.
+        stages, digests: of the run that this is a part of.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: Path, *, stages: Stages | None = None, digests: Digests | None = None
+    ) -> None:
         self.recipe, self.folder = recipe, folder
-        self._agreements: dict[tuple[int, str, int], NDArray[np.float32]] = {}
         folder.mkdir(parents=True, exist_ok=True)
+        self.stages, self.digests = stages or Stages(), digests or Digests(folder / ".digests.json")
+        self._agreements: dict[tuple[int, str, int], Floats] = {}
+
+    # --- catalogue ----------------------------------------------------------------------------------------------------
 
     @cached_property
     def catalog(self) -> Catalog:
         """The imported (or drawn) catalogue."""
         section, to = self.recipe.catalog, self.folder / "catalog"
-        if begin("catalog", to, asdict(section)):
-            if section.source == "studio":
-                from tgqformer.synthetic.studio import draw_studio
+        inputs = config.plain(section)
+        if section.source != "studio":
+            source = Path(section.source)
+            pictures = (
+                Path(section.pictures) if section.pictures else choose_reader(source, section.reader).root(source)
+            )
+            inputs["content"] = [self.digests.of(source), self.digests.of(pictures, PICTURES)]
+        return Catalog.open(self.stages.run(Stage("catalogue", to, "catalogue", inputs, partial(self._import, to))))
 
-                draw_studio(to, items=section.items or 2000, seed=section.seed)
-            else:
-                whole = self.folder / "imported" if section.items else to
-                import_catalog(
-                    Path(section.source), whole, reader=section.reader, mapping=section.mapping or None,
-                    pack=section.pack, root=Path(section.pictures) if section.pictures else None,
-                    show_progress_bar=True,
-                )  # fmt: skip
-                if section.items:
-                    _keep_some(Catalog.open(whole), section.items, to)
-            end(to, asdict(section))
-        return Catalog.open(to)
+    def _import(self, to: Path) -> None:
+        section = self.recipe.catalog
+        if section.source == "studio":
+            from tgqformer.synthetic.studio import draw_studio
+
+            draw_studio(to, items=section.items or 2000, seed=section.seed)
+            return
+        with TemporaryDirectory(dir=self.folder, prefix=".imported-") as whole:
+            imported = Path(whole) / "catalog" if section.items else to
+            import_catalog(
+                Path(section.source),
+                imported,
+                reader=section.reader,
+                mapping=section.mapping or None,
+                pack=section.pack,
+                root=Path(section.pictures) if section.pictures else None,
+                show_progress_bar=True,
+            )
+            if section.items:
+                _keep_some(Catalog.open(imported), section.items, to)
 
     # --- pairs --------------------------------------------------------------------------------------------------------
 
     @cached_property
     def pairs(self) -> PairSets:
         """Training, validation and test pairs, each within its part of the item split."""
-        section, to = self.recipe.pairs, self.folder / "pairs"
-        inputs = {"catalog": self.catalog.fingerprint, **asdict(section)}
-        fractions = (section.train, section.val, section.test)
-        if begin("pairs", to, inputs):
-            if section.shoppers is not None:
-                truth = self.folder / "catalog" / "truth.parquet"
-                prepare_pairs(
-                    self.catalog, {"fashion": FASHION, "studio": STUDIO}[section.shoppers], to, fractions, section.seed,
-                    truth=pq.read_table(truth) if truth.exists() else None,
-                )  # fmt: skip
-            else:
-                pairs = self._mine()
-                split = ItemSplit.by_hash(self.catalog.ids(), fractions, section.seed)
-                sets = split_pairs(pairs, split)
-                check_parts(pairs, sets)
-                to.mkdir(parents=True, exist_ok=True)
-                split.save(to / "split.parquet")
-                for name in ("train", "val", "test"):
-                    getattr(sets, name).write(to / f"pairs-{name}.parquet")
-            end(to, inputs)
+        to = self._pairs_folder
         train, val, test = (Pairs.read(to / f"pairs-{name}.parquet") for name in ("train", "val", "test"))
         return PairSets(train, val, test, ItemSplit.load(to / "split.parquet"))
+
+    @cached_property
+    def _pairs_folder(self) -> Path:
+        section, to = self.recipe.pairs, self.folder / "pairs"
+        inputs = config.plain(section)
+        if section.shoppers is None:  # shoppers see the pictures; a log is joined by ids alone
+            source = "pairs" if section.pairs is not None else "interactions"
+            inputs |= {"ids": fingerprint_of(self.catalog.ids()), source: self.digests.of(Path(inputs[source]))}
+        else:
+            inputs |= {"catalog": self.catalog.fingerprint}
+        make = self._simulate if section.shoppers is not None else self._split
+        return self.stages.run(Stage("pairs", to, "pairs", inputs, partial(make, to)))
+
+    @property
+    def pairs_digest(self) -> str:
+        """Digest of pairs and split."""
+        return self.digests.of(self._pairs_folder)
+
+    @property
+    def split_digest(self) -> str:
+        """Digest of the split of the items."""
+        return self.digests.of(self._pairs_folder / "split.parquet")
+
+    def _simulate(self, to: Path) -> None:
+        section, truth = self.recipe.pairs, self.folder / "catalog" / "truth.parquet"
+        shoppers = {"fashion": FASHION, "studio": STUDIO}[str(section.shoppers)]
+        known = pq.read_table(truth) if truth.exists() else None
+        prepare_pairs(self.catalog, shoppers, to, section.shares, section.seed, truth=known)
+
+    def _split(self, to: Path) -> None:
+        section = self.recipe.pairs
+        split = ItemSplit.by_hash(self.catalog.ids(), section.shares, section.seed)
+        pairs = self._mine()
+        sets = split_pairs(pairs, split)
+        check_parts(pairs, sets)
+        split.save(to / "split.parquet")
+        for name in ("train", "val", "test"):
+            getattr(sets, name).write(to / f"pairs-{name}.parquet")
 
     def _mine(self) -> Pairs:
         section = self.recipe.pairs
@@ -156,7 +194,7 @@ class Dataset:
         return np.sort(np.random.default_rng(0).permutation(len(self.queries))[:count])
 
     @cached_property
-    def touched(self) -> NDArray[np.bool_]:
+    def touched(self) -> Bools:
         """Where the noise of the view `noised` is in each probed query: bool [n, P], places of the encoder's grid."""
         return touched(self.encoders.vision, self.views["noised"], self.queries.query[self.probed])
 
@@ -181,6 +219,15 @@ class Dataset:
         views = list(self.views.values())
         return cache_features(self.catalog, self.encoders, self.language(), views, self.folder / "cache")
 
+    def prepare_features(self) -> None:
+        """Encode what is not in the cache yet, without opening what is."""
+        evaluation = self.recipe.evaluation
+        inputs = self.inputs() | {"language": self.language_inputs(), "views": evaluation.views}
+        if evaluation.picture_probes:  # these show test queries alone
+            probes = [*evaluation.picture_probes, evaluation.probe_queries]
+            inputs |= {"probes": probes, "pairs": self.pairs_digest}
+        self.stages.run(Stage("features", self.folder / "cache", "features", inputs, lambda: self.features, keep="all"))
+
     # --- alignment ----------------------------------------------------------------------------------------------------
 
     def alignment(self, seed: int) -> tuple[TokenNorm, Alignment | JointAlignment]:
@@ -188,21 +235,11 @@ class Dataset:
 
         A joint encoder brings its own alignment; then only the standardisation is fitted.
         """
-        inputs = {**self.inputs(), "seed": seed, "settings": asdict(self.recipe.alignment)}
-        to = self.folder / "alignment" / f"seed-{seed}-{_digest(inputs)}"
+        inputs = self.inputs() | {"split": self.split_digest, "seed": seed}
+        inputs["settings"] = config.plain(self.recipe.alignment)
+        to = self.folder / "alignment" / f"seed-{seed}-{digest_of(inputs)[:8]}"
+        self.stages.run(Stage(f"alignment, seed {seed}", to, "alignment", inputs, partial(self._align, to, seed)))
         norm = TokenNorm(self.encoders.widths.visual)
-        if begin(f"alignment, seed {seed}", to, inputs):
-            features, items = self.features, self.positions("train")
-            fit_token_norm(norm, features.pictures, items, seed)
-            to.mkdir(parents=True, exist_ok=True)
-            save_file(norm.state_dict(), to / "norm.safetensors")
-            if self.encoders.space is None:
-                trained = train_alignment(
-                    features.pictures, lambda chosen: features.pictures(chosen, "noised"), norm, items,
-                    self.recipe.alignment, seed=seed, device=best_device(),
-                )  # fmt: skip
-                save_file(trained.state_dict(), to / "alignment.safetensors")
-            end(to, inputs)
         norm.load_state_dict(load_file(to / "norm.safetensors"))
         if self.encoders.space is not None:
             return norm, self.encoders.alignment()
@@ -210,8 +247,18 @@ class Dataset:
         alignment.load_state_dict(load_file(to / "alignment.safetensors"))
         return norm, alignment.requires_grad_(False).eval()
 
+    def _align(self, to: Path, seed: int) -> None:
+        features, items, norm = self.features, self.positions("train"), TokenNorm(self.encoders.widths.visual)
+        fit_token_norm(norm, features.pictures, items, seed)
+        save_file(norm.state_dict(), to / "norm.safetensors")
+        if self.encoders.space is None:
+            noised = partial(features.pictures, view="noised")
+            settings, device = self.recipe.alignment, best_device()
+            trained = train_alignment(features.pictures, noised, norm, items, settings, seed=seed, device=device)
+            save_file(trained.state_dict(), to / "alignment.safetensors")
+
     @torch.inference_mode()
-    def agreement(self, seed: int, view: str, positions: Positions) -> NDArray[np.float32]:
+    def agreement(self, seed: int, view: str, positions: Positions) -> Floats:
         """How well picture and metadata of items agree: s, float32 [n]; NaN where one of the two is missing.
 
         Every model of a seed asks for the same; the answers are kept.
@@ -221,7 +268,7 @@ class Dataset:
             self._agreements[key] = self._agreement(seed, view, positions)
         return self._agreements[key]
 
-    def _agreement(self, seed: int, view: str, positions: Positions) -> NDArray[np.float32]:
+    def _agreement(self, seed: int, view: str, positions: Positions) -> Floats:
         norm, alignment = self.alignment(seed)
         found = np.full(len(positions), np.nan, np.float32)
         if isinstance(alignment, JointAlignment):
@@ -234,17 +281,28 @@ class Dataset:
             found[start : start + len(chosen)][both] = agreement.numpy()[both]
         return found
 
+    # --- what decides -------------------------------------------------------------------------------------------------
+
     def inputs(self) -> dict[str, Any]:
-        """All that decides what the frozen part of every model sees."""
-        recipe = self.recipe
+        """All that decides what the frozen encoders see."""
+        recipe, encoders = self.recipe, config.plain(self.recipe.encoders)
+        for name in (recipe.encoders.vision, recipe.encoders.text):
+            encoders |= self._digest_of(name)
         return {
-            "catalog": self.catalog.fingerprint, "pairs": asdict(recipe.pairs), "noise": asdict(recipe.noise),
-            "encoders": asdict(recipe.encoders), "prompt": recipe.prompt.to_dict(),
-        }  # fmt: skip
+            "catalog": self.catalog.fingerprint,
+            "noise": config.plain(recipe.noise),
+            "encoders": encoders,
+            "prompt": recipe.prompt.to_dict(),
+        }
 
+    def language_inputs(self) -> dict[str, Any]:
+        """All that decides the language model."""
+        return {**config.plain(self.recipe.language), **self._digest_of(self.recipe.language.name)}
 
-def _digest(inputs: dict[str, Any]) -> str:
-    return blake2b(dumps(inputs, sort_keys=True, default=str).encode(), digest_size=4).hexdigest()
+    def _digest_of(self, name: str) -> dict[str, str]:
+        """The digest of a model that lies in a folder, by its name; nothing for other models."""
+        folder = Path(name.rpartition("hf:")[2])
+        return {name: self.digests.of(folder)} if "hf:" in name and folder.exists() else {}
 
 
 def _keep_some(catalog: Catalog, count: int, to: Path) -> None:

@@ -1,21 +1,19 @@
-"""Recipes: one YAML says all of a run. The dataclasses below are its schema; a key they do not know is an error."""
+"""Recipes: one YAML says all of a run. The classes below are its schema."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-from dataclasses import dataclass, field
-from importlib.resources import files
+from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, ValidationInfo
 
+from tgqformer import config
+from tgqformer.catalog.importer import plan_import
+from tgqformer.config import FilePath, ModelName, Natural, Positive, Seeds, Share, settings, unique_slugs
 from tgqformer.connectors import check_connector
 from tgqformer.encoders import check_encoders
-from tgqformer.errors import TgqError
-from tgqformer.files import write_text
+from tgqformer.errors import TgqError, nearest
 from tgqformer.model.language import check_language
 from tgqformer.model.prompt import Prompt
 from tgqformer.pairs.logs import LogSettings
@@ -23,14 +21,22 @@ from tgqformer.pairs.mining import MiningSettings
 from tgqformer.synthetic.noise import VIEWS, WHOLE_VIEWS, NoisePlan
 from tgqformer.training.settings import AlignmentSettings, TrainingSettings
 
-S = TypeVar("S")
 TEXT_PROBES = ("no-text", "wrong-text")
-"""Probes of the text: the query item loses its metadata, or wears those of an item of another category."""
+"""Probes of the text: the query item loses its metadata, or gets those of an item of another category."""
 TOKEN_PROBES = ("cover", "spill")
 """Probes of the visual tokens: a clean query with the noised picture's where noise touches, or where it does not."""
 
 
-@dataclass(frozen=True)
+def _recipe_file(value: Any, info: ValidationInfo) -> Any:
+    return config.located(value, info) if Path(str(value)).suffix in (".yaml", ".yml") else value
+
+
+RecipeName = Annotated[str, BeforeValidator(_recipe_file)]
+"""The name of a shipped recipe, or a YAML file, relative to the file that names it."""
+Source = Annotated[Literal["studio"] | FilePath, Field(union_mode="left_to_right")]
+
+
+@settings
 class CatalogSection:
     """Where the catalogue comes from.
 
@@ -42,16 +48,16 @@ class CatalogSection:
         seed: of the drawing.
     """
 
-    source: str = "studio"
-    items: int = 0
+    source: Source = "studio"
+    items: Natural = 0
     reader: str | None = None
     mapping: dict[str, str | list[str]] = field(default_factory=dict)
-    pictures: str | None = None
+    pictures: FilePath | None = None
     pack: bool = False
     seed: int = 0
 
 
-@dataclass(frozen=True)
+@settings
 class PairsSection:
     """Where the pairs come from: simulated shoppers, a log of interactions, or a file of pairs.
 
@@ -63,56 +69,60 @@ class PairsSection:
     """
 
     shoppers: Literal["fashion", "studio"] | None = None
-    interactions: str | None = None
-    pairs: str | None = None
-    train: float = 0.7
-    val: float = 0.05
-    test: float = 0.25
+    interactions: FilePath | None = None
+    pairs: FilePath | None = None
+    train: Share = 0.7
+    val: Share = 0.05
+    test: Share = 0.25
     seed: int = 0
-    mining: MiningSettings = MiningSettings()  # noqa: RUF009
-    log: LogSettings = LogSettings()  # noqa: RUF009
+    mining: MiningSettings = MiningSettings()
+    log: LogSettings = LogSettings()
 
     def __post_init__(self) -> None:
         if sum(source is not None for source in (self.shoppers, self.interactions, self.pairs)) != 1:
-            raise ValueError("pairs: give exactly one of shoppers, interactions, pairs")
-        shares = self.train, self.val, self.test
-        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-            raise ValueError(f"pairs: train, val and test are shares of the items and add up to 1, found {shares}")
+            raise ValueError("give exactly one of shoppers, interactions, pairs")
+        if abs(sum(self.shares) - 1) > 1e-6:
+            raise ValueError(f"train, val and test are shares of the items and add up to 1, found {self.shares}")
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Shares of the items for training, validation and test."""
+        return self.train, self.val, self.test
 
 
-@dataclass(frozen=True)
+@settings
 class EncoderSection:
     """The frozen encoders: `efficientnet-lite0` and `minilm` (packaged), or `hf:<folder or hub id>`.
 
     `vision: joint:hf:<folder or hub id>` takes both towers of a CLIP, Chinese-CLIP or SigLIP; `text` is not read then.
     """
 
-    vision: str = "efficientnet-lite0"
-    text: str = "minilm"
+    vision: ModelName = "efficientnet-lite0"
+    text: ModelName = "minilm"
     vision_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_encoders(self.vision, self.text, self.vision_options)
 
 
-@dataclass(frozen=True)
+@settings
 class LanguageSection:
     """The language model: `minilm`, `smollm2` (packaged), or `hf:<folder or hub id>`; and its adapters."""
 
-    name: str = "minilm"
-    layers: int | None = None
-    frozen_layers: int | None = None
+    name: ModelName = "minilm"
+    layers: Positive | None = None
+    frozen_layers: Natural | None = None
     pooling: Literal["mean", "last"] | None = None
-    max_tokens: int = 64
-    lora_rank: int = 16
-    lora_alpha: int = 32
-    lora_dropout: float = 0.0
+    max_tokens: Positive = 64
+    lora_rank: Positive = 16
+    lora_alpha: Positive = 32
+    lora_dropout: Share = 0.0
 
     def __post_init__(self) -> None:
         check_language(self.name)
 
 
-@dataclass(frozen=True)
+@settings
 class ModelSection:
     """One model of the comparison: a connector with its options, see `connectors.CONNECTORS`.
 
@@ -130,13 +140,13 @@ class ModelSection:
         check_connector(self.connector, self.options)
 
 
-@dataclass(frozen=True)
+@settings
 class EvaluationSection:
     """What is measured.
 
     Args:
-        views: looks at the whole catalogue, see `noise.NoiseView`: queries and pool are seen alike.
-        probes: looks at the query alone, in the mixed pool: the name of a view (`poster-3`), `no-text`, `wrong-text`;
+        views: views of the whole catalogue, see `noise.NoiseView`: queries and pool are shown alike.
+        probes: changes of the query alone, in the mixed pool: the name of a view (`poster-3`), `no-text`, `wrong-text`;
             `cover`, a clean query whose visual tokens are the noised picture's where noise touches, and `spill`, where
             it does not.
         probe_queries: how many of the queries are probed.
@@ -146,28 +156,27 @@ class EvaluationSection:
 
     views: tuple[str, ...] = ("mixed", "clean", "noised")
     probes: tuple[str, ...] = ()
-    probe_queries: int = 1000
-    examples: int = 8
-    validation_pool: int = 2500
+    probe_queries: Positive = 1000
+    examples: Natural = 8
+    validation_pool: Natural = 2500
 
     def __post_init__(self) -> None:
-        for key, names, known in (
-            ("views", self.views, WHOLE_VIEWS), ("probes", self.probes, (*VIEWS, *TEXT_PROBES, *TOKEN_PROBES)),
-        ):  # fmt: skip
+        probes = (*VIEWS, *TEXT_PROBES, *TOKEN_PROBES)
+        for key, names, known in (("views", self.views, WHOLE_VIEWS), ("probes", self.probes, probes)):
             for name in names:
                 if name not in known:
-                    raise ValueError(f"evaluation.{key}: {name!r} is not known; choose from {', '.join(known)}")
-        if self.probe_queries < 1:
-            raise ValueError("evaluation.probe_queries must be 1 or more")
+                    raise ValueError(f"{key}: {name!r} is not known; {nearest(name, known)}")
+        if "mixed" not in self.views:
+            raise ValueError("views must hold mixed: it is the catalogue that the model is trained on")
 
     @property
     def picture_probes(self) -> tuple[str, ...]:
-        """The views that probes look at; those of the tokens are put together from two of them."""
+        """The views that probes show; those of the tokens are put together from two of them."""
         named = tuple(name for name in self.probes if name not in (*TEXT_PROBES, *TOKEN_PROBES))
         return (*named, "clean", "noised") if set(self.probes) & set(TOKEN_PROBES) else named
 
 
-@dataclass(frozen=True)
+@settings
 class Recipe:
     """All of a run, from raw files to a served table. The first model is the one that is embedded and indexed."""
 
@@ -175,37 +184,24 @@ class Recipe:
     catalog: CatalogSection
     pairs: PairsSection
     models: tuple[ModelSection, ...]
-    noise: NoisePlan = NoisePlan()  # noqa: RUF009
+    noise: NoisePlan = NoisePlan()
     encoders: EncoderSection = EncoderSection()
-    prompt: Prompt = Prompt()  # noqa: RUF009
+    prompt: Prompt = Prompt()
     language: LanguageSection = LanguageSection()
-    alignment: AlignmentSettings = AlignmentSettings()  # noqa: RUF009
-    training: TrainingSettings = TrainingSettings()  # noqa: RUF009
+    alignment: AlignmentSettings = AlignmentSettings()
+    training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSection = EvaluationSection()
-    seeds: tuple[int, ...] = (0,)
-    neighbours: int = 100
+    seeds: Seeds = (0,)
+    neighbours: Positive = 100
 
     def __post_init__(self) -> None:
-        names = [model.name.lower().replace(" ", "-") for model in self.models]  # as their folders are called
-        if not names or len(set(names)) < len(names):
-            raise ValueError("models: give at least one, each with a name of its own")
-        if any(not name or name.startswith(".") or set(name) & set("/\\") for name in names):
-            raise ValueError("models: a name also names a folder; give it letters, and no slash")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError("seeds: give at least one, each once, from 0 on")
-        if self.neighbours < 1:
-            raise ValueError("neighbours must be 1 or more")
-        if "mixed" not in self.evaluation.views:
-            raise ValueError("evaluation.views must hold mixed: it is the catalogue that the model is trained on")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the recipe as plain data, every default written out."""
-        plain: dict[str, Any] = TypeAdapter(Recipe).dump_python(self, mode="json")
-        return plain
+        unique_slugs("models", [model.name for model in self.models])
 
 
-def load_recipe(source: str, changes: tuple[str, ...] = ()) -> Recipe:
+def load_recipe(source: str | Path, changes: tuple[str, ...] = ()) -> Recipe:
     """Load a recipe: a file, or the name of one that is shipped.
+
+    Relative paths in a file are relative to it; those of a shipped recipe and of `changes` to the working folder.
 
     Args:
         source: path of a YAML file, or one of `shipped_recipes()`.
@@ -214,113 +210,28 @@ def load_recipe(source: str, changes: tuple[str, ...] = ()) -> Recipe:
     Raises:
         TgqError: for a file that is not there, a key that is not known (with the nearest one), or a wrong value.
     """
-    path, data = read_yaml(source, shipped_recipes(), "recipe", changes)
-    return parse_recipe(data, str(path))
-
-
-def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
-    """Check plain data key by key."""
-    return parse_as(Recipe, data, where)
-
-
-def read_yaml(
-    source: str, shipped: dict[str, Path], kind: str, changes: tuple[str, ...] = ()
-) -> tuple[Path, dict[str, Any]]:
-    """Read a YAML file of sections, or a shipped one by its name, with changes set on top.
-
-    Args:
-        source: path or name. shipped: name -> path. kind: what it is, for errors.
-        changes: `section.key=value`, read as YAML.
-
-    Raises:
-        TgqError: for a file that is not there or is no YAML of sections, or a change that is none.
-    """
-    path = Path(source)
-    if not path.is_file():
-        if source not in shipped:
-            raise TgqError(f"there is no {kind} file {source!r}; shipped are {', '.join(shipped)}")
-        path = shipped[source]
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TgqError(f"{path} is not YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise TgqError(f"{path} must hold sections of keys; found {type(data).__name__}")
-    for change in changes:
-        _change(data, change)
-    return path, data
-
-
-def parse_as(schema: type[S], data: dict[str, Any], where: str) -> S:
-    """Check plain data key by key against a dataclass and make it.
-
-    Raises:
-        TgqError: for a key that is not known (with the nearest one) or a wrong value, with its place.
-    """
-    check_keys(data, schema, where)
-    try:
-        return TypeAdapter(schema).validate_python(data)
-    except TgqError as error:
-        raise TgqError(f"{where}: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "as a whole"
-        raise TgqError(f"{where}: {place}: {first['msg']} (found {first['input']!r:.80})") from error
+    return config.load(Recipe, source, shipped_recipes(), "recipe", changes)
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with the package, by name."""
-    folder = Path(str(files("tgqformer") / "experiments" / "recipes"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    """Return the recipes that come with the package, by name."""
+    return config.shipped_in("tgqformer.experiments", "recipes")
 
 
-def write_recipe(recipe: Recipe, path: Path) -> None:
-    """Write a recipe, every default written out."""
-    write_text(path, yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True))
+def check_files(recipe: Recipe) -> None:
+    """Check, before any work, that the files and columns that a recipe names are there.
 
-
-def _change(data: dict[str, Any], change: str) -> None:
-    place, equals, value = change.partition("=")
-    if not equals:
-        raise TgqError(f"--set {change!r} must be section.key=value, for example training.steps=200")
-    try:
-        change_key(data, place, yaml.safe_load(value))
-    except yaml.YAMLError as error:
-        raise TgqError(f"--set {change!r}: the value is not YAML: {error}") from error
-
-
-def change_key(data: dict[str, Any], place: str, value: Any) -> None:
-    """Set a key of plain data by its place, `section.key`; sections that are missing are made."""
-    *sections, key = place.split(".")
-    for section in sections:
-        data = data.setdefault(section, {})
-        if not isinstance(data, dict):
-            raise TgqError(f"{place} cannot be set: {section!r} is not a section")
-    data[key] = value
-
-
-def check_keys(data: Any, schema: Any, where: str, place: str = "") -> None:
-    """Refuse keys that a section does not have, naming the nearest that it has.
-
-    Args:
-        data: plain data. schema: the dataclass it must fit; tuples and dicts of dataclasses are looked into.
-        where: name of the file, for the error. place: where in it `data` stands.
+    Raises:
+        TgqError: for what is not, with its place in the recipe.
     """
-    if not isinstance(data, dict):
-        raise TgqError(f"{where}: {place or 'the recipe'} must be a section of keys, found {data!r:.60}")
-    known = get_type_hints(schema)
-    for key, value in data.items():
-        full = f"{place}.{key}" if place else str(key)
-        if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-            raise TgqError(f"{where}: {full!r} is not a key here; {hint}")
-        several = named = get_args(known[key])
-        if dataclasses.is_dataclass(known[key]):
-            check_keys(value, known[key], where, full)
-        elif several and dataclasses.is_dataclass(several[0]) and isinstance(value, list):
-            for index, part in enumerate(value):
-                check_keys(part, several[0], where, f"{full}.{index}")
-        elif len(named) == 2 and dataclasses.is_dataclass(named[1]) and isinstance(value, dict):
-            for name, part in value.items():
-                check_keys(part, named[1], where, f"{full}.{name}")
+    catalog, pairs = recipe.catalog, recipe.pairs
+    named = {"catalog.pictures": catalog.pictures, "pairs.interactions": pairs.interactions, "pairs.pairs": pairs.pairs}
+    if catalog.source != "studio":
+        named["catalog.source"] = catalog.source
+    for key, path in named.items():
+        if path is not None and not Path(path).exists():
+            raise TgqError(f"{key}: there is no file or folder {path}")
+    if catalog.source != "studio":
+        nowhere = Path(catalog.source).with_name(".checked")  # nothing is written
+        mapping = catalog.mapping or None
+        plan_import(catalog.source, nowhere, reader=catalog.reader, mapping=mapping, root=catalog.pictures)

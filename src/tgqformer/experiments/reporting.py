@@ -18,9 +18,7 @@ from tgqformer.model.embedder import Embedded, ItemEmbedder
 from tgqformer.model.encoding import Encoders, half
 from tgqformer.model.features import CatalogFeatures
 from tgqformer.synthetic.noise import Noised, NoiseView
-from tgqformer.types import Positions
-
-Vectors = NDArray[np.float32]
+from tgqformer.types import Positions, Vectors
 
 
 def neighbour_examples(
@@ -95,7 +93,7 @@ class NoisedSample:
         return len(self.items)
 
 
-class Looks:
+class Inspection:
     """What a model attends to in a sample of items."""
 
     def __init__(self, model: ItemEmbedder, features: CatalogFeatures, sample: NoisedSample) -> None:

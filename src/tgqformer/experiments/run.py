@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 from rich.console import Console
 
+from tgqformer import config
 from tgqformer.catalog.catalog import Catalog
+from tgqformer.config import slug
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.report import Report, write_report
 from tgqformer.evaluation.results import Result, summarize
 from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown, rich_table
+from tgqformer.experiments import Until
 from tgqformer.experiments.dataset import Dataset
-from tgqformer.experiments.recipe import ModelSection, Recipe, write_recipe
-from tgqformer.experiments.reporting import Looks, NoisedSample, cost_of, neighbour_examples
+from tgqformer.experiments.recipe import ModelSection, Recipe, check_files
+from tgqformer.experiments.reporting import Inspection, NoisedSample, cost_of, neighbour_examples
 from tgqformer.experiments.trial import Trial
 from tgqformer.files import write_text
-from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.stages import begin, end
+from tgqformer.model.embedder import ItemEmbedder, version_of
+from tgqformer.progress import console
+from tgqformer.stages import Digests, Stage, Stages, claim, only_one
 from tgqformer.store.build import Build, build_store
 from tgqformer.store.content import prompt_of, seen_of
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
@@ -36,7 +40,7 @@ NOTES = (
     "queries are those where the first two models differ most: three quarters in favour of the first, one quarter "
     "against it.",
 )
-STAGES = ("catalog", "pairs", "features", "train", "evaluate", "embed", "index", "neighbours", "report")
+FEW_QUERIES, FEW_PAIRS = 200, 1000
 
 
 class Run:
@@ -44,44 +48,47 @@ class Run:
 
     Args:
         recipe: what to do. folder: where everything is written.
+        recheck: read every source again, whatever its size and time of change say.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
-        self.recipe, self.folder = recipe, folder
-        self.data = Dataset(recipe, folder)
-        write_recipe(recipe, folder / "recipe.yaml")
+    def __init__(self, recipe: Recipe, folder: Path, *, recheck: bool = False) -> None:
+        self.recipe, self.folder, self.stages = recipe, folder, Stages()
+        digests = Digests(folder / ".digests.json", recheck=recheck)
+        self.data = Dataset(recipe, folder, stages=self.stages, digests=digests)
 
     # --- training and evaluation --------------------------------------------------------------------------------------
 
     def trial(self, section: ModelSection, seed: int) -> Trial:
-        """One model of one seed, in the folder where it lives."""
-        folder = self.folder / "models" / section.name.lower().replace(" ", "-") / f"seed-{seed}"
+        """Return one model of one seed, in the folder where it lives."""
+        folder = self.folder / "models" / slug(section.name) / f"seed-{seed}"
         return Trial(self.recipe, self.data, section, seed, folder)
 
     def train(self, section: ModelSection, seed: int) -> Path:
-        """Train one model; give the folder of the saved model."""
+        """Train one model; return the folder of the saved model."""
         trial = self.trial(section, seed)
-        to, inputs = trial.folder, trial.inputs()
-        if begin(f"{section.name}, seed {seed}", to, inputs, resumable=True):
-            model = trial.fit()
-            if not isinstance(model, ItemEmbedder):
-                raise TgqError(f"{section.name} is a whole multimodal model, which a run cannot serve; use `tgq bench`")
-            model.save(to / "model")
-            drop_checkpoints(to)
-            end(to, inputs)
-        return to / "model"
+        name, make = f"training of {section.name}, seed {seed}", partial(self._train, trial)
+        stage = Stage(name, trial.folder, "training", trial.inputs(), make, keep="same inputs")
+        return self.stages.run(stage) / "model"
+
+    def _train(self, trial: Trial) -> None:
+        model = trial.fit()
+        if not isinstance(model, ItemEmbedder):
+            name = trial.section.name
+            raise TgqError(f"{name} is a whole multimodal model, which a run cannot serve; use `tgq bench`")
+        model.save(trial.folder / "model")
+        drop_checkpoints(trial.folder)
 
     def evaluate(self, section: ModelSection, seed: int) -> Result:
         """Measure one model in the full pool, on every view and by every probe."""
-        saved, trial, measured = self.train(section, seed), self.trial(section, seed), self.recipe.evaluation
+        saved, trial, evaluation = self.train(section, seed), self.trial(section, seed), self.recipe.evaluation
         to = trial.folder / "result"
-        inputs = {
-            **trial.inputs(), "views": list(measured.views), "probes": list(measured.probes),
-            "probe_queries": measured.probe_queries if measured.probes else 0,
-        }  # fmt: skip
-        if begin(f"evaluation of {section.name}, seed {seed}", to, inputs):
+        inputs = trial.inputs() | {"views": evaluation.views, "probes": evaluation.probes}
+        inputs["probe_queries"] = evaluation.probe_queries if evaluation.probes else 0
+
+        def make() -> None:
             trial.measure(ItemEmbedder.load(saved)).write(to)
-            end(to, inputs)
+
+        self.stages.run(Stage(f"evaluation of {section.name}, seed {seed}", to, "result", inputs, make))
         return Result.read(to)
 
     # --- serving ------------------------------------------------------------------------------------------------------
@@ -92,85 +99,106 @@ class Run:
         if not self.recipe.noise.share:
             return self.data.catalog
         to = self.folder / "shown"
-        inputs = {"catalog": self.data.catalog.fingerprint, "noise": asdict(self.recipe.noise)}
-        if begin("catalogue with its noise", to, inputs):
+        inputs = {"catalog": self.data.catalog.fingerprint, "noise": config.plain(self.recipe.noise)}
+
+        def make() -> None:
             write_view(self.data.views["mixed"], to)
-            end(to, inputs)
-        return Catalog.open(to)
+
+        return Catalog.open(self.stages.run(Stage("catalogue with its noise", to, "catalogue", inputs, make)))
 
     def embed(self, section: ModelSection | None = None) -> Embeddings:
         """Embed the catalogue with a model (the first of the recipe), of the first seed, from the cached features."""
         trial = self.trial(section or self.recipe.models[0], self.recipe.seeds[0])
         saved = self.train(trial.section, trial.seed)
-        catalog, to = self.shown_catalog, self.folder / "embeddings" / trial.folder.parent.name
-        model = ItemEmbedder.load(saved)
-        inputs = {"model": model.version, "catalog": catalog.fingerprint}
-        if begin(f"embeddings by {trial.section.name}", to, inputs, resumable=True):
-            ids, prompt = catalog.ids(), prompt_of(saved)
-            table = Embeddings.create(
-                to, dim=model.dim, model_version=model.version, ids_fingerprint=fingerprint_of(ids), count=len(ids)
-            )
-            for partition in table.missing():
-                start, stop = table.bounds(partition)
-                contents = [seen_of(item, prompt) for item in catalog.items(start, stop, pictures=False)]
-                table.write(partition, ids[start:stop], trial.embed(model, np.arange(start, stop)), contents)
-            end(to, inputs)
-        return Embeddings.open(to)
+        to = self.folder / "embeddings" / trial.folder.parent.name
+        inputs = {"model": version_of(saved), "catalog": self.shown_catalog.fingerprint}
+        make = partial(self._embed, trial, saved, to)
+        stage = Stage(f"embeddings by {trial.section.name}", to, "embeddings", inputs, make, keep="same inputs")
+        return Embeddings.open(self.stages.run(stage))
+
+    def _embed(self, trial: Trial, saved: Path, to: Path) -> None:
+        catalog, model, prompt = self.shown_catalog, ItemEmbedder.load(saved), prompt_of(saved)
+        ids = catalog.ids()
+        table = Embeddings.create(
+            to, dim=model.dim, model_version=model.version, ids_fingerprint=fingerprint_of(ids), count=len(ids)
+        )
+        for partition in table.missing():
+            start, stop = table.bounds(partition)
+            contents = [seen_of(item, prompt) for item in catalog.items(start, stop, pictures=False)]
+            table.write(partition, ids[start:stop], trial.embed(model, np.arange(start, stop)), contents)
 
     def index(self) -> Path:
-        """Build the store: a version for each model of the recipe, the first of them served."""
+        """Build the store: a version for each model of the recipe, the first of them served.
+
+        What an earlier night served is served until the new version is whole.
+        """
         sections, to = self.recipe.models, self.folder / "store"
         tables = [self.embed(section) for section in sections]
-        inputs = {"models": [t.model_version for t in tables], "catalog": self.shown_catalog.fingerprint}
-        if begin("store", to, inputs):
+        inputs = {"models": [table.model_version for table in tables], "catalog": self.shown_catalog.fingerprint}
+
+        def make() -> None:
             for section, table in zip(reversed(sections), reversed(tables), strict=True):
                 model = self.trial(section, self.recipe.seeds[0]).folder / "model"
                 build = Build(section.name, model, keep=len(sections))  # the last one made is served
                 build_store(table, self.shown_catalog, to, build)
-            end(to, inputs)
-        return to
+
+        return self.stages.run(Stage("store", to, "store", inputs, make, keep="all"))
 
     def neighbours(self) -> Path:
-        """Work out the exact top-K of every item."""
+        """Work out the exact top K of every item."""
         embeddings, to = self.embed(), self.folder / "neighbours"
-        inputs = {
-            "model": embeddings.model_version,
-            "catalog": self.shown_catalog.fingerprint,
-            "k": self.recipe.neighbours,
-        }
-        if begin("neighbours", to, inputs, resumable=True):
-            build_neighbours(embeddings, to, self.recipe.neighbours)
-            end(to, inputs)
-        return to
+        version, k = embeddings.model_version, self.recipe.neighbours
+        inputs = {"model": version, "catalog": self.shown_catalog.fingerprint, "k": k}
+
+        def make() -> None:
+            build_neighbours(embeddings, to, k)
+
+        return self.stages.run(Stage("neighbours", to, "neighbours", inputs, make, keep="same inputs"))
 
     # --- report -------------------------------------------------------------------------------------------------------
 
+    def results(self) -> list[Result]:
+        """Measure every model of every seed."""
+        return [self.evaluate(section, seed) for section in self.recipe.models for seed in self.recipe.seeds]
+
     def report(self) -> Path:
         """Write report.html, table.md and table.csv."""
-        results = [self.evaluate(section, seed) for section in self.recipe.models for seed in self.recipe.seeds]
+        results, page = self.results(), self.folder / "report.html"
+        trials = [self.trial(section, seed).inputs() for section in self.recipe.models for seed in self.recipe.seeds]
+        inputs = {"name": self.recipe.name, "trials": trials, "evaluation": config.plain(self.recipe.evaluation)}
+        outputs = page, self.folder / "table.md", self.folder / "table.csv"
+        make = partial(self._report, results, page)
+        self.stages.run(Stage("report", self.folder / ".report", "report", inputs, make, outputs=outputs))
+        return page
+
+    def _report(self, results: list[Result], page: Path) -> None:
         rows = summarize(results)
         differences = f"\nPaired differences in H@10, points [95 %]:\n\n{differences_markdown(results)}"
         write_text(self.folder / "table.md", markdown(rows) + (differences if len(self.recipe.models) > 1 else ""))
         write_text(self.folder / "table.csv", csv_text(rows))
-        seed, view = self.recipe.seeds[0], self.data.views["mixed"]
+        seed, view, examples = self.recipe.seeds[0], self.data.views["mixed"], self.recipe.evaluation.examples
         trials = {section.name: self.trial(section, seed) for section in self.recipe.models}
         models = {name: ItemEmbedder.load(trial.folder / "model") for name, trial in trials.items()}
         queries, everything = self.data.queries, np.arange(len(self.data.catalog))
         vectors = {name: trials[name].embed(models[name], everything) for name in list(models)[:2]}
         sample = NoisedSample(self.data.encoders, view, np.random.default_rng(0).permutation(queries.query)[:1000])
-        looks = {name: Looks(model, self.data.features, sample) for name, model in models.items() if len(sample)}
-        guided = next((look for look in looks.values() if len(look.seen.connector.attention) > 1), None)
-        return write_report(self.folder / "report.html", Report(
+        inspected = {
+            name: Inspection(model, self.data.features, sample) for name, model in models.items() if len(sample)
+        }
+        guided = next((found for found in inspected.values() if len(found.seen.connector.attention) > 1), None)
+        report = Report(
             title=f"{self.recipe.name}: {len(self.data.catalog):,} items, {len(queries):,} queries",
-            settings=self._settings(), results=results,
-            examples=neighbour_examples(vectors, queries, view, self.recipe.evaluation.examples),
-            attention=guided.examples(self.recipe.evaluation.examples) if guided else (),
-            shares={name: look.shares() for name, look in looks.items() if look.shares()},
-            gates={name: look.gates() for name, look in looks.items() if look.seen.connector.gates},
+            settings=self._settings(),
+            results=results,
+            examples=neighbour_examples(vectors, queries, view, examples),
+            attention=guided.examples(examples) if guided else (),
+            shares={name: found.shares() for name, found in inspected.items() if found.shares()},
+            gates={name: found.gates() for name, found in inspected.items() if found.seen.connector.gates},
             cost=[cost_of(name, model, self.data.features) for name, model in models.items()],
             commands=[f"tgq run {self.folder / 'recipe.yaml'} --to {self.folder}"],
             notes=NOTES,
-        ))  # fmt: skip
+        )
+        write_report(page, report)
 
     def _settings(self) -> dict[str, object]:
         recipe, sets = self.recipe, self.data.pairs
@@ -179,26 +207,68 @@ class Run:
             "catalogue": f"{recipe.catalog.source}, {len(self.data.catalog):,} items",
             "pairs": f"{len(sets.train):,} train, {len(sets.val):,} validation, {len(sets.test):,} test",
             "noise": f"{100 * recipe.noise.share:.0f} % of the items: {', '.join(recipe.noise.kinds)}",
-            "vision encoder": recipe.encoders.vision, "text encoder": recipe.encoders.text,
-            "language model": recipe.language.name, "steps of the connector alone before": alone,
-            "steps": recipe.training.steps, "pairs a step": recipe.training.batch,
-            "learning rate": recipe.training.lr, "seeds": len(recipe.seeds),
-        }  # fmt: skip
+            "vision encoder": recipe.encoders.vision,
+            "text encoder": recipe.encoders.text,
+            "language model": recipe.language.name,
+            "steps of the connector alone before": alone,
+            "steps": recipe.training.steps,
+            "pairs a step": recipe.training.batch,
+            "learning rate": recipe.training.lr,
+            "seeds": len(recipe.seeds),
+        }
+
+    def warn(self) -> None:
+        """Say where there are too few pairs or queries for the figures to mean much."""
+        pairs, queries = len(self.data.pairs.train), len(self.data.queries)
+        if pairs < FEW_PAIRS:
+            console.print(f"[yellow]{pairs:,} training pairs are few: a longer log will help more than any setting[/]")
+        if queries < FEW_QUERIES:
+            console.print(f"[yellow]{queries:,} test queries: figures of so few are not worth reading[/]")
 
 
-def execute(recipe: Recipe, folder: Path, until: str = "report") -> Run:
-    """Run a recipe up to a stage of `STAGES`, and print the table when there is one."""
-    run = Run(recipe, folder)
+def execute(
+    recipe: Recipe, folder: Path, until: Until = "report", *, recheck: bool = False, overwrite: bool = False
+) -> Run:
+    """Run a recipe up to a stage, and print the table when there is one.
+
+    Args:
+        recipe: what to do. folder: of the run: new, empty, or that of an earlier call. until: the last stage.
+        recheck: read every source again. overwrite: take over the folder of a run of another name.
+
+    Raises:
+        TgqError: if the folder is not ours or in use, or a file that the recipe names is not there.
+    """
+    check_files(recipe)
+    claim(folder, "run", recipe.name, overwrite=overwrite)
+    with only_one(folder):
+        config.write(recipe, folder / "recipe.yaml")
+        run = Run(recipe, folder, recheck=recheck)
+        _work(run, until)
+    return run
+
+
+def _work(run: Run, until: Until) -> None:
+    recipe, stages = run.recipe, get_args(Until)
     every = [(section, seed) for seed in recipe.seeds for section in recipe.models]
-    work: dict[str, Callable[[], object]] = {
-        "catalog": lambda: run.data.catalog, "pairs": lambda: run.data.pairs, "features": lambda: run.data.features,
-        "train": lambda: [run.train(*one) for one in every], "evaluate": lambda: [run.evaluate(*one) for one in every],
-        "embed": lambda: [run.embed(section) for section in recipe.models], "index": run.index,
-        "neighbours": run.neighbours, "report": run.report,
-    }  # fmt: skip
-    for stage in STAGES[: STAGES.index(until) + 1]:
+
+    def pairs() -> None:
+        _ = run.data.pairs
+        run.warn()
+
+    work: dict[str, Callable[[], Any]] = {
+        "catalog": lambda: run.data.catalog,
+        "pairs": pairs,
+        "features": run.data.prepare_features,
+        "train": lambda: [run.train(*one) for one in every],
+        "evaluate": lambda: [run.evaluate(*one) for one in every],
+        "embed": lambda: [run.embed(section) for section in recipe.models],
+        "index": run.index,
+        "neighbours": run.neighbours,
+        "report": run.report,
+    }
+    last = stages.index(until)
+    for stage in stages[: last + 1]:
         work[stage]()
-    if STAGES.index(until) >= STAGES.index("evaluate"):
+    if last >= stages.index("evaluate"):
         rows = summarize([run.evaluate(*one) for one in every])
         Console().print(rich_table(rows, title=recipe.name))
-    return run

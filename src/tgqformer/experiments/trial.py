@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from tgqformer import config
 from tgqformer.encoders.alignment import Alignment
 from tgqformer.encoders.frozen import Precision, best_device
 from tgqformer.evaluation.metrics import Queries, evaluate
 from tgqformer.evaluation.results import Result, View, read_log
-from tgqformer.experiments.dataset import Dataset, Positions
+from tgqformer.experiments.dataset import Dataset
 from tgqformer.experiments.recipe import TOKEN_PROBES, ModelSection, Recipe
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.features import Spliced, embed_features
@@ -22,18 +21,9 @@ from tgqformer.model.multimodal import MultimodalEmbedder, load_multimodal
 from tgqformer.progress import progress
 from tgqformer.training.loop import train
 from tgqformer.training.sampling import PairSampler
+from tgqformer.types import Positions, Vectors
 
-Vectors = NDArray[np.float32]
 Model = ItemEmbedder | MultimodalEmbedder
-LATER = {"two_views": "two_views", "visual_loss": "visual_loss", "visual_steps": "visual_steps",
-         "visual_batch": "visual_steps", "visual_passes": "visual_steps", "visual_wrong_text": "visual_steps",
-         "visual_drop_text": "visual_steps"}  # fmt: skip
-"""Settings of training that came later, and the one that must be on for them to matter."""
-
-
-def _named(training: dict[str, Any]) -> dict[str, Any]:
-    """Settings that came later are named only where they are used: what was trained before them stays valid."""
-    return {key: value for key, value in training.items() if key not in LATER or training[LATER[key]]}
 
 
 class Trial:
@@ -50,12 +40,15 @@ class Trial:
     def inputs(self) -> dict[str, Any]:
         """All that decides the trained weights."""
         recipe = self.recipe
-        return {
-            **self.data.inputs(), "seed": self.seed, "model": asdict(self.section),
-            "alignment": asdict(recipe.alignment), "training": _named(asdict(recipe.training)),
-            "language": asdict(recipe.language), "validation_pool": recipe.evaluation.validation_pool,
-            "kept": "the latest weights within two standard errors of the best",
-        }  # fmt: skip
+        return self.data.inputs() | {
+            "pairs": self.data.pairs_digest,
+            "seed": self.seed,
+            "model": config.plain(self.section),
+            "alignment": config.plain(recipe.alignment),
+            "training": config.plain(recipe.training),
+            "language": self.data.language_inputs() if self.section.language else None,
+            "validation_pool": recipe.evaluation.validation_pool,
+        }
 
     def build(self) -> ItemEmbedder:
         """A fresh model."""
@@ -80,9 +73,8 @@ class Trial:
             return load_multimodal(self.section.multimodal, device=best_device())
         model, data, settings = self.build(), self.data, self.recipe.training
         a, b = data.pair_positions("train")
-        sampler = PairSampler(
-            a, b, data.categories, items=len(data.catalog), batch=settings.batch, group=settings.group, seed=self.seed
-        )
+        items, batch, group = len(data.catalog), settings.batch, settings.group
+        sampler = PairSampler(a, b, data.categories, items=items, batch=batch, group=group, seed=self.seed)
         validate = self.validate if data.validation is not None else None
         train(model, data.features, sampler, settings, self.folder, seed=self.seed, validate=validate)
         return model
@@ -101,8 +93,9 @@ class Trial:
         for name in self.recipe.evaluation.views:
             scores = evaluate(vectors[name], self.data.queries)
             views[name] = View.of(scores, self.data.catalog.ids(), self._facts(name, scores.query))
-        asked = [name for name in self.recipe.evaluation.probes if isinstance(model, ItemEmbedder)
-                 or name not in TOKEN_PROBES]  # a whole multimodal model has tokens of its own  # fmt: skip
+        asked = list(self.recipe.evaluation.probes)
+        if isinstance(model, MultimodalEmbedder):  # it has tokens of its own
+            asked = [name for name in asked if name not in TOKEN_PROBES]
         probes = {name: self._probe(model, name, vectors["mixed"]) for name in asked}
         return Result(self.section.name, self.seed, views, read_log(self.folder / "log.jsonl"), probes)
 
@@ -126,7 +119,7 @@ class Trial:
     ) -> Vectors:  # fmt: skip
         """Embed from the cache. Texts alone stay in float32: equal titles must give equal vectors, so ties are seen.
 
-        texts: whose text each item wears, -1 for none. spliced: tokens of another view. A whole multimodal model is
+        texts: whose text each item gets, -1 for none. spliced: tokens of another view. A whole multimodal model is
         shown the pictures themselves.
         """
         if isinstance(model, MultimodalEmbedder):
@@ -140,14 +133,14 @@ class Trial:
     def _embed_pictures(
         self, model: MultimodalEmbedder, positions: Positions, view: str, texts: Positions | None, shown: bool
     ) -> Vectors:
-        catalog, look, prompt = self.data.catalog, self.data.views[view], self.recipe.prompt
-        worn, found = positions if texts is None else texts, np.empty((len(positions), model.dim), np.float32)
+        catalog, shown_as, prompt = self.data.catalog, self.data.views[view], self.recipe.prompt
+        text_of, found = positions if texts is None else texts, np.empty((len(positions), model.dim), np.float32)
         with progress(f"embedding ({view})", len(positions), shown=shown) as bar:
             for start in range(0, len(positions), 16):
                 part = slice(start, start + 16)
-                rendered = [look.render(item) for item in catalog.take_positions(positions[part])]
-                known = catalog.take_positions(np.maximum(worn[part], 0))
-                words = [prompt.metadata(item) if at >= 0 else "" for item, at in zip(known, worn[part], strict=True)]
+                rendered = [shown_as.render(item) for item in catalog.take_positions(positions[part])]
+                known = zip(catalog.take_positions(np.maximum(text_of[part], 0)), text_of[part], strict=True)
+                words = [prompt.metadata(item) if at >= 0 else "" for item, at in known]
                 found[part] = model.embed([one.picture if one else None for one in rendered], words).numpy()
                 bar.advance(len(words))
         return found
@@ -160,11 +153,11 @@ class Trial:
             view, places = "clean", self.data.touched
             spliced = ("noised", places if name == "cover" else ~places)
         seen = self.embed(model, queries.query, view, texts=texts, spliced=spliced, shown=False)
-        worn = self._noise("noised" if spliced else view, queries.query)
-        return View.of(evaluate(pool, queries, query_vectors=seen), self.data.catalog.ids(), worn)
+        noise = self._noise("noised" if spliced else view, queries.query)
+        return View.of(evaluate(pool, queries, query_vectors=seen), self.data.catalog.ids(), noise)
 
     def _foreign(self, queries: Queries) -> Positions:
-        """For each query another query of another category, whose text it wears; the same for all models."""
+        """For each query another query of another category, whose text it gets; the same for all models."""
         category, order = self.data.categories, np.random.default_rng(0).permutation(len(queries))
         found = queries.query[order].copy()
         for at, own in enumerate(queries.query):
@@ -175,7 +168,7 @@ class Trial:
         return found
 
     def _facts(self, view: str, queries: Positions) -> dict[str, Any]:
-        """What is known of each query: the noise it wears in this view, its category, its agreement."""
+        """What is known of each query: its noise in this view, its category, its agreement."""
         category = self.data.catalog.table(["category"])["category"]
         return self._noise(view, queries) | {
             "category": [(category[int(at)].as_py() or [""])[0] for at in queries],
@@ -183,7 +176,7 @@ class Trial:
         }
 
     def _noise(self, view: str, queries: Positions) -> dict[str, Any]:
-        """The noise that each query wears in a view."""
+        """The noise of each query in a view."""
         ids = np.asarray(self.data.catalog.ids(), dtype=object)[queries]
         specs = [self.data.views[view].spec(item_id) for item_id in ids]
         return {

@@ -23,6 +23,7 @@ from tgqformer.experiments.recipe import load_recipe
 from tgqformer.experiments.trial import Trial
 from tgqformer.files import read_json, write_json
 from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.stages import mark, note_of
 
 PROBES = ["clean", "poster-5", "noised", "cover", "spill", "no-text", "wrong-text"]
 TINY: dict[str, Any] = {
@@ -143,7 +144,7 @@ def test_what_is_done_is_not_done_again_and_what_was_killed_is(done: Bench) -> N
     first, second, _ = (done.folder / "cells" / cell.path for cell in done.cells)
     kept = (second / "metrics.json").stat().st_mtime_ns
     metrics = (first / "metrics.json").read_bytes()
-    (first / "stage.json").unlink()  # as if killed before the end
+    mark(first, **(note_of(first) or {}) | {"done": False})  # as if killed before the end
     (first / "metrics.json").unlink()
     Bench(done.bench, done.folder).report()
     assert (second / "metrics.json").stat().st_mtime_ns == kept

@@ -66,7 +66,7 @@ def test_variants_are_left_out_of_the_connectors() -> None:
     names = [name for name in MODELS if name != "no gates"]
     assert list(dict.fromkeys(row.model for row in shown.rows)) == names
     assert {result.model for result in shown.results} == set(names)
-    alone = summary.Table(
+    alone = summary.SettingTable(
         table.setting, [r for r in table.results if r.model in ("no gates", "TGQ-Former")], table.rows
     )
     assert summary.connectors(bench(), alone) is alone
@@ -75,7 +75,7 @@ def test_variants_are_left_out_of_the_connectors() -> None:
 def test_models_that_were_not_probed_have_no_line() -> None:
     table = summary.tables(bench(), cells())[0]
     few = [Result(r.model, r.seed, r.views) if r.model == "MLP" else r for r in table.results]
-    _, lines = summary.probe_lines(summary.Table(table.setting, few, table.rows))
+    _, lines = summary.probe_lines(summary.SettingTable(table.setting, few, table.rows))
     assert [name for name, _ in lines] == [name for name in MODELS if name != "MLP"]
 
 
@@ -119,11 +119,11 @@ def test_what_noise_costs_a_query_is_parted_for_models_that_were_asked() -> None
         return {name: View(view.query, view.values, kinds) for name, view in seen.items()}
 
     results = [Result(r.model, r.seed, r.views, (), probes()) if r.model == "TGQ-Former" else r for r in table.results]
-    [(name, costs)] = summary.noise_lines(summary.Table(table.setting, results, table.rows))
+    [(name, costs)] = summary.noise_lines(summary.SettingTable(table.setting, results, table.rows))
     assert name == "TGQ-Former"
     assert [cost.split()[0] for cost in costs] == ["+0.0"] * 3  # only second products lost anything
     kinds["kind"] = kinds["kind"][::-1]
-    [(_, costs)] = summary.noise_lines(summary.Table(table.setting, results, table.rows))
+    [(_, costs)] = summary.noise_lines(summary.SettingTable(table.setting, results, table.rows))
     assert [cost.split()[0] for cost in costs] == ["−40.0", "−10.0", "−20.0"]
 
 
@@ -131,7 +131,7 @@ def test_an_interval_of_what_noise_costs_knows_the_spread_of_the_seeds() -> None
     table, costs = summary.tables(bench(), cells())[0], (0.1, 0.2, 0.3)
     results = [Result("MLP", seed, {"clean": scores(0.6, 0), "noised": scores(0.6 - cost, 0)})
                for seed, cost in enumerate(costs)]  # fmt: skip
-    [(_, loss)] = summary.loss_lines(summary.Table(table.setting, results, table.rows))
+    [(_, loss)] = summary.loss_lines(summary.SettingTable(table.setting, results, table.rows))
     mean, low, high = (float(number.strip("[],")) for number in loss.replace("−", "-").split())
     assert mean == -20 and low <= -29 and high >= -12  # over queries alone it would be some 5 points on either side
 
@@ -143,10 +143,10 @@ def test_the_room_is_from_the_strongest_other_on_the_mixed_view_to_the_best_in_c
     assert found.clean.mean == pytest.approx(0.7) and found.points == pytest.approx(0.7 - 0.5)
     assert found.relative == pytest.approx(0.2 / 0.5)
     mixed = [row for row in table.rows if row.view != "clean"]
-    assert summary.room(bench(), summary.Table(table.setting, table.results, mixed)) is None
+    assert summary.room(bench(), summary.SettingTable(table.setting, table.results, mixed)) is None
     high = Interval(0.9, 0.9, 0.9)  # of a variant, which is no connector of its own
     variant = [replace(row, interval=high) if row.model == "no gates" else row for row in table.rows]
-    assert summary.room(bench(), summary.Table(table.setting, table.results, variant)) == found
+    assert summary.room(bench(), summary.SettingTable(table.setting, table.results, variant)) == found
 
 
 def test_the_report_says_at_its_head_what_clean_pictures_are_worth(tmp_path: Path) -> None:

@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 
 from tgqformer.experiments.bench import workers
-from tgqformer.experiments.bench.clock import Clock
 from tgqformer.experiments.bench.grid import Cell, Setting
-from tgqformer.experiments.bench.workers import Done, Task, work
+from tgqformer.experiments.bench.tasks import CellTask, Clock, Done
+from tgqformer.experiments.bench.workers import work
 
 
-def task(model: str = "MLP", seed: int = 0, tokens: int = 4) -> Task:
-    return Task(Cell(Setting("minilm", "catalogue", tokens), model, seed), 1e-3)
+def task(model: str = "MLP", seed: int = 0, tokens: int = 4) -> CellTask:
+    return CellTask(Cell(Setting("minilm", "catalogue", tokens), model, seed), 1e-3)
 
 
 def test_a_task_has_a_folder_and_a_kind() -> None:
-    cell, tried = task(seed=3), Task(task(seed=1000).cell, 5e-4, tuning=True)
+    cell, tried = task(seed=3), CellTask(task(seed=1000).cell, 5e-4, tuning=True)
     assert cell.path.as_posix() == "cells/catalogue/minilm/tokens-4/mlp/seed-3"
     assert tried.path.as_posix() == "tuning/catalogue/minilm/tokens-4/mlp/seed-1000/lr-0.0005"
     assert cell.kind == task(seed=1).kind != tried.kind
-    assert tried.kind == Task(tried.cell, 1e-3, tuning=True).kind
+    assert tried.kind == CellTask(tried.cell, 1e-3, tuning=True).kind
     assert cell.title == "MLP · minilm, 4 tokens · seed 3" and tried.title.endswith("lr 0.0005")
 
 
@@ -35,18 +35,18 @@ def test_the_clock_knows_tasks_of_the_same_kind(tmp_path: Path) -> None:
     left = [task("MLP", 1), task("MLP", 2), task("Q-Former", 1)]
     assert clock.left(left) == "about 5 min left" and clock.left([]) == ""
     assert clock.left([task("unknown")] * 2) == "about 3 min left"
-    tried = Task(task().cell, 1e-3, tuning=True)
+    tried = CellTask(task().cell, 1e-3, tuning=True)
     assert clock.left([tried] * 2) == "about 3 min left"  # none was seen of its stage: as long as all
     clock.note(Done(tried, 30.0))
-    assert clock.left([Task(task("unknown").cell, 1e-3, tuning=True)] * 4) == "about 2 min left"
+    assert clock.left([CellTask(task("unknown").cell, 1e-3, tuning=True)] * 4) == "about 2 min left"
     assert Clock(tmp_path / "clock.json", jobs=2).left([*left, task("MLP", 3)]) == "about 4 min left"
     assert clock.left([task("MLP")] * 120) == "about 4.0 h left"
 
 
 def test_one_job_works_in_this_process_and_in_order() -> None:
-    seen: list[Task] = []
+    seen: list[CellTask] = []
     tasks = [task(seed=seed) for seed in range(3)]
-    found = [done.task for done in work(tasks, Path("nowhere"), 1, seen.append)]
+    found = [done.task for done in work(tasks, 1, seen.append, lambda: seen.append)]
     assert found == seen == tasks
 
 

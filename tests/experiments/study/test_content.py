@@ -16,6 +16,7 @@ from tgqformer.experiments.study.content import LoggedDataset, content_vectors
 from tgqformer.experiments.study.log import make_log
 from tgqformer.experiments.study.settings import ContentSection, ProtocolSettings
 from tgqformer.pairs.splits import ItemSplit
+from tgqformer.stages import Stages
 from tgqformer.synthetic.shoppers import STUDIO, simulate_sessions
 
 torch.set_num_threads(1)
@@ -32,7 +33,7 @@ def test_content_is_trained_on_the_log_once(tmp_path: Path) -> None:
     shoppers = dataclasses.replace(STUDIO, wants=("colour",), tastes={"kind": 1.0}, sessions_per_item=4.0)
     truth = pq.read_table(tmp_path / "data" / "catalog" / "truth.parquet")
     log = make_log(simulate_sessions(catalog, shoppers, everything, truth=truth), catalog.ids(), ProtocolSettings())
-    dataset = LoggedDataset(recipe, tmp_path / "data", log)
+    dataset = LoggedDataset(recipe, tmp_path / "data", log, Stages())
     new = {log.ids[at] for at in np.flatnonzero(log.bucket == 2)}
     assert new and not new & set(dataset.pairs.train.ids()) and set(dataset.pairs.split.part("test")) == new
     vectors = content_vectors(recipe, tmp_path / "data", log, 0, tmp_path / "content" / "seed-0")

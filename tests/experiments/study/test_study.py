@@ -73,7 +73,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudyRun]:
     (folder / "small.yaml").write_text(yaml.safe_dump(SMALL))
     patch = pytest.MonkeyPatch()
 
-    def fake(recipe: object, data: Path, log: StudyLog, seed: int, to: Path) -> np.ndarray:
+    def fake(recipe: object, data: Path, log: StudyLog, seed: int, *_: object) -> np.ndarray:
         return looks(data / "catalog" / "truth.parquet", log, seed)
 
     patch.setattr(study_module, "content_vectors", fake)
@@ -125,8 +125,8 @@ def test_settings_that_contradict_are_refused(tmp_path: Path) -> None:
         ("join={blends: {PinSage: [content]}}", "its name is taken"),
         ("log={}", "one of shoppers"),
         ("protocol.new=0.9", "leave something"),
-        ("protocol.test=0", "above 0"),
-        ("protocol.k=3", "k >= 10"),
+        ("protocol.test=0", "greater than 0"),
+        ("protocol.k=3", "greater than or equal to 10"),
         ("seeds=[]", "seeds"),
         ("systems=[]", "systems"),
         ("protocol.fwe=0.1", "did you mean"),

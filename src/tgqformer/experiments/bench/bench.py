@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import yaml
-
+from tgqformer import config
 from tgqformer.errors import TgqError
 from tgqformer.experiments.bench.cell import (
     Measured,
-    is_done,
+    cell_stage,
+    is_whole,
     noised_sample,
     read_cell,
-    run_cell,
-    tune_cell,
+    tuning_stage,
     validation_of,
 )
-from tgqformer.experiments.bench.clock import Clock
 from tgqformer.experiments.bench.grid import (
     BenchRecipe,
     Cell,
@@ -26,17 +25,19 @@ from tgqformer.experiments.bench.grid import (
     base_recipe,
     cells_of,
     chosen,
+    load_bench,
     recipe_of,
-    to_dict,
 )
 from tgqformer.experiments.bench.page import write_bench_page
 from tgqformer.experiments.bench.summary import csv_of, markdown_of
-from tgqformer.experiments.bench.workers import Do, Task, work
+from tgqformer.experiments.bench.tasks import CellTask, Clock
+from tgqformer.experiments.bench.workers import Do, work
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.experiments.recipe import Recipe
 from tgqformer.experiments.reporting import NoisedSample
 from tgqformer.files import read_json, write_json, write_text
 from tgqformer.progress import console
+from tgqformer.stages import Stage, Stages, claim, only_one
 
 Rates = dict[tuple[str, str, str], float]
 
@@ -61,7 +62,7 @@ class Bench:
             words = " or ".join(map(repr, only))
             example = self.every[0].path.as_posix()
             raise TgqError(f"no cell of {bench.name} has {words} in its path or its grid's title; a path is {example}")
-        self._data: dict[tuple[str, str], Dataset] = {}
+        self.stages, self._data = Stages(), dict[tuple[str, str], Dataset]()
         self._samples: dict[str, NoisedSample] = {}
 
     def run(self) -> dict[Cell, Measured]:
@@ -69,12 +70,13 @@ class Bench:
 
         Gives all cells that are done, those that `only` left out and that were done before among them.
         """
-        plain = yaml.safe_dump(_plain(to_dict(self.bench)), sort_keys=False, allow_unicode=True)
-        write_text(self.folder / "bench.yaml", plain)
-        rates = self.tune()
-        self._work([Task(cell, rates[_key(cell)]) for cell in self.cells], [])
+        claim(self.folder, "bench", self.bench.name)
+        with only_one(self.folder):
+            config.write(self.bench, self.folder / "bench.yaml")
+            rates = self.tune()
+            self._work([CellTask(cell, rates[_key(cell)]) for cell in self.cells], [])
         folders = {cell: self.folder / "cells" / cell.path for cell in self.every}
-        return {cell: read_cell(folder) for cell, folder in folders.items() if (folder / "stage.json").exists()}
+        return {cell: read_cell(folder) for cell, folder in folders.items() if is_whole(folder)}
 
     def report(self) -> Path:
         """Run what is missing, then write table.md, table.csv and report.html; give the path of the last."""
@@ -97,13 +99,9 @@ class Bench:
         self._write_tuning(rates, {key: {task.lr: scores[task] for task in tasks} for key, tasks in tried.items()})
         return rates
 
-    def do(self, task: Task) -> None:
+    def do(self, task: CellTask) -> None:
         """Do one task in this process."""
-        recipe, folder, data = self._recipe(task), self.folder / task.path, self.data(task.cell.setting)
-        if task.tuning:
-            tune_cell(recipe, data, folder)
-        else:
-            run_cell(recipe, data, folder, self._sample(task.cell.setting))
+        self.stages.run(self._stage(task))
 
     def data(self, setting: Setting) -> Dataset:
         """The data of a setting; settings of the same language and noise share them."""
@@ -114,16 +112,16 @@ class Bench:
             recipe = replace(
                 recipe_of(self.bench, first, self.bench.tuning.lr[0]), evaluation=base_recipe(self.bench).evaluation
             )
-            self._data[key] = Dataset(recipe, self.folder / "data")
+            self._data[key] = Dataset(recipe, self.folder / "data", stages=self.stages)
         return self._data[key]
 
-    def _work(self, tasks: Sequence[Task], later: Sequence[Cell]) -> dict[Task, float]:
-        """Do what is not done yet; give the best validation H@10 of all. later: cells that come after these tasks."""
-        left = [task for task in tasks if not is_done(self._recipe(task), self.data(task.cell.setting),
-                                                      self.folder / task.path, measured=not task.tuning)]  # fmt: skip
+    def _work(self, tasks: Sequence[CellTask], later: Sequence[Cell]) -> dict[CellTask, float]:
+        """Do what is not done yet; return the best validation H@10 of all. later: cells that come after these tasks."""
+        left = [task for task in tasks if not self._stage(task).is_done()]
         self._prepare(left)
-        clock, after = Clock(self.folder / "clock.json", self.jobs), [Task(cell, 0.0) for cell in later]
-        for done in work(list(left), self.folder, self.jobs, self._announced(left, after, clock)):
+        clock, after = Clock(self.folder / "clock.json", self.jobs), [CellTask(cell, 0.0) for cell in later]
+        opened = partial(_opened, self.folder)
+        for done in work(list(left), self.jobs, self._announced(left, after, clock), opened):
             left.remove(done.task)
             clock.note(done)
             if self.jobs > 1:
@@ -132,14 +130,14 @@ class Bench:
                 )
         return {task: validation_of(self.folder / task.path) for task in tasks}
 
-    def _announced(self, left: Sequence[Task], after: Sequence[Task], clock: Clock) -> Do:
-        def do(task: Task) -> None:
+    def _announced(self, left: Sequence[CellTask], after: Sequence[CellTask], clock: Clock) -> Do:
+        def do(task: CellTask) -> None:
             console.print(_line(f"[bold]{task.title}[/]", left, task, clock.left([*left, *after])))
             self.do(task)
 
         return do
 
-    def _prepare(self, tasks: Sequence[Task]) -> None:
+    def _prepare(self, tasks: Sequence[CellTask]) -> None:
         """Make what tasks share before any of them runs: features, and the alignment of each seed."""
         shared = {}
         for cell in (task.cell for task in tasks):
@@ -148,14 +146,20 @@ class Bench:
             data.alignment(seed)
             _ = data.features
 
-    def _recipe(self, task: Task) -> Recipe:
+    def _stage(self, task: CellTask) -> Stage:
+        recipe, folder, data = self._recipe(task), self.folder / task.path, self.data(task.cell.setting)
+        if task.tuning:
+            return tuning_stage(recipe, data, folder)
+        return cell_stage(recipe, data, folder, lambda: self._sample(task.cell.setting))
+
+    def _recipe(self, task: CellTask) -> Recipe:
         return recipe_of(self.bench, task.cell, task.lr)
 
     def _tuned(self, key: tuple[str, str, str]) -> tuple[str, str, str]:
         """Whose tuning a model takes, in its language and noise."""
         return (self.bench.model(key[0]).tuned_as or key[0], *key[1:])
 
-    def _tries(self, key: tuple[str, str, str]) -> list[Task]:
+    def _tries(self, key: tuple[str, str, str]) -> list[CellTask]:
         """The learning rates that a model is tried with; none where there is nothing to choose."""
         name, language, noise = key
         if len(self.bench.tuning.lr) == 1 or self.bench.model(name).multimodal:
@@ -165,7 +169,7 @@ class Bench:
             if (cell.setting.language, cell.setting.noise) == (language, noise)
         )  # fmt: skip
         cell = Cell(Setting(language, noise, tokens), name, self.bench.tuning.seed)
-        return [Task(cell, lr, tuning=True) for lr in self.bench.tuning.lr]
+        return [CellTask(cell, lr, tuning=True) for lr in self.bench.tuning.lr]
 
     def _write_tuning(self, rates: Rates, found: dict[tuple[str, str, str], dict[float, float]]) -> None:
         """Write tuning.json; what an earlier call found for other models stays."""
@@ -195,18 +199,20 @@ class Bench:
         return replace(cell, setting=replace(cell.setting, tokens=tokens))
 
 
+def open_bench(folder: Path) -> Bench:
+    """Open the bench in a folder: what stands in its bench.yaml."""
+    return Bench(load_bench(str(folder / "bench.yaml")), folder)
+
+
+def _opened(folder: Path) -> Do:
+    return open_bench(folder).do
+
+
 def _key(cell: Cell) -> tuple[str, str, str]:
     return cell.model, cell.setting.language, cell.setting.noise
 
 
-def _line(words: str, left: Sequence[Task], task: Task, time: str) -> str:
+def _line(words: str, left: Sequence[CellTask], task: CellTask, time: str) -> str:
     """Where the bench stands, in a line."""
     to_go = f"{len(left)} {'learning rates' if task.tuning else 'cells'} to go"
     return " · ".join(part for part in (words, to_go, time) if part)
-
-
-def _plain(value: object) -> object:
-    """Tuples as lists, so that YAML stays plain."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -7,31 +7,32 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from tgqformer import stages
+from tgqformer import config
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.report import versions
 from tgqformer.evaluation.results import Result
 from tgqformer.experiments.dataset import Dataset
-from tgqformer.experiments.recipe import Recipe, load_recipe, write_recipe
-from tgqformer.experiments.reporting import Looks, NoisedSample, cost_of
+from tgqformer.experiments.recipe import Recipe, load_recipe
+from tgqformer.experiments.reporting import Inspection, NoisedSample, cost_of
 from tgqformer.experiments.trial import Trial
 from tgqformer.files import read_json, write_json
 from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.stages import begin, end
+from tgqformer.stages import Stage, make_way, note_of
 from tgqformer.training.checkpoint import drop_checkpoints
 
 UNSEEN: dict[str, Any] = {"attention": {}, "gates": {}, "cost": {}}
 """What is not known of a whole multimodal model; `tgq cost` counts its FLOPs."""
 SAMPLE = 1000
-"""How many queries are looked at for attention and gates."""
+"""How many queries are inspected for attention and gates."""
 
 
 @dataclass(frozen=True)
@@ -52,52 +53,52 @@ class Measured:
     seconds: Mapping[str, float]
 
 
-def run_cell(recipe: Recipe, data: Dataset, folder: Path, sample: NoisedSample) -> Measured:
-    """Train and measure the one model of a recipe; a finished cell is read, a killed one goes on where it was.
+def cell_stage(recipe: Recipe, data: Dataset, folder: Path, sample: Callable[[], NoisedSample]) -> Stage:
+    """Return the stage that trains and measures the one model of a recipe; a killed one goes on where it was.
 
     Args:
-        recipe: with one model and one seed. data: made for this recipe. folder: of the cell. sample: to look at.
+        recipe: with one model and one seed. data: made for this recipe. folder: of the cell. sample: what attention and
+            gates are inspected on.
     """
-    trial, inputs = _trial(recipe, data, folder), _inputs(recipe, data, folder, measured=True)
-    if begin(folder.parent.name, folder, inputs, resumable=True):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_recipe(recipe, folder / "recipe.yaml")
-        write_json(folder / "versions.json", versions())
-        threads = torch.get_num_threads()  # sums are taken in another order with another number of them
-        write_json(folder / "data.json", {"data": os.path.relpath(data.folder, folder), "threads": threads})
-        started = time.perf_counter()
-        model = trial.fit()
-        trained = time.perf_counter()
-        trial.measure(model).write(folder)
-        looked = (_look(model, data, sample) if isinstance(model, ItemEmbedder) else UNSEEN) | {
-            "lr": recipe.training.lr, "validation": validation_of(folder),
-            "seconds": {"training": trained - started, "measuring": time.perf_counter() - trained},
-        }  # fmt: skip
-        write_json(folder / "measured.json", looked)
-        drop_checkpoints(folder)
-        end(folder, inputs)
-    return read_cell(folder)
+    trial = _trial(recipe, data, folder)
+    inputs = trial.inputs() | {"evaluation": config.plain(recipe.evaluation)}
+    make = partial(_measure, trial, sample)
+    return Stage(folder.parent.name, folder, "cell", inputs, make, keep="same inputs")
 
 
-def is_done(recipe: Recipe, data: Dataset, folder: Path, *, measured: bool = True) -> bool:
-    """Whether a cell (or, not `measured`, a tuning) was done with this recipe on these data."""
-    return stages.is_done(folder, _inputs(recipe, data, folder, measured))
+def _measure(trial: Trial, sample: Callable[[], NoisedSample]) -> None:
+    folder, data = trial.folder, trial.data
+    config.write(trial.recipe, folder / "recipe.yaml")
+    write_json(folder / "versions.json", versions())
+    threads = torch.get_num_threads()  # sums are taken in another order with another number of them
+    write_json(folder / "data.json", {"data": os.path.relpath(data.folder, folder), "threads": threads})
+    started = time.perf_counter()
+    model = trial.fit()
+    trained = time.perf_counter()
+    trial.measure(model).write(folder)
+    inspected = _inspect(model, data, sample()) if isinstance(model, ItemEmbedder) else UNSEEN
+    seconds = {"training": trained - started, "measuring": time.perf_counter() - trained}
+    found = {"lr": trial.recipe.training.lr, "validation": validation_of(folder), "seconds": seconds}
+    write_json(folder / "measured.json", inspected | found)
+    drop_checkpoints(folder)
 
 
-def _inputs(recipe: Recipe, data: Dataset, folder: Path, measured: bool) -> dict[str, Any]:
-    return _trial(recipe, data, folder).inputs() | ({"evaluation": asdict(recipe.evaluation)} if measured else {})
+def tuning_stage(recipe: Recipe, data: Dataset, folder: Path) -> Stage:
+    """Return the stage that trains the one model of a recipe; nothing of the test is measured."""
+    trial = _trial(recipe, data, folder)
 
-
-def tune_cell(recipe: Recipe, data: Dataset, folder: Path) -> float:
-    """Train the one model of a recipe and give its validation H@10; nothing of the test is looked at."""
-    trial, inputs = _trial(recipe, data, folder), _inputs(recipe, data, folder, measured=False)
-    if begin(folder.parent.name, folder, inputs, resumable=True):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_recipe(recipe, folder / "recipe.yaml")
+    def make() -> None:
+        config.write(recipe, folder / "recipe.yaml")
         trial.fit()
         drop_checkpoints(folder)
-        end(folder, inputs)
-    return validation_of(folder)
+
+    return Stage(folder.parent.name, folder, "tuning", trial.inputs(), make, keep="same inputs")
+
+
+def is_whole(folder: Path) -> bool:
+    """Say whether a cell was finished, whatever it was made from."""
+    note = note_of(folder)
+    return note is not None and note.get("done") is True
 
 
 def read_cell(folder: Path) -> Measured:
@@ -123,15 +124,17 @@ def rerun_cell(folder: Path, to: Path) -> list[str]:
     if not (shared / "catalog").is_dir():
         raise TgqError(f"the data of {folder} are not in {shared}; keep the bench's folder whole")
     data = Dataset(recipe, shared)
-    shutil.rmtree(to, ignore_errors=True)
-    run_cell(recipe, data, to, noised_sample(data))
+    make_way(to, "cell", overwrite=True)
+    if to.exists():
+        shutil.rmtree(to)
+    data.stages.run(cell_stage(recipe, data, to, lambda: noised_sample(data)))
     before, after = (_flat(read_json(place / "metrics.json")) for place in (folder, to))
-    return [f"{key}: {before.get(key)} before, {after.get(key)} now" for key in before | after
-            if before.get(key) != after.get(key)]  # fmt: skip
+    different = [key for key in before | after if before.get(key) != after.get(key)]
+    return [f"{key}: {before.get(key)} before, {after.get(key)} now" for key in different]
 
 
 def noised_sample(data: Dataset) -> NoisedSample:
-    """Items that attention and gates are looked at on: noised ones among a sample of the queries."""
+    """Items that attention and gates are inspected on: noised ones among a sample of the queries."""
     chosen = np.random.default_rng(0).permutation(data.queries.query)[:SAMPLE]
     return NoisedSample(data.encoders, data.views["mixed"], chosen)
 
@@ -140,21 +143,19 @@ def _trial(recipe: Recipe, data: Dataset, folder: Path) -> Trial:
     return Trial(recipe, data, recipe.models[0], recipe.seeds[0], folder)
 
 
-def _look(model: ItemEmbedder, data: Dataset, sample: NoisedSample) -> dict[str, Any]:
-    looks = Looks(model, data.features, sample)
-    shares = looks.shares()
+def _inspect(model: ItemEmbedder, data: Dataset, sample: NoisedSample) -> dict[str, Any]:
+    inspection = Inspection(model, data.features, sample)
+    shares = inspection.shares()
     attention = {stream: share.mean for stream, share in shares.items()}
     if shares:
         attention["even attention"] = next(iter(shares.values())).uniform_mean
     gates = {
         gate.stream: {"mean": gate.mean, "over_channels": gate.over_channels, "over_items": gate.over_items}
-        for gate in looks.gates()
+        for gate in inspection.gates()
     }
     cost = cost_of("", model, data.features, timed=False)
-    return {
-        "attention": attention, "gates": gates,
-        "cost": {"parameters": cost.parameters, "trained": cost.trainable, **cost.flops},
-    }  # fmt: skip
+    counted = {"parameters": cost.parameters, "trained": cost.trainable, **cost.flops}
+    return {"attention": attention, "gates": gates, "cost": counted}
 
 
 def validation_of(folder: Path) -> float:

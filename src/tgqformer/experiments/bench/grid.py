@@ -2,53 +2,38 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from importlib.resources import files
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from tgqformer.connectors import check_connector
-from tgqformer.experiments.recipe import (
-    LanguageSection,
-    ModelSection,
-    Recipe,
-    change_key,
-    load_recipe,
-    parse_as,
-    parse_recipe,
-    read_yaml,
-)
+from pydantic import Field
+
+from tgqformer import config
+from tgqformer.config import Natural, Positive, PositiveFloat, settings, slug, unique_slugs
+from tgqformer.errors import nearest
+from tgqformer.experiments.recipe import LanguageSection, ModelSection, Recipe, RecipeName, load_recipe
 from tgqformer.synthetic.noise import NoisePlan
 from tgqformer.training.settings import TrainingSettings
 
 
-@dataclass(frozen=True)
-class BenchModel:
-    """One model of the bench.
+@settings
+class BenchModel(ModelSection):
+    """One model of the bench: as in a recipe, but the token budget comes from the grid.
 
     Args:
-        name, connector, options, language, multimodal: as in a recipe; the token budget comes from the grid.
         training: settings of training that this model alone has, shown in the report.
         ablation: whether it is a variant of TGQ-Former, not one of the connectors it is compared with.
         tuned_as: name of the model whose learning rate it takes; by default it is tuned itself.
     """
 
-    name: str
-    connector: str = "none"
-    options: dict[str, Any] = field(default_factory=dict)
-    language: bool = True
-    multimodal: str | None = None
     training: dict[str, Any] = field(default_factory=dict)
     ablation: bool = False
     tuned_as: str | None = None
 
-    def __post_init__(self) -> None:
-        check_connector(self.connector, self.options)
 
-
-@dataclass(frozen=True)
+@settings
 class Grid:
     """A block of cells: every combination of what it lists.
 
@@ -62,12 +47,12 @@ class Grid:
     languages: tuple[str, ...]
     models: tuple[str, ...] = ()
     noises: tuple[str, ...] = ("catalogue",)
-    tokens: tuple[int, ...] = (4,)
-    seeds: int = 5
-    probes: int | None = None
+    tokens: Annotated[tuple[Positive, ...], Field(min_length=1)] = (4,)
+    seeds: Positive = 5
+    probes: Natural | None = None
 
 
-@dataclass(frozen=True)
+@settings
 class Tuning:
     """Every model is trained once with each learning rate; that of the best validation H@10 is taken.
 
@@ -75,11 +60,11 @@ class Tuning:
         lr: the learning rates; a single one means no tuning. seed: of the tuning, not one of the cells'.
     """
 
-    lr: tuple[float, ...] = (1e-3,)
-    seed: int = 1000
+    lr: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1e-3,)
+    seed: Natural = 1000
 
 
-@dataclass(frozen=True)
+@settings
 class Headline:
     """What the report puts first: this model against the strongest other connector, in this setting."""
 
@@ -89,7 +74,7 @@ class Headline:
     tokens: int = 4
 
 
-@dataclass(frozen=True)
+@settings
 class BenchRecipe:
     """A whole bench.
 
@@ -100,7 +85,7 @@ class BenchRecipe:
     """
 
     name: str
-    base: str
+    base: RecipeName
     models: tuple[BenchModel, ...]
     languages: dict[str, LanguageSection]
     grids: tuple[Grid, ...]
@@ -110,22 +95,20 @@ class BenchRecipe:
     tuning: Tuning = Tuning()
 
     def __post_init__(self) -> None:
+        unique_slugs("models", [model.name for model in self.models])
         names = {model.name for model in self.models}
-        if len(names) < len(self.models):
-            raise ValueError("models: each needs a name of its own")
         listed = [
             *((name, names, "models") for grid in self.grids for name in grid.models),
             *((name, set(self.languages), "languages") for grid in self.grids for name in grid.languages),
             *((name, set(self.noises), "noises") for grid in self.grids for name in grid.noises),
             *((model.tuned_as, names, "models") for model in self.models if model.tuned_as),
-            (self.headline.model, names, "models"), (self.headline.language, set(self.languages), "languages"),
+            (self.headline.model, names, "models"),
+            (self.headline.language, set(self.languages), "languages"),
             (self.headline.noise, set(self.noises), "noises"),
-        ]  # fmt: skip
+        ]
         for name, known, section in listed:
             if name not in known:
-                raise ValueError(f"{name!r} is not one of the {section}: {', '.join(sorted(known))}")
-        if any(grid.seeds < 1 or min(grid.tokens) < 1 for grid in self.grids) or not self.tuning.lr:
-            raise ValueError("grids need at least one seed and one token, tuning at least one learning rate")
+                raise ValueError(f"{name!r} is not one of the {section}; {nearest(name, sorted(known))}")
 
     def model(self, name: str) -> BenchModel:
         """The model of this name."""
@@ -160,7 +143,7 @@ class Cell:
     def path(self) -> Path:
         """Its folder, below that of the cells."""
         own = self.setting
-        return Path(_slug(own.noise)) / _slug(own.language) / f"tokens-{own.tokens}" / _slug(self.model) / (
+        return Path(slug(own.noise)) / slug(own.language) / f"tokens-{own.tokens}" / slug(self.model) / (
             f"seed-{self.seed}"
         )  # fmt: skip
 
@@ -201,7 +184,8 @@ def recipe_of(bench: BenchRecipe, cell: Cell, lr: float) -> Recipe:
     options = dict(model.options)
     if model.connector != "none":
         options.setdefault("tokens", cell.setting.tokens)
-    training = _training(model, {**asdict(base.training), "lr": lr, **model.training})
+    values = config.plain(base.training) | {"lr": lr} | model.training
+    training = config.parse(TrainingSettings, values, f"models: {model.name}: training")
     evaluation = base.evaluation if is_probed(bench, cell) else replace(base.evaluation, probes=())
     return replace(
         base, evaluation=evaluation, name=cell.path.as_posix().replace("/", " "), seeds=(cell.seed,), training=training,
@@ -210,19 +194,15 @@ def recipe_of(bench: BenchRecipe, cell: Cell, lr: float) -> Recipe:
     )  # fmt: skip
 
 
-def _training(model: BenchModel, values: dict[str, Any]) -> TrainingSettings:
-    return parse_as(TrainingSettings, values, f"models: {model.name}: training")
+def base_recipe(bench: BenchRecipe, folder: Path | None = None) -> Recipe:
+    """Return the recipe that all cells start from, with the changes of the bench.
 
-
-def base_recipe(bench: BenchRecipe) -> Recipe:
-    """The recipe that all cells start from, with the changes of the bench."""
-    found = load_recipe(bench.base)
-    if not bench.set:
-        return found
-    data = copy.deepcopy(found.to_dict())
+    folder: what relative paths in `set` are relative to; `load_bench` has made them absolute.
+    """
+    data = config.plain(load_recipe(bench.base))
     for place, value in _leaves(bench.set):
-        change_key(data, place, value)
-    return parse_recipe(data, f"{bench.base} with the changes of {bench.name}")
+        config.set_key(data, place, value)
+    return config.parse(Recipe, data, f"{bench.base} with the changes of {bench.name}", base=folder)
 
 
 def _leaves(tree: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
@@ -243,24 +223,16 @@ def load_bench(source: str, changes: tuple[str, ...] = ()) -> BenchRecipe:
     Raises:
         TgqError: for a file that is not there, a key that is not known (with the nearest one), or a wrong value.
     """
-    path, data = read_yaml(source, shipped_benches(), "bench", changes)
-    bench = parse_as(BenchRecipe, data, str(path))
+    bench = config.load(BenchRecipe, source, shipped_benches(), "bench", changes)
+    folder = Path(source).parent if Path(source).is_file() else Path.cwd()
+    base = config.plain(base_recipe(bench, folder))
+    changed = {place: reduce(lambda at, key: at[key], place.split("."), base) for place, _ in _leaves(bench.set)}
+    bench = replace(bench, set=changed)
     for _, cell in cells_of(bench):
         recipe_of(bench, cell, bench.tuning.lr[0])  # refuses what no cell could do, before anything runs
     return bench
 
 
-def to_dict(bench: BenchRecipe) -> dict[str, Any]:
-    """The bench as plain data, every default written out."""
-    return asdict(bench)
-
-
 def shipped_benches() -> dict[str, Path]:
-    """The benches that come with the package, by name."""
-    folder = Path(str(files("tgqformer") / "experiments" / "bench" / "grids"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def _slug(name: str) -> str:
-    kept = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in name.lower())
-    return kept.strip("-.") or "x"
+    """Return the benches that come with the package, by name."""
+    return config.shipped_in("tgqformer.experiments.bench", "grids")

@@ -12,7 +12,7 @@ from tgqformer.evaluation.results import models
 from tgqformer.evaluation.tables import caption, percent, points
 from tgqformer.experiments.bench import summary
 from tgqformer.experiments.bench.grid import BenchRecipe, base_recipe
-from tgqformer.experiments.bench.summary import Cells, Table
+from tgqformer.experiments.bench.summary import Cells, SettingTable
 
 
 def write_bench_page(to: Path, bench: BenchRecipe, cells: Cells, tuning: Sequence[Mapping[str, Any]]) -> Path:
@@ -32,7 +32,7 @@ def write_bench_page(to: Path, bench: BenchRecipe, cells: Cells, tuning: Sequenc
     })  # fmt: skip
 
 
-def _headlines(bench: BenchRecipe, table: Table) -> list[str]:
+def _headlines(bench: BenchRecipe, table: SettingTable) -> list[str]:
     sentences = []
     for lead in summary.leads(bench, table):
         gap = lead.comparison
@@ -51,7 +51,7 @@ def _headlines(bench: BenchRecipe, table: Table) -> list[str]:
     return sentences
 
 
-def _part(bench: BenchRecipe, table: Table, cells: Cells) -> dict[str, Any]:
+def _part(bench: BenchRecipe, table: SettingTable, cells: Cells) -> dict[str, Any]:
     shown = summary.connectors(bench, table)  # variants have a table of their own: twenty lines in a plot say nothing
     rows, results = shown.rows, shown.results
     probes, probed = summary.probe_lines(table)

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tgqformer.evaluation import plots
 from tgqformer.evaluation.intervals import Interval, difference, over_queries, over_seeds
@@ -17,13 +16,13 @@ from tgqformer.evaluation.sections import MAIN, Plot
 from tgqformer.evaluation.tables import NAMES, markdown, percent, points
 from tgqformer.experiments.bench.cell import Measured
 from tgqformer.experiments.bench.grid import BenchRecipe, Cell, Setting
+from tgqformer.types import Doubles
 
 Cells = Mapping[Cell, Measured]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Table:
+class SettingTable:
     """All models of one setting. rows: as `summarize` gives them."""
 
     setting: Setting
@@ -56,7 +55,7 @@ class Room:
     relative: float
 
 
-def tables(bench: BenchRecipe, cells: Cells) -> list[Table]:
+def tables(bench: BenchRecipe, cells: Cells) -> list[SettingTable]:
     """One table a setting, models in the order of the bench; the text-only model stands in each of its language."""
     made = []
     for setting in dict.fromkeys(cell.setting for cell in cells):
@@ -67,7 +66,7 @@ def tables(bench: BenchRecipe, cells: Cells) -> list[Table]:
             if cell.model == model.name and _belongs(bench, cell, setting)
         ]
         if len(models(results)) > 1:
-            made.append(Table(setting, results, summarize(results)))
+            made.append(SettingTable(setting, results, summarize(results)))
     return made
 
 
@@ -78,15 +77,15 @@ def _belongs(bench: BenchRecipe, cell: Cell, setting: Setting) -> bool:
     return own == setting
 
 
-def connectors(bench: BenchRecipe, table: Table) -> Table:
+def connectors(bench: BenchRecipe, table: SettingTable) -> SettingTable:
     """A table without the variants; whole where there is nothing else to compare."""
     own = [result for result in table.results if not bench.model(result.model).ablation]
     if len(models(own)) < 2:
         return table
-    return Table(table.setting, own, [row for row in table.rows if not bench.model(row.model).ablation])
+    return SettingTable(table.setting, own, [row for row in table.rows if not bench.model(row.model).ablation])
 
 
-def leads(bench: BenchRecipe, table: Table) -> list[Lead]:
+def leads(bench: BenchRecipe, table: SettingTable) -> list[Lead]:
     """Compare the headline model with the strongest other connector on every view; ablations of it do not count."""
     rivals = [m.name for m in bench.models if m.name != bench.headline.model and not m.ablation]
     present, found = models(table.results), []
@@ -105,13 +104,13 @@ def leads(bench: BenchRecipe, table: Table) -> list[Lead]:
     return found
 
 
-def of_headline(bench: BenchRecipe, made: Sequence[Table]) -> Table | None:
+def of_headline(bench: BenchRecipe, made: Sequence[SettingTable]) -> SettingTable | None:
     """The table of the headline's setting."""
     wanted = Setting(bench.headline.language, bench.headline.noise, bench.headline.tokens)
     return next((table for table in made if table.setting == wanted), None)
 
 
-def ablation_lines(bench: BenchRecipe, table: Table) -> list[tuple[str, list[str]]]:
+def ablation_lines(bench: BenchRecipe, table: SettingTable) -> list[tuple[str, list[str]]]:
     """Each variant of the headline model: its difference from it in the main metric, a cell per view."""
     present, views = models(table.results), list(dict.fromkeys(row.view for row in table.rows))
     lines = []
@@ -123,7 +122,7 @@ def ablation_lines(bench: BenchRecipe, table: Table) -> list[tuple[str, list[str
     return lines
 
 
-def loss_lines(table: Table) -> list[tuple[str, str]]:
+def loss_lines(table: SettingTable) -> list[tuple[str, str]]:
     """How much each model loses from clean to noised, in points, with its interval over queries and seeds."""
     lines = []
     for name in models(table.results):
@@ -137,7 +136,7 @@ NOISE_PROBES = ("clean", "noised", "cover", "spill")
 NOISE_PARTS = ("the noised picture", "only where noise touches it", "only where it does not")
 
 
-def noise_lines(table: Table) -> list[tuple[str, list[str]]]:
+def noise_lines(table: SettingTable) -> list[tuple[str, list[str]]]:
     """What noise does to the queries of each model, against the clean ones, in points: a text for each `NOISE_PARTS`.
 
     Second products are left out: the product itself is moved and made smaller for them. A model has a line if it was
@@ -153,7 +152,7 @@ def noise_lines(table: Table) -> list[tuple[str, list[str]]]:
     return lines
 
 
-def room(bench: BenchRecipe, table: Table) -> Room | None:
+def room(bench: BenchRecipe, table: SettingTable) -> Room | None:
     """How far clean pictures are above the strongest other connector on the mixed view; None where they are not."""
     own = {model.name for model in bench.models if not (model.ablation or model.multimodal)}
     scores = {
@@ -169,7 +168,7 @@ def room(bench: BenchRecipe, table: Table) -> Room | None:
     return Room(best, clean, other, clean.mean - mixed, clean.mean / mixed - 1) if clean.mean > mixed > 0 else None
 
 
-def probe_lines(table: Table) -> tuple[list[str], list[tuple[str, list[str]]]]:
+def probe_lines(table: SettingTable) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """The main metric of every model by every probe that is no step of a severity: (probes, lines)."""
     probed = [result.probed for result in table.results]
     rows = summarize([result for result in probed if result.views])
@@ -179,7 +178,7 @@ def probe_lines(table: Table) -> tuple[list[str], list[tuple[str, list[str]]]]:
     return names, [(name, [cells.get((name, probe), "") for probe in names]) for name in asked]
 
 
-def severity_plots(table: Table) -> list[Plot]:
+def severity_plots(table: SettingTable) -> list[Plot]:
     """The main metric over the severity of the query's noise, 0 to 5, one plot a kind; the pool stays mixed."""
     probed = [result.probed for result in table.results if result.probes]
     kinds = dict.fromkeys(view.rpartition("-")[0] for result in probed for view in result.views if view[-1:].isdigit())
@@ -203,7 +202,7 @@ def severity_plots(table: Table) -> list[Plot]:
     ]  # fmt: skip
 
 
-def token_plots(bench: BenchRecipe, made: Sequence[Table]) -> list[Plot]:
+def token_plots(bench: BenchRecipe, made: Sequence[SettingTable]) -> list[Plot]:
     """The main metric on the mixed catalogue over the token budget, one plot a language model."""
     plotted = []
     names = [model.name for model in bench.models if model.connector != "none"]
@@ -227,7 +226,7 @@ def token_plots(bench: BenchRecipe, made: Sequence[Table]) -> list[Plot]:
     return plotted
 
 
-def cost_plot(table: Table, cells: Cells) -> Plot | None:
+def cost_plot(table: SettingTable, cells: Cells) -> Plot | None:
     """The main metric on the mixed catalogue against the FLOPs of connector and language model."""
     points_ = []
     for color, name in enumerate(models(table.results)):
@@ -243,7 +242,7 @@ def cost_plot(table: Table, cells: Cells) -> Plot | None:
                                                  y=f"{NAMES[MAIN]}, %"))  # fmt: skip
 
 
-def inside_lines(table: Table, cells: Cells) -> list[tuple[str, str, str, str]]:
+def inside_lines(table: SettingTable, cells: Cells) -> list[tuple[str, str, str, str]]:
     """(model, stream, share of attention inside the noise, the noise's share of the picture), mean over seeds."""
     lines = []
     for name in models(table.results):
@@ -255,7 +254,7 @@ def inside_lines(table: Table, cells: Cells) -> list[tuple[str, str, str, str]]:
     return lines
 
 
-def gate_lines(table: Table, cells: Cells) -> list[tuple[str, str, list[str]]]:
+def gate_lines(table: SettingTable, cells: Cells) -> list[tuple[str, str, list[str]]]:
     """(model, stream, [mean factor, spread over channels, spread over items]), mean over seeds."""
     lines = []
     for name in models(table.results):
@@ -316,7 +315,7 @@ def csv_of(bench: BenchRecipe, cells: Cells) -> str:
     return out.getvalue()
 
 
-def _change(before: Floats, after: Floats) -> str:
+def _change(before: Doubles, after: Doubles) -> str:
     """How far the same model's scores [S, Q] move, in points, with an interval over queries and seeds."""
     moved = after - before
     return points(difference(moved, np.zeros_like(moved[:1])))

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tgqformer.errors import TgqError
 from tgqformer.experiments.dataset import Dataset
@@ -18,7 +16,8 @@ from tgqformer.experiments.trial import Trial
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.pairs.pairs import Pairs, PairSets
 from tgqformer.pairs.splits import ItemSplit
-from tgqformer.stages import begin, end
+from tgqformer.stages import Stage, Stages
+from tgqformer.types import Vectors
 
 NEW = 2  # the place of brand-new items in `log.BUCKETS`
 
@@ -29,8 +28,8 @@ class LoggedDataset(Dataset):
     Brand-new items stand in the test part: neither the alignment nor the model learns from them.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, log: StudyLog) -> None:
-        super().__init__(recipe, folder)
+    def __init__(self, recipe: Recipe, folder: Path, log: StudyLog, stages: Stages) -> None:
+        super().__init__(recipe, folder, stages=stages)
         self._log = log
 
     @cached_property
@@ -40,30 +39,35 @@ class LoggedDataset(Dataset):
         nothing = Pairs.of([], [])
         return PairSets(self._log.pairs(), nothing, nothing, ItemSplit(tuple(self._log.ids), parts))
 
-    def inputs(self) -> dict[str, Any]:
-        """All that decides what the frozen part of every model sees."""
-        return super().inputs() | {"log": self._log.fingerprint}
+    @property
+    def pairs_digest(self) -> str:
+        """Digest of the log, which decides pairs and split."""
+        return self._log.fingerprint
+
+    split_digest = pairs_digest
 
 
-def content_vectors(recipe: Recipe, data: Path, log: StudyLog, seed: int, folder: Path) -> NDArray[np.float32]:
+def content_vectors(recipe: Recipe, data: Path, log: StudyLog, seed: int, folder: Path, stages: Stages) -> Vectors:
     """Train the recipe's model on the training log and embed the catalogue, as shoppers see it: float32 [N, d].
 
     Args:
         recipe: with one model. data: folder of catalogue and token cache, which other seeds and studies share.
-        folder: of this seed; a finished one is read, a killed one goes on where it was.
+        folder: of this seed; a killed training goes on where it was. stages: of the study.
     """
-    dataset = LoggedDataset(recipe, data, log)
+    dataset = LoggedDataset(recipe, data, log, stages)
     if dataset.catalog.ids() != log.ids:
         raise TgqError(f"{data} holds another catalogue than the study's log; choose another folder")
     recipe = replace(recipe, seeds=(seed,))
     trial = Trial(recipe, dataset, recipe.models[0], seed, folder)
-    inputs = trial.inputs()
-    if begin(f"content: {trial.section.name}, seed {seed}", folder, inputs, resumable=True):
+
+    def make() -> None:
         model = trial.fit()
         if not isinstance(model, ItemEmbedder):
             raise TgqError(f"{trial.section.name} is a whole multimodal model, which a study does not train")
         model.save(folder / "model")
         np.save(folder / "vectors.npy", trial.embed(model, np.arange(len(log.ids))))
-        end(folder, inputs)
-    vectors: NDArray[np.float32] = np.load(folder / "vectors.npy", allow_pickle=False)
+
+    name = f"content: {trial.section.name}, seed {seed}"
+    stages.run(Stage(name, folder, "content", trial.inputs(), make, keep="same inputs"))
+    vectors: Vectors = np.load(folder / "vectors.npy", allow_pickle=False)
     return vectors

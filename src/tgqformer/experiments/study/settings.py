@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib.resources import files
+from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import TypeAdapter
+from pydantic import Field
 
+from tgqformer import config
 from tgqformer.collaborative.fusion import FusionSettings
 from tgqformer.collaborative.settings import Preset, parse_preset
-from tgqformer.experiments.recipe import Recipe, load_recipe, parse_as, read_yaml
-from tgqformer.files import write_text
+from tgqformer.config import FilePath, Natural, Positive, PositiveFloat, Seeds, settings, unique_slugs
+from tgqformer.experiments.recipe import Recipe, RecipeName, load_recipe
 
+OpenShare = Annotated[float, Field(gt=0, lt=1)]
 Way = Literal["cosine", "next"]
 
 
-@dataclass(frozen=True)
+@settings
 class ContentSection:
     """The content model.
 
@@ -29,7 +28,7 @@ class ContentSection:
             its models; the first one, if not named. set: changes of the recipe, as `tgq run --set` takes them.
     """
 
-    recipe: str = "fashion"
+    recipe: RecipeName = "fashion"
     model: str | None = None
     set: tuple[str, ...] = ()
 
@@ -43,7 +42,7 @@ class ContentSection:
         return dataclasses.replace(recipe, models=tuple(chosen[:1]))
 
 
-@dataclass(frozen=True)
+@settings
 class LogSection:
     """The log: `interactions`, a file, as `tgq pairs mine` reads it; or `shoppers`, simulated on the catalogue.
 
@@ -52,17 +51,17 @@ class LogSection:
     """
 
     shoppers: Literal["fashion", "studio"] | None = None
-    interactions: str | None = None
-    sessions_per_item: float = 4.0
-    sharpness: float = 0.7
-    seed: int = 0
+    interactions: FilePath | None = None
+    sessions_per_item: PositiveFloat = 4.0
+    sharpness: PositiveFloat = 0.7
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
         if (self.shoppers is None) == (self.interactions is None):
-            raise ValueError("log: give one of shoppers and interactions")
+            raise ValueError("give one of shoppers and interactions")
 
 
-@dataclass(frozen=True)
+@settings
 class ProtocolSettings:
     """How the log is parted, see `joined.log`.
 
@@ -74,27 +73,22 @@ class ProtocolSettings:
         queries: of each bucket at most. k: how long the lists are. seed: of hashes and draws.
     """
 
-    valid: float = 0.1
-    test: float = 0.2
-    new: float = 0.15
-    few: float = 0.2
-    few_clicks: int = 3
-    validation_items: float = 0.25
-    queries: int = 3000
-    k: int = 200
-    seed: int = 0
+    valid: OpenShare = 0.1
+    test: OpenShare = 0.2
+    new: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    few: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    few_clicks: Positive = 3
+    validation_items: OpenShare = 0.25
+    queries: Positive = 3000
+    k: Annotated[int, Field(ge=10)] = 200
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
-        shares = (self.valid, self.test, self.new, self.few, self.validation_items)
-        if not all(0 <= share < 1 for share in shares) or self.valid + self.test >= 1 or self.new + self.few >= 1:
-            raise ValueError(f"protocol takes shares in [0, 1) that leave something to train on; found {self}")
-        if not (self.valid and self.test and self.validation_items):
-            raise ValueError("protocol: valid, test and validation_items must be above 0")
-        if self.few_clicks < 1 or self.queries < 1 or self.k < 10:
-            raise ValueError(f"protocol takes few_clicks, queries >= 1 and k >= 10; found {self}")
+        if self.valid + self.test >= 1 or self.new + self.few >= 1:
+            raise ValueError("valid and test, new and few are shares that leave something to train on")
 
 
-@dataclass(frozen=True)
+@settings
 class System:
     """One model of behaviour.
 
@@ -113,12 +107,12 @@ class System:
     ablation: bool = False
 
     def preset(self, seed: int) -> Preset:
-        """Give the preset of one seed."""
+        """Return the preset of one seed."""
         plain = {"name": self.name, "model": self.model, "options": self.options, "training": self.training}
         return parse_preset({**plain, "seed": seed}, f"system {self.name!r}")
 
 
-@dataclass(frozen=True)
+@settings
 class Spread:
     """Content spread over behaviour, see `fusion.spread`: sources of vectors and of lists, and how much is taken."""
 
@@ -127,7 +121,7 @@ class Spread:
     share: float = 1.0
 
 
-@dataclass(frozen=True)
+@settings
 class JoinSection:
     """How content and behaviour are joined. A source is `content`, the name of a system, of a spread or of a fusion.
 
@@ -141,7 +135,7 @@ class JoinSection:
     spreads: dict[str, Spread] = field(default_factory=dict)
     near: int = 30
     fusions: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    fusion: FusionSettings = FusionSettings()  # noqa: RUF009
+    fusion: FusionSettings = FusionSettings()
     alike: dict[str, tuple[str, ...]] = field(default_factory=dict)
     blends: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -151,7 +145,7 @@ class JoinSection:
         return {**spreads, **self.fusions, **self.alike, **self.blends}
 
 
-@dataclass(frozen=True)
+@settings
 class Study:
     """All of a study."""
 
@@ -161,14 +155,10 @@ class Study:
     protocol: ProtocolSettings = ProtocolSettings()
     systems: tuple[System, ...] = ()
     join: JoinSection = JoinSection()
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Seeds = (0, 1, 2)
 
     def __post_init__(self) -> None:
-        names = [system.name.lower().replace(" ", "-") for system in self.systems]
-        if not names or len(set(names)) < len(names) or any(set(name) & set("/\\") for name in names):
-            raise ValueError("systems: give at least one, each with a name of its own, without a slash")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError("seeds: give at least one, each once, from 0 on")
+        unique_slugs("systems", [system.name for system in self.systems])
         for system in self.systems:
             system.preset(0)
         known = {"content", *(system.name for system in self.systems)}
@@ -178,11 +168,6 @@ class Study:
                 raise ValueError(f"join: {name!r} has unknown sources {sorted(unknown)}, or its name is taken")
             known.add(name)
 
-    def to_dict(self) -> Mapping[str, Any]:
-        """Give the study as plain data, every default written out."""
-        plain: Mapping[str, Any] = TypeAdapter(Study).dump_python(self, mode="json")
-        return plain
-
 
 def load_study(source: str, changes: tuple[str, ...] = ()) -> Study:
     """Load a study: a YAML file, or the name of one that is shipped; `changes` are `section.key=value`, set on top.
@@ -190,16 +175,9 @@ def load_study(source: str, changes: tuple[str, ...] = ()) -> Study:
     Raises:
         TgqError: for a file that is not there, a key that is not known (with the nearest one), or a wrong value.
     """
-    path, data = read_yaml(source, shipped_studies(), "study", changes)
-    return parse_as(Study, data, str(path))
+    return config.load(Study, source, shipped_studies(), "study", changes)
 
 
 def shipped_studies() -> dict[str, Path]:
-    """The studies that come with the package, by name."""
-    folder = Path(str(files("tgqformer") / "experiments" / "study" / "studies"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def write_study(study: Study, path: Path) -> None:
-    """Write a study, every default written out."""
-    write_text(path, yaml.safe_dump(dict(study.to_dict()), sort_keys=False, allow_unicode=True))
+    """Return the studies that come with the package, by name."""
+    return config.shipped_in("tgqformer.experiments.study", "studies")

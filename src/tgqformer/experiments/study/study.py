@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -23,22 +23,24 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from tgqformer import config
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.collaborative.base import Features
 from tgqformer.collaborative.blend import BUCKETS, FITTED, Blend, learn_blend
 from tgqformer.collaborative.fusion import fuse_vectors, reciprocal_rank, spread
 from tgqformer.collaborative.lists import Lists, lists_of_vectors
+from tgqformer.config import slug
 from tgqformer.evaluation.metrics import Scores
 from tgqformer.evaluation.results import Result, View
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.experiments.recipe import Recipe
 from tgqformer.experiments.study.content import content_vectors
 from tgqformer.experiments.study.log import StudyLog, make_log
-from tgqformer.experiments.study.settings import Study, System, write_study
-from tgqformer.experiments.study.systems import hits, scores_of, system_lists, system_vectors
+from tgqformer.experiments.study.settings import Study, System
+from tgqformer.experiments.study.systems import hits, scores_of, system_stage, system_vectors
 from tgqformer.pairs.interactions import Interactions, read_interactions
 from tgqformer.pairs.splits import ItemSplit
-from tgqformer.stages import begin, end
+from tgqformer.stages import Digests, Stage, Stages, claim
 from tgqformer.synthetic.shoppers import SHOPPERS, simulate_sessions
 
 CONTENT = "content"
@@ -56,13 +58,20 @@ class StudyRun:
     """
 
     def __init__(
-        self, study: Study, folder: Path, *, data: Path | None = None, changes: tuple[str, ...] = (),
+        self,
+        study: Study,
+        folder: Path,
+        *,
+        data: Path | None = None,
+        changes: tuple[str, ...] = (),
         device: str = "cpu",
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.study, self.folder, self.data, self.device = study, folder, data or folder / "data", device
         self.recipe: Recipe = study.content.load(changes)
         self._content: dict[int, Features] = {}
-        write_study(study, folder / "study.yaml")
+        claim(folder, "study", study.name)
+        config.write(study, folder / "study.yaml")
+        self.stages, self.digests = Stages(), Digests(folder / ".digests.json")
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -74,7 +83,7 @@ class StudyRun:
     @cached_property
     def catalog(self) -> Catalog:
         """The catalogue of the recipe."""
-        return Dataset(self.recipe, self.data).catalog
+        return Dataset(self.recipe, self.data, stages=self.stages).catalog
 
     @cached_property
     def interactions(self) -> Interactions:
@@ -82,20 +91,22 @@ class StudyRun:
         section, to = self.study.log, self.folder / "log"
         if section.interactions is not None:
             return read_interactions(Path(section.interactions))
-        inputs = {"catalog": self.catalog.fingerprint, **dataclasses.asdict(section)}
-        if begin("log", to, inputs):
-            shoppers = dataclasses.replace(
-                SHOPPERS[str(section.shoppers)], sessions_per_item=section.sessions_per_item,
-                sharpness=section.sharpness, seed=section.seed,
-            )  # fmt: skip
-            truth = self.data / "catalog" / "truth.parquet"
-            whole = ItemSplit.by_hash(self.catalog.ids(), (1.0, 0.0, 0.0), 0)
-            found = simulate_sessions(
-                self.catalog, shoppers, whole, truth=pq.read_table(truth) if truth.exists() else None, shown=True
-            )
-            found.write(to / "log.parquet")
-            end(to, inputs)
+        inputs = config.plain(section) | {"catalog": self.catalog.fingerprint}
+        self.stages.run(Stage("log", to, "log", inputs, partial(self._simulate, to)))
         return read_interactions(to / "log.parquet")
+
+    def _simulate(self, to: Path) -> None:
+        section, truth = self.study.log, self.data / "catalog" / "truth.parquet"
+        shoppers = dataclasses.replace(
+            SHOPPERS[str(section.shoppers)],
+            sessions_per_item=section.sessions_per_item,
+            sharpness=section.sharpness,
+            seed=section.seed,
+        )
+        whole, known = ItemSplit.by_hash(self.catalog.ids(), (1.0, 0.0, 0.0), 0), None
+        if truth.exists():
+            known = pq.read_table(truth)
+        simulate_sessions(self.catalog, shoppers, whole, truth=known, shown=True).write(to / "log.parquet")
 
     @cached_property
     def log(self) -> StudyLog:
@@ -108,14 +119,15 @@ class StudyRun:
         """Vectors of the content model, float32 [N, d]."""
         if seed not in self._content:
             to = self.folder / "content" / f"seed-{seed}"
-            self._content[seed] = content_vectors(self.recipe, self.data, self.log, seed, to)
+            self._content[seed] = content_vectors(self.recipe, self.data, self.log, seed, to, self.stages)
         return self._content[seed]
 
     def system(self, system: System, seed: int) -> Lists:
         """Lists of a model of behaviour; models that count are the same for every seed."""
         given = self.content(seed) if system.content else None
         to = self._at("systems", system.name, seed)
-        return system_lists(system, self.log, given, seed, to, self.study.protocol.k, self.device)
+        stage = system_stage(system, self.log, given, seed, to, self.study.protocol.k, self.device)
+        return Lists.read(self.stages.run(stage) / "lists.safetensors")
 
     def vectors(self, name: str, seed: int) -> Features:
         """Vectors of a source, float32 [N, d]; zeros for items that it does not know."""
@@ -133,10 +145,12 @@ class StudyRun:
         """Lists of any source or join, by its name."""
         join = self.study.join
         if name == CONTENT:
-            return self._kept(
-                "content lists", "lists", CONTENT, seed, {"content": self._content_id(seed)},
-                lambda to: lists_of_vectors(self.content(seed), self.study.protocol.k, shown=True),
-            )  # fmt: skip
+            inputs = {"content": self._content_id(seed)}
+
+            def listed(_: Path) -> Lists:
+                return lists_of_vectors(self.content(seed), self.study.protocol.k, shown=True)
+
+            return self._kept("content lists", "lists", CONTENT, seed, inputs, listed)
         if name in join.sources():
             return self._join(name, seed)
         system = self._system(name)
@@ -159,13 +173,14 @@ class StudyRun:
         to = self._at("results", name, seed)
         lists = self.lists(name, seed)
         inputs = {"log": self.log.fingerprint, "lists": _digest(lists), "views": [*BUCKETS, ALL]}
-        if begin(f"evaluation of {name}, seed {seed}", to, inputs):
+
+        def make() -> None:
             scores = scores_of(lists, self.log.test)
             parts = {**self.log.buckets(self.log.test), ALL: np.arange(len(self.log.test))}
             views = {name: View.of(_some(scores, places), self.log.ids) for name, places in parts.items()}
             Result(name, seed, views).write(to)
-            end(to, inputs)
-        return Result.read(to)
+
+        return Result.read(self.stages.run(Stage(f"evaluation of {name}, seed {seed}", to, "result", inputs, make)))
 
     def results(self) -> list[Result]:
         """Judge everything, every seed."""
@@ -227,10 +242,12 @@ class StudyRun:
         make = next((way for section, way in ways if name in section), self._blended)
         how = join.spreads.get(name, join.fusion if name in join.fusions else None)
         inputs = {
-            "log": self.log.fingerprint, "how": dataclasses.asdict(how) if how is not None else None,
-            "near": join.near if name in join.spreads else None, **({"fitted": FITTED} if name in join.blends else {}),
+            "log": self.log.fingerprint,
+            "how": config.plain(how) if how is not None else None,
+            "near": join.near if name in join.spreads else None,
+            "fitted": FITTED if name in join.blends else None,
             "sources": {source: _digest(self.lists(source, seed)) for source in join.sources()[name]},
-        }  # fmt: skip
+        }
         return self._kept(name, "joined", name, seed, inputs, lambda to: make(name, seed, to))
 
     def _kept(
@@ -238,10 +255,12 @@ class StudyRun:
     ) -> Lists:
         to = self._at(kind, name, seed)
         inputs = {**inputs, "k": self.study.protocol.k}
-        if begin(f"{what}, seed {seed}", to, inputs):
+
+        def write() -> None:
             make(to).write(to / "lists.safetensors")
-            end(to, inputs)
-        return Lists.read(to / "lists.safetensors")
+
+        stage = Stage(f"{what}, seed {seed}", to, kind, inputs, write)
+        return Lists.read(self.stages.run(stage) / "lists.safetensors")
 
     def _content_id(self, seed: int) -> str:
         return blake2b(self.content(seed).tobytes(), digest_size=8).hexdigest()
@@ -253,7 +272,7 @@ class StudyRun:
         return seed if _learns(system) else self.seeds[0]
 
     def _at(self, kind: str, name: str, seed: int) -> Path:
-        return self.folder / kind / name.lower().replace(" ", "-") / f"seed-{seed}"
+        return self.folder / kind / slug(name) / f"seed-{seed}"
 
 
 def _learns(system: System) -> bool:

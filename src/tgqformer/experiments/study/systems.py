@@ -17,26 +17,26 @@ from tgqformer.collaborative.training import train
 from tgqformer.evaluation.metrics import Queries, Scores, score
 from tgqformer.experiments.study.log import StudyLog
 from tgqformer.experiments.study.settings import System
-from tgqformer.stages import begin, end
+from tgqformer.stages import Stage
 
 
-def system_lists(
+def system_stage(
     system: System, log: StudyLog, content: Features | None, seed: int, folder: Path, k: int, device: str = "cpu"
-) -> Lists:
-    """Train a system on the training log, stopped by validation, and give every item's list.
+) -> Stage:
+    """Return the stage that trains a system on the training log, stopped by validation, and writes every item's list.
 
     Args:
-        content: float32 [N, d], given to systems that ask for it. folder: of this system and seed; a finished one is
-            read, a killed one goes on where it was. Vectors, where there are any, stand in `vectors.npy`, zeros for
-            items that the model does not know.
+        content: float32 [N, d], given to systems that ask for it. folder: of this system and seed; a killed one goes on
+            where it was. Vectors, where there are any, stand in `vectors.npy`, zeros for items that the model does not
+            know; lists in `lists.safetensors`.
     """
     preset = system.preset(seed)
     inputs = {"preset": preset.to_dict(), "log": log.fingerprint, "by": system.by, "k": k, "content": None}
     if system.content:
         assert content is not None
         inputs["content"] = _digest(content)
-    if begin(f"{system.name}, seed {seed}", folder, inputs, resumable=True):
-        folder.mkdir(parents=True, exist_ok=True)
+
+    def make() -> None:
         task = make_task(preset, log.split(), device=device, features=content if system.content else None)
         known = np.ones(len(log.ids), bool) if system.content else log.clicks > 0
         watch = "hit@10"
@@ -47,8 +47,8 @@ def system_lists(
         _lists(task, system, known, k).write(folder / "lists.safetensors")
         if task.recommender.vectors is not None:
             np.save(folder / "vectors.npy", _vectors(task, known))
-        end(folder, inputs)
-    return Lists.read(folder / "lists.safetensors")
+
+    return Stage(f"{system.name}, seed {seed}", folder, "system", inputs, make, keep="same inputs")
 
 
 def system_vectors(folder: Path) -> Features:

@@ -11,13 +11,13 @@ from PIL import Image
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.catalog.pictures import picture_bytes
-from tgqformer.files import read_json
 from tgqformer.service.errors import ApiError, unknown_item
 from tgqformer.service.explorer.browse import Browser
 from tgqformer.service.explorer.colors import swatch
 from tgqformer.service.explorer.explain import agreeing, explain, facts
 from tgqformer.service.explorer.noising import NoiseChoice, noised
 from tgqformer.service.explorer.pictures import Recent, jpeg
+from tgqformer.stages import note_of
 from tgqformer.store.base import Hit
 from tgqformer.types import Floats
 
@@ -240,12 +240,11 @@ def card_of(item: Item) -> Data:
 
 def clean_of(catalog: Catalog) -> Catalog | None:
     """Find the catalogue without noise that a run's `shown/` was drawn from: it says so itself, by fingerprint."""
-    made_from, beside = catalog.path / "stage.json", catalog.path.parent / "catalog"
-    if not made_from.is_file() or beside == catalog.path or not (beside / "catalog.json").is_file():
+    note, beside = note_of(catalog.path), catalog.path.parent / "catalog"
+    if note is None or beside == catalog.path or not (beside / "catalog.json").is_file():
         return None
-    clean = Catalog.open(beside)
-    said = read_json(made_from)
-    return clean if isinstance(said, dict) and said.get("catalog") == clean.fingerprint else None
+    clean, inputs = Catalog.open(beside), note.get("inputs")
+    return clean if isinstance(inputs, dict) and inputs.get("catalog") == clean.fingerprint else None
 
 
 def uploaded(title: str | None) -> Item:

@@ -1,0 +1,158 @@
+"""Every night one `tgq run`: what a changed file or setting touches is made again, and nothing else."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import re
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from rich.console import Console
+
+from tgqformer import stages
+from tgqformer.errors import TgqError
+from tgqformer.experiments.recipe import load_recipe
+from tgqformer.experiments.run import execute
+
+COLOURS = ("red", "blue", "green")
+KINDS = ("shirt", "shoe", "bag")
+AFTER_PAIRS = ["training", "evaluation", "embeddings", "store", "neighbours", "report"]
+
+
+def write_items(shop: Path, count: int = 36) -> None:
+    with (shop / "items.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", "title", "category", "picture"])
+        for n in range(count):
+            rows.writerow([f"i{n}", f"{COLOURS[n % 3]} {KINDS[n % 2]}", KINDS[n % 2], f"pictures/{n}.png"])
+
+
+def write_picture(shop: Path, name: int, shade: int) -> None:
+    from PIL import Image
+
+    (shop / "pictures").mkdir(exist_ok=True)
+    picture = Image.new("RGB", (24, 24), (shade % 256, (7 * shade) % 256, 90))
+    picture.save(shop / "pictures" / f"{name}.png")
+
+
+def write_log(shop: Path, sessions: int) -> None:
+    draw = random.Random(0)
+    with (shop / "clicks.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["session", "item", "time"])
+        for session in range(sessions):
+            for at, item in enumerate(draw.sample(range(36), 8)):
+                rows.writerow([f"s{session}", f"i{item}", 1_700_000_000 + 1000 * session + at])
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, tiny_model: Callable[[str], Path]) -> Path:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("shop")
+    write_items(folder)
+    write_log(folder, 60)
+    for n in range(36):
+        write_picture(folder, n, 5 * n)
+    recipe: dict[str, Any] = {
+        "name": "shop",
+        "catalog": {"source": "items.csv"},
+        "pairs": {"interactions": "clicks.csv", "train": 0.6, "val": 0.15, "test": 0.25},
+        "noise": {"share": 0},
+        "encoders": {"vision": f"hf:{tiny_model('vit')}", "text": f"hf:{tiny_model('bert')}"},
+        "language": {"name": f"hf:{tiny_model('bert')}", "max_tokens": 16},
+        "alignment": {"steps": 3, "batch": 8},
+        "training": {"steps": 2, "visual_steps": 2, "visual_batch": 4, "batch": 4, "group": 2, "warmup": 1},
+        "evaluation": {"views": ["mixed"], "examples": 1, "validation_pool": 10},
+        "neighbours": 4,
+        "models": [{"name": "TGQ-Former", "connector": "tgq", "options": {"dim": 16, "heads": 2}}],
+    }
+    recipe["training"] |= {"validate_every": 2, "checkpoint_every": 0}
+    (folder / "shop.yaml").write_text(yaml.safe_dump(recipe))
+    return folder
+
+
+@pytest.fixture
+def night(shop: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Run the shop's recipe; return the first words of the stages that were made, in order."""
+
+    def run(*changes: str, recheck: bool = False) -> list[str]:
+        said = Console(file=StringIO(), width=200)
+        monkeypatch.setattr(stages, "console", said)
+        execute(load_recipe(shop / "shop.yaml", changes), shop / "run", recheck=recheck)
+        text = said.file.getvalue()  # type: ignore[attr-defined]
+        for name in re.findall(r"^(.+): (?:made|reused)", text, re.MULTILINE):
+            assert len(re.findall(rf"^{re.escape(name)}: (?:made|reused)", text, re.MULTILINE)) == 1, name
+        return [re.split(r"\W", name)[0] for name in re.findall(r"^(.+): made in", text, re.MULTILINE)]
+
+    return run
+
+
+def test_each_kind_of_change_makes_again_what_depends_on_it(shop: Path, night: Callable[..., list[str]]) -> None:
+    everything = ["catalogue", "pairs", "features", "alignment", *AFTER_PAIRS]
+    assert night() == everything
+    assert night() == []
+    os.utime(shop / "items.csv")
+    assert night() == []  # another time, the same content
+    assert night("neighbours=3") == ["neighbours"]
+    assert night("training.lr=0.002", "neighbours=3") == AFTER_PAIRS
+    assert night("training.lr=0.002", "neighbours=3", "evaluation.views=[mixed,noised]") == [
+        "features",
+        "evaluation",
+        "report",
+    ]
+    assert night() == ["features", *AFTER_PAIRS]
+    write_log(shop, 70)
+    assert night() == ["pairs", *AFTER_PAIRS]
+    write_picture(shop, 5, 200)
+    assert night() == ["catalogue", "features", "alignment", *AFTER_PAIRS]
+    write_items(shop, 37)
+    write_picture(shop, 36, 77)
+    assert night() == everything
+    assert night("prompt.fields=[title]") == ["features", "alignment", *AFTER_PAIRS]
+    log, before = shop / "clicks.csv", (shop / "clicks.csv").stat()
+    log.write_bytes(log.read_bytes().replace(b"s1,", b"s2,"))
+    assert log.stat().st_size == before.st_size
+    os.utime(log, ns=(before.st_mtime_ns, before.st_mtime_ns))
+    assert night("prompt.fields=[title]") == []  # neither size nor time says so
+    assert night("prompt.fields=[title]", recheck=True) == ["pairs", *AFTER_PAIRS]
+
+
+def test_the_store_serves_all_through_a_retraining(shop: Path, night: Callable[..., list[str]]) -> None:
+    from tgqformer.store import open_store
+
+    night()
+    before = open_store(shop / "run" / "store").served
+    night("training.lr=0.003")
+    store = open_store(shop / "run" / "store")
+    assert before is not None and store.served is not None and store.served.name != before.name
+    assert (shop / "run" / "store" / "store.json").exists()
+
+
+def test_a_missing_file_is_named_before_anything_is_made(shop: Path, tmp_path: Path) -> None:
+    with pytest.raises(TgqError, match=r"pairs\.interactions: there is no file or folder .*no\.csv"):
+        execute(load_recipe(shop / "shop.yaml", ("pairs.interactions=no.csv",)), tmp_path / "run")
+    with pytest.raises(TgqError, match="column"):
+        execute(load_recipe(shop / "shop.yaml", ("catalog.mapping={title: nmae}",)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_files_of_a_person_is_refused_and_left_alone(shop: Path) -> None:
+    own = shop / "own"
+    (own / "catalog").mkdir(parents=True)
+    (own / "catalog" / "mine.txt").write_text("of a person")
+    with pytest.raises(TgqError, match="was not made by tgq"):
+        execute(load_recipe(shop / "shop.yaml"), own)
+    assert [path.name for path in own.rglob("*")] == ["catalog", "mine.txt"]
+
+
+def test_two_runs_in_one_folder(shop: Path, tmp_path: Path) -> None:
+    stages.claim(tmp_path / "run", "run", "shop")
+    with stages.only_one(tmp_path / "run"), pytest.raises(TgqError, match="another tgq is at work"):
+        execute(load_recipe(shop / "shop.yaml"), tmp_path / "run")
