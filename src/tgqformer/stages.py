@@ -141,8 +141,10 @@ def claim(folder: Path, kind: str, name: str, *, overwrite: bool = False) -> Non
             run of another name, never a folder of another kind).
     """
     note = note_of(folder)
-    if note is None or note["kind"] != kind:
+    if note is None:
         make_way(folder, kind)
+    elif note["kind"] != kind:
+        raise TgqError(f"{folder} holds something else ({note['kind']}, not {kind}); choose another folder")
     elif note.get("name") != name and not overwrite:
         raise TgqError(
             f"{folder} holds the {kind} {note.get('name')!r}, not {name!r}; choose another folder, or take this one "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from tgqformer.experiments.reporting import Inspection, NoisedSample, cost_of
 from tgqformer.experiments.trial import Trial
 from tgqformer.files import read_json, write_json
 from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.stages import Stage, make_way, note_of
+from tgqformer.stages import Stage, clear, note_of
 from tgqformer.training.checkpoint import drop_checkpoints
 
 UNSEEN: dict[str, Any] = {"attention": {}, "gates": {}, "cost": {}}
@@ -124,9 +123,7 @@ def rerun_cell(folder: Path, to: Path) -> list[str]:
     if not (shared / "catalog").is_dir():
         raise TgqError(f"the data of {folder} are not in {shared}; keep the bench's folder whole")
     data = Dataset(recipe, shared)
-    make_way(to, "cell", overwrite=True)
-    if to.exists():
-        shutil.rmtree(to)
+    clear(to, "cell")
     data.stages.run(cell_stage(recipe, data, to, lambda: noised_sample(data)))
     before, after = (_flat(read_json(place / "metrics.json")) for place in (folder, to))
     different = [key for key in before | after if before.get(key) != after.get(key)]
