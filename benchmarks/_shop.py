@@ -24,7 +24,7 @@ from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import make_encoders
 from tgqformer.model.prompt import Prompt
 from tgqformer.store import make_store
-from tgqformer.store.base import Row
+from tgqformer.store.base import StoreRow
 from tgqformer.store.ledger import Version, VersionSpec
 from tgqformer.store.partitions import PartitionFolder, matrix_column
 
@@ -68,7 +68,7 @@ def item_id(n: int) -> str:
     return f"item-{n:07d}"
 
 
-def rows(count: int, dim: int = DIM, seed: int = 0) -> Iterator[Row]:
+def rows(count: int, dim: int = DIM, seed: int = 0) -> Iterator[StoreRow]:
     """Stream synthetic rows: vectors in clusters, eight categories, a price."""
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((max(8, count // 200), dim), dtype=np.float32)
@@ -78,7 +78,9 @@ def rows(count: int, dim: int = DIM, seed: int = 0) -> Iterator[Row]:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         for n, vector in enumerate(vectors, start):
             category = ("all", CATEGORIES[n % 8])
-            yield Row(item_id(n), vector, f"red {category[1]} {n}", "acme", category, float(n % 100), content=f"c{n}")
+            yield StoreRow(
+                item_id(n), vector, f"red {category[1]} {n}", "acme", category, float(n % 100), content=f"c{n}"
+            )
 
 
 def add_version(store_path: Path, model: Path, count: int, dim: int = DIM, *, serve: bool, seed: int = 0) -> Version:

@@ -24,19 +24,19 @@ from pathlib import Path
 import numpy as np
 
 from tgqformer.store import make_store, open_store
-from tgqformer.store.base import Table
+from tgqformer.store.base import StoreTable
 from tgqformer.store.ledger import VersionSpec
 
 SIZE, DIM = 20, 16  # rows of a batch, dimensions
 WRITER = f"""
 import sys, numpy as np
 from tgqformer.store import open_store
-from tgqformer.store.base import Row
+from tgqformer.store.base import StoreRow
 table = open_store(sys.argv[1]).table()
 for batch in range(int(sys.argv[2]), 10**9):
     vectors = np.random.default_rng(batch).normal(size=({SIZE}, {DIM})).astype(np.float32)
-    own = [Row(f"own-{{batch}}-{{i}}", vector) for i, vector in enumerate(vectors)]
-    shared = [Row(f"shared-{{i}}", vector, str(batch)) for i, vector in enumerate(vectors)]
+    own = [StoreRow(f"own-{{batch}}-{{i}}", vector) for i, vector in enumerate(vectors)]
+    shared = [StoreRow(f"shared-{{i}}", vector, str(batch)) for i, vector in enumerate(vectors)]
     table.upsert(own + shared, model_version="m1")
     table.delete([f"own-{{batch}}-0"])
     print(batch, flush=True)
@@ -56,7 +56,7 @@ def kill_a_writer(where: str, first: int, batches: int, after: float) -> int:
     return max(int(line) for line in said if line.endswith("\n"))
 
 
-def settled(table: Table) -> Table:
+def settled(table: StoreTable) -> StoreTable:
     """Wait until a server has done what a killed client had sent already."""
     before = -1
     while (now := table.revision()) != before:
@@ -65,7 +65,7 @@ def settled(table: Table) -> Table:
     return table
 
 
-def check(table: Table, done: int) -> None:
+def check(table: StoreTable, done: int) -> None:
     """Raise AssertionError unless the batches up to `done` are there, once, and the next one wholly or not at all."""
     ids = [name for name, _ in table.contents()]
     there = set(ids)

@@ -28,7 +28,7 @@ import numpy as np
 
 from tgqformer.progress import progress, track
 from tgqformer.store import make_store
-from tgqformer.store.base import Filter, Row, Store, Table
+from tgqformer.store.base import Filter, Store, StoreRow, StoreTable
 from tgqformer.store.lance import EF, REFINE, LanceTable
 from tgqformer.store.ledger import VersionSpec
 from tgqformer.store.rows import unit
@@ -87,17 +87,17 @@ def exact(vectors: np.ndarray, queries: np.ndarray, k: int, within: dict[str, np
     return found
 
 
-def rows_of(vectors: np.ndarray, within: dict[str, np.ndarray], name: str) -> Iterator[Row]:
+def rows_of(vectors: np.ndarray, within: dict[str, np.ndarray], name: str) -> Iterator[StoreRow]:
     """Stream the rows of all items."""
     with progress(name, len(vectors)) as bar:
         for i, vector in enumerate(vectors):
             of = tuple(n for n, has in within.items() if has[i])
-            yield Row(f"item-{i}", vector, f"title {i}", f"brand {i % 97}", of)
+            yield StoreRow(f"item-{i}", vector, f"title {i}", f"brand {i % 97}", of)
             bar.advance()
         bar.note("building the index")
 
 
-def recall(table: Table, task: Task, name: str) -> tuple[float, float]:
+def recall(table: StoreTable, task: Task, name: str) -> tuple[float, float]:
     """Give (recall@k, median milliseconds of a search) behind a filter."""
     where, found, times = None if name == ALL else Filter(category=(name,)), [], []
     cut = table.version.dim

@@ -21,7 +21,7 @@ from tgqformer.store import open_store
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.synthetic.studio import draw_studio
 
-CLICKS = "session,item,time\n" + "".join(f"s{n // 3},sku-{n % 7},{n}\n" for n in range(60))
+CLICKS = "session,item,time\n" + "".join(f"s{n // 3},sku-{n % 7},{1_700_000_000 + n}\n" for n in range(60))
 
 # What each command is given; {s} is the folder of sources. The kind of folder it makes is its name for people.
 FOLDERS = {

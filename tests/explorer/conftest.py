@@ -22,7 +22,7 @@ from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.site import Site, open_site
 from tgqformer.stages import mark
 from tgqformer.store import make_store
-from tgqformer.store.base import Row
+from tgqformer.store.base import StoreRow
 from tgqformer.store.ledger import VersionSpec
 from tgqformer.synthetic.noise import NoisePlan, NoiseView, write_view
 from tgqformer.synthetic.studio import draw_studio
@@ -69,7 +69,7 @@ def run_folder(model_of: Callable[[str], ItemEmbedder], tmp_path_factory: pytest
         model = ItemEmbedder.load(folder / "models" / name / "seed-0" / "model")
         spec = VersionSpec(model.version, model.dim, label=name, catalog=str(shown.path))
         rows = [
-            Row(item.id, vector, item.title, item.brand, item.category, item.price)
+            StoreRow(item.id, vector, item.title, item.brand, item.category, item.price)
             for item, vector in zip(items, model.encode(items), strict=True)
         ]
         version = store.create(spec, rows)

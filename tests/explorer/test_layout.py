@@ -15,7 +15,7 @@ from tgqformer.service.explorer import atlas as atlas_module
 from tgqformer.service.explorer import layout
 from tgqformer.service.explorer.atlas import OTHER, Atlas, Map, groups_of, make_map, read_map
 from tgqformer.service.explorer.layout import lay_out
-from tgqformer.store.base import Row
+from tgqformer.store.base import StoreRow
 from tgqformer.store.ledger import Version
 
 
@@ -94,8 +94,10 @@ class Vectors:
     def revision(self) -> int:
         return self.writes
 
-    def get(self, ids: list[str]) -> list[Row]:
-        return [Row(name, self.vectors[int(name[1:])], category=(f"g{self.group[int(name[1:])]}",)) for name in ids]
+    def get(self, ids: list[str]) -> list[StoreRow]:
+        return [
+            StoreRow(name, self.vectors[int(name[1:])], category=(f"g{self.group[int(name[1:])]}",)) for name in ids
+        ]
 
 
 def test_a_map_is_made_once_kept_and_read_again(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from tgqformer.service.server import listen, make_server
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.site import Site, open_site
 from tgqformer.store import make_store
-from tgqformer.store.base import Row, Store
+from tgqformer.store.base import Store, StoreRow
 from tgqformer.store.content import SEEN, row_of
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
 from tgqformer.store.ledger import Version, VersionSpec
@@ -71,7 +71,7 @@ def loaded(model: Path) -> ItemEmbedder:
 
 
 @cache
-def rows_of(model: Path) -> list[Row]:
+def rows_of(model: Path) -> list[StoreRow]:
     """The items as a model embeds them."""
     embedder, items = loaded(model), shop_items()
     assert embedder.encoders is not None
@@ -94,7 +94,7 @@ class Shop:
     def model(self, which: int) -> ItemEmbedder:
         return loaded(self.models[which])
 
-    def rows(self, which: int) -> list[Row]:
+    def rows(self, which: int) -> list[StoreRow]:
         return rows_of(self.models[which])
 
     def create(self, which: int, *, serve: bool = True) -> Version:

@@ -11,7 +11,7 @@ import torch
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import make_encoders
 from tgqformer.model.prompt import Prompt
-from tgqformer.store.base import Row
+from tgqformer.store.base import StoreRow
 from tgqformer.store.embeddings import Vectors
 from tgqformer.store.rows import unit
 
@@ -23,11 +23,11 @@ def clusters(number: int, dim: int, seed: int = 0) -> Vectors:
     return (middle + 0.7 * luck.normal(size=(number, dim))).astype(np.float32)
 
 
-def rows_of(vectors: Vectors) -> Iterator[Row]:
+def rows_of(vectors: Vectors) -> Iterator[StoreRow]:
     """Give rows whose facts follow from their number."""
     for i, vector in enumerate(vectors):
         path = (f"top{i % 3}", f"leaf{i % 7}")
-        yield Row(f"i{i}", vector, f"title {i}", f"brand{i % 5}", path, None if i % 11 == 0 else float(i), f"c{i}")
+        yield StoreRow(f"i{i}", vector, f"title {i}", f"brand{i % 5}", path, None if i % 11 == 0 else float(i), f"c{i}")
 
 
 def truth(vectors: Vectors, query: Vectors, k: int, passing: Sequence[int] | None = None) -> list[str]:

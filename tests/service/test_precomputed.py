@@ -12,7 +12,7 @@ from small_shop import Shop
 
 from tgqformer.errors import TgqError
 from tgqformer.service.precomputed import Precomputed, find_neighbours
-from tgqformer.store.base import Row, Table
+from tgqformer.store.base import StoreRow, StoreTable
 from tgqformer.store.neighbours import Neighbours
 
 
@@ -20,12 +20,12 @@ def opened(shop: Shop) -> Precomputed:
     return Precomputed(Neighbours.open(shop.folder / "neighbours-0"), shop.store.table(), shop.folder / "service")
 
 
-def changed(shop: Shop, n: int, content: str | None = None) -> Row:
+def changed(shop: Shop, n: int, content: str | None = None) -> StoreRow:
     row = shop.rows(0)[n]
     return replace(row, vector=-row.vector, content="f" * len(row.content) if content is None else content)
 
 
-def write(table: Table, *rows: Row) -> None:
+def write(table: StoreTable, *rows: StoreRow) -> None:
     table.upsert(rows, model_version=table.version.model_version)
 
 

@@ -28,12 +28,12 @@ def test_what_was_acknowledged_is_there_once(place: Callable[[], str]) -> None:
 BUILDER = """
 import sys, numpy as np
 from tgqformer.store import open_store
-from tgqformer.store.base import Row
+from tgqformer.store.base import StoreRow
 from tgqformer.store.ledger import VersionSpec
 store = open_store(sys.argv[1])
 print("ready", flush=True)
 vectors = np.random.default_rng(1).normal(size=(60_000, 16)).astype(np.float32)
-store.serve(store.create(VersionSpec("m2", 16), (Row(f"n{i}", v) for i, v in enumerate(vectors))).name)
+store.serve(store.create(VersionSpec("m2", 16), (StoreRow(f"n{i}", v) for i, v in enumerate(vectors))).name)
 print("served", flush=True)
 """
 

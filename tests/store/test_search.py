@@ -16,7 +16,7 @@ from tgqformer.catalog.item import Item, Picture
 from tgqformer.cli import search
 from tgqformer.errors import TgqError
 from tgqformer.store import make_store, open_store
-from tgqformer.store.base import Filter, Row
+from tgqformer.store.base import Filter, StoreRow
 from tgqformer.store.build import build_store
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
 from tgqformer.store.ledger import VersionSpec
@@ -127,7 +127,7 @@ def test_a_catalogue_that_was_moved(made: Path) -> None:
 
 def test_pictures_that_cannot_be_shown(made: Path) -> None:
     store = make_store(made / "bare")
-    store.serve(store.create(VersionSpec("tgq-1", 2), [Row("sku-0", np.float32([1, 0]))]).name)
+    store.serve(store.create(VersionSpec("tgq-1", 2), [StoreRow("sku-0", np.float32([1, 0]))]).name)
     with pytest.raises(TgqError, match="does not know its catalogue"):
         run("similar", "sku-0", "--store", made / "bare", "--html", made / "page.html")
     broken = Picture(Picture.digest_of(b"x"), data=b"no picture at all")

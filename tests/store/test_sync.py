@@ -18,7 +18,7 @@ from tgqformer.cli import app
 from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.store import make_store, open_store
-from tgqformer.store.base import Filter, Store, Table
+from tgqformer.store.base import Filter, Store, StoreTable
 from tgqformer.store.build import Build, build_store
 from tgqformer.store.content import BLIND, SEEN
 from tgqformer.store.embed import embed_catalog
@@ -54,7 +54,7 @@ def run(catalog: Catalog, store: Store, model: ItemEmbedder, settings: SyncSetti
     return sync(catalog, store, model, settings, shown=False)
 
 
-def require_equal(table: Table, items: Sequence[Item], model: ItemEmbedder) -> None:
+def require_equal(table: StoreTable, items: Sequence[Item], model: ItemEmbedder) -> None:
     """The table holds exactly these items, as they are now."""
     rows = {row.id: row for row in table.get([name for name, _ in table.contents()])}
     assert sorted(rows) == sorted(item.id for item in items) and table.count() == len(items)

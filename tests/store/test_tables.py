@@ -12,7 +12,7 @@ from store_rows import clusters, rows_of, truth
 
 from tgqformer.errors import TgqError
 from tgqformer.store import lance, make_store, open_store, postgres_table
-from tgqformer.store.base import Filter, Row, Table, UnknownItem, similar
+from tgqformer.store.base import Filter, StoreRow, StoreTable, UnknownItem, similar
 from tgqformer.store.embeddings import Vectors
 from tgqformer.store.ledger import VersionSpec
 from tgqformer.store.rows import quantised, unit
@@ -21,7 +21,7 @@ NASTY = ["O'Neill", "x' OR '1'='1", "back\\slash", 'dou"ble', "日本", "%_", "{
 VECTORS = clusters(300, 16)
 
 
-def made(where: str, vectors: Vectors = VECTORS, dtype: str = "float32") -> Table:
+def made(where: str, vectors: Vectors = VECTORS, dtype: str = "float32") -> StoreTable:
     store = make_store(where)
     return store.table(store.create(VersionSpec("m1", vectors.shape[1], dtype), rows_of(vectors)).name)  # type: ignore[arg-type]
 
@@ -65,7 +65,9 @@ def test_filters(any_place: Callable[[], str]) -> None:
 
 def test_values_are_only_ever_values(place: Callable[[], str]) -> None:
     store = make_store(place())
-    rows = [Row(word, np.eye(16, dtype=np.float32)[i], None, word, (word,), None, word) for i, word in enumerate(NASTY)]
+    rows = [
+        StoreRow(word, np.eye(16, dtype=np.float32)[i], None, word, (word,), None, word) for i, word in enumerate(NASTY)
+    ]
     table = store.table(store.create(VersionSpec("m1", 16), rows).name)
     for word in NASTY:
         for where in (Filter(brand=(word,)), Filter(category=(word,))):
@@ -101,7 +103,7 @@ def test_upsert_replaces_and_adds_and_delete_removes(any_place: Callable[[], str
     where = any_place()
     table = made(where, VECTORS[:50])
     first = table.revision()
-    after = table.upsert([Row("i3", VECTORS[100], "new title"), Row("new", VECTORS[101])], model_version="m1")
+    after = table.upsert([StoreRow("i3", VECTORS[100], "new title"), StoreRow("new", VECTORS[101])], model_version="m1")
     assert first < after == table.revision() and table.count() == 51
     assert table.search(VECTORS[100], 1)[0].title == "new title"
     gone = table.delete(["i3", "not there"])
@@ -118,7 +120,7 @@ def test_changes_are_writes_and_nothing_else(any_place: Callable[[], str], monke
     where = any_place()
     table = made(where, VECTORS[:50])
     start = table.revision()
-    own = [table.upsert([Row("new", VECTORS[101])], model_version="m1"), table.delete(["i3"])]
+    own = [table.upsert([StoreRow("new", VECTORS[101])], model_version="m1"), table.delete(["i3"])]
     table.optimize()
     assert table.changes(start) == own and table.changes(own[1]) == [] and table.revision() >= own[1]
     other = open_store(where).table("v1").delete(["i4"])
@@ -149,16 +151,18 @@ def test_the_caches_of_lancedb_fit_the_indexes(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("rows", "version", "message"),
     [
-        ([Row("a", np.ones(16, np.float32))], "m2", "holds vectors of model 'm1', not 'm2'"),
-        ([Row("a", np.ones(15, np.float32))], "m1", "vectors of width 16"),
-        ([Row("a", np.full(16, np.inf, np.float32))], "m1", "item 'a'"),
-        ([Row("a", np.ones(16, np.float32))] * 2, "m1", "stands twice"),
+        ([StoreRow("a", np.ones(16, np.float32))], "m2", "holds vectors of model 'm1', not 'm2'"),
+        ([StoreRow("a", np.ones(15, np.float32))], "m1", "vectors of width 16"),
+        ([StoreRow("a", np.full(16, np.inf, np.float32))], "m1", "item 'a'"),
+        ([StoreRow("a", np.ones(16, np.float32))] * 2, "m1", "stands twice"),
     ],
 )
-def test_wrong_rows_are_refused_whole(place: Callable[[], str], rows: list[Row], version: str, message: str) -> None:
+def test_wrong_rows_are_refused_whole(
+    place: Callable[[], str], rows: list[StoreRow], version: str, message: str
+) -> None:
     table = made(place(), VECTORS[:5])
     with pytest.raises(TgqError, match=message):
-        table.upsert([Row("fine", VECTORS[6]), *rows], model_version=version)
+        table.upsert([StoreRow("fine", VECTORS[6]), *rows], model_version=version)
     assert table.count() == 5
     with pytest.raises(TgqError, match="width 16"):
         table.search(np.ones(3, np.float32), 1)
@@ -212,7 +216,7 @@ def test_the_index_finds_what_is_there_filtered_and_not(
     assert recall(Filter(category=("leaf3",)), a_seventh) >= 0.95
     assert [hit.id for hit in table.search(vectors[0], 1, exact=True)] == ["i0"]
     new = np.tile(np.float32([9, -9]), 12)
-    table.upsert([Row("new", new)], model_version="m1")
+    table.upsert([StoreRow("new", new)], model_version="m1")
     assert table.search(new, 1)[0].id == "new", "what is written after the index is found"
     table.optimize()
     assert table.search(new, 1)[0].id == "new" and table.stats().indexed == 1501
@@ -225,8 +229,8 @@ def test_writers_at_the_same_time_lose_and_double_nothing(place: Callable[[], st
     def write(worker: int) -> None:
         table = open_store(where).table("v1")  # as another process would
         for first in range(0, 60, 10):
-            rows = [Row(f"n{i}", VECTORS[i], f"by {worker}") for i in range(first, first + 10)]
-            table.upsert([*rows, Row(f"own-{worker}-{first}", VECTORS[worker])], model_version="m1")
+            rows = [StoreRow(f"n{i}", VECTORS[i], f"by {worker}") for i in range(first, first + 10)]
+            table.upsert([*rows, StoreRow(f"own-{worker}-{first}", VECTORS[worker])], model_version="m1")
             table.delete([f"i{first // 10}"])
             if worker == 2:
                 table.optimize()

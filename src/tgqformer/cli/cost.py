@@ -26,20 +26,19 @@ def cost(
     settings = packaged(), published()
     small, large = (connector_costs(setting, tokens) for setting in settings)
     typer.echo(f"Connectors at {tokens} tokens: (a) {settings[0].name}; (b) {settings[1].name}\n")
-    typer.echo(_table(
-        ("connector", "parameters, M (a)", "MFLOPs an item (a)", "parameters, M (b)", "MFLOPs an item (b)"),
-        [(a.model, *(f"{x / 1e6:.2f}" for x in (a.parameters, a.total_flops, b.parameters, b.total_flops)))
-         for a, b in zip(small, large, strict=True)],
-    ))  # fmt: skip
+    head = ("connector", "parameters, M (a)", "MFLOPs an item (a)", "parameters, M (b)", "MFLOPs an item (b)")
+    both = [
+        (a.model, (a.parameters, a.total_flops, b.parameters, b.total_flops)) for a, b in zip(small, large, strict=True)
+    ]
+    typer.echo(_table(head, [(model, *(f"{number / 1e6:.2f}" for number in numbers)) for model, numbers in both]))
     typer.echo("\nWhole systems, 64 tokens of text, GFLOPs an item\n")
-    typer.echo(_table(
-        ("system", "parameters, M", *PARTS, "all"),
-        [(one.model, f"{one.parameters / 1e6:,.0f}",
-          *(f"{one.flops[part] / 1e9:,.2f}" if part in one.flops else "-" for part in PARTS),
-          f"{one.total_flops / 1e9:,.2f}") for one in system_costs(tokens)],
-    ))  # fmt: skip
-    typer.echo(f"\nViT-B/16 with one linear layer for all its patches, as the paper counts: "
-               f"{projection_flops() / 1e9:.2f} G beside the tower")  # fmt: skip
+    lines = []
+    for one in system_costs(tokens):
+        flops = (f"{one.flops[part] / 1e9:,.2f}" if part in one.flops else "-" for part in PARTS)
+        lines.append((one.model, f"{one.parameters / 1e6:,.0f}", *flops, f"{one.total_flops / 1e9:,.2f}"))
+    typer.echo(_table(("system", "parameters, M", *PARTS, "all"), lines))
+    beside = f"{projection_flops() / 1e9:.2f} G beside the tower"
+    typer.echo(f"\nViT-B/16 with one linear layer for all its patches, as the paper counts: {beside}")
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -17,7 +17,7 @@ from tgqformer.errors import TgqError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tgqformer.store.base import Filter, Hit, Row
+    from tgqformer.store.base import Filter, Hit, StoreRow
 
 EmbeddingsPath = Annotated[Path, typer.Argument(metavar="EMBEDDINGS", help="Folder written by `tgq embed`.")]
 
@@ -144,7 +144,7 @@ def neighbours(
         typer.echo(f"the same with ids in {parquet}")
 
 
-def _table(query: Row, hits: Sequence[Hit]) -> Table:
+def _table(query: StoreRow, hits: Sequence[Hit]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -162,7 +162,7 @@ def _table(query: Row, hits: Sequence[Hit]) -> Table:
 
 
 def _write_html(
-    html: Path, catalog: Path | None, query: Row, hits: Sequence[Hit], where: Filter, model_version: str
+    html: Path, catalog: Path | None, query: StoreRow, hits: Sequence[Hit], where: Filter, model_version: str
 ) -> None:
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.store.page import write_page

@@ -10,12 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from tgqformer.errors import TgqError
-
-Floats = npt.NDArray[np.float64]
+from tgqformer.types import Bools, Doubles
 
 
 @dataclass(frozen=True)
@@ -26,8 +24,8 @@ class NoiseShare:
     uniform: float64 [B], the share that even attention would give: the noise's share of the picture.
     """
 
-    per_item: Floats
-    uniform: Floats
+    per_item: Doubles
+    uniform: Doubles
 
     @property
     def mean(self) -> float:
@@ -40,11 +38,11 @@ class NoiseShare:
         return float(self.uniform[self._known].mean()) if self._known.any() else float("nan")
 
     @property
-    def _known(self) -> npt.NDArray[np.bool_]:
+    def _known(self) -> Bools:
         return np.isfinite(self.per_item)
 
 
-def noise_shares(maps: Tensor | Floats, masks: Floats, streams: Mapping[str, slice]) -> dict[str, NoiseShare]:
+def noise_shares(maps: Tensor | Doubles, masks: Doubles, streams: Mapping[str, slice]) -> dict[str, NoiseShare]:
     """Measure, per stream, the share of attention inside the noise.
 
     maps: [B, h, Q, P], attention weights, zero on tokens that are masked out; heads and queries are averaged after
@@ -77,7 +75,7 @@ class GateStatistics:
     over_items: float
 
 
-def gate_statistics(gates: Mapping[str, Tensor | Floats]) -> list[GateStatistics]:
+def gate_statistics(gates: Mapping[str, Tensor | Doubles]) -> list[GateStatistics]:
     """Describe the gates of each stream, [B, D] in (-1, 1) as `csig` gives them."""
     rows = []
     for stream, gate in gates.items():

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tgqformer.evaluation.intervals import RESAMPLES, Interval, over_queries
+from tgqformer.types import Bools
 
 CLEAN = ("", "none", "clean")
 """What the kind of a query is called whose picture wears no noise."""
@@ -85,6 +86,6 @@ def by_quantile(
     return [_bucket(name, values, part == i, resamples) for i, name in enumerate(names) if (part == i).any()]
 
 
-def _bucket(name: str, values: npt.ArrayLike, inside: npt.NDArray[np.bool_], resamples: int) -> Bucket:
+def _bucket(name: str, values: npt.ArrayLike, inside: Bools, resamples: int) -> Bucket:
     chosen = np.atleast_2d(np.asarray(values, dtype=np.float64))[:, inside]
     return Bucket(name, int(inside.sum()), over_queries(chosen, resamples=resamples))

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tgqformer.errors import TgqError
+from tgqformer.types import Doubles
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -39,7 +40,7 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def resample(values: npt.ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> npt.NDArray[np.float64]:
+def resample(values: npt.ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Doubles:
     """Draw Q queries with replacement R times; give the mean of each row in each draw.
 
     values: [n, Q], rows that share their queries (so that differences of rows are paired). Returns [n, R].
@@ -51,12 +52,12 @@ def resample(values: npt.ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
     rng = np.random.default_rng(seed)
     columns, counts = np.unique(rows, axis=1, return_counts=True)
     if len(counts) <= size // 8:
-        together: npt.NDArray[np.float64] = columns @ rng.multinomial(size, counts / size, size=resamples).T / size
+        together: Doubles = columns @ rng.multinomial(size, counts / size, size=resamples).T / size
         return together
     return _draw_each(rows, resamples, rng)
 
 
-def _draw_each(rows: npt.NDArray[np.float64], resamples: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def _draw_each(rows: Doubles, resamples: int, rng: np.random.Generator) -> Doubles:
     size = rows.shape[1]
     means = np.empty((len(rows), resamples))
     step = max(1, _CHUNK // size)
@@ -74,7 +75,7 @@ def over_queries(values: npt.ArrayLike, *, resamples: int = RESAMPLES, seed: int
     return percentiles(float(averaged.mean()), resample(averaged, resamples=resamples, seed=seed)[0], level=level)
 
 
-def over_seeds(means: Sequence[float] | npt.NDArray[np.float64], *, level: float = LEVEL) -> Interval:
+def over_seeds(means: Sequence[float] | Doubles, *, level: float = LEVEL) -> Interval:
     """Student's t interval of the mean of the seeds' means [S]; with one seed the bounds are NaN."""
     numbers = np.asarray(means, dtype=np.float64)
     if len(numbers) == 0:
@@ -113,8 +114,8 @@ def difference(
 
 def difference_of_resampled(
     point: tuple[float, float],
-    a: npt.NDArray[np.float64],
-    b: npt.NDArray[np.float64],
+    a: Doubles,
+    b: Doubles,
     *,
     relative: bool = False,
     seed: int = 0,
@@ -130,14 +131,14 @@ def difference_of_resampled(
     return percentiles(point[0] - point[1], left - right, level=level)
 
 
-def percentiles(mean: float, draws: npt.NDArray[np.float64], *, level: float = LEVEL) -> Interval:
+def percentiles(mean: float, draws: Doubles, *, level: float = LEVEL) -> Interval:
     """Take the interval from the percentiles of resampled means [R]."""
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high))
 
 
 def t_quantile(level: float, degrees: int) -> float:
-    """Give t with P(|T| < t) = level for Student's T with whole degrees of freedom (bisection on the exact sum)."""
+    """Return t with P(|T| < t) = level for Student's T with whole degrees of freedom (bisection on the exact sum)."""
     low, high = 0.0, math.pi / 2
     for _ in range(80):
         middle = (low + high) / 2
@@ -156,14 +157,14 @@ def _t_inside(angle: float, degrees: int) -> float:
     return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
 
 
-def _draw_seeds(means: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def _draw_seeds(means: Doubles, rng: np.random.Generator) -> Doubles:
     seeds, resamples = means.shape
     weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
-    drawn: npt.NDArray[np.float64] = (weights.T * means).sum(axis=0)
+    drawn: Doubles = (weights.T * means).sum(axis=0)
     return drawn
 
 
-def _matrix(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def _matrix(values: npt.ArrayLike) -> Doubles:
     rows = np.atleast_2d(np.asarray(values, dtype=np.float64))
     if rows.ndim != 2 or 0 in rows.shape:
         raise TgqError(f"values have shape {list(np.shape(values))}; give [queries] or [seeds, queries], not empty")

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from tgqformer.catalog.item import Item
 from tgqformer.encoders.base import VisionEncoder
@@ -16,28 +15,27 @@ from tgqformer.encoders.frozen import letterbox
 from tgqformer.errors import TgqError
 from tgqformer.progress import track
 from tgqformer.synthetic.noise import Noised, NoiseView
+from tgqformer.types import Bools, Doubles, Ints
 
-Floats = npt.NDArray[np.float64]
 
-
-def pool_mask(mask: npt.NDArray[np.bool_], grid: tuple[int, int]) -> Floats:
+def pool_mask(mask: Bools, grid: tuple[int, int]) -> Doubles:
     """Pool a pixel mask bool [h, w] to a grid: the share of each cell's area that is masked, float64 [gh, gw].
 
     Exact by area: a pixel that two cells share counts in both by its part, so sizes need not divide.
     """
     if mask.ndim != 2 or 0 in mask.shape:
         raise TgqError(f"a mask has shape {list(mask.shape)}; give pixels [height, width]")
-    pooled: Floats = _overlap(mask.shape[0], grid[0]) @ mask.astype(np.float64) @ _overlap(mask.shape[1], grid[1]).T
+    pooled: Doubles = _overlap(mask.shape[0], grid[0]) @ mask.astype(np.float64) @ _overlap(mask.shape[1], grid[1]).T
     return pooled
 
 
-def _overlap(pixels: int, cells: int) -> Floats:
-    """Give the share of each cell that each pixel covers along one axis, [cells, pixels]; rows sum to 1."""
+def _overlap(pixels: int, cells: int) -> Doubles:
+    """Return the share of each cell that each pixel covers along one axis, [cells, pixels]; rows sum to 1."""
     bounds = np.arange(cells + 1) * pixels / cells
     start, stop = bounds[:-1, None], bounds[1:, None]
     left = np.arange(pixels)[None, :]
     covered = np.minimum(stop, left + 1) - np.maximum(start, left)
-    share: Floats = np.clip(covered, 0, None) * cells / pixels
+    share: Doubles = np.clip(covered, 0, None) * cells / pixels
     return share
 
 
@@ -55,7 +53,7 @@ def as_seen(vision: VisionEncoder, shown: Noised) -> Noised:
     return Noised(square, mask)
 
 
-def touched(vision: VisionEncoder, view: NoiseView, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def touched(vision: VisionEncoder, view: NoiseView, positions: Ints) -> Bools:
     """Tell which places of the encoder's grid the noise of each of these items touches, bool [B, P].
 
     Raises:
@@ -71,6 +69,6 @@ def touched(vision: VisionEncoder, view: NoiseView, positions: npt.NDArray[np.in
     return found
 
 
-def _taken(view: NoiseView, positions: npt.NDArray[np.int64], chunk: int = 64) -> Iterator[Item]:
+def _taken(view: NoiseView, positions: Ints, chunk: int = 64) -> Iterator[Item]:
     for start in range(0, len(positions), chunk):
         yield from view.catalog.take_positions(positions[start : start + chunk])

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from tgqformer.types import Bools, Doubles, Floats
+
 THUMB = 160
 """The long side of a thumbnail in pixels; smaller pictures stay as they are."""
 
@@ -30,15 +32,13 @@ def data_uri(picture: Image.Image, *, quality: int = 85) -> str:
 
 
 def thumbnail(picture: Image.Image) -> str:
-    """Give a thumbnail as a data URI."""
+    """Return a thumbnail as a data URI."""
     small = picture.copy()
     small.thumbnail((THUMB, THUMB))
     return data_uri(small)
 
 
-def overlay(
-    picture: Image.Image, heat: npt.NDArray[np.floating] | None, mask: npt.NDArray[np.bool_] | None
-) -> Image.Image:
+def overlay(picture: Image.Image, heat: npt.NDArray[np.floating] | None, mask: Bools | None) -> Image.Image:
     """Lay an attention map [gh, gw] over a picture, scaled to its own maximum, and outline the mask bool [h, w].
 
     Where attention is low the picture is dimmed and grey, where it is high the heat colour stands on it.
@@ -55,7 +55,7 @@ def overlay(
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
-def _heated(pixels: npt.NDArray[np.float64], heat: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def _heated(pixels: Doubles, heat: Floats) -> Doubles:
     height, width = pixels.shape[:2]
     fine = np.asarray(
         Image.fromarray(heat / max(float(heat.max()), 1e-12)).resize((width, height), Image.Resampling.BICUBIC)
@@ -64,19 +64,19 @@ def _heated(pixels: npt.NDArray[np.float64], heat: npt.NDArray[np.float32]) -> n
     color = matplotlib.colormaps["inferno"](strength)[..., :3] * 255
     grey = pixels.mean(axis=2, keepdims=True) * 0.6
     alpha = (0.25 + 0.5 * strength)[..., None]
-    blended: npt.NDArray[np.float64] = grey * (1 - alpha) + color * alpha
+    blended: Doubles = grey * (1 - alpha) + color * alpha
     return np.clip(blended, 0, 255)
 
 
-def outline(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Give the masked pixels that touch an unmasked one or the border, two pixels deep."""
+def outline(mask: Bools) -> Bools:
+    """Return the masked pixels that touch an unmasked one or the border, two pixels deep."""
     inner = mask
     for _ in range(2):
         inner = ~_grown(~np.pad(inner, 1, constant_values=False))[1:-1, 1:-1]
     return mask & ~inner
 
 
-def _grown(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _grown(mask: Bools) -> Bools:
     grown = mask.copy()
     grown[1:] |= mask[:-1]
     grown[:-1] |= mask[1:]

@@ -25,11 +25,24 @@ _INK, _LINE = "#010101", "#010102"
 _SERIES = [f"#0102{i:02x}" for i in range(COLORS)]
 _MARKERS = "osD^vPX*dp"
 _SETTINGS: dict[Any, Any] = {
-    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11, "axes.edgecolor": _LINE, "axes.grid": True,
-    "grid.color": _LINE, "grid.linewidth": 0.7, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
-    "text.color": _INK, "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
-    "xtick.major.size": 0, "ytick.major.size": 0, "axes.axisbelow": True,
-}  # fmt: skip
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 11,
+    "axes.edgecolor": _LINE,
+    "axes.grid": True,
+    "grid.color": _LINE,
+    "grid.linewidth": 0.7,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "text.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "axes.axisbelow": True,
+}
 
 
 @dataclass(frozen=True)

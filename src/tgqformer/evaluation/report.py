@@ -24,10 +24,11 @@ from tgqformer.evaluation.results import Result, summarize
 from tgqformer.evaluation.tables import caption
 from tgqformer.files import write_text
 from tgqformer.progress import track
+from tgqformer.types import Bools
 
 
 @dataclass(frozen=True)
-class Card:
+class ReportCard:
     """One item as the report shows it; `hit` says that it is a positive of the query. A picture may be missing."""
 
     id: str
@@ -41,8 +42,8 @@ class Card:
 class NeighbourExample:
     """A query item and, per model, its nearest items, best first."""
 
-    query: Card
-    rows: Mapping[str, Sequence[Card]]
+    query: ReportCard
+    rows: Mapping[str, Sequence[ReportCard]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class AttentionExample:
     title: str
     picture: Image.Image
     maps: Mapping[str, npt.NDArray[np.floating]]
-    mask: npt.NDArray[np.bool_] | None = None
+    mask: Bools | None = None
     in_noise: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -101,7 +102,7 @@ def write_page(to: Path, template: str, context: Mapping[str, object]) -> Path:
 
 
 def versions() -> dict[str, str]:
-    """Give the versions that figures depend on, and the machine's kind and number of cores."""
+    """Return the versions that figures depend on, and the machine's kind and number of cores."""
     found = {"Python": platform.python_version()}
     for package in ("tgqformer", "torch", "transformers", "numpy"):
         try:
@@ -155,7 +156,7 @@ def _example(example: NeighbourExample) -> dict[str, Any]:
     return {"query": _card(example.query), "rows": rows}
 
 
-def _card(card: Card) -> dict[str, Any]:
+def _card(card: ReportCard) -> dict[str, Any]:
     picture = None if card.picture is None else thumbnail(card.picture)
     score = "" if card.score is None else f"{card.score:.3f}"
     return {"id": card.id, "title": card.title, "picture": picture, "hit": card.hit, "score": score}

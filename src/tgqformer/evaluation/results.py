@@ -37,7 +37,7 @@ PROBE = "probe:"
 
 
 @dataclass(frozen=True)
-class View:
+class ViewScores:
     """The scores of Q queries on one view of the catalogue (mixed, clean, noised).
 
     query: ids [Q]. values: metric -> float64 [Q]. facts: some of `FACTS` -> array [Q].
@@ -56,7 +56,7 @@ class View:
                 raise TgqError(f"{name} has {len(column)} values for {len(self.query)} queries; give one each")
 
     @classmethod
-    def of(cls, scores: Scores, ids: Sequence[str], facts: Mapping[str, npt.ArrayLike] | None = None) -> View:
+    def of(cls, scores: Scores, ids: Sequence[str], facts: Mapping[str, npt.ArrayLike] | None = None) -> ViewScores:
         """Make a view from scores; ids: of the whole pool [N]; facts: over the queries of `scores` [Q]."""
         known = {name: np.asarray(column) for name, column in (facts or {}).items()}
         return cls([ids[i] for i in scores.query.tolist()], scores.values, known)
@@ -72,9 +72,9 @@ class Result:
 
     model: str
     seed: int
-    views: Mapping[str, View]
+    views: Mapping[str, ViewScores]
     log: Sequence[Mapping[str, float]] = ()
-    probes: Mapping[str, View] = field(default_factory=dict)
+    probes: Mapping[str, ViewScores] = field(default_factory=dict)
 
     @property
     def probed(self) -> Result:
@@ -102,7 +102,7 @@ class Result:
         return cls(head["model"], int(head["seed"]), views, log, dict(zip(probes, probed.values(), strict=True)))
 
 
-def _means(views: Mapping[str, View]) -> dict[str, dict[str, float]]:
+def _means(views: Mapping[str, ViewScores]) -> dict[str, dict[str, float]]:
     return {
         name: {"queries": len(view.query)} | {metric: float(v.mean()) for metric, v in view.values.items()}
         for name, view in views.items()
@@ -130,7 +130,7 @@ def read_log(path: Path) -> list[dict[str, float]]:
     return rows
 
 
-def _table(views: Mapping[str, View]) -> pa.Table:
+def _table(views: Mapping[str, ViewScores]) -> pa.Table:
     tables = []
     for name, view in views.items():
         columns = {"view": pa.array([name] * len(view.query)), "query": pa.array([str(q) for q in view.query])}
@@ -140,7 +140,7 @@ def _table(views: Mapping[str, View]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="default")
 
 
-def _views(table: pa.Table, names: Sequence[str]) -> dict[str, View]:
+def _views(table: pa.Table, names: Sequence[str]) -> dict[str, ViewScores]:
     views = {}
     where = np.asarray(table["view"].to_pylist())
     for name in names:
@@ -148,12 +148,12 @@ def _views(table: pa.Table, names: Sequence[str]) -> dict[str, View]:
         columns = {c: part[c] for c in part.column_names if part[c].null_count < len(part)}
         values = {metric: columns[metric].to_numpy() for metric in METRICS if metric in columns}
         facts = {fact: np.asarray(columns[fact].to_pylist()) for fact in FACTS if fact in columns}
-        views[name] = View(part["query"].to_pylist(), values, facts)
+        views[name] = ViewScores(part["query"].to_pylist(), values, facts)
     return views
 
 
 @dataclass(frozen=True)
-class Row:
+class SummaryRow:
     """The mean of one metric of one model on one view. `over` says what the interval is over: "seeds" or "queries"."""
 
     model: str
@@ -176,7 +176,7 @@ def views(results: Iterable[Result]) -> list[str]:
 
 
 def stacked(results: Iterable[Result], model: str, view: str, metric: str) -> Doubles:
-    """Give a metric of a model's seeds on one view, [S, Q]; raises TgqError if the seeds have different queries."""
+    """Return a metric of a model's seeds on one view, [S, Q]; raises TgqError if the seeds have different queries."""
     found = [r.views[view] for r in results if r.model == model and view in r.views and metric in r.views[view].values]
     if not found:
         raise TgqError(f"{model} has no {metric} on the {view} view; evaluate it, or leave it out")
@@ -185,8 +185,8 @@ def stacked(results: Iterable[Result], model: str, view: str, metric: str) -> Do
     return np.stack([each.values[metric] for each in found])
 
 
-def summarize(results: Sequence[Result], *, resamples: int = RESAMPLES) -> list[Row]:
-    """Give the mean and 95 % interval of every model, view and metric.
+def summarize(results: Sequence[Result], *, resamples: int = RESAMPLES) -> list[SummaryRow]:
+    """Return the mean and 95 % interval of every model, view and metric.
 
     Over two seeds or more the interval is Student's t over the seeds' means; with a single seed it is the bootstrap
     over queries, and says so.
@@ -200,7 +200,7 @@ def summarize(results: Sequence[Result], *, resamples: int = RESAMPLES) -> list[
                 seeds = len(values) > 1
                 interval = over_seeds(values.mean(axis=1)) if seeds else over_queries(values, resamples=resamples)
                 over = "seeds" if seeds else "queries"
-                rows.append(Row(model, view, metric, interval, values.shape[0], values.shape[1], over))
+                rows.append(SummaryRow(model, view, metric, interval, values.shape[0], values.shape[1], over))
     return rows
 
 
@@ -232,7 +232,7 @@ def compare(
     return rows
 
 
-def _first(results: Sequence[Result], model: str, view: str) -> View | None:
+def _first(results: Sequence[Result], model: str, view: str) -> ViewScores | None:
     return next((r.views[view] for r in results if r.model == model and view in r.views), None)
 
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from tgqformer.evaluation import plots
 from tgqformer.evaluation.buckets import Bucket, by_label, by_noise, by_quantile
 from tgqformer.evaluation.intervals import Interval
-from tgqformer.evaluation.results import Comparison, Result, Row, compare, models, stacked, views
+from tgqformer.evaluation.results import Comparison, Result, SummaryRow, compare, models, stacked, views
 from tgqformer.evaluation.tables import NAMES, SHOWN, best, points
 
 MAIN = "hit@10"
@@ -26,7 +26,7 @@ MIN_QUERIES = 5
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One figure of a table in per cent; `half` is half of its interval, "" if it has none."""
 
     mean: str
@@ -40,7 +40,7 @@ class MetricTable:
 
     metric: str
     views: list[str]
-    lines: list[tuple[str, int, list[Cell | None]]]
+    lines: list[tuple[str, int, list[TableCell | None]]]
     leads: list[tuple[str, str]]
 
 
@@ -58,18 +58,18 @@ class BucketTable:
 
     view: str
     models: list[str]
-    lines: list[tuple[str, int, list[tuple[Cell, float] | None]]]
+    lines: list[tuple[str, int, list[tuple[TableCell, float] | None]]]
 
 
 class Leads:
     """Paired comparisons of the best model with the others, each pair worked out once."""
 
-    def __init__(self, results: Sequence[Result], rows: Sequence[Row]) -> None:
+    def __init__(self, results: Sequence[Result], rows: Sequence[SummaryRow]) -> None:
         self._results, self._rows = results, rows
         self._known: dict[tuple[str, str], list[Comparison]] = {}
 
     def pair(self, a: str, b: str, view: str, metric: str) -> Comparison | None:
-        """Give the comparison of a with b, None where they share no view or metric."""
+        """Return the comparison of a with b, None where they share no view or metric."""
         if (a, b) not in self._known:
             self._known[a, b] = compare(self._results, a, b)
         return next((c for c in self._known[a, b] if (c.view, c.metric) == (view, metric)), None)
@@ -80,7 +80,7 @@ class Leads:
         return self.pair(ranked[0].model, ranked[1].model, view, metric) if len(ranked) > 1 else None
 
 
-def headlines(rows: Sequence[Row], leads: Leads) -> list[str]:
+def headlines(rows: Sequence[SummaryRow], leads: Leads) -> list[str]:
     """Say in a sentence per view who is best in the main metric and by how much."""
     sentences = []
     for view in dict.fromkeys(r.view for r in rows):
@@ -98,7 +98,7 @@ def headlines(rows: Sequence[Row], leads: Leads) -> list[str]:
     return sentences
 
 
-def tables(rows: Sequence[Row], leads: Leads) -> list[MetricTable]:
+def tables(rows: Sequence[SummaryRow], leads: Leads) -> list[MetricTable]:
     """Lay the shown metrics out, the main one first."""
     columns, names = list(dict.fromkeys(r.view for r in rows)), list(dict.fromkeys(r.model for r in rows))
     found = {(r.model, r.view, r.metric): r.interval for r in rows}
@@ -113,11 +113,11 @@ def tables(rows: Sequence[Row], leads: Leads) -> list[MetricTable]:
     return made
 
 
-def _cell(interval: Interval | None, top: float | None) -> Cell | None:
+def _cell(interval: Interval | None, top: float | None) -> TableCell | None:
     if interval is None:
         return None
     half = "" if math.isnan(interval.low) else f"{100 * interval.half:.1f}"
-    return Cell(f"{100 * interval.mean:.1f}", half, interval.mean == top)
+    return TableCell(f"{100 * interval.mean:.1f}", half, interval.mean == top)
 
 
 def _leads(leads: Leads, columns: Iterable[str], metric: str) -> list[tuple[str, str]]:
@@ -126,7 +126,7 @@ def _leads(leads: Leads, columns: Iterable[str], metric: str) -> list[tuple[str,
     return texts if any(found) else []
 
 
-def differences(rows: Sequence[Row], leads: Leads) -> MetricTable | None:
+def differences(rows: Sequence[SummaryRow], leads: Leads) -> MetricTable | None:
     """Compare the model that is best on the first view with every other, on the main metric."""
     columns = list(dict.fromkeys(r.view for r in rows if r.metric == MAIN))
     names = list(dict.fromkeys(r.model for r in rows))
@@ -137,21 +137,19 @@ def differences(rows: Sequence[Row], leads: Leads) -> MetricTable | None:
     for color, name in enumerate(names):
         if name != first:
             found = [leads.pair(first, name, view, MAIN) for view in columns]
-            cells = [Cell(points(c.difference), "", c.difference.apart_from_zero) if c else None for c in found]
+            cells = [TableCell(points(c.difference), "", c.difference.apart_from_zero) if c else None for c in found]
             lines.append((name, color, cells))
     return MetricTable(first, columns, lines, [])
 
 
-def view_bars(rows: Sequence[Row]) -> list[Plot]:
+def view_bars(rows: Sequence[SummaryRow]) -> list[Plot]:
     """Draw the main metric with its intervals, a plot per view."""
     names = list(dict.fromkeys(r.model for r in rows))
     top = max((_top(r.interval) for r in rows if r.metric == MAIN), default=1.0)
     made = []
     for view in dict.fromkeys(r.view for r in rows):
-        series = [
-            _series(r.model, names.index(r.model), [0.0], [r.interval])
-            for r in rows if (r.view, r.metric) == (view, MAIN)
-        ]  # fmt: skip
+        own = [r for r in rows if (r.view, r.metric) == (view, MAIN)]
+        series = [_series(r.model, names.index(r.model), [0.0], [r.interval]) for r in own]
         if series:
             alt = f"{NAMES[MAIN]} on the {view} view: " + ", ".join(f"{s.name} {s.y[0]:.1f}" for s in series)
             label = f"{NAMES[MAIN]}, %"
@@ -260,7 +258,7 @@ def _category_table(view: str, columns: dict[str, dict[str, Bucket]]) -> BucketT
 
 
 def _facts(results: Sequence[Result], name: str, view: str, *wanted: str) -> list[np.ndarray] | None:
-    """Give the wanted facts of a model's queries on a view, None unless it has them all and the main metric."""
+    """Return the wanted facts of a model's queries on a view, None unless it has them all and the main metric."""
     for result in results:
         if result.model == name and view in result.views:
             found = result.views[view]

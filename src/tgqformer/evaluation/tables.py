@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from tgqformer.evaluation.intervals import Interval
-from tgqformer.evaluation.results import Result, Row, compare, models, views
+from tgqformer.evaluation.results import Result, SummaryRow, compare, models, views
 
 SHOWN = ("hit@10", "hit@100", "mrr", "ndcg@10")
 """The metrics that tables for people show."""
@@ -35,12 +35,12 @@ def points(interval: Interval) -> str:
     return f"{100 * interval.mean:+.1f}{bounds}".replace("-", "−")
 
 
-def best(rows: Sequence[Row], view: str, metric: str) -> float | None:
-    """Give the highest mean of a metric on a view, None if nobody has it."""
+def best(rows: Sequence[SummaryRow], view: str, metric: str) -> float | None:
+    """Return the highest mean of a metric on a view, None if nobody has it."""
     return max((r.interval.mean for r in rows if (r.view, r.metric) == (view, metric)), default=None)
 
 
-def _grid(rows: Sequence[Row], metrics: Sequence[str]) -> tuple[list[str], list[list[tuple[str, bool]]]]:
+def _grid(rows: Sequence[SummaryRow], metrics: Sequence[str]) -> tuple[list[str], list[list[tuple[str, bool]]]]:
     """Lay rows out as one line per model and view: (headers, cells with whether they are the best of the view)."""
     cells = {(r.model, r.view, r.metric): r.interval for r in rows}
     lines = []
@@ -54,11 +54,11 @@ def _grid(rows: Sequence[Row], metrics: Sequence[str]) -> tuple[list[str], list[
     return ["view", "model", *(NAMES.get(metric, metric) for metric in metrics)], lines
 
 
-def _place(rows: Sequence[Row], row: Row) -> int:
+def _place(rows: Sequence[SummaryRow], row: SummaryRow) -> int:
     return list(dict.fromkeys(r.view for r in rows)).index(row.view)
 
 
-def rich_table(rows: Sequence[Row], *, metrics: Sequence[str] = SHOWN, title: str | None = None) -> Table:
+def rich_table(rows: Sequence[SummaryRow], *, metrics: Sequence[str] = SHOWN, title: str | None = None) -> Table:
     """Lay the rows of `summarize` out for the terminal; the best of each view is bold."""
     headers, lines = _grid(rows, metrics)
     table = Table(title=title, caption=caption(rows))
@@ -74,7 +74,7 @@ def _plain(text: str) -> str:
     return text.replace("[", r"\[")
 
 
-def markdown(rows: Sequence[Row], *, metrics: Sequence[str] = SHOWN) -> str:
+def markdown(rows: Sequence[SummaryRow], *, metrics: Sequence[str] = SHOWN) -> str:
     """Write the rows of `summarize` as a Markdown table; the best of each view is bold."""
     headers, lines = _grid(rows, metrics)
     written = [f"| {' | '.join(headers)} |", f"|{'|'.join('---' if i < 2 else '--:' for i in range(len(headers)))}|"]
@@ -95,7 +95,7 @@ def differences_markdown(results: Sequence[Result], *, metric: str = SHOWN[0]) -
     return "\n".join(written) + "\n"
 
 
-def csv_text(rows: Sequence[Row]) -> str:
+def csv_text(rows: Sequence[SummaryRow]) -> str:
     """Write the rows of `summarize` as CSV, all metrics, unrounded shares between 0 and 1."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -106,7 +106,7 @@ def csv_text(rows: Sequence[Row]) -> str:
     return out.getvalue()
 
 
-def caption(rows: Sequence[Row]) -> str:
+def caption(rows: Sequence[SummaryRow]) -> str:
     """Say what the figures are: unit, queries, seeds, and what the intervals are over."""
     if not rows:
         return "no results"

@@ -13,7 +13,7 @@ from tgqformer.evaluation.attention import GateStatistics, NoiseShare, gate_stat
 from tgqformer.evaluation.cost import Cost, count_flops, flops_per_item, parameters, throughput
 from tgqformer.evaluation.masks import as_seen, pool_mask
 from tgqformer.evaluation.metrics import Queries, nearest
-from tgqformer.evaluation.report import AttentionExample, Card, NeighbourExample
+from tgqformer.evaluation.report import AttentionExample, NeighbourExample, ReportCard
 from tgqformer.model.embedder import Embedded, ItemEmbedder
 from tgqformer.model.encoding import Encoders, half
 from tgqformer.model.features import CatalogFeatures
@@ -62,10 +62,10 @@ def _neighbour_example(
     return NeighbourExample(_card(view, ids[int(queries.query[candidates[at]])], False, None), rows)
 
 
-def _card(view: NoiseView, item_id: str, hit: bool, score: float | None) -> Card:
+def _card(view: NoiseView, item_id: str, hit: bool, score: float | None) -> ReportCard:
     item = view.catalog.take([item_id])[0]
     shown = view.render(item)
-    return Card(item.id, item.title or "", shown.picture if shown else None, hit, score)
+    return ReportCard(item.id, item.title or "", shown.picture if shown else None, hit, score)
 
 
 class NoisedSample:

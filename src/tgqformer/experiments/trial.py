@@ -12,7 +12,7 @@ from tgqformer import config
 from tgqformer.encoders.alignment import Alignment
 from tgqformer.encoders.frozen import Precision, best_device
 from tgqformer.evaluation.metrics import Queries, evaluate
-from tgqformer.evaluation.results import Result, View, read_log
+from tgqformer.evaluation.results import Result, ViewScores, read_log
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.experiments.recipe import TOKEN_PROBES, ModelSection, Recipe
 from tgqformer.model.embedder import ItemEmbedder
@@ -92,7 +92,7 @@ class Trial:
         vectors = self.embed_views(model)
         for name in self.recipe.evaluation.views:
             scores = evaluate(vectors[name], self.data.queries)
-            views[name] = View.of(scores, self.data.catalog.ids(), self._facts(name, scores.query))
+            views[name] = ViewScores.of(scores, self.data.catalog.ids(), self._facts(name, scores.query))
         asked = list(self.recipe.evaluation.probes)
         if isinstance(model, MultimodalEmbedder):  # it has tokens of its own
             asked = [name for name in asked if name not in TOKEN_PROBES]
@@ -145,7 +145,7 @@ class Trial:
                 bar.advance(len(words))
         return found
 
-    def _probe(self, model: Model, name: str, pool: Vectors) -> View:
+    def _probe(self, model: Model, name: str, pool: Vectors) -> ViewScores:
         queries, spliced = self.data.queries.at(self.data.probed), None
         view = name if name in self.data.views else "mixed"
         texts = {"no-text": np.full(len(queries), -1), "wrong-text": self._foreign(queries)}.get(name)
@@ -154,7 +154,7 @@ class Trial:
             spliced = ("noised", places if name == "cover" else ~places)
         seen = self.embed(model, queries.query, view, texts=texts, spliced=spliced, shown=False)
         noise = self._noise("noised" if spliced else view, queries.query)
-        return View.of(evaluate(pool, queries, query_vectors=seen), self.data.catalog.ids(), noise)
+        return ViewScores.of(evaluate(pool, queries, query_vectors=seen), self.data.catalog.ids(), noise)
 
     def _foreign(self, queries: Queries) -> Positions:
         """For each query another query of another category, whose text it gets; the same for all models."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
-from tgqformer.store.base import Table
+from tgqformer.store.base import StoreTable
 from tgqformer.store.content import SEEN
 from tgqformer.store.neighbours import Neighbours
 
@@ -31,7 +31,7 @@ class Precomputed:
     row that does not say it counts as unchanged. About 100 bytes of memory an item.
     """
 
-    def __init__(self, neighbours: Neighbours, table: Table, folder: Path) -> None:
+    def __init__(self, neighbours: Neighbours, table: StoreTable, folder: Path) -> None:
         self.neighbours, self._table = neighbours, table
         self._position = {item_id: position for position, item_id in enumerate(neighbours.ids())}
         self._lock = threading.Lock()
@@ -140,7 +140,7 @@ def stamp(path: Path) -> str:
     return f"{seen.st_mtime_ns:x}-{seen.st_ino:x}"
 
 
-def _key(neighbours: Neighbours, table: Table) -> str:
+def _key(neighbours: Neighbours, table: StoreTable) -> str:
     parts = (
         table.version.name,
         table.version.created,

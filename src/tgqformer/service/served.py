@@ -21,7 +21,7 @@ from tgqformer.service.batching import Batcher, Pool
 from tgqformer.service.errors import ApiError, unknown_item
 from tgqformer.service.precomputed import Precomputed
 from tgqformer.service.settings import ServiceSettings
-from tgqformer.store.base import Filter, Hit, Table, UnknownItem, Vector, similar
+from tgqformer.store.base import Filter, Hit, StoreTable, UnknownItem, Vector, similar
 from tgqformer.store.embed import embed_prepared
 from tgqformer.store.ledger import Version
 
@@ -45,7 +45,7 @@ class Served:
 
     def __init__(
         self,
-        table: Table,
+        table: StoreTable,
         embedder: ItemEmbedder | None,
         neighbours: Precomputed | None,
         *,

@@ -20,7 +20,7 @@ from tgqformer.service.batching import Batcher
 from tgqformer.service.served import Served
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.shelf import Entry, Shelf, ShelfError
-from tgqformer.store.base import Row, Table, Vector
+from tgqformer.store.base import StoreRow, StoreTable, Vector
 from tgqformer.store.content import row_of
 
 log = logging.getLogger("tgqformer.service")
@@ -98,7 +98,7 @@ class Writer:
             self._since_optimize, self._optimize_due = 0, inf
             self._background.submit(self._compact, served.table).add_done_callback(_log_failure)
 
-    def _compact(self, table: Table) -> None:
+    def _compact(self, table: StoreTable) -> None:
         began = monotonic()
         try:
             table.optimize()
@@ -116,7 +116,7 @@ def carry_over(shelf: Shelf, served: Served) -> int:
     blind = served.embedder is None
     for entries in shelf.pending(version, since, only_deleted=blind):
         kept = [entry.item for entry in entries if entry.item is not None]
-        rows: list[Row] = []
+        rows: list[StoreRow] = []
         if kept:
             vectors = served.embed_now(kept, map(_picture, kept))
             rows = [row_of(item, vector, served.prompt) for item, vector in zip(kept, vectors, strict=True)]
@@ -128,7 +128,7 @@ def carry_over(shelf: Shelf, served: Served) -> int:
     return count
 
 
-def apply(served: Served, rows: Sequence[Row], deleted: Sequence[str]) -> None:
+def apply(served: Served, rows: Sequence[StoreRow], deleted: Sequence[str]) -> None:
     """Write rows and deletions to a version's table, and let its precomputed answers know."""
     table, neighbours = served.table, served.neighbours
     if rows:
@@ -141,7 +141,7 @@ def apply(served: Served, rows: Sequence[Row], deleted: Sequence[str]) -> None:
             neighbours.wrote([(item_id, None) for item_id in deleted], revision)
 
 
-def _row(write: Write, served: Served) -> Row:
+def _row(write: Write, served: Served) -> StoreRow:
     item, vector = write.item, write.vector
     assert item is not None
     if vector is None or write.served is not served:

@@ -33,7 +33,7 @@ class Unreachable(TgqError):  # noqa: N818
 
 
 @dataclass(frozen=True)
-class Row:
+class StoreRow:
     """One item in a table. `vector` [d] is float32; the table keeps it L2-normalised, in its own dtype.
 
     `content` is a digest of what the row was made from (see `content.py`); tables keep it and never look into it.
@@ -99,7 +99,7 @@ class TableStats:
     bytes: int | None = None
 
 
-class Table(Protocol):
+class StoreTable(Protocol):
     """The items of one version. A table stays the table of its version, whatever is served meanwhile.
 
     All methods may be called from several threads, and while other processes write. Own writes are seen at once,
@@ -108,8 +108,8 @@ class Table(Protocol):
 
     version: Version
 
-    def upsert(self, rows: Iterable[Row], *, model_version: str) -> int:
-        """Add rows, or replace those with the same id; all or nothing, durable when it returns. Gives the revision.
+    def upsert(self, rows: Iterable[StoreRow], *, model_version: str) -> int:
+        """Add rows, or replace those with the same id; all or nothing, durable when it returns. Returns the revision.
 
         Raises: TgqError for another model version or width, a vector that is not finite, an id that stands twice.
         """
@@ -119,8 +119,8 @@ class Table(Protocol):
         """Remove rows, all or nothing, durable when it returns; ids that are not there are passed over."""
         ...
 
-    def get(self, ids: Sequence[str]) -> list[Row]:
-        """Give the rows with these ids, in this order; raises UnknownItem for the first that is not there."""
+    def get(self, ids: Sequence[str]) -> list[StoreRow]:
+        """Return the rows with these ids, in this order; raises UnknownItem for the first that is not there."""
         ...
 
     def search(self, vector: Vector, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
@@ -139,11 +139,11 @@ class Table(Protocol):
         ...
 
     def revision(self) -> int:
-        """Give a number that grows whenever rows were written or deleted, by whomever, and perhaps besides; cheap."""
+        """Return a number that grows whenever rows were written or deleted, by whomever, and perhaps besides; cheap."""
         ...
 
     def changes(self, since: int) -> list[int]:
-        """Give the revisions after `since` at which rows were written or deleted: not those of compacting or indexing.
+        """Return the revisions after `since` that wrote or deleted rows: not those of compacting or indexing.
 
         Where that is not known any more, they are taken for such.
         """
@@ -181,15 +181,15 @@ class Store(Protocol):
         """List the versions that a job is building, or that a killed one left."""
         ...
 
-    def table(self, version: str | None = None) -> Table:
+    def table(self, version: str | None = None) -> StoreTable:
         """Open the table of a version by its name, by default of the served one; raises TgqError if there is none."""
         ...
 
-    def create(self, spec: VersionSpec, rows: Iterable[Row]) -> Version:
+    def create(self, spec: VersionSpec, rows: Iterable[StoreRow]) -> Version:
         """Build a version beside the others and index it; it is not served yet. Nothing is left where that fails."""
         ...
 
-    def begin(self, spec: VersionSpec) -> Table:
+    def begin(self, spec: VersionSpec) -> StoreTable:
         """Start a version that no `versions` lists yet, or take up the one that a killed job began with this spec."""
         ...
 
@@ -253,15 +253,15 @@ class Backend(Protocol):
         ...
 
 
-class BulkTable(Table, Protocol):
+class BulkTable(StoreTable, Protocol):
     """A table that takes many new rows at once."""
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def add(self, rows: Iterable[StoreRow]) -> None:
         """Append rows, none of which is there, in large batches."""
         ...
 
 
-def similar(table: Table, item_id: str, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
+def similar(table: StoreTable, item_id: str, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
     """Find the `k` items of a table most similar to one of its items, itself left out.
 
     Raises: UnknownItem; TgqError for k < 1.

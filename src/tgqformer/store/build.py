@@ -14,7 +14,7 @@ from tgqformer.errors import TgqError
 from tgqformer.model.prompt import Prompt
 from tgqformer.progress import progress
 from tgqformer.store import make_store
-from tgqformer.store.base import Row, Store
+from tgqformer.store.base import Store, StoreRow
 from tgqformer.store.content import prompt_of, row_of
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.ledger import Dtype, VersionSpec
@@ -64,7 +64,7 @@ def build_store(
     store = make_store(to)
     with progress("index", len(embeddings), shown=show_progress_bar) as bar:
 
-        def rows() -> Iterator[Row]:
+        def rows() -> Iterator[StoreRow]:
             for row in rows_of(embeddings, catalog, dim, prompt):
                 yield row
                 bar.advance()
@@ -79,7 +79,7 @@ def build_store(
 
 def rows_of(
     embeddings: Embeddings, catalog: Catalog, dim: int | None = None, prompt: Prompt | None = None
-) -> Iterator[Row]:
+) -> Iterator[StoreRow]:
     """Stream the items of a catalogue with the first `dim` dimensions of their vectors.
 
     Raises: TgqError where the two do not belong together.

@@ -13,23 +13,23 @@ from tgqformer.catalog.item import Item
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json
 from tgqformer.model.prompt import Prompt
-from tgqformer.store.base import Row
+from tgqformer.store.base import StoreRow
 
 SEEN = 32  # hex digits of what the model sees; those of the facts that are only kept follow
 BLIND = "0" * SEEN  # of an item whose picture could not be read: never equal, so that the next sync tries again
 
 
 def content_of(item: Item, prompt: Prompt) -> str:
-    """Give 48 hex digits: what the model sees of an item (its text, its first picture), then what the store keeps."""
+    """Return 48 hex digits: what the model sees of an item (its text, its first picture), then what the store keeps."""
     return seen_of(item, prompt) + _facts_of(item)
 
 
 def seen_of(item: Item, prompt: Prompt) -> str:
-    """Give 32 hex digits that change with what the model sees: the text by its prompt, the bytes of the picture."""
+    """Return 32 hex digits that change with what the model sees: the text by its prompt, the bytes of the picture."""
     return _digest([prompt.text(item), item.pictures[0].digest if item.pictures else ""], SEEN // 2)
 
 
-def row_of(item: Item, vector: Any, prompt: Prompt | None, *, blind: bool = False, seen: str | None = None) -> Row:
+def row_of(item: Item, vector: Any, prompt: Prompt | None, *, blind: bool = False, seen: str | None = None) -> StoreRow:
     """Make the row of an item and its vector [d].
 
     `seen` is the digest of what the model saw when the vector was made, where that is known; else the item is taken to
@@ -40,7 +40,7 @@ def row_of(item: Item, vector: Any, prompt: Prompt | None, *, blind: bool = Fals
         seen = seen_of(item, prompt)
     content = "" if seen is None else (BLIND if blind else seen) + _facts_of(item)
     facts = (item.title, item.brand, item.category, item.price)
-    return Row(item.id, np.asarray(vector, np.float32), *facts, content)
+    return StoreRow(item.id, np.asarray(vector, np.float32), *facts, content)
 
 
 def prompt_of(model: Path) -> Prompt:

@@ -25,7 +25,7 @@ from lancedb.index import Bitmap, BTree, HnswSq, LabelList
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
 from tgqformer.stages import check_ours, mark, note_of
-from tgqformer.store.base import Filter, Hit, Row, TableStats, UnknownItem, Vector, VersionGone
+from tgqformer.store.base import Filter, Hit, StoreRow, TableStats, UnknownItem, Vector, VersionGone
 from tgqformer.store.ledger import FORMAT, Ledger, Version, VersionSpec
 from tgqformer.store.rows import Counts, check_vector, checked, matrix, parts, quantised, unit
 
@@ -48,9 +48,8 @@ LEDGER = "ledger"
 _FACTS = ["id", "title", "brand", "category", "price"]
 # Two processes that add the same id at the same time: with a primary key Lance finds it out.
 _ID = pa.field("id", pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})
-_LEDGER_SCHEMA = pa.schema([
-    pa.field("key", pa.string(), nullable=False), ("revision", pa.int64()), ("content", pa.string())
-])  # fmt: skip
+_KEY = pa.field("key", pa.string(), nullable=False)
+_LEDGER_SCHEMA = pa.schema([_KEY, ("revision", pa.int64()), ("content", pa.string())])
 
 
 class LanceBackend:
@@ -118,7 +117,7 @@ class LanceBackend:
 
 
 class LanceTable:
-    """A version in a table of its own; see `base.Table` for what the methods do.
+    """A version in a table of its own; see `base.StoreTable` for what the methods do.
 
     It has a connection with caches of its own: for the indexes `index_cache` bytes, or half as much again as they need.
     So memory does not grow with writes, and what a version that is dropped has in memory goes with it.
@@ -138,13 +137,13 @@ class LanceTable:
     def __len__(self) -> int:
         return self.count()
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def add(self, rows: Iterable[StoreRow]) -> None:
         """Append rows that are not there."""
         with _gone(self.version, self.where):
             for part in parts(rows, WRITE_ROWS):
                 self._table.add(self._batch(part, self.version.model_version))
 
-    def upsert(self, rows: Iterable[Row], *, model_version: str) -> int:
+    def upsert(self, rows: Iterable[StoreRow], *, model_version: str) -> int:
         """Add rows or replace those with the same id, in one transaction."""
         batch = self._batch(rows, model_version)
         if not batch.num_rows:
@@ -176,9 +175,9 @@ class LanceTable:
             found = query.select([*_FACTS, "_distance"]).to_arrow()
         return _hits(found)
 
-    def get(self, ids: Sequence[str]) -> list[Row]:
-        """Give rows by id, in the order asked."""
-        found: dict[str, Row] = {}
+    def get(self, ids: Sequence[str]) -> list[StoreRow]:
+        """Return rows by id, in the order asked."""
+        found: dict[str, StoreRow] = {}
         for batch in self._stream([*_FACTS, "content", "vector"], list(dict.fromkeys(ids))):
             found |= {row.id: row for row in _rows(batch, self.version)}
         for item_id in ids:
@@ -197,13 +196,13 @@ class LanceTable:
             yield from zip(batch["id"].to_pylist(), batch["content"].to_pylist(), strict=True)
 
     def revision(self) -> int:
-        """Give the version of the Lance table; indexing counts it up, too."""
+        """Return the version of the Lance table; indexing counts it up, too."""
         with _gone(self.version, self.where):
             self._table.checkout_latest()
             return int(self._table.version)
 
     def changes(self, since: int) -> list[int]:
-        """Give the versions of the Lance table that changed rows, by its transactions."""
+        """Return the versions of the Lance table that changed rows, by its transactions."""
         now = self.revision()
         if now - since > MOST_TRANSACTIONS:
             return [now]
@@ -257,7 +256,7 @@ class LanceTable:
             return False
         return True
 
-    def _batch(self, rows: Iterable[Row], model_version: str) -> Any:
+    def _batch(self, rows: Iterable[StoreRow], model_version: str) -> Any:
         taken = checked(rows, self.version, self.where, model_version=model_version)
         schema = _schema(self.version)
         columns = {name: [getattr(row, name) for row in taken] for name in (*_FACTS, "content")}
@@ -268,7 +267,7 @@ class LanceTable:
         return pa.table(arrays, schema=schema)
 
     def _stream(self, columns: list[str], ids: Sequence[str] | None) -> Iterator[Any]:
-        """Give batches of some columns of all rows, or of those with some ids."""
+        """Yield batches of some columns of all rows, or of those with some ids."""
         with _gone(self.version, self.where):
             if ids is None:
                 yield from self._table.search().select(columns).to_batches(8192)
@@ -355,12 +354,10 @@ def _in(values: Iterable[str]) -> str:
 
 
 def _schema(version: VersionSpec) -> Any:
-    """Give the columns. LanceDB searches no 8-bit vectors: int8 is rounded so and rests as float16."""
+    """Return the columns. LanceDB searches no 8-bit vectors: int8 is rounded so and rests as float16."""
     kept = pa.float32() if version.dtype == "float32" else pa.float16()
-    return pa.schema([
-        _ID, ("vector", pa.list_(kept, version.dim)), ("title", pa.string()),
-        ("brand", pa.string()), ("category", pa.list_(pa.string())), ("price", pa.float64()), ("content", pa.string()),
-    ])  # fmt: skip
+    facts = {"title": pa.string(), "brand": pa.string(), "category": pa.list_(pa.string()), "price": pa.float64()}
+    return pa.schema([_ID, ("vector", pa.list_(kept, version.dim)), *facts.items(), ("content", pa.string())])
 
 
 def _hits(found: Any) -> list[Hit]:
@@ -371,12 +368,14 @@ def _hits(found: Any) -> list[Hit]:
     return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
 
-def _rows(batch: Any, version: Version) -> Iterator[Row]:
+def _rows(batch: Any, version: Version) -> Iterator[StoreRow]:
     flat = batch["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
     vectors = flat.reshape(-1, version.dim)
     vectors = vectors if version.dtype == "float32" else unit(quantised(vectors, version.dtype))
     for row, vector in zip(batch.select([*_FACTS, "content"]).to_pylist(), vectors, strict=True):
-        yield Row(vector=vector, **row | {"category": tuple(row["category"] or ()), "content": row["content"] or ""})
+        yield StoreRow(
+            vector=vector, **row | {"category": tuple(row["category"] or ()), "content": row["content"] or ""}
+        )
 
 
 @contextmanager

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, nearest
 
 FORMAT = 2
 Dtype = Literal["float32", "float16", "int8"]
@@ -71,16 +70,14 @@ class Ledger:
         return {version.name for version in (*self.whole, *self.unfinished)}
 
     def find(self, name: str, *, unfinished: bool = False) -> Version:
-        """Give a version by name; raises TgqError where there is none."""
+        """Return a version by name; raises TgqError where there is none."""
         for version in (*self.whole, *(self.unfinished if unfinished else ())):
             if version.name == name:
                 return version
         known = [version.name for version in self.whole]
         if name in self.names:
             raise TgqError(f"version {name} is not finished; run the job that builds it again, or drop it")
-        near = get_close_matches(name, known, n=1, cutoff=0)
-        hint = f"it has {', '.join(known)}; did you mean {near[0]}" if near else "it has none yet"
-        raise TgqError(f"the store has no version {name!r}; {hint}")
+        raise TgqError(f"the store has no version {name!r}; {nearest(name, known, 'it has')}")
 
     def start(self, spec: VersionSpec, created: str) -> Ledger:
         """Add an unfinished version."""

@@ -22,7 +22,7 @@ SIDE = 400  # pixels of the longer side of a picture on the page
 
 
 @dataclass(frozen=True)
-class Card:
+class PageCard:
     """What the page shows of one item; `share` is the score's bar in percent.
 
     `picture` is a data URI, `backdrop` the colour around it where it does not fill its square.
@@ -71,11 +71,11 @@ def words_of(where: Filter | None) -> str:
     return ", ".join(parts)
 
 
-def _card(item: Item, root: Path | None, score: float | None = None) -> Card:
+def _card(item: Item, root: Path | None, score: float | None = None) -> PageCard:
     facts = " · ".join(filter(None, [item.brand, " › ".join(item.category), price_of(item.price)]))
     image = _first_picture(item, root)
     picture, backdrop = (None, "") if image is None else (_data_uri(image), _edge_colour(image))
-    card = Card(item.id, item.title or "(no title)", facts, picture, backdrop)
+    card = PageCard(item.id, item.title or "(no title)", facts, picture, backdrop)
     if score is None:
         return card
     return replace(card, score=f"{score:.3f}", share=round(100 * min(max(score, 0.0), 1.0)))
@@ -99,7 +99,7 @@ def _data_uri(image: Image) -> str:
 
 
 def _edge_colour(image: Image) -> str:
-    """Give the median colour of the picture's two longer edges, which its backdrop continues."""
+    """Return the median colour of the picture's two longer edges, which its backdrop continues."""
     pixels = np.asarray(image)
     edges = pixels[:, [0, -1]] if image.height >= image.width else pixels[[0, -1]]
     red, green, blue = np.median(edges.reshape(-1, 3), axis=0).astype(int)

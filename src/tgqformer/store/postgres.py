@@ -30,6 +30,16 @@ WIDEST = {"float32": 2000, "float16": 4000, "int8": 4000}  # dimensions that pgv
 CONNECTIONS, PATIENCE = 8, 20  # at once; seconds to wait for one
 
 
+_NEW_TABLE = SQL(
+    "CREATE TABLE IF NOT EXISTS {} (id text PRIMARY KEY, vector {} NOT NULL, title text, brand text,"
+    " category text[] NOT NULL, price float8, content text NOT NULL)"
+)
+_NEW_LEDGER = SQL(
+    "CREATE TABLE IF NOT EXISTS {}.ledger (single bool PRIMARY KEY DEFAULT true CHECK (single), content text)"
+)
+_NEW_REVISIONS = SQL("CREATE TABLE IF NOT EXISTS {}.revisions (name text PRIMARY KEY, revision bigint NOT NULL)")
+
+
 class PostgresBackend:
     """A schema of a PostgreSQL database; see `base.Backend`. `where` is the URL without its password."""
 
@@ -70,17 +80,12 @@ class PostgresBackend:
             )
         table = self.place(version.name)
         with self.cursor() as cursor:
-            cursor.execute(SQL(
-                "CREATE TABLE IF NOT EXISTS {} (id text PRIMARY KEY, vector {} NOT NULL, title text, brand text,"
-                " category text[] NOT NULL, price float8, content text NOT NULL)"
-            ).format(table, Form(version).kept))  # fmt: skip
-            cursor.execute(SQL(
-                "INSERT INTO {} VALUES (%s, 0) ON CONFLICT DO NOTHING"
-            ).format(self.place("revisions")), [version.name])  # fmt: skip
+            cursor.execute(_NEW_TABLE.format(table, Form(version).kept))
+            counted = SQL("INSERT INTO {} VALUES (%s, 0) ON CONFLICT DO NOTHING").format(self.place("revisions"))
+            cursor.execute(counted, [version.name])
             for column, way in (("brand", "btree"), ("category", "gin"), ("price", "btree")):
-                cursor.execute(SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING {} ({})").format(
-                    Identifier(f"{version.name}_{column}"), table, Identifier(way), Identifier(column)
-                ))  # fmt: skip
+                words = (Identifier(f"{version.name}_{column}"), table, Identifier(way), Identifier(column))
+                cursor.execute(SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING {} ({})").format(*words))
         return self.open(version)
 
     def open(self, version: Version) -> PostgresTable:
@@ -97,17 +102,17 @@ class PostgresBackend:
 
     @contextmanager
     def alone(self) -> Iterator[Any]:
-        """Give a connection outside of any transaction, for what cannot run in one."""
+        """Yield a connection outside of any transaction, for what cannot run in one."""
         with _explained(self.where), psycopg.connect(self.conninfo, autocommit=True) as connection:
             yield connection
 
     def place(self, table: str) -> Identifier:
-        """Give the full name of a table."""
+        """Return the full name of a table."""
         return Identifier(self.schema, table)
 
     @contextmanager
     def cursor(self, name: str = "") -> Iterator[Any]:
-        """Give a cursor in a transaction that is committed at the end; named ones stream from the server."""
+        """Yield a cursor in a transaction that is committed at the end; named ones stream from the server."""
         with (
             _explained(self.where),
             self._pool.connection() as connection,
@@ -136,24 +141,25 @@ def make_postgres(url: str) -> PostgresBackend:
         connection.execute("SELECT pg_advisory_xact_lock(7461661)")  # one at a time: IF NOT EXISTS alone may collide
         _require_pgvector(connection, _without_password(url))
         connection.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(place))
-        connection.execute(SQL(
-            "CREATE TABLE IF NOT EXISTS {}.ledger (single bool PRIMARY KEY DEFAULT true CHECK (single), content text)"
-        ).format(place))  # fmt: skip
-        connection.execute(SQL("INSERT INTO {}.ledger (content) VALUES (%s) ON CONFLICT DO NOTHING").format(place),
-                           [Ledger().to_json()])  # fmt: skip
-        connection.execute(SQL(
-            "CREATE TABLE IF NOT EXISTS {}.revisions (name text PRIMARY KEY, revision bigint NOT NULL)"
-        ).format(place))  # fmt: skip
+        connection.execute(_NEW_LEDGER.format(place))
+        first = SQL("INSERT INTO {}.ledger (content) VALUES (%s) ON CONFLICT DO NOTHING").format(place)
+        connection.execute(first, [Ledger().to_json()])
+        connection.execute(_NEW_REVISIONS.format(place))
     return PostgresBackend(url)
 
 
 @cache
 def _pool(conninfo: str) -> ConnectionPool[Any]:
-    """Give the connections of this process to a database, for all stores in it; they are closed at its end."""
+    """Return the connections of this process to a database, for all stores in it; they are closed at its end."""
     pool: ConnectionPool[Any] = ConnectionPool(
-        conninfo, min_size=0, max_size=CONNECTIONS, timeout=PATIENCE, open=True, configure=_configure,
+        conninfo,
+        min_size=0,
+        max_size=CONNECTIONS,
+        timeout=PATIENCE,
+        open=True,
+        configure=_configure,
         check=ConnectionPool.check_connection,
-    )  # fmt: skip
+    )
     atexit.register(pool.close)
     return pool
 

@@ -12,7 +12,7 @@ from pgvector import Vector as FullVector
 from psycopg import errors
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from tgqformer.store.base import Filter, Hit, Row, TableStats, UnknownItem, Vector, VersionGone
+from tgqformer.store.base import Filter, Hit, StoreRow, TableStats, UnknownItem, Vector, VersionGone
 from tgqformer.store.ledger import Version
 from tgqformer.store.rows import Counts, check_vector, checked, matrix, parts, unit
 
@@ -32,15 +32,15 @@ class Database(Protocol):
     schema: str
 
     def cursor(self, name: str = "") -> AbstractContextManager[Any]:
-        """Give a cursor in a transaction."""
+        """Yield a cursor in a transaction."""
         ...
 
     def alone(self) -> AbstractContextManager[Any]:
-        """Give a connection outside of any transaction."""
+        """Yield a connection outside of any transaction."""
         ...
 
     def place(self, table: str) -> Identifier:
-        """Give the full name of a table."""
+        """Return the full name of a table."""
         ...
 
 
@@ -78,8 +78,19 @@ class Form:
         return min(1.0, 1 - distance if self._dtype == "int8" else -distance)
 
 
+_INCOMING = SQL(
+    "CREATE TEMP TABLE IF NOT EXISTS {} (id text, vector {}, title text, brand text, category text[],"
+    " price float8, content text) ON COMMIT DELETE ROWS"
+)
+_UPSERT = SQL(
+    "INSERT INTO {} SELECT id, {}, title, brand, category, price, content FROM {} ON CONFLICT (id) DO"
+    " UPDATE SET (vector, title, brand, category, price, content) = (EXCLUDED.vector, EXCLUDED.title,"
+    " EXCLUDED.brand, EXCLUDED.category, EXCLUDED.price, EXCLUDED.content)"
+)
+
+
 class PostgresTable:
-    """A version in a table of its own; see `base.Table` for what the methods do."""
+    """A version in a table of its own; see `base.StoreTable` for what the methods do."""
 
     def __init__(self, backend: Database, version: Version) -> None:
         self.version, self.where, self._backend = version, backend.where, backend
@@ -88,12 +99,12 @@ class PostgresTable:
     def __len__(self) -> int:
         return self.count()
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def add(self, rows: Iterable[StoreRow]) -> None:
         """Append rows that are not there."""
         for part in parts(rows, WRITE_ROWS):
             self._write(checked(part, self.version, self.where, model_version=self.version.model_version))
 
-    def upsert(self, rows: Iterable[Row], *, model_version: str) -> int:
+    def upsert(self, rows: Iterable[StoreRow], *, model_version: str) -> int:
         """Add rows or replace those with the same id, in one transaction."""
         taken = checked(rows, self.version, self.where, model_version=model_version)
         return self._write(taken) if taken else self.revision()
@@ -131,13 +142,13 @@ class PostgresTable:
         ]
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k]
 
-    def get(self, ids: Sequence[str]) -> list[Row]:
-        """Give rows by id, in the order asked."""
+    def get(self, ids: Sequence[str]) -> list[StoreRow]:
+        """Return rows by id, in the order asked."""
         query = SQL("SELECT {}, content, {} FROM {} WHERE id = ANY(%s)").format(_FACTS, self._form.read, self._table)
         with self._cursor() as cursor:
             rows = cursor.execute(query, [_sayable(ids)]).fetchall()
         found = {
-            name: Row(name, self._vector(kept), title, brand, tuple(path), price, content)
+            name: StoreRow(name, self._vector(kept), title, brand, tuple(path), price, content)
             for name, title, brand, path, price, content, kept in rows
         }
         for item_id in ids:
@@ -164,13 +175,13 @@ class PostgresTable:
             yield from cursor.execute(query)
 
     def revision(self) -> int:
-        """Give the number of writes so far."""
+        """Return the number of writes so far."""
         query = SQL("SELECT revision FROM {} WHERE name = %s").format(self._backend.place("revisions"))
         with self._cursor() as cursor:
             return int(self._counted(cursor.execute(query, [self.version.name]).fetchone()))
 
     def changes(self, since: int) -> list[int]:
-        """Give the numbers of the writes after this one."""
+        """Return the numbers of the writes after this one."""
         return list(range(since + 1, self.revision() + 1))
 
     def optimize(self) -> None:
@@ -197,25 +208,18 @@ class PostgresTable:
             indexed = rows if self._indexed(cursor) else 0
         return TableStats(self.version, rows, indexed, bytes=int(taken))
 
-    def _write(self, rows: list[Row]) -> int:
+    def _write(self, rows: list[StoreRow]) -> int:
         """Copy rows to a table of this session, and from there to where they belong: at once, or not at all."""
         form, incoming = self._form, Identifier(f"incoming_{self.version.dtype}_{self.version.dim}")
         with self._cursor() as cursor:
-            cursor.execute(SQL(
-                "CREATE TEMP TABLE IF NOT EXISTS {} (id text, vector {}, title text, brand text, category text[],"
-                " price float8, content text) ON COMMIT DELETE ROWS"
-            ).format(incoming, form.taken))  # fmt: skip
+            cursor.execute(_INCOMING.format(incoming, form.taken))
             revision = self._count_up(cursor)
             with cursor.copy(SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(incoming)) as copy:
                 copy.set_types(["text", form.taken_name, "text", "text", "text[]", "float8", "text"])
                 for row, vector in zip(rows, matrix(rows, self.version), strict=True):
                     facts = (row.title, row.brand, list(row.category), row.price, row.content)
                     copy.write_row((row.id, form.value(vector), *facts))
-            cursor.execute(SQL(
-                "INSERT INTO {} SELECT id, {}, title, brand, category, price, content FROM {} ON CONFLICT (id) DO"
-                " UPDATE SET (vector, title, brand, category, price, content) = (EXCLUDED.vector, EXCLUDED.title,"
-                " EXCLUDED.brand, EXCLUDED.category, EXCLUDED.price, EXCLUDED.content)"
-            ).format(self._table, form.write, incoming))  # fmt: skip
+            cursor.execute(_UPSERT.format(self._table, form.write, incoming))
         return revision
 
     def _build(self, connection: Any, name: str) -> None:

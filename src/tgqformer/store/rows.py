@@ -11,15 +11,15 @@ from typing import TypeVar
 import numpy as np
 
 from tgqformer.errors import TgqError
-from tgqformer.store.base import Row, Vector
+from tgqformer.store.base import StoreRow, Vector
 from tgqformer.store.ledger import Dtype, Version
 
 T = TypeVar("T")
 COUNT_FOR = 30.0  # seconds for which a count is taken as still right: it only chooses the way of searching
 
 
-def checked(rows: Iterable[Row], version: Version, where: str, *, model_version: str) -> list[Row]:
-    """Give rows as a list; raises TgqError for another model, width, an infinite vector, an id that stands twice."""
+def checked(rows: Iterable[StoreRow], version: Version, where: str, *, model_version: str) -> list[StoreRow]:
+    """Return rows as a list; raises TgqError for another model, width, an infinite vector, an id that stands twice."""
     if model_version != version.model_version:
         raise TgqError(
             f"{where}: version {version.name} holds vectors of model {version.model_version!r}, not {model_version!r};"
@@ -40,8 +40,8 @@ def check_vector(vector: Vector, dim: int, what: str) -> None:
         raise TgqError(f"{what}: the store takes finite vectors of width {dim}; got {list(vector.shape)}")
 
 
-def matrix(rows: Sequence[Row], version: Version) -> Vector:
-    """Give the vectors of rows as they are kept: [n, d], of unit length, or whole numbers up to 127 for int8."""
+def matrix(rows: Sequence[StoreRow], version: Version) -> Vector:
+    """Return the vectors of rows as they are kept: [n, d], of unit length, or whole numbers up to 127 for int8."""
     stacked = np.array([row.vector for row in rows], np.float32).reshape(-1, version.dim)
     return quantised(unit(stacked), version.dtype)
 
@@ -81,7 +81,7 @@ class Counts:
         self._known: dict[Hashable, tuple[float, int]] = {}
 
     def of(self, key: Hashable, count: Callable[[], int]) -> int:
-        """Give the count of `key`, by `count()` where it is not known or too old."""
+        """Return the count of `key`, by `count()` where it is not known or too old."""
         found = self._known.get(key)
         if found is not None and monotonic() - found[0] < COUNT_FOR:
             return found[1]

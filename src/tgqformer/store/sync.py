@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
@@ -19,13 +18,13 @@ from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.prompt import Prompt
 from tgqformer.progress import progress, track
-from tgqformer.store.base import Row, Store, Table
+from tgqformer.store.base import Store, StoreRow, StoreTable
 from tgqformer.store.content import SEEN, content_of, row_of
 from tgqformer.store.embed import embed_stream
 from tgqformer.store.ledger import Dtype, Version, VersionSpec, alike
 from tgqformer.store.rows import parts
+from tgqformer.types import Positions
 
-Positions = NDArray[np.int64]
 ROWS = 1000  # of one delete, or of one update of facts
 SHRINK = 0.5  # share of a table that may go at once
 
@@ -57,7 +56,7 @@ class SyncSettings:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SyncPlan:
     """What differs: positions in the catalogue to embed and to update without embedding, ids to delete."""
 
     embed: Positions
@@ -100,7 +99,12 @@ def sync(
         table.delete(ids)
     for places in parts(plan.facts.tolist(), ROWS):
         _update_facts(table, catalog.take_positions(places, pictures=False), prompt)
-    _embed(table, model, catalog, plan.embed, settings, report, shown)
+    rows = _rows(table, model, catalog, plan.embed, settings, report)
+    with progress("embedding", len(plan.embed), shown=shown) as bar:
+        for part in parts(rows, settings.batch_rows):
+            table.upsert(part, model_version=model.version)
+            report.embedded += len(part)
+            bar.advance(len(part))
     report.updated, report.deleted, report.same = len(plan.facts), len(plan.gone), plan.same
     if unfinished:
         store.finish(table.version.name)
@@ -112,7 +116,7 @@ def sync(
     return report
 
 
-def plan_sync(catalog: Catalog, table: Table, prompt: Prompt, *, shown: bool = False) -> Plan:
+def plan_sync(catalog: Catalog, table: StoreTable, prompt: Prompt, *, shown: bool = False) -> SyncPlan:
     """Compare a catalogue with a table by content; ids and digests of the table are held in memory."""
     known = dict(table.contents())
     embed, facts, same = list[int](), list[int](), 0
@@ -125,11 +129,11 @@ def plan_sync(catalog: Catalog, table: Table, prompt: Prompt, *, shown: bool = F
             facts.append(place)
         else:
             embed.append(place)
-    return Plan(np.array(embed, np.int64), np.array(facts, np.int64), list(known), same)
+    return SyncPlan(np.array(embed, np.int64), np.array(facts, np.int64), list(known), same)
 
 
-def _target(catalog: Catalog, store: Store, model: ItemEmbedder, settings: SyncSettings) -> tuple[Table, bool]:
-    """Give the table to bring up to date, and whether it is one that is still being built."""
+def _target(catalog: Catalog, store: Store, model: ItemEmbedder, settings: SyncSettings) -> tuple[StoreTable, bool]:
+    """Return the table to bring up to date, and whether it is one that is still being built."""
     if not settings.new_version:
         return store.table(settings.version), False
     if settings.version is not None:
@@ -143,7 +147,7 @@ def _target(catalog: Catalog, store: Store, model: ItemEmbedder, settings: SyncS
     return (store.table(whole[-1].name), False) if whole else (store.begin(spec), True)
 
 
-def _require_model(table: Table, model: ItemEmbedder) -> None:
+def _require_model(table: StoreTable, model: ItemEmbedder) -> None:
     version = table.version
     if model.version != version.model_version:
         raise TgqError(
@@ -153,7 +157,7 @@ def _require_model(table: Table, model: ItemEmbedder) -> None:
         )
 
 
-def _require_no_slip(plan: Plan, table: Table, catalog: Catalog, settings: SyncSettings) -> None:
+def _require_no_slip(plan: SyncPlan, table: StoreTable, catalog: Catalog, settings: SyncSettings) -> None:
     rows = table.count()
     if len(plan.gone) > max(SHRINK * rows, 10) and not settings.allow_shrink:
         raise TgqError(
@@ -162,7 +166,7 @@ def _require_no_slip(plan: Plan, table: Table, catalog: Catalog, settings: SyncS
         )
 
 
-def _update_facts(table: Table, items: list[Item], prompt: Prompt) -> None:
+def _update_facts(table: StoreTable, items: list[Item], prompt: Prompt) -> None:
     """Write what changed besides what the model sees: the vectors stay."""
     stored = table.get([item.id for item in items])
     rows = [row_of(item, row.vector, prompt) for item, row in zip(items, stored, strict=True)]
@@ -171,27 +175,20 @@ def _update_facts(table: Table, items: list[Item], prompt: Prompt) -> None:
     table.upsert(same, model_version=table.version.model_version)
 
 
-def _embed(
-    table: Table, model: ItemEmbedder, catalog: Catalog, places: Positions, settings: SyncSettings, report: SyncReport,
-    shown: bool,
-) -> None:  # fmt: skip
-    with progress("embedding", len(places), shown=shown) as bar:
-        for rows in parts(_rows(table, model, catalog, places, settings, report), settings.batch_rows):
-            table.upsert(rows, model_version=model.version)
-            report.embedded += len(rows)
-            bar.advance(len(rows))
-
-
 def _rows(
-    table: Table, model: ItemEmbedder, catalog: Catalog, places: Positions, settings: SyncSettings, report: SyncReport
-) -> Iterator[Row]:
+    table: StoreTable,
+    model: ItemEmbedder,
+    catalog: Catalog,
+    places: Positions,
+    settings: SyncSettings,
+    report: SyncReport,
+) -> Iterator[StoreRow]:
     """Stream the rows of the items at these positions, embedding them on the way."""
     assert model.encoders is not None
     items = (item for part in parts(places.tolist(), 256) for item in catalog.take_positions(part))
-    for batch in embed_stream(
-        model, items, catalog.root, batch_size=settings.batch_size, workers=settings.workers,
-        truncate_dim=table.version.dim,
-    ):  # fmt: skip
+    size, workers, dim = settings.batch_size, settings.workers, table.version.dim
+    stream = embed_stream(model, items, catalog.root, batch_size=size, workers=workers, truncate_dim=dim)
+    for batch in stream:
         report.unreadable |= batch.unreadable
         for item, vector in zip(batch.items, batch.vectors, strict=True):
             yield row_of(item, vector, model.encoders.prompt, blind=item.id in batch.unreadable)

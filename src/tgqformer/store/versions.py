@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from tgqformer.errors import TgqError
-from tgqformer.store.base import Backend, BulkTable, Row, TableStats
+from tgqformer.store.base import Backend, BulkTable, StoreRow, TableStats
 from tgqformer.store.ledger import Ledger, Version, VersionSpec, alike
 
 
@@ -42,7 +42,7 @@ class VersionedStore:
             self._tables[wanted.name] = self._backend.open(wanted)
         return self._tables[wanted.name]
 
-    def create(self, spec: VersionSpec, rows: Iterable[Row]) -> Version:
+    def create(self, spec: VersionSpec, rows: Iterable[StoreRow]) -> Version:
         """Build a version beside the others."""
         for left in [one for one in self._backend.read().unfinished if alike(one, spec)]:
             self._remove(left.name)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tgqformer.evaluation.intervals import Interval
-from tgqformer.evaluation.results import Result, View
+from tgqformer.evaluation.results import Result, ViewScores
 from tgqformer.experiments.bench import summary
 from tgqformer.experiments.bench.cell import Measured
 from tgqformer.experiments.bench.grid import BenchModel, BenchRecipe, Cell, Grid, Headline, Setting
@@ -30,10 +30,10 @@ def bench() -> BenchRecipe:
     return BenchRecipe("b", "demo", models, {"minilm": LanguageSection()}, (grid,), Headline("TGQ-Former", "minilm"))
 
 
-def scores(share: float, seed: int) -> View:
+def scores(share: float, seed: int) -> ViewScores:
     """Exactly a share of the queries is hit; which ones depends on the seed a little."""
     hits = (np.roll(np.arange(QUERIES), seed) < round(share * QUERIES)).astype(float)
-    return View([f"q{at}" for at in range(QUERIES)], {"hit@10": hits})
+    return ViewScores([f"q{at}" for at in range(QUERIES)], {"hit@10": hits})
 
 
 def cells(tokens: tuple[int, ...] = (2, 4)) -> dict[Cell, Measured]:
@@ -114,9 +114,9 @@ def test_what_noise_costs_a_query_is_parted_for_models_that_were_asked() -> None
     asked = {"clean": 0.7, "noised": 0.5, "cover": 0.65, "spill": 0.6}
     kinds = {"kind": np.array(["poster", "distractor"]).repeat(QUERIES // 2)}  # the first half: where the hits are
 
-    def probes() -> dict[str, View]:
+    def probes() -> dict[str, ViewScores]:
         seen = {name: scores(share, 0) for name, share in asked.items()}
-        return {name: View(view.query, view.values, kinds) for name, view in seen.items()}
+        return {name: ViewScores(view.query, view.values, kinds) for name, view in seen.items()}
 
     results = [Result(r.model, r.seed, r.views, (), probes()) if r.model == "TGQ-Former" else r for r in table.results]
     [(name, costs)] = summary.noise_lines(summary.SettingTable(table.setting, results, table.rows))

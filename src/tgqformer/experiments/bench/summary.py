@@ -11,7 +11,7 @@ import numpy as np
 
 from tgqformer.evaluation import plots
 from tgqformer.evaluation.intervals import Interval, difference, over_queries, over_seeds
-from tgqformer.evaluation.results import Comparison, Result, Row, compare, models, stacked, summarize
+from tgqformer.evaluation.results import Comparison, Result, SummaryRow, compare, models, stacked, summarize
 from tgqformer.evaluation.sections import MAIN, Plot
 from tgqformer.evaluation.tables import NAMES, markdown, percent, points
 from tgqformer.experiments.bench.cell import Measured
@@ -27,7 +27,7 @@ class SettingTable:
 
     setting: Setting
     results: Sequence[Result]
-    rows: Sequence[Row]
+    rows: Sequence[SummaryRow]
 
 
 @dataclass(frozen=True)

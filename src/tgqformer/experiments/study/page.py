@@ -14,8 +14,8 @@ from tgqformer.collaborative.lists import Lists
 from tgqformer.evaluation import plots, sections
 from tgqformer.evaluation.pictures import thumbnail
 from tgqformer.evaluation.report import versions, write_page
-from tgqformer.evaluation.results import Comparison, Result, Row, compare, summarize, views
-from tgqformer.evaluation.sections import MAIN, Cell, MetricTable, Plot
+from tgqformer.evaluation.results import Comparison, Result, SummaryRow, compare, summarize, views
+from tgqformer.evaluation.sections import MAIN, MetricTable, Plot, TableCell
 from tgqformer.evaluation.tables import NAMES, caption, csv_text, markdown, percent, points
 from tgqformer.experiments.study.study import ALL, CONTENT, StudyRun
 from tgqformer.files import write_text
@@ -57,7 +57,7 @@ class Findings:
         ]  # fmt: skip
         self._compared: dict[tuple[str, str], list[Comparison]] = {}
 
-    def mean(self, name: str, bucket: str) -> Row:
+    def mean(self, name: str, bucket: str) -> SummaryRow:
         """H@10 of a source in a bucket."""
         return next(r for r in self.rows if (r.model, r.view, r.metric) == (name, bucket, MAIN))
 
@@ -76,7 +76,7 @@ class Findings:
         """The group of a source."""
         return "content" if name == CONTENT else "behaviour" if name in self.behaviour else "joined"
 
-    def shown(self) -> list[Row]:
+    def shown(self) -> list[SummaryRow]:
         """The rows of the large table: without variants."""
         return [row for row in self.rows if row.model not in self.variants]
 
@@ -182,9 +182,9 @@ def _twins(found: Findings, base: str) -> list[str]:
     return [name for name in found.behaviour if systems[name].model == systems[base].model]
 
 
-def _gap_cell(found: Findings, a: str, b: str, bucket: str) -> Cell | None:
+def _gap_cell(found: Findings, a: str, b: str, bucket: str) -> TableCell | None:
     gap = found.gap(a, b, bucket).difference
-    return Cell(points(gap), "", gap.apart_from_zero)
+    return TableCell(points(gap), "", gap.apart_from_zero)
 
 
 def _joins_markdown(found: Findings) -> str:

@@ -14,8 +14,8 @@ from tgqformer.collaborative.lists import Lists, lists_of_scorer, lists_of_vecto
 from tgqformer.collaborative.run import Run
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr, Queries, Scores, score
-from tgqformer.evaluation.report import Card, NeighbourExample, Report, write_report
-from tgqformer.evaluation.results import Result, View
+from tgqformer.evaluation.report import NeighbourExample, Report, ReportCard, write_report
+from tgqformer.evaluation.results import Result, ViewScores
 from tgqformer.files import read_json
 from tgqformer.pairs.pairs import Pairs
 from tgqformer.synthetic.noise import NoisePlan, NoiseView, noise_views
@@ -58,7 +58,7 @@ def judge(run: Run, pairs: Pairs | None = None) -> Judged:
     scores = score(queries, ranks_of_lists(lists, queries, split.items))
     code = bucket_of(clicks, FEW)[queries.query]
     parts = {"all": np.arange(len(queries))} | {name: np.flatnonzero(code == at) for at, name in enumerate(BUCKETS)}
-    views = {name: View.of(_some(scores, at), split.item_names) for name, at in parts.items() if len(at)}
+    views = {name: ViewScores.of(_some(scores, at), split.item_names) for name, at in parts.items() if len(at)}
     return Judged(Result(run.preset.name, run.preset.seed, views), queries, lists, split.item_names)
 
 
@@ -123,7 +123,7 @@ def _examples(judged: Judged, catalog: Catalog) -> list[NeighbourExample]:
     return made
 
 
-def _card(view: NoiseView, item_id: str, hit: bool, value: float | None) -> Card:
+def _card(view: NoiseView, item_id: str, hit: bool, value: float | None) -> ReportCard:
     item = view.catalog.take([item_id])[0]
     shown = view.render(item)
-    return Card(item.id, item.title or "", shown.picture if shown else None, hit, value)
+    return ReportCard(item.id, item.title or "", shown.picture if shown else None, hit, value)

@@ -31,7 +31,7 @@ from tgqformer.collaborative.fusion import fuse_vectors, reciprocal_rank, spread
 from tgqformer.collaborative.lists import Lists, lists_of_vectors
 from tgqformer.config import slug
 from tgqformer.evaluation.metrics import Scores
-from tgqformer.evaluation.results import Result, View
+from tgqformer.evaluation.results import Result, ViewScores
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.experiments.recipe import Recipe
 from tgqformer.experiments.study.content import content_vectors
@@ -177,7 +177,7 @@ class StudyRun:
         def make() -> None:
             scores = scores_of(lists, self.log.test)
             parts = {**self.log.buckets(self.log.test), ALL: np.arange(len(self.log.test))}
-            views = {name: View.of(_some(scores, places), self.log.ids) for name, places in parts.items()}
+            views = {name: ViewScores.of(_some(scores, places), self.log.ids) for name, places in parts.items()}
             Result(name, seed, views).write(to)
 
         return Result.read(self.stages.run(Stage(f"evaluation of {name}, seed {seed}", to, "result", inputs, make)))

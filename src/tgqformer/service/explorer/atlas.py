@@ -26,7 +26,7 @@ from tgqformer.files import atomic_path
 from tgqformer.parallel import batches
 from tgqformer.service.errors import Refused
 from tgqformer.service.explorer.layout import lay_out
-from tgqformer.store.base import Row, Table
+from tgqformer.store.base import StoreRow, StoreTable
 from tgqformer.types import Floats
 
 MOST = 50_000
@@ -101,7 +101,7 @@ class Atlas:
         self._works: dict[str, _Work] = {}
         self._lock = threading.Lock()
 
-    def state(self, table: Table) -> dict[str, Any]:
+    def state(self, table: StoreTable) -> dict[str, Any]:
         """Return how far a version's map is, and start to make it where there is none."""
         work = self._work(table)
         if work.made is not None:
@@ -113,7 +113,7 @@ class Atlas:
             return {"state": "failed", "error": work.failed}
         return {"state": "preparing", "done": round(work.done, 3)}
 
-    def map(self, table: Table, tag: str = "") -> Map:
+    def map(self, table: StoreTable, tag: str = "") -> Map:
         """Return a version's map, or the one with this tag; raises Refused while it is not ready, or gone."""
         made = self._work(table).made
         with self._lock:
@@ -126,13 +126,13 @@ class Atlas:
             raise Refused("the map was made anew; load the page again")
         return made
 
-    def wait(self, table: Table, timeout: float = 600) -> None:
+    def wait(self, table: StoreTable, timeout: float = 600) -> None:
         """Wait until a version's map is made (or failed)."""
         thread = self._work(table).thread
         if thread is not None:
             thread.join(timeout)
 
-    def _work(self, table: Table) -> _Work:
+    def _work(self, table: StoreTable) -> _Work:
         """Return the work on a version's map, and have it looked after where rows may have changed."""
         with self._lock:
             work = self._works.setdefault(_name(table), _Work())
@@ -145,7 +145,7 @@ class Atlas:
                 work.thread.start()
         return work
 
-    def _look(self, table: Table, work: _Work) -> None:
+    def _look(self, table: StoreTable, work: _Work) -> None:
         path = self._folder / f"map-{_name(table)}.parquet"
         try:
             revision = table.revision()
@@ -164,7 +164,7 @@ class Atlas:
             work.failed = None if work.made else "the map could not be made; the log of the service says why"
 
 
-def make_map(table: Table, work: _Work | None = None, *, most: int = MOST) -> Map:
+def make_map(table: StoreTable, work: _Work | None = None, *, most: int = MOST) -> Map:
     """Read a version's vectors (or a sample of `most`) and place them; `work` is told how far it is."""
     work = work or _Work()
     contents = dict(table.contents())
@@ -175,7 +175,7 @@ def make_map(table: Table, work: _Work | None = None, *, most: int = MOST) -> Ma
     vectors = np.empty((len(ids), table.version.dim), np.float32)
     paths: list[tuple[str, ...]] = []
     for start, names in enumerate(batches(ids, 1024)):
-        rows: list[Row] = table.get(names)
+        rows: list[StoreRow] = table.get(names)
         vectors[1024 * start : 1024 * start + len(rows)] = [row.vector for row in rows]
         paths += [tuple(row.category) for row in rows]
         work.done = 0.1 * len(paths) / len(ids)
@@ -227,7 +227,7 @@ def _keep(made: Map, path: Path) -> None:
         log.warning("the map cannot be kept in %s: %s", path.parent, error)
 
 
-def _name(table: Table) -> str:
+def _name(table: StoreTable) -> str:
     """Name a version for ever, in a way that is no path: a store may be made anew in the same place."""
     version = table.version
     known = f"{version.name}@{version.created}@{version.model_version}@{version.dim}@{version.dtype}"
