@@ -36,10 +36,10 @@ def test_content_is_trained_on_the_log_once(tmp_path: Path) -> None:
     dataset = LoggedDataset(recipe, tmp_path / "data", log, Stages())
     new = {log.ids[at] for at in np.flatnonzero(log.bucket == 2)}
     assert new and not new & set(dataset.pairs.train.ids()) and set(dataset.pairs.split.part("test")) == new
-    vectors = content_vectors(recipe, tmp_path / "data", log, 0, tmp_path / "content" / "seed-0")
+    vectors = content_vectors(recipe, tmp_path / "data", log, 0, tmp_path / "content" / "seed-0", Stages())
     assert vectors.shape[0] == 60 and np.isfinite(vectors).all()
-    again = content_vectors(recipe, tmp_path / "data", log, 0, tmp_path / "content" / "seed-0")
+    again = content_vectors(recipe, tmp_path / "data", log, 0, tmp_path / "content" / "seed-0", Stages())
     assert (again == vectors).all()
     other = dataclasses.replace(log, ids=log.ids[::-1])
     with pytest.raises(TgqError, match="another catalogue"):
-        content_vectors(recipe, tmp_path / "data", other, 0, tmp_path / "other")
+        content_vectors(recipe, tmp_path / "data", other, 0, tmp_path / "other", Stages())

@@ -165,9 +165,10 @@ class Bench:
         if len(self.bench.tuning.lr) == 1 or self.bench.model(name).multimodal:
             return []
         tokens = next(
-            cell.setting.tokens for cell in self.every
+            cell.setting.tokens
+            for cell in self.every
             if (cell.setting.language, cell.setting.noise) == (language, noise)
-        )  # fmt: skip
+        )
         cell = Cell(Setting(language, noise, tokens), name, self.bench.tuning.seed)
         return [CellTask(cell, lr, tuning=True) for lr in self.bench.tuning.lr]
 
@@ -180,9 +181,13 @@ class Bench:
         for key, lr in rates.items():
             tried = found[self._tuned(key)] or {lr: float("nan")}
             known[key] = {
-                "model": key[0], "language": key[1], "noise": key[2], "tuned_as": self.bench.model(key[0]).tuned_as,
-                "lr": lr, "tried": {str(rate): score for rate, score in tried.items()},
-            }  # fmt: skip
+                "model": key[0],
+                "language": key[1],
+                "noise": key[2],
+                "tuned_as": self.bench.model(key[0]).tuned_as,
+                "lr": lr,
+                "tried": {str(rate): score for rate, score in tried.items()},
+            }
         names = {model.name for model in self.bench.models}
         write_json(path, [row for key, row in known.items() if key[0] in names])
 

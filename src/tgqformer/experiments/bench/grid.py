@@ -143,9 +143,13 @@ class Cell:
     def path(self) -> Path:
         """Its folder, below that of the cells."""
         own = self.setting
-        return Path(slug(own.noise)) / slug(own.language) / f"tokens-{own.tokens}" / slug(self.model) / (
-            f"seed-{self.seed}"
-        )  # fmt: skip
+        return (
+            Path(slug(own.noise))
+            / slug(own.language)
+            / f"tokens-{own.tokens}"
+            / slug(self.model)
+            / (f"seed-{self.seed}")
+        )
 
 
 def cells_of(bench: BenchRecipe) -> Iterator[tuple[Grid, Cell]]:
@@ -162,9 +166,10 @@ def cells_of(bench: BenchRecipe) -> Iterator[tuple[Grid, Cell]]:
 def chosen(bench: BenchRecipe, only: Sequence[str]) -> list[Cell]:
     """The cells in whose path, or the title of whose grid, one of `only` stands; all cells where it is empty."""
     return [
-        cell for grid, cell in cells_of(bench)
+        cell
+        for grid, cell in cells_of(bench)
         if not only or any(part.lower() in f"{grid.title.lower()}/{cell.path.as_posix()}/" for part in only)
-    ]  # fmt: skip
+    ]
 
 
 def is_probed(bench: BenchRecipe, cell: Cell) -> bool:
@@ -172,10 +177,12 @@ def is_probed(bench: BenchRecipe, cell: Cell) -> bool:
     own, budgeted = cell.setting, bench.model(cell.model).connector != "none"
     return any(
         cell.seed < (grid.seeds if grid.probes is None else grid.probes)
-        and own.language in grid.languages and own.noise in grid.noises
-        and (own.tokens in grid.tokens or not budgeted) and cell.model in (grid.models or (cell.model,))
+        and own.language in grid.languages
+        and own.noise in grid.noises
+        and (own.tokens in grid.tokens or not budgeted)
+        and cell.model in (grid.models or (cell.model,))
         for grid in bench.grids
-    )  # fmt: skip
+    )
 
 
 def recipe_of(bench: BenchRecipe, cell: Cell, lr: float) -> Recipe:
@@ -188,10 +195,15 @@ def recipe_of(bench: BenchRecipe, cell: Cell, lr: float) -> Recipe:
     training = config.parse(TrainingSettings, values, f"models: {model.name}: training")
     evaluation = base.evaluation if is_probed(bench, cell) else replace(base.evaluation, probes=())
     return replace(
-        base, evaluation=evaluation, name=cell.path.as_posix().replace("/", " "), seeds=(cell.seed,), training=training,
+        base,
+        evaluation=evaluation,
+        name=cell.path.as_posix().replace("/", " "),
+        seeds=(cell.seed,),
+        training=training,
         models=(ModelSection(model.name, model.connector, options, model.language, model.multimodal),),
-        language=bench.languages[cell.setting.language], noise=bench.noises[cell.setting.noise],
-    )  # fmt: skip
+        language=bench.languages[cell.setting.language],
+        noise=bench.noises[cell.setting.noise],
+    )
 
 
 def base_recipe(bench: BenchRecipe, folder: Path | None = None) -> Recipe:

@@ -19,17 +19,25 @@ def write_bench_page(to: Path, bench: BenchRecipe, cells: Cells, tuning: Sequenc
     """Write the report of a bench; tuning: what `Bench.tune` wrote. Gives the path."""
     made = summary.tables(bench, cells)
     first = summary.of_headline(bench, made)
-    return write_page(to, "bench.html", {
-        "title": f"Bench {bench.name}", "headline": bench.headline.model,
-        "headlines": _headlines(bench, first) if first else [],
-        "settings": _settings(bench), "parts": [_part(bench, table, cells) for table in made],
-        "budgets": summary.token_plots(bench, made),
-        "guests": [model.name for model in bench.models if model.connector != "none"],
-        "tuned": [_tuned(bench, row) for row in tuning],
-        "commands": [f"tgq bench {to.parent / 'bench.yaml'} --to {to.parent}",
-                     f"tgq bench --cell {to.parent / 'cells'}/…   # one cell again, compared to the last digit"],
-        "versions": versions(),
-    })  # fmt: skip
+    return write_page(
+        to,
+        "bench.html",
+        {
+            "title": f"Bench {bench.name}",
+            "headline": bench.headline.model,
+            "headlines": _headlines(bench, first) if first else [],
+            "settings": _settings(bench),
+            "parts": [_part(bench, table, cells) for table in made],
+            "budgets": summary.token_plots(bench, made),
+            "guests": [model.name for model in bench.models if model.connector != "none"],
+            "tuned": [_tuned(bench, row) for row in tuning],
+            "commands": [
+                f"tgq bench {to.parent / 'bench.yaml'} --to {to.parent}",
+                f"tgq bench --cell {to.parent / 'cells'}/…   # one cell again, compared to the last digit",
+            ],
+            "versions": versions(),
+        },
+    )
 
 
 def _headlines(bench: BenchRecipe, table: SettingTable) -> list[str]:
@@ -56,37 +64,51 @@ def _part(bench: BenchRecipe, table: SettingTable, cells: Cells) -> dict[str, An
     rows, results = shown.rows, shown.results
     probes, probed = summary.probe_lines(table)
     return {
-        "title": table.setting.title, "models": models(results), "caption": caption(rows),
+        "title": table.setting.title,
+        "models": models(results),
+        "caption": caption(rows),
         "views": list(dict.fromkeys(row.view for row in rows)),
-        "tables": sections.tables(rows, sections.Leads(results, rows)), "bars": sections.view_bars(rows),
-        "leads": [(lead.view, lead.other, points(lead.comparison.difference), points(lead.comparison.relative))
-                  for lead in summary.leads(bench, table)],
+        "tables": sections.tables(rows, sections.Leads(results, rows)),
+        "bars": sections.view_bars(rows),
+        "leads": [
+            (lead.view, lead.other, points(lead.comparison.difference), points(lead.comparison.relative))
+            for lead in summary.leads(bench, table)
+        ],
         "ablations": [(name, *found) for name, found in summary.ablation_lines(bench, table)],
         "losses": summary.loss_lines(table),
         "noised_parts": list(summary.NOISE_PARTS),
         "noised": [(name, *found) for name, found in summary.noise_lines(table)],
-        "probes": probes, "probed": [(name, *found) for name, found in probed],
-        "severity": summary.severity_plots(shown), "agreement": sections.agreement_curves(results),
-        "categories": sections.category_tables(results), "inside": summary.inside_lines(table, cells),
+        "probes": probes,
+        "probed": [(name, *found) for name, found in probed],
+        "severity": summary.severity_plots(shown),
+        "agreement": sections.agreement_curves(results),
+        "categories": sections.category_tables(results),
+        "inside": summary.inside_lines(table, cells),
         "gates": [(name, stream, *found) for name, stream, found in summary.gate_lines(table, cells)],
-        "cost": summary.cost_plot(table, cells), "curves": sections.training_curves(results),
-    }  # fmt: skip
+        "cost": summary.cost_plot(table, cells),
+        "curves": sections.training_curves(results),
+    }
 
 
 def _settings(bench: BenchRecipe) -> dict[str, object]:
     base = base_recipe(bench)
     return {
-        "catalogue": base.catalog.source, "language models": ", ".join(bench.languages),
-        "vision encoder": base.encoders.vision, "steps": base.training.steps, "pairs a step": base.training.batch,
+        "catalogue": base.catalog.source,
+        "language models": ", ".join(bench.languages),
+        "vision encoder": base.encoders.vision,
+        "steps": base.training.steps,
+        "pairs a step": base.training.batch,
         "steps of the connector alone before": base.training.visual_steps,
         "learning rates tried": ", ".join(f"{lr:g}" for lr in bench.tuning.lr),
-    }  # fmt: skip
+    }
 
 
 def _tuned(bench: BenchRecipe, row: Mapping[str, Any]) -> tuple[str, ...]:
-    tried = "not tuned" if len(row["tried"]) == 1 else ", ".join(
-        f"{lr}: {100 * score:.1f}" for lr, score in row["tried"].items()
-    )  # fmt: skip
+    tried = (
+        "not tuned"
+        if len(row["tried"]) == 1
+        else ", ".join(f"{lr}: {100 * score:.1f}" for lr, score in row["tried"].items())
+    )
     own = bench.model(row["model"]).training
     extra = ", ".join(f"{key} {value}" for key, value in own.items())
     how = f"as {row['tuned_as']}; {tried}" if row["tuned_as"] else tried

@@ -193,13 +193,11 @@ def severity_plots(table: SettingTable) -> list[Plot]:
             if steps:
                 curves.setdefault(kind, []).append(_series(name, color, *zip(*steps, strict=True)))
     top = max((max(line.high) for lines in curves.values() for line in lines), default=100.0)
-    return [
-        Plot(kind, plots.lines(
-            f"{NAMES[MAIN]} over the severity of {kind} noise on the query", lines, x="severity",
-            y=f"{NAMES[MAIN]}, %", ticks=["none", *"12345"], top=top,
-        ))
-        for kind, lines in curves.items()
-    ]  # fmt: skip
+    ticks, y, drawn = ["none", *"12345"], f"{NAMES[MAIN]}, %", []
+    for kind, lines in curves.items():
+        alt = f"{NAMES[MAIN]} over the severity of {kind} noise on the query"
+        drawn.append(Plot(kind, plots.lines(alt, lines, x="severity", y=y, ticks=ticks, top=top)))
+    return drawn
 
 
 def token_plots(bench: BenchRecipe, made: Sequence[SettingTable]) -> list[Plot]:
@@ -207,16 +205,20 @@ def token_plots(bench: BenchRecipe, made: Sequence[SettingTable]) -> list[Plot]:
     plotted = []
     names = [model.name for model in bench.models if model.connector != "none"]
     for language in dict.fromkeys(table.setting.language for table in made):
-        rows = [(table.setting.tokens, row) for table in made for row in table.rows
-                if table.setting.language == language and table.setting.noise == bench.headline.noise
-                and (row.view, row.metric) == ("mixed", MAIN)]  # fmt: skip
+        wanted = language, bench.headline.noise, "mixed", MAIN
+        rows = [
+            (table.setting.tokens, row)
+            for table in made
+            for row in table.rows
+            if (table.setting.language, table.setting.noise, row.view, row.metric) == wanted
+        ]
         budgets = sorted({tokens for tokens, _ in rows})
         if len(budgets) < 2:
             continue
         lines = []
         for color, name in enumerate(names):
-            own = sorted(((budgets.index(tokens), row.interval) for tokens, row in rows if row.model == name),
-                         key=lambda pair: pair[0])  # fmt: skip
+            own = [(budgets.index(tokens), row.interval) for tokens, row in rows if row.model == name]
+            own.sort(key=lambda pair: pair[0])
             if len(own) > 1:
                 lines.append(_series(name, color, *zip(*own, strict=True)))
         if lines:
@@ -238,8 +240,8 @@ def cost_plot(table: SettingTable, cells: Cells) -> Plot | None:
     if len(points_) < 2:
         return None
     alt = f"{NAMES[MAIN]} against FLOPs: " + ", ".join(f"{s.name} {s.x[0]:.0f} M, {s.y[0]:.1f}" for s in points_)
-    return Plot(table.setting.title, plots.lines(alt, points_, x="MFLOPs an item, connector and LM",
-                                                 y=f"{NAMES[MAIN]}, %"))  # fmt: skip
+    drawn = plots.lines(alt, points_, x="MFLOPs an item, connector and LM", y=f"{NAMES[MAIN]}, %")
+    return Plot(table.setting.title, drawn)
 
 
 def inside_lines(table: SettingTable, cells: Cells) -> list[tuple[str, str, str, str]]:
@@ -266,45 +268,51 @@ def gate_lines(table: SettingTable, cells: Cells) -> list[tuple[str, str, list[s
 
 
 def markdown_of(bench: BenchRecipe, cells: Cells) -> str:
-    """All tables as Markdown."""
-    made, parts = tables(bench, cells), [f"# Bench {bench.name}\n"]
-    for table in made:
-        parts.append(f"## {table.setting.title}\n\n{markdown(table.rows)}")
-        found = leads(bench, table)
-        if found:
-            parts.append(f"{bench.headline.model} against the strongest other connector, H@10, paired, 95 %:\n\n"
-                         "| view | strongest other | points | relative, % |\n|---|---|--:|--:|\n" + "".join(
-                f"| {lead.view} | {lead.other} | {points(lead.comparison.difference)} | "
-                f"{points(lead.comparison.relative)} |\n" for lead in found))  # fmt: skip
-        lines = ablation_lines(bench, table)
-        if lines:
-            views = list(dict.fromkeys(row.view for row in table.rows))
-            parts.append(f"Variants, against {bench.headline.model}, points of H@10:\n\n| variant | "
-                         + " | ".join(views) + " |\n|---|" + "--:|" * len(views) + "\n"
-                         + "".join(f"| {name} | {' | '.join(cells_)} |\n" for name, cells_ in lines))  # fmt: skip
-        losses = loss_lines(table)
-        if losses:
-            parts.append("From clean to noised, points of H@10:\n\n| model | loss |\n|---|--:|\n"
-                         + "".join(f"| {name} | {loss} |\n" for name, loss in losses))  # fmt: skip
-        costs = noise_lines(table)
-        if costs:
-            parts.append("Posters and clutter on a query, points of H@10 against the clean one, in the mixed pool:"
-                         "\n\n| model | " + " | ".join(NOISE_PARTS) + " |\n|---|--:|--:|--:|\n"
-                         + "".join(f"| {name} | {' | '.join(found_)} |\n" for name, found_ in costs))  # fmt: skip
-        probes, lines = probe_lines(table)
-        if probes:
-            parts.append("Changed queries in the mixed pool, H@10:\n\n| model | " + " | ".join(probes) + " |\n|---|"
-                         + "--:|" * len(probes) + "\n"
-                         + "".join(f"| {name} | {' | '.join(cells_)} |\n" for name, cells_ in lines))  # fmt: skip
+    """Return all tables as Markdown."""
+    parts, headline = [f"# Bench {bench.name}\n"], bench.headline.model
+    for table in tables(bench, cells):
+        views = list(dict.fromkeys(row.view for row in table.rows))
+        probes, probed = probe_lines(table)
+        ahead = [
+            (lead.view, [lead.other, points(lead.comparison.difference), points(lead.comparison.relative)])
+            for lead in leads(bench, table)
+        ]
+        losses = [(name, [loss]) for name, loss in loss_lines(table)]
+        parts += [
+            f"## {table.setting.title}\n\n{markdown(table.rows)}",
+            *_listed(
+                f"{headline} against the strongest other connector, H@10, paired, 95 %",
+                ["view", "strongest other", "points", "relative, %"],
+                ahead,
+            ),
+            *_listed(
+                f"Variants, against {headline}, points of H@10", ["variant", *views], ablation_lines(bench, table)
+            ),
+            *_listed("From clean to noised, points of H@10", ["model", "loss"], losses),
+            *_listed(
+                "Posters and clutter on a query, points of H@10 against the clean one, in the mixed pool",
+                ["model", *NOISE_PARTS],
+                noise_lines(table),
+            ),
+            *_listed("Changed queries in the mixed pool, H@10", ["model", *probes], probed),
+        ]
     return "\n".join(parts)
+
+
+def _listed(title: str, names: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """A Markdown table with a title before it; nothing without lines."""
+    rows = [f"| {' | '.join(names)} |", "|---|" + "--:|" * (len(names) - 1)]
+    rows += [f"| {name} | {' | '.join(found)} |" for name, found in lines]
+    return [f"{title}:\n\n" + "\n".join(rows) + "\n"] if lines else []
 
 
 def csv_of(bench: BenchRecipe, cells: Cells) -> str:
     """All figures as CSV: shares from 0 to 1, views and probes."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["language", "noise", "tokens", "model", "view", "metric", "mean", "low", "high", "seeds",
-                     "queries", "over"])  # fmt: skip
+    writer.writerow(
+        ["language", "noise", "tokens", "model", "view", "metric", "mean", "low", "high", "seeds", "queries", "over"]
+    )
     for table in tables(bench, cells):
         own = table.setting
         probed = summarize([result.probed for result in table.results if result.probes])

@@ -128,9 +128,13 @@ def coded(log: Interactions, places: dict[str, int]) -> tuple[Ints, Ints]:
 
 
 def _asked(
-    log: Interactions, places: dict[str, int], asks: NDArray[np.bool_], bucket: Ints, settings: ProtocolSettings,
+    log: Interactions,
+    places: dict[str, int],
+    asks: NDArray[np.bool_],
+    bucket: Ints,
+    settings: ProtocolSettings,
     what: str,
-) -> Queries:  # fmt: skip
+) -> Queries:
     """Make the items of later sessions queries, at most `queries` of each bucket, drawn by seed."""
     mined = mine_pairs(log, EVERY_CO_CLICK)
     if not len(mined):

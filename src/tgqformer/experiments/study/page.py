@@ -52,9 +52,7 @@ class Findings:
         systems = run.study.systems
         self.variants = [system.name for system in systems if system.ablation]
         self.behaviour = [system.name for system in systems if not system.content and not system.ablation]
-        self.joined = [
-            name for name in run.names() if name not in (CONTENT, *self.behaviour, *self.variants)
-        ]  # fmt: skip
+        self.joined = [name for name in run.names() if name not in (CONTENT, *self.behaviour, *self.variants)]
         self._compared: dict[tuple[str, str], list[Comparison]] = {}
 
     def mean(self, name: str, bucket: str) -> SummaryRow:
@@ -87,15 +85,27 @@ def write_report(run: StudyRun) -> Path:
     found = Findings(run, results)
     write_text(run.folder / "table.md", markdown(found.shown()) + _joins_markdown(found) + _variants_markdown(found))
     write_text(run.folder / "table.csv", csv_text(found.rows))
-    return write_page(run.folder / "report.html", "joined.html", {
-        "title": f"{run.study.name}: content and behaviour joined, {len(run.log.ids):,} items",
-        "headlines": _headlines(found, chosen), "settings": _settings(run, chosen), "groups": list(GROUPS.items()),
-        "tables": _tables(found), "bars": _bars(found), "caption": caption(found.shown()),
-        "joins": _joins(found), "singles": [(bucket, found.single(bucket)) for bucket in found.buckets],
-        "variants": _variants(found), "weights": _weights(run, chosen), "examples": _examples(found, chosen),
-        "notes": NOTES, "commands": [f"tgq collab study {run.folder / 'study.yaml'} --to {run.folder}"],
-        "versions": versions(),
-    })  # fmt: skip
+    return write_page(
+        run.folder / "report.html",
+        "joined.html",
+        {
+            "title": f"{run.study.name}: content and behaviour joined, {len(run.log.ids):,} items",
+            "headlines": _headlines(found, chosen),
+            "settings": _settings(run, chosen),
+            "groups": list(GROUPS.items()),
+            "tables": _tables(found),
+            "bars": _bars(found),
+            "caption": caption(found.shown()),
+            "joins": _joins(found),
+            "singles": [(bucket, found.single(bucket)) for bucket in found.buckets],
+            "variants": _variants(found),
+            "weights": _weights(run, chosen),
+            "examples": _examples(found, chosen),
+            "notes": NOTES,
+            "commands": [f"tgq collab study {run.folder / 'study.yaml'} --to {run.folder}"],
+            "versions": versions(),
+        },
+    )
 
 
 def _main(result: Result) -> Result:
@@ -122,20 +132,23 @@ def _settings(run: StudyRun, chosen: str) -> dict[str, object]:
         "catalogue": f"{run.recipe.catalog.source}, {len(log.ids):,} items",
         "training log": f"{len(log.train):,} sessions, {len(log.train.indices):,} clicks",
         "items": ", ".join(f"{int((log.bucket == at).sum()):,} {name}" for at, name in enumerate(BUCKETS)),
-        "queries": asked, "few clicks": f"1 to {protocol.few_clicks}", "content model": run.recipe.models[0].name,
-        "recommended, best on validation": chosen, "seeds": len(run.seeds),
-    }  # fmt: skip
+        "queries": asked,
+        "few clicks": f"1 to {protocol.few_clicks}",
+        "content model": run.recipe.models[0].name,
+        "recommended, best on validation": chosen,
+        "seeds": len(run.seeds),
+    }
 
 
 def _tables(found: Findings) -> list[MetricTable]:
     rows = found.shown()
     made = sections.tables(rows, sections.Leads([_main(r) for r in found.results], []))
     return [
-        MetricTable(table.metric, table.views, [
-            (name, GROUPS[found.group(name)], cells) for name, _, cells in table.lines
-        ], [])
+        MetricTable(
+            table.metric, table.views, [(name, GROUPS[found.group(name)], cells) for name, _, cells in table.lines], []
+        )
         for table in made
-    ]  # fmt: skip
+    ]
 
 
 def _bars(found: Findings) -> list[Plot]:
@@ -144,10 +157,16 @@ def _bars(found: Findings) -> list[Plot]:
     for bucket in found.buckets:
         ranked = sorted((r for r in rows if r.view == bucket), key=lambda r: -r.interval.mean)
         series = [
-            plots.Series(r.model, GROUPS[found.group(r.model)], [0.0], [100 * r.interval.mean],
-                         [100 * r.interval.low], [100 * r.interval.high])
+            plots.Series(
+                r.model,
+                GROUPS[found.group(r.model)],
+                [0.0],
+                [100 * r.interval.mean],
+                [100 * r.interval.low],
+                [100 * r.interval.high],
+            )
             for r in ranked
-        ]  # fmt: skip
+        ]
         alt = f"{NAMES[MAIN]}, {bucket}: " + ", ".join(f"{s.name} {s.y[0]:.1f}" for s in series)
         made.append(Plot(bucket, plots.ranking(alt, series, x=f"{NAMES[MAIN]}, %", top=top)))
     return made

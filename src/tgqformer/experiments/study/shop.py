@@ -112,9 +112,13 @@ def write_vectors(vectors: Features, embeddings: Embeddings, to: Path) -> Embedd
     version = f"{source.model_version}-joined-{blake2b(vectors.tobytes(), digest_size=6).hexdigest()}"
     with atomic_folder(to, KIND, overwrite=True) as unfinished:
         made = Embeddings.create(
-            unfinished, dim=vectors.shape[1], model_version=version, ids_fingerprint=source.ids_fingerprint,
-            count=source.count, partition_size=source.partition_size,
-        )  # fmt: skip
+            unfinished,
+            dim=vectors.shape[1],
+            model_version=version,
+            ids_fingerprint=source.ids_fingerprint,
+            count=source.count,
+            partition_size=source.partition_size,
+        )
         for number in range(made.partitions):
             part = embeddings.read(number)
             rows = slice(*made.bounds(number))

@@ -71,13 +71,23 @@ def write_run_report(folder: Path, metrics: dict[str, float], judged: Judged, ca
     protocol = {name: f"{value:,.0f}" if name == "users" else f"{value:.4f}" for name, value in metrics.items()}
     counts = ", ".join(f"{number:,} {name}" for name, number in about["interactions"].items())
     judged.result.write(folder / "similar")
-    return write_report(folder / "report.html", Report(
-        title=f"{judged.result.model}: similar items, {len(judged.queries):,} queries",
-        settings={"model": about["model"], "users": f"{about['users']:,}", "items": f"{about['items']:,}",
-                  "interactions": counts, **protocol},
-        results=[judged.result], examples=_examples(judged, catalog) if catalog is not None else (),
-        commands=[f"tgq collab evaluate {folder}"], notes=NOTES,
-    ))  # fmt: skip
+    return write_report(
+        folder / "report.html",
+        Report(
+            title=f"{judged.result.model}: similar items, {len(judged.queries):,} queries",
+            settings={
+                "model": about["model"],
+                "users": f"{about['users']:,}",
+                "items": f"{about['items']:,}",
+                "interactions": counts,
+                **protocol,
+            },
+            results=[judged.result],
+            examples=_examples(judged, catalog) if catalog is not None else (),
+            commands=[f"tgq collab evaluate {folder}"],
+            notes=NOTES,
+        ),
+    )
 
 
 def _of_users(known: Csr, test: Csr) -> Queries:

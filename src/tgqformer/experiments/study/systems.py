@@ -41,9 +41,13 @@ def system_stage(
         known = np.ones(len(log.ids), bool) if system.content else log.clicks > 0
         watch = "hit@10"
         train(
-            task, preset.training, folder, seed=seed, watch=watch,
+            task,
+            preset.training,
+            folder,
+            seed=seed,
+            watch=watch,
             evaluate=lambda: {watch: _validated(task, system, known, log.validation)},
-        )  # fmt: skip
+        )
         _lists(task, system, known, k).write(folder / "lists.safetensors")
         if task.recommender.vectors is not None:
             np.save(folder / "vectors.npy", _vectors(task, known))
