@@ -13,7 +13,7 @@ from tgqformer.errors import TgqError
 
 @pytest.fixture(scope="module")
 def encoder() -> EfficientNetEncoder:
-    return EfficientNetEncoder.packaged(precision="float32", device="cpu")
+    return EfficientNetEncoder.make(precision="float32", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_tokens_are_those_of_the_published_network(encoder, published, pixels):
 
 
 def test_last_level_is_the_map_after_the_head(published, pixels):
-    last = EfficientNetEncoder.packaged(levels="last", precision="float32", device="cpu")
+    last = EfficientNetEncoder.make(levels="last", precision="float32", device="cpu")
     with torch.no_grad():
         head = published.extract_features((pixels[:2].float() - 127) / 128)
     features = last.encode(pixels[:2])
@@ -76,7 +76,7 @@ def test_a_picture_does_not_depend_on_its_neighbours(encoder, pixels):
 
 
 def test_bfloat16_is_near_float32_and_has_another_fingerprint(encoder, pixels):
-    half = EfficientNetEncoder.packaged(precision="bfloat16", device="cpu")
+    half = EfficientNetEncoder.make(precision="bfloat16", device="cpu")
     exact, rounded = encoder.encode(pixels[:2]), half.encode(pixels[:2])
     assert rounded.tokens.dtype is torch.float32
     assert float((exact.tokens - rounded.tokens).norm() / exact.tokens.norm()) < 0.08

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from tgqformer.cli import app
 from tgqformer.connectors import CONNECTORS, ConnectorWidths
-from tgqformer.evaluation.sizes import Setting, connector_costs, projection_flops
+from tgqformer.evaluation.sizes import Backbone, connector_costs, projection_flops
 
 torch.set_num_threads(1)
 
@@ -53,13 +53,13 @@ def test_every_connector_has_a_row(printed: dict[str, list[str]]) -> None:
 
 
 def test_connectors_by_hand() -> None:
-    setting = Setting(
+    backbone = Backbone(
         "toy", ConnectorWidths(visual=20, vector=6, metadata=10, grid=(3, 4)), 5, nn.Identity(), None, None
     )
-    linear, mlp = connector_costs(setting, 3, ["linear", "mlp"])
+    linear, mlp = connector_costs(backbone, 3, ["linear", "mlp"])
     assert linear.parameters == linear.trainable == 20 * 256 + 256
     assert linear.flops == {"connector": 2 * 3 * 20 * 256}
     assert mlp.flops == {"connector": 2 * 3 * (20 * 256 + 256 * 256)}
-    few, many = (connector_costs(setting, tokens, ["qformer"])[0] for tokens in (2, 32))
+    few, many = (connector_costs(backbone, tokens, ["qformer"])[0] for tokens in (2, 32))
     assert few.total_flops < many.total_flops
     assert many.parameters - few.parameters == 30 * 256  # queries are all that grows

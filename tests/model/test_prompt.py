@@ -7,6 +7,8 @@ import json
 import pytest
 
 from tgqformer.catalog.item import Item
+from tgqformer.config import parse, plain
+from tgqformer.errors import TgqError
 from tgqformer.model.prompt import Prompt
 
 ITEM = Item(
@@ -57,12 +59,12 @@ def test_an_item_without_anything_has_no_metadata_and_the_template_alone():
 def test_wrong_prompts_are_refused():
     with pytest.raises(ValueError, match="must contain"):
         Prompt(template="Product:")
-    with pytest.raises(ValueError, match="each once"):
-        Prompt(("titel",))  # type: ignore[arg-type]
+    with pytest.raises(TgqError, match=r"fields\.0: 'titel' is not known; did you mean 'title'"):
+        parse(Prompt, {"fields": ["titel"]}, "here")
     with pytest.raises(ValueError, match="each once"):
         Prompt(("title", "title"))
 
 
 @pytest.mark.parametrize("prompt", [Prompt(), Prompt(("title",), ("fit",), "colours", "a {metadata}"), Prompt((), ())])
 def test_a_prompt_goes_through_json(prompt):
-    assert Prompt.from_dict(json.loads(json.dumps(prompt.to_dict()))) == prompt
+    assert parse(Prompt, json.loads(json.dumps(plain(prompt))), "here") == prompt

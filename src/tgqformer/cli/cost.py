@@ -23,9 +23,9 @@ def cost(
     """
     from tgqformer.evaluation.sizes import connector_costs, packaged, projection_flops, published, system_costs
 
-    settings = packaged(), published()
-    small, large = (connector_costs(setting, tokens) for setting in settings)
-    typer.echo(f"Connectors at {tokens} tokens: (a) {settings[0].name}; (b) {settings[1].name}\n")
+    backbones = packaged(), published()
+    small, large = (connector_costs(one, tokens) for one in backbones)
+    typer.echo(f"Connectors at {tokens} tokens: (a) {backbones[0].name}; (b) {backbones[1].name}\n")
     head = ("connector", "parameters, M (a)", "MFLOPs an item (a)", "parameters, M (b)", "MFLOPs an item (b)")
     both = [
         (a.model, (a.parameters, a.total_flops, b.parameters, b.total_flops)) for a, b in zip(small, large, strict=True)

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from tgqformer.encoders.joint import JointEncoder
 
 T = TypeVar("T")
-Makers: TypeAlias = Mapping[str, Callable[[], Callable[..., T]]]
-"""Name -> what imports the function that makes the encoder."""
+Maker: TypeAlias = tuple[Callable[..., Any], Callable[..., T]]
+"""What declares an encoder's options as keyword-only parameters, and what makes the encoder with them."""
+Makers: TypeAlias = Mapping[str, Callable[[], Maker[T]]]
+"""Name -> what imports it."""
 
 __all__ = [
     "JointSpace",
@@ -37,34 +39,34 @@ __all__ = [
 ]
 
 
-def _efficientnet() -> Callable[..., VisionEncoder]:
+def _efficientnet() -> Maker[VisionEncoder]:
     from tgqformer.encoders.efficientnet import EfficientNetEncoder
 
-    return EfficientNetEncoder.packaged
+    return EfficientNetEncoder, EfficientNetEncoder.make
 
 
-def _hub_vision() -> Callable[..., VisionEncoder]:
+def _hub_vision() -> Maker[VisionEncoder]:
     from tgqformer.encoders.huggingface import HuggingFaceVision
 
-    return HuggingFaceVision.from_pretrained
+    return HuggingFaceVision, HuggingFaceVision.make
 
 
-def _minilm() -> Callable[..., TextEncoder]:
+def _minilm() -> Maker[TextEncoder]:
     from tgqformer.encoders.minilm import make_minilm
 
-    return make_minilm
+    return make_minilm, make_minilm
 
 
-def _hub_text() -> Callable[..., TextEncoder]:
+def _hub_text() -> Maker[TextEncoder]:
     from tgqformer.encoders.huggingface import HuggingFaceText
 
-    return HuggingFaceText.from_pretrained
+    return HuggingFaceText, HuggingFaceText.make
 
 
-def _hub_joint() -> Callable[..., JointEncoder]:
+def _hub_joint() -> Maker[JointEncoder]:
     from tgqformer.encoders.joint import read_joint
 
-    return read_joint
+    return read_joint, read_joint
 
 
 HUB = "hf:<folder or hub id>"
@@ -133,13 +135,13 @@ def _maker(name: str, options: Mapping[str, Any], known: Makers[T], kind: str) -
     source = [name.removeprefix("hf:")] if name.startswith("hf:") and name != "hf:" else []
     if not source and name not in known:
         raise TgqError(f"{kind} {name!r} is not known; {nearest(name, known)}")
-    make = known[HUB if source else name]()
-    return functools.partial(make, *source, **vars(parse(_options(make), options, f"{kind} {name!r}")))
+    declares, make = known[HUB if source else name]()
+    return functools.partial(make, *source, **vars(parse(_options(declares), options, f"{kind} {name!r}")))
 
 
 @functools.cache
-def _options(make: Callable[..., Any]) -> type[Any]:
-    return options_of(make)
+def _options(declares: Callable[..., Any]) -> type[Any]:
+    return options_of(declares)
 
 
 def _loader(folder: Path, loaders: dict[str, T], kind: str) -> T:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from PIL.Image import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from tgqformer.encoders.frozen import Fit
 
@@ -84,15 +85,17 @@ class TextEncoder(Protocol):
         ...
 
 
-class JointSpace(Protocol):
+class JointSpace(nn.Module, ABC):
     """Projections of a joint image-text encoder (CLIP, Chinese-CLIP, SigLIP) into its shared space of width J."""
 
     width: int
+    config: dict[str, Any]
+    """The type, and what the constructor needs to make it again."""
 
+    @abstractmethod
     def pictures(self, features: VisualFeatures) -> tuple[Tensor, Tensor]:
         """Project to (tokens [B, P, J], vector [B, J]), not normalised."""
-        ...
 
+    @abstractmethod
     def texts(self, features: TextFeatures) -> Tensor:
         """Project to [B, J], not normalised."""
-        ...

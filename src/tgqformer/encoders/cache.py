@@ -202,10 +202,15 @@ def _ends(part: Any) -> Rows:
     return np.cumsum(part["lengths"])
 
 
+def half(values: Tensor) -> Tensor:
+    """Round to float16 as the cache does, so that cached and fresh features are the same numbers."""
+    return values.clamp(-LARGEST, LARGEST).half()
+
+
 def _half(values: Tensor) -> Halves:
     if bool(values.isnan().any()):
         raise TgqError("The encoder gave values that are no numbers (NaN); try precision float32")
-    return values.clamp(-LARGEST, LARGEST).to(torch.float16).cpu().numpy()
+    return half(values).cpu().numpy()
 
 
 def _rows(parts: PartFolder, keys: Sequence[str | None], what: str) -> Rows:

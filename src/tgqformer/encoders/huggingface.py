@@ -57,12 +57,12 @@ class HuggingFaceVision:
         self,
         tower: Any,
         processor: Any,
-        *,
         name: str,
-        levels: Sequence[int] = (),
+        *,
+        levels: tuple[int, ...] = (),
         fit: Fit = "pad",
         precision: Precision = "auto",
-        device: str = "auto",
+        device: Device = "auto",
     ) -> None:
         self.name, self.levels, self.fit = name, tuple(levels), fit
         self.device = resolve_device(device)
@@ -89,22 +89,13 @@ class HuggingFaceVision:
         self.fingerprint = fingerprint_of(decides, self.tower.state_dict())
 
     @classmethod
-    def from_pretrained(
-        cls,
-        source: str,
-        *,
-        levels: tuple[int, ...] = (),
-        fit: Fit = "pad",
-        precision: Precision = "auto",
-        device: Device = "auto",
-    ) -> HuggingFaceVision:
-        """Read a model folder or hub id, the vision tower of it if it has two.
+    def make(cls, source: str, **options: Any) -> HuggingFaceVision:
+        """Read a model folder or hub id, the vision tower of it if it has two; options as in the constructor.
 
         Raises TgqError if it cannot be read.
         """
         model = read_model(source)
-        tower, processor = getattr(model, "vision_model", model), read_processor(source)
-        return cls(tower, processor, name=f"hf:{source}", levels=levels, fit=fit, precision=precision, device=device)
+        return cls(getattr(model, "vision_model", model), read_processor(source), f"hf:{source}", **options)
 
     @classmethod
     def load(cls, folder: Path, *, device: str = "auto") -> HuggingFaceVision:
@@ -112,8 +103,8 @@ class HuggingFaceVision:
         config = read_config(folder)
         tower = read_model(str(folder / TOWER), config["class"])
         processor = read_processor(str(folder / TOWER))
-        options = {key: config[key] for key in ("name", "levels", "fit", "precision")}
-        return cls(tower, processor, device=device, **options)
+        options = {key: config[key] for key in ("levels", "fit", "precision")}
+        return cls(tower, processor, config["name"], device=device, **options)
 
     def preprocess(self, picture: Image.Image) -> Tensor:
         """Turn a picture into float pixels [3, h, w] by the tower's own PIL processor."""
@@ -178,12 +169,12 @@ class HuggingFaceText:
         self,
         tower: Any,
         tokenizer: Any,
-        *,
         name: str,
+        *,
         pooling: Pooling = "auto",
-        max_tokens: int | None = None,
+        max_tokens: Positive | None = None,
         precision: Precision = "float32",
-        device: str = "auto",
+        device: Device = "auto",
     ) -> None:
         self.name = name
         self.device = resolve_device(device)
@@ -214,37 +205,21 @@ class HuggingFaceText:
         self.fingerprint = fingerprint_of(decides, self.tower.state_dict())
 
     @classmethod
-    def from_pretrained(
-        cls,
-        source: str,
-        *,
-        pooling: Pooling = "auto",
-        max_tokens: Positive | None = None,
-        precision: Precision = "float32",
-        device: Device = "auto",
-    ) -> HuggingFaceText:
-        """Read a model folder or hub id, the text tower of it if it has two.
+    def make(cls, source: str, **options: Any) -> HuggingFaceText:
+        """Read a model folder or hub id, the text tower of it if it has two; options as in the constructor.
 
         Raises TgqError if it cannot be read.
         """
         model = read_model(source)
-        return cls(
-            getattr(model, "text_model", model),
-            read_tokenizer(source),
-            name=f"hf:{source}",
-            pooling=pooling,
-            max_tokens=max_tokens,
-            precision=precision,
-            device=device,
-        )
+        return cls(getattr(model, "text_model", model), read_tokenizer(source), f"hf:{source}", **options)
 
     @classmethod
     def load(cls, folder: Path, *, device: str = "auto") -> HuggingFaceText:
         """Load what `save` wrote."""
         config = read_config(folder)
         tower = read_model(str(folder / TOWER), config["class"])
-        options = {key: config[key] for key in ("name", "pooling", "max_tokens", "precision")}
-        return cls(tower, read_tokenizer(str(folder / TOWER)), device=device, **options)
+        options = {key: config[key] for key in ("pooling", "max_tokens", "precision")}
+        return cls(tower, read_tokenizer(str(folder / TOWER)), config["name"], device=device, **options)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> TextFeatures:

@@ -43,7 +43,7 @@ class JointEncoder:
     space: JointSpace
 
 
-class ClipSpace(nn.Module):
+class ClipSpace(JointSpace):
     """CLIP's and Chinese-CLIP's space: tokens by the CLS token's layer norm and projection, vectors by the projection.
 
     vision_width: width of one level of visual tokens; of tokens of several levels the first `vision_width` channels
@@ -87,7 +87,7 @@ class ClipSpace(nn.Module):
         return projected
 
 
-class SiglipSpace(nn.Module):
+class SiglipSpace(JointSpace):
     """SigLIP's space: both vectors are in it as they come; a token takes the head's way as its only token.
 
     That way is value and output projection of the head's attention, then its feed-forward with a residual.
@@ -155,16 +155,14 @@ def read_joint(
     space = _space_of(model, name).eval().requires_grad_(False).to(resolve_device(device))
     processor, tokenizer = read_processor(source), read_tokenizer(source)
     vision = HuggingFaceVision(
-        model.vision_model, processor, name=name, levels=levels, fit=fit, precision=precision, device=device
+        model.vision_model, processor, name, levels=levels, fit=fit, precision=precision, device=device
     )
-    text = HuggingFaceText(model.text_model, tokenizer, name=name, precision=precision, device=device)
+    text = HuggingFaceText(model.text_model, tokenizer, name, precision=precision, device=device)
     return JointEncoder(vision, text, space)
 
 
 def save_space(space: JointSpace, folder: Path) -> None:
     """Write `config.json` and `model.safetensors` of a space; the towers save themselves."""
-    if not isinstance(space, ClipSpace | SiglipSpace):
-        raise TgqError(f"{type(space).__name__} has no saved form; known: ClipSpace, SiglipSpace")
     write_config(folder, space.config)
     with atomic_path(folder / "model.safetensors") as unfinished:
         save_file({name: tensor.cpu().contiguous() for name, tensor in space.state_dict().items()}, unfinished)
@@ -173,7 +171,7 @@ def save_space(space: JointSpace, folder: Path) -> None:
 def load_space(folder: Path, *, device: str = "auto") -> JointSpace:
     """Load what `save_space` wrote; raises TgqError if there is none."""
     config = read_config(folder)
-    known: dict[str, type[ClipSpace] | type[SiglipSpace]] = {CLIP_TYPE: ClipSpace, SIGLIP_TYPE: SiglipSpace}
+    known: dict[str, type[JointSpace]] = {CLIP_TYPE: ClipSpace, SIGLIP_TYPE: SiglipSpace}
     kind = config.pop("type")
     if kind not in known:
         raise TgqError(f"{folder} holds {kind!r}, which is no joint space; known: {', '.join(known)}")
@@ -182,7 +180,7 @@ def load_space(folder: Path, *, device: str = "auto") -> JointSpace:
     return space.eval().requires_grad_(False).to(resolve_device(device))
 
 
-def _space_of(model: Any, name: str) -> ClipSpace | SiglipSpace:
+def _space_of(model: Any, name: str) -> JointSpace:
     kind = model.config.model_type
     if kind in CLIP_KINDS:
         return ClipSpace.of(model)

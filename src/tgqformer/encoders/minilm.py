@@ -24,7 +24,7 @@ def make_minilm(
     return HuggingFaceText(
         read_model(source),
         read_tokenizer(source),
-        name="minilm",
+        "minilm",
         pooling="mean",
         max_tokens=max_tokens,
         precision=precision,

@@ -22,7 +22,7 @@ TEXT = 64
 
 
 @dataclass(frozen=True)
-class Setting:
+class Backbone:
     """Encoders and language model that a connector stands between.
 
     widths: what the encoders give. metadata: text tokens T. vision, text: the frozen encoders' models on the meta
@@ -37,35 +37,33 @@ class Setting:
     language: Any
 
 
-def packaged() -> Setting:
+def packaged() -> Backbone:
     """EfficientNet-Lite0, MiniLM as text encoder, SmolLM2-135M: what is installed with the package."""
     import transformers as hf
 
     minilm = hf.BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
-    smollm = hf.LlamaConfig(hidden_size=576, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3,
-                            intermediate_size=1536, vocab_size=49152)  # fmt: skip
+    smollm = hf.LlamaConfig(**_decoder(576, 30, 9, 3, 1536), vocab_size=49152)
     widths = ConnectorWidths(visual=496, vector=1280, metadata=384, grid=(7, 7))
-    return Setting(
+    return Backbone(
         "EfficientNet-Lite0, MiniLM, SmolLM2-135M", widths, TEXT, on_meta(EfficientNetLite0()), minilm, smollm
     )
 
 
-def published() -> Setting:
+def published() -> Backbone:
     """Chinese-CLIP ViT-B/16 at 224 pixels with its RoBERTa, and Qwen3-Embedding-0.6B: what the paper names."""
     import transformers as hf
 
-    tower = hf.ChineseCLIPVisionConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
-                                       num_attention_heads=12, patch_size=16, image_size=224)  # fmt: skip
+    sides = {"patch_size": 16, "image_size": 224}
+    tower = hf.ChineseCLIPVisionConfig(**_transformer(768, 12, 12, 3072), **sides)
     with torch.device("meta"):
         vision = hf.ChineseCLIPVisionModel(tower).eval()
     roberta = hf.BertConfig(vocab_size=21128)
-    qwen = hf.Qwen3Config(hidden_size=1024, num_hidden_layers=28, num_attention_heads=16, num_key_value_heads=8,
-                          head_dim=128, intermediate_size=3072, vocab_size=151669)  # fmt: skip
+    qwen = hf.Qwen3Config(**_decoder(1024, 28, 16, 8, 3072), head_dim=128, vocab_size=151669)
     widths = ConnectorWidths(visual=768, vector=512, metadata=768, grid=(14, 14))
-    return Setting("ViT-B/16, RoBERTa, Qwen3-Embedding-0.6B", widths, TEXT, vision, roberta, qwen)
+    return Backbone("ViT-B/16, RoBERTa, Qwen3-Embedding-0.6B", widths, TEXT, vision, roberta, qwen)
 
 
-def connector_costs(setting: Setting, tokens: int = TOKENS, names: Sequence[str] | None = None) -> list[Cost]:
+def connector_costs(backbone: Backbone, tokens: int = TOKENS, names: Sequence[str] | None = None) -> list[Cost]:
     """Count parameters and operations per item of connectors at K tokens, everything else at its default.
 
     names: of connectors; None for all. The agreement map and a picture's own word are the model's, not counted here.
@@ -73,8 +71,8 @@ def connector_costs(setting: Setting, tokens: int = TOKENS, names: Sequence[str]
     costs = []
     for name in track(names or list(CONNECTORS), "counting connectors", shown=names is None):
         torch.manual_seed(0)
-        connector = make_connector(name, setting.widths, {} if name == "none" else {"tokens": tokens}).eval()
-        batch = _inputs(setting)
+        connector = make_connector(name, backbone.widths, {} if name == "none" else {"tokens": tokens}).eval()
+        batch = _inputs(backbone)
         flops = count_flops(lambda connector=connector, batch=batch: connector(batch)) / len(batch.visual)  # type: ignore[misc]
         costs.append(Cost(name, *parameters(connector), {"connector": flops}))
     return costs
@@ -91,19 +89,19 @@ def system_costs(tokens: int = TOKENS) -> list[Cost]:
 
 
 @torch.no_grad()
-def _ours(setting: Setting, tokens: int) -> Cost:
-    (connector,) = connector_costs(setting, tokens, ["tgq"])
-    text, language = _text_model(setting.text), _text_model(setting.language)
-    width = int(setting.language.hidden_size)
+def _ours(backbone: Backbone, tokens: int) -> Cost:
+    (connector,) = connector_costs(backbone, tokens, ["tgq"])
+    text, language = _text_model(backbone.text), _text_model(backbone.language)
+    width = int(backbone.language.hidden_size)
     entry = 2 * tokens * 256 * width  # the model's own layer between connector and LM
     flops = {
-        "vision tower": count_flops(lambda: setting.vision(_meta(1, 3, 224, 224))),
-        "text encoder": _text_flops(text, setting.metadata),
+        "vision tower": count_flops(lambda: backbone.vision(_meta(1, 3, 224, 224))),
+        "text encoder": _text_flops(text, backbone.metadata),
         "connector": connector.flops["connector"] + entry,
         "language model": _text_flops(language, tokens + TEXT),
     }
-    whole = sum(parameters(part)[0] for part in (setting.vision, text, language)) + connector.parameters
-    return Cost(f"TGQ-Former ({setting.name})", whole, connector.trainable, flops)
+    whole = sum(parameters(part)[0] for part in (backbone.vision, text, language)) + connector.parameters
+    return Cost(f"TGQ-Former ({backbone.name})", whole, connector.trainable, flops)
 
 
 @torch.no_grad()
@@ -112,12 +110,11 @@ def internvl3_2b() -> Cost:
     import transformers as hf
 
     config = hf.InternVLConfig(
-        text_config={"model_type": "qwen2", "hidden_size": 1536, "num_hidden_layers": 28, "num_attention_heads": 12,
-                     "num_key_value_heads": 2, "intermediate_size": 8960, "vocab_size": 151674},
-        vision_config={"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
-                       "intermediate_size": 4096, "image_size": [448, 448], "patch_size": [14, 14]},
-        image_seq_length=256, downsample_ratio=0.5,
-    )  # fmt: skip
+        text_config={"model_type": "qwen2", **_decoder(1536, 28, 12, 2, 8960), "vocab_size": 151674},
+        vision_config={**_transformer(1024, 24, 16, 4096), "image_size": [448, 448], "patch_size": [14, 14]},
+        image_seq_length=256,
+        downsample_ratio=0.5,
+    )
     model = _on_meta(config)
     pixels = _meta(1, 3, 448, 448)
     tower = count_flops(lambda: model.vision_tower(pixel_values=pixels))
@@ -134,13 +131,13 @@ def qwen3_vl_4b() -> Cost:
     """Qwen3-VL-4B: 784 patches of a picture of 448 pixels, merged four to one; four mergers, one for each depth."""
     import transformers as hf
 
+    patching = {"patch_size": 16, "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 2304}
+    layers = {"depth": 24, "num_heads": 16, "deepstack_visual_indexes": [5, 11, 17]}
+    widths = {"hidden_size": 1024, "intermediate_size": 4096, "out_hidden_size": 2560}
     config = hf.Qwen3VLConfig(
-        text_config={"hidden_size": 2560, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8,
-                     "head_dim": 128, "intermediate_size": 9728, "vocab_size": 151936},
-        vision_config={"depth": 24, "hidden_size": 1024, "out_hidden_size": 2560, "num_heads": 16,
-                       "intermediate_size": 4096, "patch_size": 16, "spatial_merge_size": 2, "temporal_patch_size": 2,
-                       "num_position_embeddings": 2304, "deepstack_visual_indexes": [5, 11, 17]},
-    )  # fmt: skip
+        text_config={**_decoder(2560, 36, 32, 8, 9728), "head_dim": 128, "vocab_size": 151936},
+        vision_config={**patching, **layers, **widths},
+    )
     model, patches = _on_meta(config), 28 * 28
     states = _meta(patches, 1024)
     mergers = [model.visual.merger, *model.visual.deepstack_merger_list]
@@ -156,6 +153,16 @@ def projection_flops(patches: int = 196, visual: int = 768, width: int = 1024) -
     """Operations of one linear layer from every patch of ViT-B/16 to the LM: the paper's 0.31 G beside the tower."""
     layer = nn.Linear(visual, width, device="meta")
     return count_flops(lambda: layer(_meta(1, patches, visual)))
+
+
+def _transformer(width: int, layers: int, heads: int, inner: int) -> dict[str, int]:
+    """Return the sizes of a transformer by the names that Hugging Face gives them."""
+    sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
+    return {**sizes, "intermediate_size": inner}
+
+
+def _decoder(width: int, layers: int, heads: int, key_heads: int, inner: int) -> dict[str, int]:
+    return {**_transformer(width, layers, heads, inner), "num_key_value_heads": key_heads}
 
 
 def _qwen_tower(tower: Any, patches: int) -> None:
@@ -190,12 +197,16 @@ def _meta(*shape: int) -> Tensor:
     return torch.zeros(*shape, device="meta")
 
 
-def _inputs(setting: Setting, batch: int = 8) -> ConnectorInput:
-    """A batch of the setting's shapes; connectors are small, so they run on the CPU."""
-    widths = setting.widths
+def _inputs(backbone: Backbone, batch: int = 8) -> ConnectorInput:
+    """A batch of the backbone's shapes; connectors are small, so they run on the CPU."""
+    widths = backbone.widths
     places = widths.grid[0] * widths.grid[1]
     return ConnectorInput(
-        torch.zeros(batch, places, widths.visual), torch.zeros(batch, widths.vector), torch.ones(batch).bool(),
-        torch.zeros(batch, setting.metadata, widths.metadata), torch.ones(batch, setting.metadata).bool(),
-        torch.zeros(batch, places), torch.zeros(batch),
-    )  # fmt: skip
+        visual=torch.zeros(batch, places, widths.visual),
+        vector=torch.zeros(batch, widths.vector),
+        has_picture=torch.ones(batch).bool(),
+        metadata=torch.zeros(batch, backbone.metadata, widths.metadata),
+        metadata_mask=torch.ones(batch, backbone.metadata).bool(),
+        agreement_map=torch.zeros(batch, places),
+        agreement=torch.zeros(batch),
+    )

@@ -292,7 +292,7 @@ class Dataset:
             "catalog": self.catalog.fingerprint,
             "noise": config.plain(recipe.noise),
             "encoders": encoders,
-            "prompt": recipe.prompt.to_dict(),
+            "prompt": config.plain(recipe.prompt),
         }
 
     def language_inputs(self) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tgqformer.catalog.item import Item
+from tgqformer.encoders.cache import half
 from tgqformer.evaluation.attention import GateStatistics, NoiseShare, gate_statistics, noise_shares
 from tgqformer.evaluation.cost import Cost, count_flops, flops_per_item, parameters, throughput
 from tgqformer.evaluation.masks import as_seen, pool_mask
 from tgqformer.evaluation.metrics import Queries, nearest
 from tgqformer.evaluation.report import AttentionExample, NeighbourExample, ReportCard
 from tgqformer.model.embedder import Embedded, ItemEmbedder
-from tgqformer.model.encoding import Encoders, half
+from tgqformer.model.encoding import Encoders
 from tgqformer.model.features import CatalogFeatures
 from tgqformer.synthetic.noise import Noised, NoiseView
 from tgqformer.types import Positions, Vectors

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError, read_picture
+from tgqformer.config import parse, plain
 from tgqformer.connectors import ConnectorWidths
 from tgqformer.encoders import load_text, load_vision, make_joint, make_text, make_vision
 from tgqformer.encoders.alignment import JointAlignment
 from tgqformer.encoders.base import JointSpace, TextEncoder, TextFeatures, VisionEncoder
+from tgqformer.encoders.cache import half
 from tgqformer.encoders.joint import load_space, save_space
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
@@ -117,14 +119,14 @@ class Encoders:
         """Write vision/, text/ and prompt.json into a model's folder."""
         self.vision.save(folder / "vision")
         self.text.save(folder / "text")
-        write_json(folder / "prompt.json", self.prompt.to_dict())
+        write_json(folder / "prompt.json", plain(self.prompt))
         if self.space is not None:
             save_space(self.space, folder / "space")
 
     @classmethod
     def load(cls, folder: Path) -> Encoders:
         """Read what `save` wrote."""
-        prompt = Prompt.from_dict(read_json(folder / "prompt.json"))
+        prompt = parse(Prompt, read_json(folder / "prompt.json"), str(folder / "prompt.json"))
         space = load_space(folder / "space") if (folder / "space").is_dir() else None
         return cls(load_vision(folder / "vision"), load_text(folder / "text"), prompt, space)
 
@@ -139,11 +141,6 @@ def make_encoders(vision: str, text: str, prompt: Prompt, options: Mapping[str, 
         joint = make_joint(vision.removeprefix("joint:"), **options)
         return Encoders(joint.vision, joint.text, prompt, joint.space)
     return Encoders(make_vision(vision, **options), make_text(text), prompt)
-
-
-def half(x: Tensor) -> Tensor:
-    """Round to float16 as the token cache does, so that cached and fresh features are the same numbers."""
-    return x.clamp(-65504, 65504).half()
 
 
 def no_states(batch: int) -> TextFeatures:

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,28 +23,11 @@ from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import Encoders, no_states
 from tgqformer.model.language import LanguageModel
 from tgqformer.progress import progress
-from tgqformer.synthetic.noise import Noised
+from tgqformer.synthetic.noise import NoiseView
 from tgqformer.types import Bools, Positions, Vectors
 
 Spliced = tuple[str, Bools]
 """Another view, and which visual tokens are taken from it, bool [n, P]."""
-
-
-class PictureView(Protocol):
-    """One look at a catalogue's pictures: clean, or with noise drawn on them."""
-
-    @property
-    def name(self) -> str:
-        """Name of the view."""
-        ...
-
-    def key(self, item: Item) -> str | None:
-        """Name the content of the picture as this view shows it; None for an item without picture."""
-        ...
-
-    def render(self, item: Item) -> Noised | None:
-        """Show the picture, and where in it the noise is; None for an item without picture."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -164,7 +146,7 @@ def cache_features(
     catalog: Catalog,
     encoders: Encoders,
     language: LanguageModel | None,
-    views: Sequence[PictureView],
+    views: Sequence[NoiseView],
     folder: Path,
     *,
     batch_size: int = 32,
@@ -198,13 +180,13 @@ def cache_features(
     )
 
 
-def _jobs(catalog: Catalog, view: PictureView, keys: Iterable[str | None]) -> Iterator[tuple[str, Callable[[], Image]]]:
+def _jobs(catalog: Catalog, view: NoiseView, keys: Iterable[str | None]) -> Iterator[tuple[str, Callable[[], Image]]]:
     for item, key in zip(catalog.items(), keys, strict=True):
         if key is not None:
             yield key, partial(_picture, view, item)
 
 
-def _picture(view: PictureView, item: Item) -> Image:
+def _picture(view: NoiseView, item: Item) -> Image:
     try:
         shown = view.render(item)
     except PictureError as error:

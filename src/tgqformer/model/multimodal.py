@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError, read_picture
+from tgqformer.config import plain
 from tgqformer.encoders.frozen import Precision, resolve_precision
 from tgqformer.errors import TgqError
 from tgqformer.model.base import Embedder
@@ -158,7 +159,7 @@ def load_multimodal(
             f"multimodal model {str(path)!r} cannot be loaded: {why}; give a folder with an image-text-to-text model "
             "and its processor, or a hub id while online"
         ) from error
-    words = f"{version_of(folder)}:{prompt.to_dict()}:{longest_side}:{dtype}"
+    words = f"{version_of(folder)}:{plain(prompt)}:{longest_side}:{dtype}"
     version = blake2b(words.encode(), digest_size=8).hexdigest()
     return MultimodalEmbedder(model, processor, prompt, version=version, longest_side=longest_side)
 

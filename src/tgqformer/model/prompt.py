@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal, get_args
 
 from tgqformer.catalog.item import Item
+from tgqformer.config import settings
 
+Part = Literal["title", "brand", "category", "attributes"]
 COLOURS = """
     aqua beige black blue bronze brown burgundy camel charcoal chocolate coffee copper coral cream crimson cyan
     fluorescent fuchsia gold golden green grey gray gunmetal indigo ivory khaki lavender lemon lilac lime magenta
@@ -18,7 +19,7 @@ COLOURS = """
 """.split()  # noqa: SIM905
 
 
-@dataclass(frozen=True)
+@settings
 class Prompt:
     """Which metadata the model reads, in which words.
 
@@ -30,19 +31,13 @@ class Prompt:
             instruction, for example `Product: {metadata}\\nIts look and use in one word:`.
     """
 
-    fields: tuple[Literal["title", "brand", "category", "attributes"], ...] = (
-        "title",
-        "brand",
-        "category",
-        "attributes",
-    )
+    fields: tuple[Part, ...] = get_args(Part)
     attributes: tuple[str, ...] | None = None
     cut_words: Literal["none", "colours"] = "none"
     template: str = "{metadata}"
 
     def __post_init__(self) -> None:
-        unknown = set(self.fields) - {"title", "brand", "category", "attributes"}
-        if unknown or len(set(self.fields)) < len(self.fields):
+        if len(set(self.fields)) < len(self.fields):
             raise ValueError(f"prompt.fields takes title, brand, category, attributes, each once; found {self.fields}")
         if "{metadata}" not in self.template:
             raise ValueError("prompt.template must contain {metadata}")
@@ -58,16 +53,6 @@ class Prompt:
     def wrap(self, metadata: str) -> str:
         """Put metadata text into the template; an item without text leaves the template alone."""
         return self.template.replace("{metadata}", metadata)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the prompt as plain data."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Prompt:
-        """Read what `to_dict` gave."""
-        names = data["attributes"]
-        return cls(tuple(data["fields"]), None if names is None else tuple(names), data["cut_words"], data["template"])
 
     def _field(self, item: Item, name: str) -> str:
         if name == "title":

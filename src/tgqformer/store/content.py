@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tgqformer.catalog.item import Item
+from tgqformer.config import parse
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json
 from tgqformer.model.prompt import Prompt
@@ -46,8 +47,8 @@ def row_of(item: Item, vector: Any, prompt: Prompt | None, *, blind: bool = Fals
 def prompt_of(model: Path) -> Prompt:
     """Read the prompt of a saved model; raises TgqError where there is none."""
     try:
-        return Prompt.from_dict(read_json(model / "prompt.json"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return parse(Prompt, read_json(model / "prompt.json"), "prompt.json")
+    except (OSError, ValueError, TgqError) as error:
         raise TgqError(
             f"{model} is not a saved model (no readable prompt.json); give the folder of a training"
         ) from error
