@@ -118,6 +118,13 @@ def test_full_ranking_agrees_with_ir_measures() -> None:
     assert found["ndcg@10"] == pytest.approx(theirs[ir_measures.nDCG @ 10], abs=1e-9)
 
 
+def test_without_a_held_out_item_all_is_zero() -> None:
+    nobody, table = histories(NOTHING, NOTHING, 1), np.ones((1, 5))
+    assert full_ranking(scorer_of(table), nobody, nobody, 3) == {"recall@3": 0, "ndcg@3": 0, "users": 0}
+    found = leave_one_out(scorer_of(table), NOTHING, NOTHING, np.zeros((0, 2), np.int64), nobody, 3)
+    assert list(found) == ["hit@3", "full_hit@3", "ndcg@3", "full_ndcg@3", "users"] and set(found.values()) == {0}
+
+
 def test_blocks_change_nothing_and_users_are_drawn_by_seed(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     table = rng.normal(size=(7, 9))

@@ -23,6 +23,7 @@ from tgqformer.collaborative.settings import EvaluationSettings
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr, Ranks, ndcg, ranks_of_scores, recall
 from tgqformer.progress import progress
+from tgqformer.types import Doubles
 
 BLOCK = 256
 
@@ -71,24 +72,20 @@ def leave_one_out(
 
     users, targets: int64 [Q]. others: int64 [Q, negatives].
     """
-    ranks: dict[str, list[Ranks]] = {"": [], "full_": []}
+    found: dict[str, list[Doubles]] = {f"{name}@{k}": [] for name in ("hit", "full_hit", "ndcg", "full_ndcg")}
     done = 0
     for block, scores in _blocks(scorer, users, "ranking", shown=shown):
         rows = slice(done, done + len(block))
         done += len(block)
         target, drawn = (torch.from_numpy(one[rows]).to(scores.device) for one in (targets, others))
-        own = scores.gather(1, target[:, None])
-        ranks[""].append(_rank(scores.gather(1, drawn), own))
+        own, one_each = scores.gather(1, target[:, None]), Csr(np.arange(len(block) + 1), targets[rows])
+        sampled = _rank(scores.gather(1, drawn), own)
         _hide(known, block, scores)
         scores.scatter_(1, target[:, None], -torch.inf)
-        ranks["full_"].append(_rank(scores, own))
-    one_each = Csr(np.arange(len(users) + 1), targets)
-    values = {}
-    for name, parts in ranks.items():
-        whole = Ranks(*(np.concatenate([getattr(part, of) for part in parts]) for of in ("above", "tied")))
-        values[f"{name}hit@{k}"] = _mean([recall(one_each, whole, k)])  # of one item: whether it is hit
-        values[f"{name}ndcg@{k}"] = _mean([ndcg(one_each, whole, k)])
-    return values | {"users": float(len(users))}
+        for name, ranks in (("", sampled), ("full_", _rank(scores, own))):
+            found[f"{name}hit@{k}"].append(recall(one_each, ranks, k))  # the recall of one item: whether it is hit
+            found[f"{name}ndcg@{k}"].append(ndcg(one_each, ranks, k))
+    return {name: _mean(parts) for name, parts in found.items()} | {"users": float(len(users))}
 
 
 def _blocks(scorer: Scorer, users: Ints, what: str, *, shown: bool) -> Iterator[tuple[Ints, Tensor]]:
