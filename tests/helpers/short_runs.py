@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 
 from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.training import loop
+from tgqformer.training.embedder import train_embedder
+from tgqformer.training.loop import TrainingState
 from tgqformer.training.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(
-    steps=9, visual_loss=0.0, visual_steps=0, visual_passes=1e6, visual_wrong_text=0.0, visual_drop_text=0.05,
+    steps=9, visual_loss=0.0, visual_steps=0, visual_wrong_text=0.0, visual_drop_text=0.05,
     alignment_lr=0.0, batch=8, group=4, warmup=2, lr=5e-3, redundancy=0.1, drop_picture=0.2, drop_text=0.2,
     validate_every=2, checkpoint_every=3, precision="float32",
 )  # fmt: skip
@@ -22,8 +23,8 @@ class StopError(Exception):
     """Stands for a kill."""
 
 
-def run(model: ItemEmbedder, toy, sampler, settings: TrainingSettings, folder: Path, validate=None) -> loop.Progress:
-    return loop.train(model, toy, sampler, settings, folder, seed=1, validate=validate, shown=False)
+def run(model: ItemEmbedder, toy, sampler, settings: TrainingSettings, folder: Path, validate=None) -> TrainingState:
+    return train_embedder(model, toy, sampler, settings, folder, seed=1, validate=validate, shown=False)
 
 
 def weights_of(model: ItemEmbedder) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""What every model of this stage offers: scores of items for users; if it learns, a loss and item vectors."""
+"""What every model of this stage offers: scores of items for users; if it learns, an objective and item vectors."""
 
 from __future__ import annotations
 
@@ -6,47 +6,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from tgqformer.collaborative.data import Ints, take
+from tgqformer.collaborative.data import take
+from tgqformer.collaborative.training import EpochObjective
 from tgqformer.evaluation.metrics import Csr
+from tgqformer.types import Ints
 
 Scorer: TypeAlias = Callable[[Ints], Tensor]
 """Users int64 [b] → scores float32 [b, N] of all items, higher is better."""
-Features: TypeAlias = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Recommender:
-    """What is evaluated and embedded.
+    """A model that is trained, evaluated and embedded.
 
     scorer: given what is known of each user (Csr of U rows), makes a `Scorer`; call it after training.
-    vectors: gives the item vectors float32 [N, d], as the score takes them; None for models that only count pairs.
+    vectors: returns the item vectors float32 [N, d], as the score takes them; None for models that only count pairs.
     score: how two vectors are compared: `dot` (lengths matter) or `cosine` (of unit length already).
+    objective: what trains it; None for models that only count.
     """
 
     scorer: Callable[[Csr], Scorer]
     vectors: Callable[[], Tensor] | None = None
     score: Literal["dot", "cosine"] = "dot"
-
-
-@dataclass(frozen=True)
-class Task:
-    """A model, the batches that train it, and what it is good for afterwards.
-
-    module: its parameters are trained; None for models that only count.
-    steps: batches of an epoch. draw: (epoch, step), both from 0 → the arrays of that batch, by nothing else.
-    loss: those arrays on the module's device → a scalar.
-    """
-
-    recommender: Recommender
-    module: nn.Module | None = None
-    steps: int = 0
-    draw: Callable[[int, int], tuple[Ints, ...]] = lambda epoch, step: ()
-    loss: Callable[..., Tensor] = lambda: torch.zeros(())
+    objective: EpochObjective | None = None
 
 
 def profile_scorer(vectors: Callable[[], Tensor]) -> Callable[[Csr], Scorer]:

@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tgqformer.collaborative.data import Ints
 from tgqformer.collaborative.lists import Lists
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Queries
 from tgqformer.files import read_json, write_json
 from tgqformer.progress import progress
 from tgqformer.topk import best_entries
+from tgqformer.types import Floats, Ints
 
 BUCKETS = ("warm", "few clicks", "brand-new")
 """Buckets of items by their clicks: more than few, few, none."""
@@ -36,7 +36,6 @@ _ROWS = 256
 _RIDGE = 1e-2
 FITTED = f"to any partner, ridge {_RIDGE:g}"
 """What weights are fitted to: what holds some is made again where this has changed."""
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ A user's score of item j is the sum of S[i, j] over the items i that it touched;
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,62 +13,54 @@ import torch
 from scipy.sparse import csr_array, vstack
 from torch import Tensor
 
-from tgqformer.collaborative.base import Recommender, Scorer, Task
-from tgqformer.collaborative.data import Ints, Split
+from tgqformer.collaborative.base import Recommender, Scorer
+from tgqformer.collaborative.data import Split
 from tgqformer.collaborative.graph import interactions_matrix
+from tgqformer.config import NaturalFloat, Positive, PositiveFloat, settings
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr
 from tgqformer.pairs.interactions import Interactions
 from tgqformer.pairs.mining import MiningSettings, Window
 from tgqformer.pairs.pairs import mine_pairs
 from tgqformer.topk import best_entries
+from tgqformer.types import Ints
 
 _ROWS_AT_ONCE = 1024
 
 
-@dataclass(frozen=True)
+@settings
 class PopularitySettings:
     """Popularity: every user is offered what most users touched. It has no settings."""
 
 
-@dataclass(frozen=True)
+@settings
 class CooccurrenceSettings:
     """Co-occurrence: S[i, j] is the number of users of both; the `neighbours` best j of each i stay."""
 
-    neighbours: int = 200
-
-    def __post_init__(self) -> None:
-        _at_least("cooccurrence.neighbours", self.neighbours, 1)
+    neighbours: Positive = 200
 
 
-@dataclass(frozen=True)
+@settings
 class ItemKnnSettings:
     """Item-kNN: S[i, j] = c(i, j) / (sqrt(c(i) c(j)) + shrink) (Sarwar et al., WWW 2001, shrunk for small counts)."""
 
-    neighbours: int = 200
-    shrink: float = 10.0
-
-    def __post_init__(self) -> None:
-        _at_least("item-knn.neighbours", self.neighbours, 1)
-        _at_least("item-knn.shrink", self.shrink, 0)
+    neighbours: Positive = 200
+    shrink: NaturalFloat = 10.0
 
 
-@dataclass(frozen=True)
+@settings
 class SwingSettings:
     """Swing: pairs of users who share both items, weighed down by what else they share (arXiv 2010.05525).
 
     As `tgq pairs mine` weighs pairs: `alpha` as there; a user's last `max_session` items count.
     """
 
-    neighbours: int = 200
+    neighbours: Positive = 200
     alpha: float = 1.0
     max_session: int = 200
 
-    def __post_init__(self) -> None:
-        _at_least("swing.neighbours", self.neighbours, 1)
 
-
-@dataclass(frozen=True)
+@settings
 class EaseSettings:
     """EASE: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019.
 
@@ -77,12 +68,8 @@ class EaseSettings:
         l2: λ. max_items: a catalogue with more is refused, because the matrix [N, N] is dense: 12 N² bytes, about.
     """
 
-    l2: float = 500.0
+    l2: PositiveFloat = 500.0
     max_items: int = 30_000
-
-    def __post_init__(self) -> None:
-        if self.l2 <= 0:
-            raise ValueError(f"ease.l2 must be above 0, found {self.l2}")
 
 
 def cooccurrence(matrix: csr_array, neighbours: int) -> csr_array:
@@ -102,12 +89,12 @@ def item_knn(matrix: csr_array, neighbours: int, shrink: float) -> csr_array:
     return _blocks(matrix, neighbours, cosine)
 
 
-def swing(rows: Csr, items: int, settings: SwingSettings) -> csr_array:
+def swing(rows: Csr, items: int, options: SwingSettings) -> csr_array:
     """Swing weights [N, N], symmetric: a pair stays if each item is among the best `neighbours` of the other."""
     names = pa.array([f"{i:09d}" for i in range(items)], pa.string())
     users = pa.array([f"{u:09d}" for u in range(len(rows))], pa.string())
     log = Interactions(rows.rows().astype(np.int32), rows.indices.astype(np.int32), users, names)
-    cap, alpha, longest = settings.neighbours, settings.alpha, settings.max_session
+    cap, alpha, longest = options.neighbours, options.alpha, options.max_session
     mining = MiningSettings(window=Window(), cap=cap, weighting="swing", alpha=alpha, max_session=longest)
     table = mine_pairs(log, mining).table
     a, b = (np.asarray(table[side].to_pylist(), dtype=np.int64).reshape(-1) for side in ("a", "b"))
@@ -137,7 +124,7 @@ def ease(matrix: csr_array, l2: float, max_items: int) -> np.ndarray:
 
 
 def neighbours_of(similarity: csr_array | np.ndarray, count: int) -> tuple[Ints, np.ndarray]:
-    """Give the best `count` others of each item and their scores: int64 and float32 [N, count], -1 where none is left.
+    """Return the best `count` others of each item, int64 [N, count], -1 where none is left, and their scores, float32.
 
     Only similarities above 0 count; equal ones stand in the order of the items.
     """
@@ -152,7 +139,7 @@ def neighbours_of(similarity: csr_array | np.ndarray, count: int) -> tuple[Ints,
     return items, scores
 
 
-def similarity_task(similarity: csr_array | np.ndarray, items: int) -> Task:
+def by_similarity(similarity: csr_array | np.ndarray, items: int) -> Recommender:
     """Score by the sum of similarities to what a user touched."""
 
     def scorer(known: Csr) -> Scorer:
@@ -165,13 +152,13 @@ def similarity_task(similarity: csr_array | np.ndarray, items: int) -> Task:
 
         return scores
 
-    return Task(Recommender(scorer))
+    return Recommender(scorer)
 
 
-def popularity_task(split: Split) -> Task:
+def popularity(split: Split) -> Recommender:
     """Score every item by its number of training interactions, for every user."""
     counts = torch.from_numpy(np.bincount(split.train.indices, minlength=split.items).astype(np.float32))
-    return Task(Recommender(lambda known: lambda users: counts.expand(len(users), -1).clone()))
+    return Recommender(lambda known: lambda users: counts.expand(len(users), -1).clone())
 
 
 def _blocks(matrix: csr_array, neighbours: int, weigh: Any) -> csr_array:
@@ -193,8 +180,3 @@ def _best(rows: csr_array, count: int) -> csr_array:
     row, column, value = found.row[positive], found.col[positive], found.data[positive]
     kept, _ = best_entries(row, column, value, count)
     return csr_array((value[kept], (row[kept], column[kept])), shape=rows.shape)
-
-
-def _at_least(name: str, value: float, least: float) -> None:
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, found {value}")

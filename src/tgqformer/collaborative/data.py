@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from pydantic import Field
 
+from tgqformer.config import Natural, settings
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr
 from tgqformer.pairs.interactions import Interactions, read_interactions
+from tgqformer.types import Ints
 
-Ints: TypeAlias = NDArray[np.int64]
 SplitKind = Literal["given", "leave-one-out", "random"]
 
 
@@ -50,7 +51,7 @@ class Split:
         return joined(self.train, self.valid)
 
 
-@dataclass(frozen=True)
+@settings
 class SplitSettings:
     """How interactions are parted.
 
@@ -64,13 +65,9 @@ class SplitSettings:
     """
 
     kind: SplitKind = "leave-one-out"
-    test: float = 0.2
-    valid: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.test < 1 or not 0 <= self.valid < 1:
-            raise ValueError(f"split.test must lie in (0, 1) and split.valid in [0, 1): {self.test}, {self.valid}")
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    valid: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    seed: Natural = 0
 
 
 def read_split(path: Path, settings: SplitSettings) -> Split:
@@ -123,20 +120,15 @@ def transposed(rows: Csr, items: int) -> Csr:
 
 
 def take(rows: Csr, chosen: Ints) -> tuple[Ints, Ints]:
-    """Give the entries of some rows as (place in `chosen`, item), int64 [n] each."""
+    """Return the entries of some rows as (place in `chosen`, item), int64 [n] each."""
     part = rows.at(chosen)
     return part.rows(), part.indices
 
 
 def _read_log(path: Path, settings: SplitSettings) -> Split:
-    return part(_pairs_of_ids(path), settings)
-
-
-def _pairs_of_ids(path: Path) -> Interactions:
-    """Read a log; a text file whose every line is `user item` reads the same as any other."""
     if path.is_dir():
         raise TgqError(f"{path} is a folder; name a log of interactions, or use split.kind: given for train and test")
-    return read_interactions(path)
+    return part(read_interactions(path), settings)
 
 
 def _read_given(path: Path, settings: SplitSettings) -> Split:

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from tgqformer.collaborative.base import Recommender, Scorer
-from tgqformer.collaborative.data import Ints, Split, take
+from tgqformer.collaborative.data import Split, take
 from tgqformer.collaborative.sampling import Negatives
 from tgqformer.collaborative.settings import EvaluationSettings
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr, Ranks, ndcg, ranks_of_scores, recall
 from tgqformer.progress import progress
-from tgqformer.types import Doubles
+from tgqformer.types import Doubles, Ints
 
 BLOCK = 256
 

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgqformer.collaborative.base import Features
-from tgqformer.collaborative.data import Ints
 from tgqformer.collaborative.lists import Lists
+from tgqformer.config import Natural, PositiveFloat, Share, settings
+from tgqformer.contrastive import info_nce
 from tgqformer.errors import TgqError
-from tgqformer.progress import progress
-
-Floats = NDArray[np.float64]
+from tgqformer.training.loop import Objective, Place, Plan, fit
+from tgqformer.types import Doubles, Ints, Vectors
 
 
 def reciprocal_rank(
     lists: Sequence[Ints], k: int, *, weights: Sequence[float] | None = None, constant: float = 60.0
-) -> tuple[Ints, Floats]:
+) -> tuple[Ints, Doubles]:
     """Fuse ranked lists: an item's score is the sum of weight / (constant + its place, from 1) over the lists.
 
     Cormack, Clarke, Buettcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning methods",
@@ -43,7 +43,7 @@ def reciprocal_rank(
 
 def weighted_scores(
     lists: Sequence[Ints], scores: Sequence[NDArray[np.floating]], k: int, *, weights: Sequence[float] | None = None
-) -> tuple[Ints, Floats]:
+) -> tuple[Ints, Doubles]:
     """Fuse ranked lists by their scores, each list's scores of a query scaled to 0 (its last) … 1 (its first).
 
     An item that a list does not hold gets 0 from it. scores: [Q, K] each, beside `lists`; see `reciprocal_rank`.
@@ -59,7 +59,7 @@ def weighted_scores(
     return _fuse(lists, scaled, k, weights)
 
 
-def spread(vectors: Features, lists: Lists, share: float, near: int = 30) -> Features:
+def spread(vectors: Vectors, lists: Lists, share: float, near: int = 30) -> Vectors:
     """Spread content over behaviour: add to each item's vector `share` times that of the items clicked with it.
 
     x_i + share · y_i, where y_i is the direction of the mean of x_j over the first `near` of i's list, weighted by
@@ -81,12 +81,12 @@ def spread(vectors: Features, lists: Lists, share: float, near: int = 30) -> Fea
     return _unit(own + share * _unit(np.asarray(graph @ own)))
 
 
-def _unit(vectors: Features) -> Features:
+def _unit(vectors: Vectors) -> Vectors:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=np.float32)
 
 
-@dataclass(frozen=True)
+@settings
 class FusionSettings:
     """How vectors of several sources are fused.
 
@@ -97,25 +97,13 @@ class FusionSettings:
         seed: of draws and weights.
     """
 
-    steps: int = 500
-    batch: int = 256
-    lr: float = 1e-3
-    temperature: float = 0.07
-    hide: float = 0.3
-    ridge: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if (
-            self.steps < 0
-            or self.batch < 2
-            or self.lr <= 0
-            or min(self.temperature, self.ridge) <= 0
-            or not 0 <= self.hide <= 1
-        ):
-            raise ValueError(
-                f"fusion takes steps >= 0, batch >= 2, lr, temperature, ridge > 0, hide in [0, 1]; found {self}"
-            )
+    steps: Natural = 500
+    batch: Annotated[int, Field(ge=2)] = 256
+    lr: PositiveFloat = 1e-3
+    temperature: PositiveFloat = 0.07
+    hide: Share = 0.3
+    ridge: PositiveFloat = 1.0
+    seed: Natural = 0
 
 
 class Fusion(nn.Module):
@@ -157,9 +145,40 @@ class Fusion(nn.Module):
         return F.normalize(torch.cat(parts, 1), dim=1)
 
 
+class FusionObjective(Objective):
+    """Pairs of items whose fused vectors should be close, items with several sources now and then without one of them.
+
+    Args:
+        fusion: what learns. sources, there: as it takes them, of all items. a, b: int64 [M], the items of each pair.
+    """
+
+    title = "fusing vectors"
+
+    def __init__(
+        self, fusion: Fusion, sources: Sequence[Tensor], there: Tensor, a: Ints, b: Ints, how: FusionSettings
+    ) -> None:
+        super().__init__()
+        self.fusion, self._sources, self._there, self._pairs, self._how = fusion, sources, there, (a, b), how
+
+    def batch(self, step: int, place: Place) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries and positives, int64 [B] each, and which sources of them are shown, bool [2 B, S]."""
+        rng = np.random.default_rng([self._how.seed, step])
+        at = rng.integers(len(self._pairs[0]), size=self._how.batch)
+        queries, positives = (torch.from_numpy(side[at]) for side in self._pairs)
+        return queries, positives, _hidden(self._there[torch.cat([queries, positives])], self._how.hide, rng)
+
+    def forward(self, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+        """Return the contrastive loss; the same item again is no negative."""
+        queries, positives, shown = batch
+        items = torch.cat([queries, positives])
+        left, right = self.fusion([source[items] for source in self._sources], shown).chunk(2)
+        same = (queries[:, None] == queries) | (positives[:, None] == positives) | (queries[:, None] == positives)
+        return {"loss": info_nce(left @ right.T / self._how.temperature, same)}
+
+
 def fuse_vectors(
-    sources: Sequence[Features], a: Ints, b: Ints, settings: FusionSettings | None = None, *, shown: bool = True
-) -> Features:
+    sources: Sequence[Vectors], a: Ints, b: Ints, how: FusionSettings | None = None, *, shown: bool = True
+) -> Vectors:
     """Learn on pairs how to fuse the sources' vectors, and fuse them.
 
     Args:
@@ -172,30 +191,20 @@ def fuse_vectors(
     Raises:
         TgqError: where there is no pair, or the sources have different numbers of items.
     """
-    settings = settings or FusionSettings()
-    if len({len(source) for source in sources}) != 1 or not len(a):
-        sizes = [len(source) for source in sources]
+    how, sizes = how or FusionSettings(), [len(source) for source in sources]
+    if len(set(sizes)) != 1 or not len(a):
         raise TgqError(
             f"fusion needs sources of the same items and at least one pair; got {sizes} items, {len(a)} pairs"
         )
     there = torch.from_numpy(np.stack([np.abs(source).sum(1) > 0 for source in sources], axis=1))
     tensors = [F.normalize(torch.from_numpy(source), dim=1) for source in sources]
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(how.seed)
     model = Fusion([source.shape[1] for source in sources])
-    model.start_guesses(tensors, there, settings.ridge)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr)
-    with progress("fusing vectors", settings.steps, shown=shown) as bar:
-        for step in range(settings.steps):
-            rng = np.random.default_rng([settings.seed, step])
-            at = rng.integers(len(a), size=settings.batch)
-            queries, positives = torch.from_numpy(a[at]), torch.from_numpy(b[at])
-            items = torch.cat([queries, positives])
-            fused = model([tensor[items] for tensor in tensors], _hidden(there[items], settings.hide, rng))
-            loss = _contrast(fused, queries, positives, settings.temperature)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            bar.advance()
+    model.start_guesses(tensors, there, how.ridge)
+    optimizer = torch.optim.Adam(model.parameters(), lr=how.lr)
+    rate = {"lr": how.lr}
+    plan = Plan(how.steps, lambda step: rate)
+    fit(FusionObjective(model, tensors, there, a, b, how), optimizer, plan, shown=shown)
     with torch.no_grad():
         return np.asarray(model(tensors, there).numpy(), dtype=np.float32)
 
@@ -205,17 +214,6 @@ def _linear(start: Tensor) -> nn.Linear:
     with torch.no_grad():
         layer.weight.copy_(start)
     return layer
-
-
-def _contrast(fused: Tensor, queries: Tensor, positives: Tensor, temperature: float) -> Tensor:
-    """InfoNCE both ways, [2 B, d]; the same item again is no negative."""
-    left, right = fused.chunk(2)
-    logits = left @ right.T / temperature
-    same = (queries[:, None] == queries) | (positives[:, None] == positives) | (queries[:, None] == positives)
-    same &= ~torch.eye(len(queries), dtype=torch.bool)
-    logits = logits.masked_fill(same, -1e4)
-    target = torch.arange(len(queries))
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
 def _hidden(there: Tensor, share: float, rng: np.random.Generator) -> Tensor:
@@ -229,9 +227,9 @@ def _hidden(there: Tensor, share: float, rng: np.random.Generator) -> Tensor:
 
 
 def _fuse(
-    lists: Sequence[Ints], values: Sequence[Floats], k: int, weights: Sequence[float] | None
-) -> tuple[Ints, Floats]:
-    """Sum values by (query, item) and give the best k of each query."""
+    lists: Sequence[Ints], values: Sequence[Doubles], k: int, weights: Sequence[float] | None
+) -> tuple[Ints, Doubles]:
+    """Sum values by (query, item) and return the best k of each query."""
     if not lists or len({len(one) for one in lists}) != 1:
         raise TgqError(f"lists of the same queries can be fused; got {[len(one) for one in lists]} queries")
     factors = [1.0] * len(lists) if weights is None else list(weights)

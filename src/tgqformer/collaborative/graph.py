@@ -10,8 +10,8 @@ import torch
 from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
-from tgqformer.collaborative.data import Ints
 from tgqformer.evaluation.metrics import Csr
+from tgqformer.types import Ints
 
 
 class SparseMatrix:

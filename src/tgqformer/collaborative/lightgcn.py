@@ -7,21 +7,22 @@ with α = 1 / (K + 1)); a score is the dot product of user and item. Trained by 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tgqformer.collaborative.base import Features, Task
+from tgqformer.collaborative.base import Recommender
 from tgqformer.collaborative.data import Split
 from tgqformer.collaborative.graph import SparseMatrix, bipartite, symmetric_norm
-from tgqformer.collaborative.ranking import GraphModel, Loss, ranking_task
+from tgqformer.collaborative.ranking import GraphModel, Loss, ranker
+from tgqformer.config import Natural, NaturalFloat, Positive, PositiveFloat, settings
 from tgqformer.errors import TgqError
+from tgqformer.types import Vectors
 
 
-@dataclass(frozen=True)
+@settings
 class LightGCNSettings:
     """LightGCN.
 
@@ -30,15 +31,11 @@ class LightGCNSettings:
         spread: standard deviation of the vectors at the start. loss, l2: see `RankingSettings`.
     """
 
-    dim: int = 64
-    layers: int = 3
-    l2: float = 1e-4
-    spread: float = 0.1
+    dim: Positive = 64
+    layers: Natural = 3
+    l2: NaturalFloat = 1e-4
+    spread: PositiveFloat = 0.1
     loss: Loss = "bpr"
-
-    def __post_init__(self) -> None:
-        if self.dim < 1 or self.layers < 0 or self.l2 < 0 or self.spread <= 0:
-            raise ValueError(f"LightGCN takes dim >= 1, layers >= 0, l2 >= 0, spread > 0; found {self}")
 
 
 class LightGCN(GraphModel):
@@ -50,9 +47,16 @@ class LightGCN(GraphModel):
     """
 
     def __init__(
-        self, adjacency: SparseMatrix, users: int, items: int, *, dim: int, layers: int, spread: float = 0.1,
+        self,
+        adjacency: SparseMatrix,
+        users: int,
+        items: int,
+        *,
+        dim: int,
+        layers: int,
+        spread: float = 0.1,
         initial: Tensor | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.adjacency, self.users, self.layers = adjacency, users, layers
         self.table = nn.Parameter(torch.randn(users + items, dim) * spread)
@@ -119,21 +123,25 @@ class _SpreadRows(torch.autograd.Function):
 
 
 def lightgcn(
-    settings: LightGCNSettings, split: Split, *, batch: int, seed: int, device: torch.device,
-    features: Features | None = None,
-) -> Task:  # fmt: skip
+    options: LightGCNSettings,
+    split: Split,
+    *,
+    batch: int,
+    seed: int,
+    device: torch.device,
+    features: Vectors | None = None,
+) -> Recommender:
     """Put LightGCN on a split; `features` [N, Df], if any, become the items' start, reduced to `dim`."""
     torch.manual_seed(seed)
     adjacency = SparseMatrix.of(symmetric_norm(bipartite(split.train, split.items)), device, symmetric=True)
-    initial = None if features is None else torch.from_numpy(reduced(features, settings.dim, settings.spread))
-    model = LightGCN(
-        adjacency, split.users, split.items, dim=settings.dim, layers=settings.layers, spread=settings.spread,
-        initial=initial,
-    ).to(device)  # fmt: skip
-    return ranking_task(model, settings, split, batch=batch, seed=seed)
+    dim, spread = options.dim, options.spread
+    initial = None if features is None else torch.from_numpy(reduced(features, dim, spread))
+    users, items = split.users, split.items
+    model = LightGCN(adjacency, users, items, dim=dim, layers=options.layers, spread=spread, initial=initial)
+    return ranker(model.to(device), options, split, batch=batch, seed=seed)
 
 
-def reduced(features: Features, dim: int, spread: float) -> Features:
+def reduced(features: Vectors, dim: int, spread: float) -> Vectors:
     """Reduce content features [N, Df] to [N, dim] by their principal axes, scaled to a standard deviation of `spread`.
 
     Raises:

@@ -12,13 +12,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch.nn.functional import normalize
 
-from tgqformer.collaborative.base import Features, Scorer
+from tgqformer.collaborative.base import Scorer
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Queries, Ranks
 from tgqformer.files import atomic_path
 from tgqformer.progress import progress
 from tgqformer.topk import best_of
-from tgqformer.types import Bools, Floats, Ints
+from tgqformer.types import Bools, Floats, Ints, Vectors
 
 BLOCK = 512
 DIGITS = 6
@@ -67,7 +67,7 @@ class Lists:
 
 
 @torch.no_grad()
-def lists_of_vectors(vectors: Features, k: int, *, rows: Ints | None = None, shown: bool = False) -> Lists:
+def lists_of_vectors(vectors: Vectors, k: int, *, rows: Ints | None = None, shown: bool = False) -> Lists:
     """Find the k items of the greatest cosine of each item [N, d], but itself; rows: of these items only, int64 [Q].
 
     An item whose vector is zero is not known: it has no list, and stands in none.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
-from tgqformer.collaborative.base import Features, Task
-from tgqformer.collaborative.counting import cooccurrence, ease, item_knn, popularity_task, similarity_task, swing
-from tgqformer.collaborative.data import Ints, Split
+from tgqformer.collaborative.base import Recommender
+from tgqformer.collaborative.counting import by_similarity, cooccurrence, ease, item_knn, popularity, swing
+from tgqformer.collaborative.data import Split
 from tgqformer.collaborative.graph import interactions_matrix
 from tgqformer.collaborative.lightgcn import lightgcn
 from tgqformer.collaborative.ngcf import ngcf
@@ -17,38 +18,50 @@ from tgqformer.collaborative.pinsage import pinsage
 from tgqformer.collaborative.sasrec import sasrec
 from tgqformer.collaborative.settings import Preset
 from tgqformer.errors import TgqError
+from tgqformer.types import Ints, Vectors
 
-LEARNED: dict[str, Callable[..., Task]] = {"lightgcn": lightgcn, "ngcf": ngcf, "sasrec": sasrec, "pinsage": pinsage}
+LEARNED: dict[str, Callable[..., Recommender]] = {
+    "lightgcn": lightgcn,
+    "ngcf": ngcf,
+    "sasrec": sasrec,
+    "pinsage": pinsage,
+}
+WITH_CONTENT = ("pinsage", "lightgcn")
 
 
-def make_task(
-    preset: Preset, split: Split, *, device: str | torch.device = "cpu", features: Features | None = None,
+def make_recommender(
+    preset: Preset,
+    split: Split,
+    *,
+    device: str | torch.device = "cpu",
+    features: Vectors | None = None,
     pairs: tuple[Ints, Ints] | None = None,
-) -> Task:  # fmt: skip
+) -> Recommender:
     """Build the model of a preset for a split, with random weights by the preset's seed.
 
     features: float32 [N, Df], content of the items in the order of `split.item_names`, for pinsage and lightgcn.
-    pairs: places of two items each, int64 [M], which pinsage trains on in the place of two items of one user.
+    pairs: places of two items each, int64 [M], which pinsage trains on instead of two items of one user.
 
     Raises:
         TgqError: where the model takes no features, or they are not one finite row an item.
     """
-    options = preset.model_options()
-    if features is not None and (len(features) != split.items or not bool(torch.from_numpy(features).isfinite().all())):
-        raise TgqError(f"features must be one finite row for each of {split.items} items; got {list(features.shape)}")
-    if pairs is not None and preset.model != "pinsage":
-        raise TgqError(f"{preset.model} trains on users' items and takes no pairs; pinsage does")
-    if preset.model in LEARNED:
-        make, more = LEARNED[preset.model], {} if pairs is None else {"pairs": pairs}
-        return make(
-            options, split, batch=preset.training.batch, seed=preset.seed, device=torch.device(device),
-            features=features, **more,
-        )  # fmt: skip
+    options, more = preset.model_options(), dict[str, Any]()
     if features is not None:
-        raise TgqError(f"{preset.model} only counts and takes no features; use pinsage or lightgcn")
+        if preset.model not in WITH_CONTENT:
+            raise TgqError(f"{preset.model} takes no content features; use {' or '.join(WITH_CONTENT)}")
+        if len(features) != split.items or not np.isfinite(features).all():
+            raise TgqError(f"features must be one finite row for each of {split.items} items; got {features.shape}")
+        more["features"] = features
+    if pairs is not None:
+        if preset.model != "pinsage":
+            raise TgqError(f"{preset.model} trains on users' items and takes no pairs; pinsage does")
+        more["pairs"] = pairs
+    if preset.model in LEARNED:
+        batch, seed = preset.training.batch, preset.seed
+        return LEARNED[preset.model](options, split, batch=batch, seed=seed, device=torch.device(device), **more)
     if preset.model == "popularity":
-        return popularity_task(split)
-    return similarity_task(similarity(preset.model, options, split), split.items)
+        return popularity(split)
+    return by_similarity(similarity(preset.model, options, split), split.items)
 
 
 def similarity(model: str, options: Any, split: Split) -> Any:

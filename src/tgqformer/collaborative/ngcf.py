@@ -7,7 +7,6 @@ L2-normalised, and all layers are laid side by side; a score is the dot product 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -15,14 +14,15 @@ from scipy.sparse import eye_array
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgqformer.collaborative.base import Features, Task
+from tgqformer.collaborative.base import Recommender
 from tgqformer.collaborative.data import Split
 from tgqformer.collaborative.graph import SparseMatrix, bipartite, row_norm
-from tgqformer.collaborative.ranking import GraphModel, Loss, ranking_task
-from tgqformer.errors import TgqError
+from tgqformer.collaborative.ranking import GraphModel, Loss, ranker
+from tgqformer.collaborative.training import Drop
+from tgqformer.config import NaturalFloat, Positive, settings
 
 
-@dataclass(frozen=True)
+@settings
 class NGCFSettings:
     """NGCF.
 
@@ -33,18 +33,12 @@ class NGCFSettings:
         loss, l2: see `RankingSettings`; l2 is on the final vectors (bpr) or on those before any layer (softmax).
     """
 
-    dim: int = 64
-    widths: tuple[int, ...] = (64, 64, 64)
-    l2: float = 1e-5
-    edge_dropout: float = 0.1
-    message_dropout: float = 0.1
+    dim: Positive = 64
+    widths: tuple[Positive, ...] = (64, 64, 64)
+    l2: NaturalFloat = 1e-5
+    edge_dropout: Drop = 0.1
+    message_dropout: Drop = 0.1
     loss: Loss = "bpr"
-
-    def __post_init__(self) -> None:
-        if self.dim < 1 or any(width < 1 for width in self.widths) or self.l2 < 0:
-            raise ValueError(f"NGCF takes dim and widths >= 1, l2 >= 0; found {self}")
-        if not (0 <= self.edge_dropout < 1 and 0 <= self.message_dropout < 1):
-            raise ValueError(f"NGCF takes shares in [0, 1) to drop; found {self.edge_dropout}, {self.message_dropout}")
 
 
 class NGCF(GraphModel):
@@ -55,9 +49,16 @@ class NGCF(GraphModel):
     """
 
     def __init__(
-        self, laplacian: SparseMatrix, users: int, items: int, *, dim: int, widths: tuple[int, ...],
-        edge_dropout: float, message_dropout: float,
-    ) -> None:  # fmt: skip
+        self,
+        laplacian: SparseMatrix,
+        users: int,
+        items: int,
+        *,
+        dim: int,
+        widths: tuple[int, ...],
+        edge_dropout: float,
+        message_dropout: float,
+    ) -> None:
         super().__init__()
         self.laplacian, self.users = laplacian, users
         self.edge_dropout, self.message_dropout = edge_dropout, message_dropout
@@ -92,22 +93,11 @@ class NGCF(GraphModel):
         return found, torch.stack([one.pow(2).sum() for one in found]).sum() / (2 * len(users))
 
 
-def ngcf(
-    settings: NGCFSettings, split: Split, *, batch: int, seed: int, device: torch.device,
-    features: Features | None = None,
-) -> Task:  # fmt: skip
-    """Put NGCF on a split; it takes no content.
-
-    Raises:
-        TgqError: where `features` are given.
-    """
-    if features is not None:
-        raise TgqError("NGCF takes no content features; use pinsage, or lightgcn, which starts from them")
+def ngcf(options: NGCFSettings, split: Split, *, batch: int, seed: int, device: torch.device) -> Recommender:
+    """Put NGCF on a split."""
     torch.manual_seed(seed)
     adjacency = bipartite(split.train, split.items)
     laplacian = SparseMatrix.of(row_norm(adjacency + eye_array(adjacency.shape[0], format="csr")), device)
-    model = NGCF(
-        laplacian, split.users, split.items, dim=settings.dim, widths=settings.widths,
-        edge_dropout=settings.edge_dropout, message_dropout=settings.message_dropout,
-    ).to(device)  # fmt: skip
-    return ranking_task(model, settings, split, batch=batch, seed=seed, distinct=True)
+    dropped = {"edge_dropout": options.edge_dropout, "message_dropout": options.message_dropout}
+    model = NGCF(laplacian, split.users, split.items, dim=options.dim, widths=options.widths, **dropped)
+    return ranker(model.to(device), options, split, batch=batch, seed=seed, distinct=True)

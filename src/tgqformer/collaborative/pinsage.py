@@ -9,7 +9,6 @@ Ours: the final vectors are of unit length, so that their score is the cosine an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -17,17 +16,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgqformer.collaborative.base import Features, Recommender, Task, profile_scorer
-from tgqformer.collaborative.data import Ints, Split
+from tgqformer.collaborative.base import Recommender, profile_scorer
+from tgqformer.collaborative.data import Split
 from tgqformer.collaborative.graph import interactions_matrix
+from tgqformer.collaborative.training import Drop, EpochObjective
 from tgqformer.collaborative.walks import Visits, walk
+from tgqformer.config import Natural, NaturalFloat, Positive, settings
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr
+from tgqformer.types import Ints, Vectors
 
 _ITEMS_AT_ONCE = 4096
 
 
-@dataclass(frozen=True)
+@settings
 class PinSageSettings:
     """PinSage.
 
@@ -44,27 +46,25 @@ class PinSageSettings:
             they are, by principal axes that go on learning (ours).
     """
 
-    dim: int = 64
-    hidden: int = 128
-    layers: int = 2
-    neighbours: int = 10
+    dim: Positive = 64
+    hidden: Positive = 128
+    layers: Natural = 2
+    neighbours: Positive = 10
     importance: bool = True
-    walks: int = 50
-    length: int = 3
-    restart: float = 0.3
-    margin: float = 0.1
-    negatives: int = 500
-    hard: int = 5
-    hard_from: int = 30
-    hard_to: int = 100
-    hide: float = 0.0
+    walks: Positive = 50
+    length: Positive = 3
+    restart: Drop = 0.3
+    margin: NaturalFloat = 0.1
+    negatives: Positive = 500
+    hard: Natural = 5
+    hard_from: Natural = 30
+    hard_to: Positive = 100
+    hide: Drop = 0.0
     carry: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.dim, self.hidden, self.neighbours, self.negatives) < 1 or min(self.layers, self.hard) < 0:
-            raise ValueError(f"PinSage takes dim, hidden, neighbours, negatives >= 1, layers, hard >= 0; found {self}")
-        if not 0 <= self.hard_from < self.hard_to or self.margin < 0 or not 0 <= self.hide < 1:
-            raise ValueError(f"PinSage takes 0 <= hard_from < hard_to, margin >= 0 and hide in [0, 1); found {self}")
+        if self.hard_from >= self.hard_to:
+            raise ValueError(f"hard_from ({self.hard_from}) must be below hard_to ({self.hard_to})")
 
 
 def pooled(vectors: Tensor, places: Tensor, weights: Tensor) -> Tensor:
@@ -100,9 +100,17 @@ class PinSage(nn.Module):
     """
 
     def __init__(
-        self, neighbours: Tensor, weights: Tensor, *, dim: int, hidden: int, layers: int, hide: float = 0.0,
-        features: Tensor | None = None, carry: Tensor | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        neighbours: Tensor,
+        weights: Tensor,
+        *,
+        dim: int,
+        hidden: int,
+        layers: int,
+        hide: float = 0.0,
+        features: Tensor | None = None,
+        carry: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.hide = hide if features is not None else 0.0
         self.register_buffer("neighbours", neighbours, persistent=False)
@@ -240,10 +248,11 @@ class PairDraws:
     """
 
     def __init__(
-        self, pairs: PairSource, items: int, visits: Visits, settings: PinSageSettings, *, batch: int, seed: int
+        self, pairs: PairSource, items: int, visits: Visits, options: PinSageSettings, *, batch: int, seed: int
     ) -> None:
-        self.pairs, self.items, self.settings, self.batch, self.seed = pairs, items, settings, batch, seed
-        self._seldom = visits.items[:, settings.hard_from : settings.hard_to]
+        self.pairs, self.items, self.batch, self.seed = pairs, items, batch, seed
+        self.shared, self.hard = options.negatives, options.hard
+        self._seldom = visits.items[:, options.hard_from : options.hard_to]
 
     @property
     def steps(self) -> int:
@@ -254,8 +263,8 @@ class PairDraws:
         """Give queries [B], positives [B], shared negatives [S] and hard negatives [B, H]; H grows with the epoch."""
         rng = np.random.default_rng([self.seed, epoch, step])
         queries, positives = self.pairs.draw(self.batch, rng)
-        shared = rng.integers(self.items, size=self.settings.negatives)
-        return queries, positives, shared, self._hard(queries, min(epoch, self.settings.hard), rng)
+        shared = rng.integers(self.items, size=self.shared)
+        return queries, positives, shared, self._hard(queries, min(epoch, self.hard), rng)
 
     def _hard(self, queries: Ints, count: int, rng: np.random.Generator) -> Ints:
         """Draw seldom visited items; where a query has none, any item."""
@@ -267,47 +276,63 @@ class PairDraws:
 
 
 def pinsage(
-    settings: PinSageSettings, split: Split, *, batch: int, seed: int, device: torch.device,
-    features: Features | None = None, pairs: tuple[Ints, Ints] | None = None,
-) -> Task:  # fmt: skip
+    options: PinSageSettings,
+    split: Split,
+    *,
+    batch: int,
+    seed: int,
+    device: torch.device,
+    features: Vectors | None = None,
+    pairs: tuple[Ints, Ints] | None = None,
+) -> Recommender:
     """Put PinSage on a split, with content `features` [N, Df] or without.
 
-    pairs: places of two items each, int64 [M], to train on in the place of two items of one user; the graph is that of
-    the split in any case.
+    pairs: places of two items each, int64 [M], to train on instead of two items of one user; the graph is that of the
+    split in any case.
     """
-    if features is None and not settings.layers:
+    if features is None and not options.layers:
         raise TgqError("PinSage without layers is content alone, and there are no features; give --features or layers")
     torch.manual_seed(seed)
-    visits = walk(
-        split.train, split.items, walks=settings.walks, length=settings.length, restart=settings.restart,
-        keep=max(settings.neighbours, settings.hard_to), seed=seed, shown=True,
-    )  # fmt: skip
-    neighbours, weights = visits.nearest(settings.neighbours, importance=settings.importance)
-    content = None if features is None else torch.from_numpy(standardised(features))
-    model = PinSage(
-        torch.from_numpy(neighbours), torch.from_numpy(weights), dim=settings.dim, hidden=settings.hidden,
-        layers=settings.layers, hide=settings.hide, features=content,
-        carry=None if content is None or not settings.carry else principal_axes(content, settings.dim),
-    ).to(device)  # fmt: skip
+    how = {"walks": options.walks, "length": options.length, "restart": options.restart}
+    keep = max(options.neighbours, options.hard_to)
+    visits = walk(split.train, split.items, **how, keep=keep, seed=seed, shown=True)  # type: ignore[arg-type]
+    model = _model(options, visits, features).to(device)
     matrix = interactions_matrix(split.train, split.items)
     rows = Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64))
     source = UserPairs(rows) if pairs is None else MinedPairs(*pairs)
-    draws = PairDraws(source, split.items, visits, settings, batch=batch, seed=seed)
-    return Task(
-        Recommender(profile_scorer(model.vectors), model.vectors, "cosine"),
-        model, draws.steps, draws.draw, lambda *a: model.loss(a[0], a[1], a[2], a[3], settings.margin),
-    )  # fmt: skip
+    draws = PairDraws(source, split.items, visits, options, batch=batch, seed=seed)
+
+    def loss(queries: Tensor, positives: Tensor, shared: Tensor, hard: Tensor) -> Tensor:
+        return model.loss(queries, positives, shared, hard, options.margin)
+
+    objective = EpochObjective(model, draws.steps, draws.draw, loss, seed=seed)
+    return Recommender(profile_scorer(model.vectors), model.vectors, "cosine", objective)
 
 
-def standardised(features: Features) -> Features:
-    """Give each column mean 0 and variance 1 over the items [N, Df]; a constant column becomes 0."""
+def _model(options: PinSageSettings, visits: Visits, features: Vectors | None) -> PinSage:
+    neighbours, weights = visits.nearest(options.neighbours, importance=options.importance)
+    content = None if features is None else torch.from_numpy(standardised(features))
+    return PinSage(
+        torch.from_numpy(neighbours),
+        torch.from_numpy(weights),
+        dim=options.dim,
+        hidden=options.hidden,
+        layers=options.layers,
+        hide=options.hide,
+        features=content,
+        carry=principal_axes(content, options.dim) if content is not None and options.carry else None,
+    )
+
+
+def standardised(features: Vectors) -> Vectors:
+    """Return each column mean 0 and variance 1 over the items [N, Df]; a constant column becomes 0."""
     centred = features - features.mean(0, keepdims=True)
     spread = centred.std(0, keepdims=True)
     return np.asarray(np.where(spread > 1e-8, centred / np.maximum(spread, 1e-8), 0.0), dtype=np.float32)
 
 
 def principal_axes(features: Tensor, dim: int) -> Tensor:
-    """Give the first `dim` principal axes of the directions of features [N, Df]: [dim, Df], orthonormal.
+    """Return the first `dim` principal axes of the directions of features [N, Df]: [dim, Df], orthonormal.
 
     Features with fewer columns have fewer axes; zeros follow.
     """

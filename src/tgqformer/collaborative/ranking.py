@@ -7,16 +7,16 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgqformer.collaborative.base import Recommender, Scorer, Task
-from tgqformer.collaborative.data import Ints, Split
+from tgqformer.collaborative.base import Recommender, Scorer
+from tgqformer.collaborative.data import Split
 from tgqformer.collaborative.sampling import BprSampler, UserSampler
+from tgqformer.collaborative.training import EpochObjective
+from tgqformer.types import Floats, Ints
 
 Loss = Literal["bpr", "softmax"]
-Floats = NDArray[np.float32]
 
 
 class RankingSettings(Protocol):
@@ -50,9 +50,9 @@ class GraphModel(nn.Module, ABC):
         """Give the vectors before any layer, of users [U, dim] and of items [N, dim]."""
 
 
-def ranking_task(
+def ranker(
     model: GraphModel, settings: RankingSettings, split: Split, *, batch: int, seed: int, distinct: bool = False
-) -> Task:
+) -> Recommender:
     """Put a model on a split with the loss that its settings name; `distinct`: see `BprSampler`."""
 
     def by_bpr(users: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
@@ -66,12 +66,13 @@ def ranking_task(
 
     device = next(model.parameters()).device
     shares = [torch.from_numpy(share).to(device) for share in _shares(split)]
-    recommender = Recommender(lambda known: dot_scorer(model), lambda: model.final()[1])
     if settings.loss == "bpr":
         triples = BprSampler(split.train, split.items, batch=batch, seed=seed, distinct=distinct)
-        return Task(recommender, model, triples.steps, triples.draw, by_bpr)
-    whole = UserSampler(split.train, batch=batch, seed=seed)
-    return Task(recommender, model, whole.steps, whole.draw, by_softmax)
+        objective = EpochObjective(model, triples.steps, triples.draw, by_bpr, seed=seed)
+    else:
+        whole = UserSampler(split.train, batch=batch, seed=seed)
+        objective = EpochObjective(model, whole.steps, whole.draw, by_softmax, seed=seed)
+    return Recommender(lambda known: dot_scorer(model), lambda: model.final()[1], objective=objective)
 
 
 def _shares(split: Split) -> tuple[Floats, Floats]:

@@ -24,15 +24,18 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file, save_file
 
-from tgqformer.collaborative.base import Features, Task
-from tgqformer.collaborative.data import Ints, Split, read_split
+from tgqformer.collaborative.base import Recommender
+from tgqformer.collaborative.data import Split, read_split
 from tgqformer.collaborative.evaluate import evaluate
-from tgqformer.collaborative.models import make_task
-from tgqformer.collaborative.settings import Preset, load_preset, write_preset
-from tgqformer.collaborative.training import train
+from tgqformer.collaborative.models import make_recommender
+from tgqformer.collaborative.settings import Preset, load_preset
+from tgqformer.collaborative.training import train_epochs
+from tgqformer.config import plain, write
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path, read_json, write_json
 from tgqformer.pairs.pairs import Pairs
+from tgqformer.training.loop import Validation
+from tgqformer.types import Ints, Vectors
 
 
 @dataclass(frozen=True)
@@ -40,24 +43,30 @@ class Content:
     """Content features: ids, and float32 [n, Df] in their order. `source` says where they came from."""
 
     ids: list[str]
-    vectors: Features
+    vectors: Vectors
     source: str = ""
 
     def fingerprint(self) -> str:
-        """Give 16 hex digits of ids and vectors."""
+        """Return 16 hex digits of ids and vectors."""
         digest = blake2b("\0".join(self.ids).encode(), digest_size=8)
         digest.update(np.ascontiguousarray(self.vectors).tobytes())
         return digest.hexdigest()
 
 
 def train_run(
-    preset: Preset, folder: Path, *, data: Path | None = None, device: str = "cpu", content: Content | None = None,
-    pairs: Pairs | None = None, shown: bool = True,
-) -> dict[str, float]:  # fmt: skip
+    preset: Preset,
+    folder: Path,
+    *,
+    data: Path | None = None,
+    device: str = "cpu",
+    content: Content | None = None,
+    pairs: Pairs | None = None,
+    shown: bool = True,
+) -> dict[str, float]:
     """Train a preset in `folder`, or go on where it was; write weights, item vectors and metrics.
 
-    data: where the interactions are, in the place of the preset's own. content: features of items; items that only
-    these know are new ones, without interactions. pairs: what pinsage trains on, in the place of users' items.
+    data: where the interactions are, instead of the preset's own. content: features of items; items that only these
+    know are new ones, without interactions. pairs: what pinsage trains on instead of users' items.
 
     Returns:
         What the preset's protocol says of the test part.
@@ -71,19 +80,24 @@ def train_run(
     preset = dataclasses.replace(preset, data=str(place))
     split, features = _with_content(read_split(place, preset.split), content)
     _same_run(folder, preset, split, content)
-    task = make_task(preset, split, device=device, features=features, pairs=_places(pairs, split))
+    model = make_recommender(preset, split, device=device, features=features, pairs=_places(pairs, split))
     about = {
-        "model": preset.model, "score": task.recommender.score, "data": str(place), "fingerprint": split.fingerprint,
+        "model": preset.model,
+        "score": model.score,
+        "data": str(place),
+        "fingerprint": split.fingerprint,
         "content": content.source if content else None,
-        "content_fingerprint": content.fingerprint() if content else None, "users": split.users, "items": split.items,
+        "content_fingerprint": content.fingerprint() if content else None,
+        "users": split.users,
+        "items": split.items,
         "interactions": {name: len(getattr(split, name).indices) for name in ("train", "valid", "test")},
-    }  # fmt: skip
-    write_preset(preset, folder / "preset.yaml")
+    }
+    write(preset.whole(), folder / "preset.yaml")
     write_json(folder / "run.json", about)
     start = time.perf_counter()
-    _train(task, preset, split, folder, shown=shown)
-    _keep(task, split, folder)
-    metrics = evaluate(task.recommender, split, preset.evaluation, shown=shown)
+    _train(model, preset, split, folder, shown=shown)
+    _keep(model, split, folder)
+    metrics = evaluate(model, split, preset.evaluation, shown=shown)
     write_json(folder / "metrics.json", metrics)
     write_json(folder / "run.json", {**about, "device": device, "seconds": round(time.perf_counter() - start, 1)})
     return metrics
@@ -98,29 +112,31 @@ def evaluate_run(
         TgqError: where the run is not finished, or the data are no longer those it was trained on.
     """
     run = load_run(folder, data=data, device=device, content=content)
-    metrics = evaluate(run.task.recommender, run.split, run.preset.evaluation, shown=shown)
+    metrics = evaluate(run.model, run.split, run.preset.evaluation, shown=shown)
     write_json(folder / "metrics.json", metrics)
     return metrics
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """A finished run: its preset, the interactions it was made of, the model with its weights."""
 
     preset: Preset
     split: Split
-    task: Task
+    model: Recommender
 
 
-def load_run(folder: Path, *, data: Path | None = None, device: str = "cpu", content: Content | None = None) -> Run:
+def load_run(
+    folder: Path, *, data: Path | None = None, device: str = "cpu", content: Content | None = None
+) -> FinishedRun:
     """Load a finished run; raises TgqError where it is not finished, or the data are not those it was trained on."""
     preset = open_run(folder)
     split, features = _with_content(read_split(data or Path(str(preset.data)), preset.split), content)
     _same_run(folder, preset, split, content)
-    task = make_task(preset, split, device=device, features=features)
-    if task.module is not None:
-        _load(task, folder)
-    return Run(preset, split, task)
+    model = make_recommender(preset, split, device=device, features=features)
+    if model.objective is not None:
+        _load(model.objective.model, folder)
+    return FinishedRun(preset, split, model)
 
 
 def open_run(folder: Path) -> Preset:
@@ -135,7 +151,7 @@ class ItemVectors:
     """Item vectors of a run: ids [N], float32 [N, d], how two are compared, and a version that names the weights."""
 
     ids: list[str]
-    vectors: Features
+    vectors: Vectors
     score: str
     version: str
 
@@ -163,15 +179,15 @@ def item_vectors(folder: Path) -> ItemVectors:
     return ItemVectors(ids, vectors, about["score"], f"{preset.name}-{digest}")
 
 
-def vectors_for(found: ItemVectors, ids: list[str]) -> tuple[Features, int]:
-    """Give the vectors of `ids` in their order, zeros where there is none, and how many have none."""
+def vectors_for(found: ItemVectors, ids: list[str]) -> tuple[Vectors, int]:
+    """Return the vectors of `ids` in their order, zeros where there is none, and how many have none."""
     places = {item: place for place, item in enumerate(found.ids)}
     at = np.array([places.get(item, -1) for item in ids], dtype=np.int64)
     vectors = np.where((at >= 0)[:, None], found.vectors[at], 0.0).astype(np.float32)
     return vectors, int((at < 0).sum())
 
 
-def for_cosine(vectors: Features) -> Features:
+def for_cosine(vectors: Vectors) -> Vectors:
     """Add a coordinate so that the cosine with a query (q, 0) orders items as the dot product with q does.
 
     Every vector becomes as long as the longest one (Bachrach et al., RecSys 2014), so that a store of cosines finds
@@ -182,45 +198,46 @@ def for_cosine(vectors: Features) -> Features:
     return np.concatenate([vectors, extra[:, None].astype(np.float32)], axis=1)
 
 
-def _train(task: Task, preset: Preset, split: Split, folder: Path, *, shown: bool) -> None:
+def _train(model: Recommender, preset: Preset, split: Split, folder: Path, *, shown: bool) -> None:
     """Train; with a validation part, keep what is best on it. The test part is only looked at for the log."""
     has_validation = bool(len(split.valid.indices))
     watch = f"ndcg@{preset.evaluation.k}" if has_validation else None
 
-    def judged() -> dict[str, float]:
-        found = evaluate(task.recommender, split, preset.evaluation, validation=has_validation)
-        return {name: value for name, value in found.items() if name != "users"}
+    def validate() -> Validation:
+        found = evaluate(model, split, preset.evaluation, validation=has_validation)
+        figures = {name: value for name, value in found.items() if name != "users"}
+        return Validation(figures, figures[watch] if watch else None)
 
-    train(task, preset.training, folder, seed=preset.seed, evaluate=judged, watch=watch, shown=shown)
+    train_epochs(model.objective, preset.training, folder, validate=validate, shown=shown)
 
 
 @torch.no_grad()
-def _keep(task: Task, split: Split, folder: Path) -> None:
+def _keep(model: Recommender, split: Split, folder: Path) -> None:
     """Write final weights and item vectors."""
-    if task.module is not None:
-        weights = {name: weight.detach().cpu().contiguous() for name, weight in task.module.named_parameters()}
+    if model.objective is not None:
+        named = model.objective.model.named_parameters()
+        weights = {name: weight.detach().cpu().contiguous() for name, weight in named}
         with atomic_path(folder / "weights.safetensors") as unfinished:
             save_file(weights, unfinished)
-    if task.recommender.vectors is not None:
-        vectors = task.recommender.vectors().detach().float().cpu().contiguous()
+    if model.vectors is not None:
+        vectors = model.vectors().detach().float().cpu().contiguous()
         with atomic_path(folder / "vectors.safetensors") as unfinished:
             save_file({"items": vectors.clone()}, unfinished)
         write_json(folder / "items.json", split.item_names)
 
 
-def _load(task: Task, folder: Path) -> None:
-    assert task.module is not None
+def _load(model: torch.nn.Module, folder: Path) -> None:
     path = folder / "weights.safetensors"
     if not path.is_file():
         raise TgqError(f"{folder} is not finished; call `tgq collab train` again, which goes on where it was")
     try:
-        task.module.load_state_dict(load_file(path), strict=True)
+        model.load_state_dict(load_file(path), strict=True)
     except (SafetensorError, RuntimeError) as error:
         raise TgqError(f"{path} does not fit the run's preset: {error}; train it again") from error
-    task.module.eval()
+    model.eval()
 
 
-def _with_content(split: Split, content: Content | None) -> tuple[Split, Features | None]:
+def _with_content(split: Split, content: Content | None) -> tuple[Split, Vectors | None]:
     """Join items that only the content knows, and put the features in the order of the items (zeros where none)."""
     if content is None:
         return split, None
@@ -229,13 +246,15 @@ def _with_content(split: Split, content: Content | None) -> tuple[Split, Feature
     grown = dataclasses.replace(split, item_names=names)
     features, missing = vectors_for(ItemVectors(content.ids, content.vectors, "", ""), names)
     if missing == len(split.item_names):
-        raise TgqError(f"the content features {content.source} know none of the {missing} items of the interactions;"
-                       " are both of one shop?")  # fmt: skip
+        raise TgqError(
+            f"the content features {content.source} know none of the {missing} items of the interactions; are both of"
+            " one shop?"
+        )
     return grown, features
 
 
 def _places(pairs: Pairs | None, split: Split) -> tuple[Ints, Ints] | None:
-    """Give the places of the two items of each pair that has both among the items."""
+    """Return the places of the two items of each pair that has both among the items."""
     if pairs is None:
         return None
     a, b = pairs.within(split.item_names).positions(split.item_names).T
@@ -246,10 +265,11 @@ def _same_run(folder: Path, preset: Preset, split: Split, content: Content | Non
     """Refuse a folder whose run is of another preset (more epochs are fine), other data or other content."""
     if not (folder / "run.json").is_file():
         return
-    about, before, now = read_json(folder / "run.json"), open_run(folder).to_dict(), preset.to_dict()
-    for plain in (before, now):
-        plain["training"].pop("epochs")
-        plain.pop("data")
+    about = read_json(folder / "run.json")
+    before, now = plain(open_run(folder).whole()), plain(preset.whole())
+    for settings in (before, now):
+        settings["training"].pop("epochs")
+        settings.pop("data")
     changed = [key for key in now if before.get(key) != now[key]]
     if changed:
         raise TgqError(f"{folder} holds a run of another preset ({', '.join(changed)} differ); choose another folder")

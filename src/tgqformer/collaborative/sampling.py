@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from tgqformer.collaborative.data import Ints, take
+from tgqformer.collaborative.data import take
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr
+from tgqformer.types import Ints
 
 
 class Negatives:

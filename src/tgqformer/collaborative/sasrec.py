@@ -9,21 +9,21 @@ projection, and input vectors are scaled by sqrt(d).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgqformer.collaborative.base import Features, Recommender, Scorer, Task
-from tgqformer.collaborative.data import Ints, Split
+from tgqformer.collaborative.base import Recommender, Scorer
+from tgqformer.collaborative.data import Split
 from tgqformer.collaborative.sampling import SequenceSampler, last_items
-from tgqformer.errors import TgqError
+from tgqformer.collaborative.training import Drop, EpochObjective
+from tgqformer.config import Natural, NaturalFloat, Positive, settings
 from tgqformer.evaluation.metrics import Csr
 
 
-@dataclass(frozen=True)
+@settings
 class SASRecSettings:
     """SASRec.
 
@@ -32,23 +32,19 @@ class SASRecSettings:
         dropout: of input, attention and feed-forward layers. l2: weight of the item vectors' squared norm.
     """
 
-    dim: int = 50
-    blocks: int = 2
-    heads: int = 1
-    length: int = 50
-    dropout: float = 0.5
-    l2: float = 0.0
+    dim: Positive = 50
+    blocks: Natural = 2
+    heads: Positive = 1
+    length: Positive = 50
+    dropout: Drop = 0.5
+    l2: NaturalFloat = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.dim, self.heads, self.length) < 1 or self.blocks < 0 or self.dim % self.heads:
-            raise ValueError(
-                f"SASRec takes dim, heads, length >= 1, blocks >= 0, dim a multiple of heads; found {self}"
-            )
-        if not 0 <= self.dropout < 1 or self.l2 < 0:
-            raise ValueError(f"SASRec takes dropout in [0, 1) and l2 >= 0; found {self.dropout}, {self.l2}")
+        if self.dim % self.heads:
+            raise ValueError(f"dim ({self.dim}) must be a multiple of heads ({self.heads})")
 
 
-class Block(nn.Module):
+class SequenceBlock(nn.Module):
     """Causal self-attention and a feed-forward layer over [B, L, d]."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
@@ -90,7 +86,7 @@ class SASRec(nn.Module):
         self.dropout = dropout
         self.table = nn.Embedding(items + 1, dim, padding_idx=0)
         self.places = nn.Parameter(torch.empty(length, dim))
-        self.blocks = nn.ModuleList([Block(dim, heads, dropout) for _ in range(blocks)])
+        self.blocks = nn.ModuleList([SequenceBlock(dim, heads, dropout) for _ in range(blocks)])
         self.last = nn.LayerNorm(dim, eps=1e-8)
         for name, weight in self.named_parameters():
             if weight.ndim > 1:
@@ -158,31 +154,18 @@ def by_length(sequence: Tensor) -> Iterator[tuple[Tensor, int]]:
             yield rows, high
 
 
-def sasrec(
-    settings: SASRecSettings, split: Split, *, batch: int, seed: int, device: torch.device,
-    features: Features | None = None,
-) -> Task:  # fmt: skip
-    """Put SASRec on a split; it takes no content.
-
-    Raises:
-        TgqError: where `features` are given.
-    """
-    if features is not None:
-        raise TgqError("SASRec takes no content features; use pinsage, or lightgcn, which starts from them")
+def sasrec(options: SASRecSettings, split: Split, *, batch: int, seed: int, device: torch.device) -> Recommender:
+    """Put SASRec on a split."""
     torch.manual_seed(seed)
-    model = SASRec(
-        split.items, dim=settings.dim, blocks=settings.blocks, heads=settings.heads, length=settings.length,
-        dropout=settings.dropout,
-    ).to(device)  # fmt: skip
-    sampler = SequenceSampler(split.train, split.items, batch=batch, length=settings.length, seed=seed)
+    length, sizes = options.length, {"dim": options.dim, "blocks": options.blocks, "heads": options.heads}
+    model = SASRec(split.items, **sizes, length=length, dropout=options.dropout).to(device)
+    sampler = SequenceSampler(split.train, split.items, batch=batch, length=length, seed=seed)
+
+    def loss(sequence: Tensor, following: Tensor, negatives: Tensor) -> Tensor:
+        return model.loss(sequence, following, negatives, options.l2)
 
     def scorer(known: Csr) -> Scorer:
-        def scores(users: Ints) -> Tensor:
-            return model.next_scores(torch.from_numpy(last_items(known, users, settings.length)).to(device))
+        return lambda users: model.next_scores(torch.from_numpy(last_items(known, users, length)).to(device))
 
-        return scores
-
-    return Task(
-        Recommender(scorer, model.vectors),
-        model, sampler.steps, sampler.draw, lambda *arrays: model.loss(arrays[0], arrays[1], arrays[2], settings.l2),
-    )  # fmt: skip
+    objective = EpochObjective(model, sampler.steps, sampler.draw, loss, seed=seed)
+    return Recommender(scorer, model.vectors, objective=objective)

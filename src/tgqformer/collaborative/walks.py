@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tgqformer.collaborative.data import Ints, transposed
+from tgqformer.collaborative.data import transposed
 from tgqformer.collaborative.sampling import one_of
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr
 from tgqformer.progress import progress
+from tgqformer.types import Ints
 
 _STEPS_AT_ONCE = 1 << 20
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tgqformer.contrastive import info_nce
 from tgqformer.encoders.base import JointSpace, TextFeatures, VisualFeatures
 
 
@@ -88,15 +89,11 @@ class Alignment(nn.Module):
         return self._score(c)[1]
 
     def loss(self, visual: Tensor, text: Tensor, same: Tensor) -> Tensor:
-        """Symmetric InfoNCE over a batch of picture-title pairs.
+        """Return the InfoNCE loss of a batch of picture-title pairs, see `info_nce`.
 
         same (Tensor): bool [B, B], True where two items' texts are equal and must not count as negatives.
         """
-        logits = self.scores(visual, text) / self.log_temperature.exp().clamp_min(0.01)
-        negatives = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
-        logits = logits.masked_fill(negatives, torch.finfo(logits.dtype).min)
-        target = torch.arange(len(logits), device=logits.device)
-        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        return info_nce(self.scores(visual, text) / self.log_temperature.exp().clamp_min(0.01), same)
 
     def _score(self, c: Tensor) -> tuple[Tensor, Tensor]:
         agreement_map = self.log_kappa.exp() * c

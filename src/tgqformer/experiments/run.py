@@ -202,7 +202,7 @@ class Run:
 
     def _settings(self) -> dict[str, object]:
         recipe, sets = self.recipe, self.data.pairs
-        alone = recipe.training.visual_stage(len(sets.train)).steps if recipe.training.visual_steps else 0
+        training = recipe.training.resolved(len(sets.train))
         return {
             "catalogue": f"{recipe.catalog.source}, {len(self.data.catalog):,} items",
             "pairs": f"{len(sets.train):,} train, {len(sets.val):,} validation, {len(sets.test):,} test",
@@ -210,10 +210,10 @@ class Run:
             "vision encoder": recipe.encoders.vision,
             "text encoder": recipe.encoders.text,
             "language model": recipe.language.name,
-            "steps of the connector alone before": alone,
-            "steps": recipe.training.steps,
-            "pairs a step": recipe.training.batch,
-            "learning rate": recipe.training.lr,
+            "steps of the connector alone before": training.visual_steps,
+            "steps": training.steps,
+            "pairs a step": training.batch,
+            "learning rate": training.lr,
             "seeds": len(recipe.seeds),
         }
 

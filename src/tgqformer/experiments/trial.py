@@ -19,7 +19,7 @@ from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.features import Spliced, embed_features
 from tgqformer.model.multimodal import MultimodalEmbedder, load_multimodal
 from tgqformer.progress import progress
-from tgqformer.training.loop import train
+from tgqformer.training.embedder import train_embedder
 from tgqformer.training.sampling import PairSampler
 from tgqformer.types import Positions, Vectors
 
@@ -76,7 +76,8 @@ class Trial:
         items, batch, group = len(data.catalog), settings.batch, settings.group
         sampler = PairSampler(a, b, data.categories, items=items, batch=batch, group=group, seed=self.seed)
         validate = self.validate if data.validation is not None else None
-        train(model, data.features, sampler, settings, self.folder, seed=self.seed, validate=validate)
+        features = data.features
+        train_embedder(model, features, sampler, settings, self.folder, seed=self.seed, validate=validate)
         return model
 
     def validate(self, model: Model) -> tuple[float, float]:

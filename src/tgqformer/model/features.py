@@ -57,18 +57,14 @@ class CatalogFeatures:
         view: str = "mixed",
         *,
         texts: Positions | None = None,
-        noised: Bools | None = None,
         spliced: Spliced | None = None,
     ) -> ItemBatch:
         """Read the items at these positions as a view shows them.
 
         texts: int64 [n], whose text each item has; -1 for none; by default its own.
-        noised: bool [n], which are taken from the view `noised` instead.
         spliced: another view, and bool [n, P], which visual tokens are that one's; the picture's vector is not.
         """
         rows = self.rows[view][positions]
-        if noised is not None:
-            rows = np.where(noised, self.rows["noised"][positions], rows)
         owners = positions if texts is None else texts
         metadata = np.where(owners < 0, self.empty_row, self.metadata_rows[owners])
         states = np.where(owners < 0, self.empty_states_row, self.states_rows[owners])
@@ -78,10 +74,6 @@ class CatalogFeatures:
         name, places = spliced
         other = self.visual.gather(self.rows[name][positions]).tokens
         return replace(batch, visual=torch.where(torch.from_numpy(places)[..., None], other, batch.visual))
-
-    def differs(self, positions: Positions) -> Bools:
-        """Tell, bool [n], which items the view `noised` shows another way than `mixed`."""
-        return np.asarray(self.rows["noised"][positions] != self.rows["mixed"][positions])
 
     def pictures(self, positions: Positions, view: str = "mixed") -> ItemBatch:
         """Read the items without what the language model needs (for the alignment stage)."""

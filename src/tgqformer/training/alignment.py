@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tgqformer.encoders.alignment import Alignment, TokenNorm
 from tgqformer.model.batch import ItemBatch
-from tgqformer.progress import progress
+from tgqformer.training.loop import Objective, OneProcess, Place, Plan, fit
+from tgqformer.training.schedules import one_cycle
 from tgqformer.training.settings import AlignmentSettings
+from tgqformer.types import Positions
+
+Pictures: TypeAlias = Callable[[Positions], ItemBatch]
+"""Positions of items → their features."""
 
 
-def fit_token_norm(norm: TokenNorm, pictures: Callable[[np.ndarray], ItemBatch], items: np.ndarray, seed: int) -> None:
+def fit_token_norm(norm: TokenNorm, pictures: Pictures, items: Positions, seed: int) -> None:
     """Take mean and spread of visual tokens from up to 2,000 training pictures."""
     rng = np.random.default_rng(seed)
     sample = np.sort(rng.choice(items, min(2000, len(items)), replace=False))
@@ -22,10 +29,10 @@ def fit_token_norm(norm: TokenNorm, pictures: Callable[[np.ndarray], ItemBatch],
 
 
 def train_alignment(
-    pictures: Callable[[np.ndarray], ItemBatch],
-    noised: Callable[[np.ndarray], ItemBatch],
+    pictures: Pictures,
+    noised: Pictures,
     norm: TokenNorm,
-    items: np.ndarray,
+    items: Positions,
     settings: AlignmentSettings,
     *,
     seed: int = 0,
@@ -35,37 +42,50 @@ def train_alignment(
     """Train the alignment on training items that have both picture and text.
 
     Args:
-        pictures, noised: give features of items (positions) as they stand in the catalogue, and all noised.
-        norm: standardisation of the visual tokens, already fitted.
-        items: int64, positions of training items.
+        pictures, noised: features of items as they stand in the catalogue, and all noised.
+        norm: standardisation of the visual tokens, already fitted. items: training items.
         device: where to compute; the alignment comes back on the CPU.
-
-    A batch in which fewer than two items have both picture and text teaches nothing and is passed over.
     """
     torch.manual_seed(seed)
     first = pictures(items[:1])
-    alignment, norm = Alignment(first.visual.shape[-1], first.metadata_vector.shape[-1]).to(device), norm.to(device)
+    alignment = Alignment(first.visual.shape[-1], first.metadata_vector.shape[-1])
+    objective = AlignmentObjective(alignment, norm, pictures, noised, items, settings, seed).to(device)
     optimizer = torch.optim.AdamW(alignment.parameters(), lr=settings.lr, weight_decay=0.01)
-    steps = max(3, settings.steps)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.lr, total_steps=steps, pct_start=max(0.1, 2 / steps)
-    )
-    rng = np.random.default_rng(seed)
-    with progress("alignment", settings.steps, shown=shown) as bar:
-        for _ in range(settings.steps):
-            source = noised if rng.random() < settings.noised else pictures
-            batch = source(rng.choice(items, min(settings.batch, len(items)), replace=False)).to(device)
-            usable = batch.has_picture & batch.metadata_mask.any(1)
-            bar.advance()
-            if usable.sum() < 2:
-                continue
-            text = batch.metadata_vector[usable].float()
-            same = (text[:, None] == text[None]).all(-1)
-            loss = alignment.loss(norm(batch.visual[usable]), text, same)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            bar.note(f"loss {loss.item():.3f}")
-    norm.to("cpu")
-    return alignment.to("cpu").requires_grad_(False).eval()
+    plan = Plan(settings.steps, one_cycle(settings.lr, settings.steps))
+    fit(objective, optimizer, plan, place=OneProcess(device), shown=shown)
+    objective.to("cpu")
+    return alignment.requires_grad_(False).eval()
+
+
+class AlignmentObjective(Objective):
+    """Picture-title pairs of one item each; the batches are drawn in a row, so it cannot be resumed."""
+
+    title = "alignment"
+
+    def __init__(
+        self,
+        alignment: Alignment,
+        norm: TokenNorm,
+        pictures: Pictures,
+        noised: Pictures,
+        items: Positions,
+        settings: AlignmentSettings,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.alignment, self.norm = alignment, norm
+        self._looks, self._items, self._settings = (pictures, noised), items, settings
+        self._rng = np.random.default_rng(seed)
+
+    def batch(self, step: int, place: Place) -> tuple[Tensor, Tensor] | None:
+        """Return visual tokens [B, P, Dv] and pooled texts [B, Dt]; None if fewer than two items have both."""
+        look = self._looks[int(self._rng.random() < self._settings.noised)]
+        count = min(self._settings.batch, len(self._items))
+        batch = look(self._rng.choice(self._items, count, replace=False)).to(place.device)
+        usable = batch.has_picture & batch.metadata_mask.any(1)
+        return (batch.visual[usable], batch.metadata_vector[usable].float()) if usable.sum() >= 2 else None
+
+    def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """Return the contrastive loss; equal texts are no negatives of each other."""
+        visual, text = batch
+        return {"loss": self.alignment.loss(self.norm(visual), text, (text[:, None] == text[None]).all(-1))}

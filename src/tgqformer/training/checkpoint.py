@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,43 +14,43 @@ from torch import Tensor, nn
 from tgqformer.files import read_json, write_json
 from tgqformer.stages import atomic_folder
 
+Weights = Mapping[str, nn.Parameter]
+"""What training moves, by name, in the order of the optimiser's parameters."""
+
 
 def save_checkpoint(
-    folder: Path, weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, state: dict[str, Any],
-    best: dict[str, Tensor] | None, memory: dict[str, Tensor],
-) -> None:  # fmt: skip
-    """Write a checkpoint atomically; the one before it stays until this one is whole.
-
-    weights: what training moves, by name, in the order of the optimiser's parameters. memory: of `Bank.state`.
-    """
+    folder: Path,
+    weights: Weights,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    best: dict[str, Tensor] | None,
+) -> None:
+    """Write a checkpoint atomically; the one before it stays until this one is whole."""
     moments = {
         f"{name}/{key}": value.cpu().contiguous()
         for name, weight in weights.items()
         for key, value in optimizer.state[weight].items()
     }
     with atomic_folder(folder, "checkpoint", overwrite=True) as unfinished:
-        save_file(
-            {name: weight.detach().cpu().contiguous() for name, weight in weights.items()},
-            unfinished / "weights.safetensors",
-        )
+        now = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+        save_file(now, unfinished / "weights.safetensors")
         save_file(moments, unfinished / "optimizer.safetensors")
         if best is not None:
             save_file(best, unfinished / "best.safetensors")
-        save_file(memory, unfinished / "memory.safetensors")
         write_json(unfinished / "state.json", state)
 
 
 def load_checkpoint(
-    folder: Path, weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Any], dict[str, Tensor] | None, dict[str, Tensor]]:
-    """Put a checkpoint back into weights and optimiser; give its state, the best weights so far, and the memory."""
+    folder: Path, weights: Weights, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
+    """Put a checkpoint back into weights and optimiser; return its state and the best weights so far."""
     set_weights(weights, load_file(folder / "weights.safetensors"))
     for place, value in load_file(folder / "optimizer.safetensors").items():
         name, key = place.rsplit("/", 1)
         weight = weights[name]
         optimizer.state[weight][key] = value if key == "step" else value.to(weight.device)
-    best, state = folder / "best.safetensors", read_json(folder / "state.json")
-    return state, load_file(best) if best.exists() else None, load_file(folder / "memory.safetensors")
+    best = folder / "best.safetensors"
+    return read_json(folder / "state.json"), load_file(best) if best.exists() else None
 
 
 def drop_checkpoints(folder: Path) -> None:
@@ -58,7 +59,7 @@ def drop_checkpoints(folder: Path) -> None:
         shutil.rmtree(stage / "checkpoint", ignore_errors=True)
 
 
-def set_weights(weights: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
+def set_weights(weights: Weights, values: Mapping[str, Tensor]) -> None:
     """Copy values into weights of the same names.
 
     Raises:
@@ -69,6 +70,6 @@ def set_weights(weights: dict[str, nn.Parameter], values: dict[str, Tensor]) -> 
             weight.copy_(values[name])
 
 
-def get_weights(weights: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+def get_weights(weights: Weights) -> dict[str, Tensor]:
     """Copy weights out."""
     return {name: weight.detach().cpu().clone() for name, weight in weights.items()}

@@ -1,22 +1,23 @@
-"""The contrastive loss over co-click pairs."""
+"""The contrastive loss over co-click pairs, across processes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
+from tgqformer.contrastive import info_nce
+
 FLOOR = 0.01
 """The lowest temperature."""
 
 
 class PairLoss(nn.Module):
-    """InfoNCE (arXiv 1807.03748) over pairs, both directions, with a learnable temperature and false negatives masked.
+    """InfoNCE over pairs (see `info_nce`) with a learnable temperature.
 
     Args:
         temperature: where it starts; it stays above 0.01 (see `keep_above_floor`).
@@ -44,72 +45,23 @@ class PairLoss(nn.Module):
         self.log_temperature.clamp_(min=math.log(FLOOR))
 
     def forward(
-        self, queries: Tensor, positives: Tensor, false_negatives: Tensor, memory: Memory | None = None,
-        counted: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        """Give the loss of a batch.
+        self, queries: Tensor, positives: Tensor, false_negatives: Tensor, counted: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss of a batch.
 
         queries, positives (Tensor): [B, d], unit length; row i of one belongs to row i of the other.
-        false_negatives (Tensor): bool [B, B], True where positive j is no negative of query i.
-        memory: further negatives of both.
-        counted (Tensor): bool [B], the pairs whose loss counts; the others are negatives only. None for all.
+        false_negatives (Tensor): bool [B, B]. counted (Tensor): bool [B]. See `info_nce`.
         """
-        false_negatives = false_negatives & ~torch.eye(len(queries), dtype=torch.bool, device=queries.device)
-        losses = [
-            self._at(cut(queries, width), cut(positives, width), false_negatives, memory, counted, width)
-            for width in (None, *self.widths)
-        ]
+        losses = []
+        for width in (None, *self.widths):
+            logits = _cut(queries, width).float() @ _cut(positives, width).float().T / self.temperature
+            losses.append(info_nce(logits, false_negatives, counted))
         return torch.stack(losses).mean()
 
-    def _at(
-        self, queries: Tensor, positives: Tensor, masked: Tensor, memory: Memory | None, counted: Tensor | None,
-        width: int | None,
-    ) -> Tensor:  # fmt: skip
-        forth = self._logits(queries, positives, masked)
-        back = forth.T
-        if memory is not None:
-            others = cut(memory.vectors, width)
-            forth = torch.cat([forth, self._logits(queries, others, memory.of_queries)], 1)
-            back = torch.cat([back, self._logits(positives, others, memory.of_positives)], 1)
-        target = torch.arange(len(forth), device=forth.device)
-        if counted is None:
-            return (F.cross_entropy(forth, target) + F.cross_entropy(back, target)) / 2
-        each = F.cross_entropy(forth, target, reduction="none") + F.cross_entropy(back, target, reduction="none")
-        return (each * counted).sum() / (2 * counted.sum().clamp_min(1))
 
-    def _logits(self, a: Tensor, b: Tensor, masked: Tensor) -> Tensor:
-        logits = a.float() @ b.float().T / self.temperature
-        return logits.masked_fill(masked, torch.finfo(logits.dtype).min)
-
-
-def cut(vectors: Tensor, width: int | None) -> Tensor:
+def _cut(vectors: Tensor, width: int | None) -> Tensor:
     """Keep the first `width` dimensions of [n, d], of unit length again; None keeps all."""
     return vectors if width is None else F.normalize(vectors[:, :width].float(), dim=-1)
-
-
-@dataclass(frozen=True)
-class SecondLook:
-    """The queries of a batch once more, with noise where they had none and the reverse: their own positives.
-
-    false_negatives (Tensor): bool [B, B], True where query j is no negative of query i.
-    differs (Tensor): bool [B], True where the two looks are not the same picture.
-    """
-
-    false_negatives: Tensor
-    differs: Tensor
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Embeddings of earlier steps, as further negatives (XBM, arXiv 1912.06798).
-
-    vectors (Tensor): [M, d], no gradient. of_queries, of_positives (Tensor): bool [B, M], True where one of them is no
-    negative: the item itself, or a known positive.
-    """
-
-    vectors: Tensor
-    of_queries: Tensor
-    of_positives: Tensor
 
 
 def gather(x: Tensor) -> Tensor:

@@ -91,14 +91,15 @@ def _part(bench: BenchRecipe, table: SettingTable, cells: Cells) -> dict[str, An
 
 
 def _settings(bench: BenchRecipe) -> dict[str, object]:
-    base = base_recipe(bench)
+    base, by_pairs = base_recipe(bench), "by the number of pairs"
+    alone = base.training.visual_steps
     return {
         "catalogue": base.catalog.source,
         "language models": ", ".join(bench.languages),
         "vision encoder": base.encoders.vision,
-        "steps": base.training.steps,
+        "steps": by_pairs if base.training.steps is None else base.training.steps,
         "pairs a step": base.training.batch,
-        "steps of the connector alone before": base.training.visual_steps,
+        "steps of the connector alone before": by_pairs if alone is None else alone,
         "learning rates tried": ", ".join(f"{lr:g}" for lr in bench.tuning.lr),
     }
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tgqformer.collaborative.blend import BUCKETS, bucket_of
-from tgqformer.collaborative.data import Ints, Split, histories
+from tgqformer.collaborative.data import Split, histories
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr, Queries
 from tgqformer.experiments.study.settings import ProtocolSettings
@@ -22,6 +22,7 @@ from tgqformer.pairs.interactions import Interactions
 from tgqformer.pairs.mining import EVERY_CO_CLICK
 from tgqformer.pairs.pairs import Pairs, mine_pairs
 from tgqformer.pairs.splits import stable_uniform
+from tgqformer.types import Ints
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from tgqformer import config
 from tgqformer.collaborative.fusion import FusionSettings
-from tgqformer.collaborative.settings import Preset, parse_preset
+from tgqformer.collaborative.settings import Preset
 from tgqformer.config import FilePath, Natural, Positive, PositiveFloat, Seeds, settings, unique_slugs
 from tgqformer.experiments.recipe import Recipe, RecipeName, load_recipe
 
@@ -109,7 +109,7 @@ class System:
     def preset(self, seed: int) -> Preset:
         """Return the preset of one seed."""
         plain = {"name": self.name, "model": self.model, "options": self.options, "training": self.training}
-        return parse_preset({**plain, "seed": seed}, f"system {self.name!r}")
+        return config.parse(Preset, {**plain, "seed": seed}, f"system {self.name!r}")
 
 
 @settings

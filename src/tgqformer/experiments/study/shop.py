@@ -19,10 +19,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tgqformer.collaborative.base import Features
 from tgqformer.collaborative.blend import Blend, learn_blend
 from tgqformer.collaborative.counting import item_knn, neighbours_of
-from tgqformer.collaborative.data import Ints, histories
+from tgqformer.collaborative.data import histories
 from tgqformer.collaborative.fusion import spread
 from tgqformer.collaborative.graph import interactions_matrix
 from tgqformer.collaborative.lists import Lists, lists_of_vectors
@@ -34,6 +33,7 @@ from tgqformer.pairs.interactions import Interactions
 from tgqformer.stages import atomic_folder
 from tgqformer.store.embeddings import KIND, Embeddings
 from tgqformer.store.neighbours import Neighbours, write_lists
+from tgqformer.types import Ints, Vectors
 
 LONG, SHRINK = 200, 10.0
 SPREADS = {"spread, a little": 0.5, "spread, much": 2.0}
@@ -45,11 +45,11 @@ class Joined:
     """What a shop gets: lists of all N items, best first, vectors float32 [N, d] of much spread content, weights."""
 
     lists: Lists
-    vectors: Features
+    vectors: Vectors
     blend: Blend
 
 
-def learn(content: Features, ids: list[str], log: Interactions, settings: ProtocolSettings | None = None) -> Blend:
+def learn(content: Vectors, ids: list[str], log: Interactions, settings: ProtocolSettings | None = None) -> Blend:
     """Learn the weights of a blend of content and clicks from a shop's log.
 
     Args:
@@ -64,7 +64,7 @@ def learn(content: Features, ids: list[str], log: Interactions, settings: Protoc
     return learn_blend(lists, study.validation, study.clicks, few=settings.few_clicks)
 
 
-def join(content: Features, ids: list[str], log: Interactions, blend: Blend, k: int) -> Joined:
+def join(content: Vectors, ids: list[str], log: Interactions, blend: Blend, k: int) -> Joined:
     """Join content and all clicks of a log; k: how many others each of N items is given."""
     sessions = whole_log(log, ids)
     clicks = np.bincount(sessions.indices, minlength=len(ids)).astype(np.int64)
@@ -73,7 +73,7 @@ def join(content: Features, ids: list[str], log: Interactions, blend: Blend, k: 
     return Joined(filled(blend.apply(lists, clicks, k, shown=True), near, k), vectors, blend)
 
 
-def sources_of(content: Features, near: Lists, sessions: Csr) -> tuple[dict[str, Lists], Features]:
+def sources_of(content: Vectors, near: Lists, sessions: Csr) -> tuple[dict[str, Lists], Vectors]:
     """Give the lists of all sources of a blend, and the vectors of much spread content.
 
     near: lists of the content. sessions: Csr of places of the N items.
@@ -106,7 +106,7 @@ def write(joined: Joined, embeddings: Embeddings, folder: Path) -> Neighbours:
     return write_lists(folder / "neighbours", embeddings, joined.lists.items, joined.lists.scores)
 
 
-def write_vectors(vectors: Features, embeddings: Embeddings, to: Path) -> Embeddings:
+def write_vectors(vectors: Vectors, embeddings: Embeddings, to: Path) -> Embeddings:
     """Write joined vectors as embeddings of the same items, with a version of their own."""
     source = embeddings.manifest
     version = f"{source.model_version}-joined-{blake2b(vectors.tobytes(), digest_size=6).hexdigest()}"

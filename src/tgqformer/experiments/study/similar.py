@@ -9,9 +9,9 @@ import numpy as np
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.collaborative.blend import BUCKETS, bucket_of
-from tgqformer.collaborative.data import Ints, histories, take
+from tgqformer.collaborative.data import histories, take
 from tgqformer.collaborative.lists import Lists, lists_of_scorer, lists_of_vectors, ranks_of_lists
-from tgqformer.collaborative.run import Run
+from tgqformer.collaborative.run import FinishedRun
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr, Queries, Scores, score
 from tgqformer.evaluation.report import NeighbourExample, Report, ReportCard, write_report
@@ -19,6 +19,7 @@ from tgqformer.evaluation.results import Result, ViewScores
 from tgqformer.files import read_json
 from tgqformer.pairs.pairs import Pairs
 from tgqformer.synthetic.noise import NoisePlan, NoiseView, noise_views
+from tgqformer.types import Ints
 
 K, SHOWN, EXAMPLES, FEW = 200, 6, 8, 3
 NOTES = (
@@ -37,7 +38,7 @@ class Judged:
     ids: list[str]
 
 
-def judge(run: Run, pairs: Pairs | None = None) -> Judged:
+def judge(run: FinishedRun, pairs: Pairs | None = None) -> Judged:
     """Judge a run as a source of similar items, by its vectors' cosine, or, where it counts, by its counts.
 
     pairs: held out; None takes those of users' last known and held-out items.
@@ -103,8 +104,8 @@ def _of_users(known: Csr, test: Csr) -> Queries:
     return Queries(query, Csr(indptr, np.ascontiguousarray(edges[:, 1])))
 
 
-def _lists(run: Run, known: np.ndarray, rows: Ints) -> Lists:
-    recommender = run.task.recommender
+def _lists(run: FinishedRun, known: np.ndarray, rows: Ints) -> Lists:
+    recommender = run.model
     if recommender.vectors is not None:
         vectors = recommender.vectors().detach().float().cpu().numpy()
         return lists_of_vectors(vectors, K, rows=rows, shown=True)

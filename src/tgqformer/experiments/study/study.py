@@ -25,7 +25,6 @@ import pyarrow.parquet as pq
 
 from tgqformer import config
 from tgqformer.catalog.catalog import Catalog
-from tgqformer.collaborative.base import Features
 from tgqformer.collaborative.blend import BUCKETS, FITTED, Blend, learn_blend
 from tgqformer.collaborative.fusion import fuse_vectors, reciprocal_rank, spread
 from tgqformer.collaborative.lists import Lists, lists_of_vectors
@@ -42,6 +41,7 @@ from tgqformer.pairs.interactions import Interactions, read_interactions
 from tgqformer.pairs.splits import ItemSplit
 from tgqformer.stages import Digests, Stage, Stages, claim
 from tgqformer.synthetic.shoppers import SHOPPERS, simulate_sessions
+from tgqformer.types import Vectors
 
 CONTENT = "content"
 ALL = "all asked"
@@ -68,7 +68,7 @@ class StudyRun:
     ) -> None:
         self.study, self.folder, self.data, self.device = study, folder, data or folder / "data", device
         self.recipe: Recipe = study.content.load(changes)
-        self._content: dict[int, Features] = {}
+        self._content: dict[int, Vectors] = {}
         claim(folder, "study", study.name)
         config.write(study, folder / "study.yaml")
         self.stages, self.digests = Stages(), Digests(folder / ".digests.json")
@@ -115,7 +115,7 @@ class StudyRun:
 
     # --- one source each ----------------------------------------------------------------------------------------------
 
-    def content(self, seed: int) -> Features:
+    def content(self, seed: int) -> Vectors:
         """Vectors of the content model, float32 [N, d]."""
         if seed not in self._content:
             to = self.folder / "content" / f"seed-{seed}"
@@ -129,13 +129,13 @@ class StudyRun:
         stage = system_stage(system, self.log, given, seed, to, self.study.protocol.k, self.device)
         return Lists.read(self.stages.run(stage) / "lists.safetensors")
 
-    def vectors(self, name: str, seed: int) -> Features:
+    def vectors(self, name: str, seed: int) -> Vectors:
         """Vectors of a source, float32 [N, d]; zeros for items that it does not know."""
         if name == CONTENT:
             return self.content(seed)
         if name in self.study.join.fusions or name in self.study.join.spreads:
             self.lists(name, seed)
-            found: Features = np.load(self._at("joined", name, seed) / "vectors.npy", allow_pickle=False)
+            found: Vectors = np.load(self._at("joined", name, seed) / "vectors.npy", allow_pickle=False)
             return found
         system = self._system(name)
         self.system(system, seed)
@@ -213,7 +213,7 @@ class StudyRun:
         settings = dataclasses.replace(self.study.join.fusion, seed=seed)
         return self._of_vectors(fuse_vectors(sources, pairs[:, 0], pairs[:, 1], settings), to)
 
-    def _of_vectors(self, vectors: Features, to: Path) -> Lists:
+    def _of_vectors(self, vectors: Vectors, to: Path) -> Lists:
         to.mkdir(parents=True, exist_ok=True)
         np.save(to / "vectors.npy", vectors)
         return lists_of_vectors(vectors, self.study.protocol.k, shown=True)

@@ -1,0 +1,96 @@
+"""The training of an embedder on pairs: the connector alone first, then all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.training.batches import ItemFeatures, PairBatches
+from tgqformer.training.loop import Objective, Plan, TrainingState, Validation, fit
+from tgqformer.training.objectives import PairObjective, VisualLoss, VisualObjective
+from tgqformer.training.sampling import PairSampler
+from tgqformer.training.schedules import warm_cosine
+from tgqformer.training.settings import TrainingSettings
+
+
+def train_embedder(
+    model: ItemEmbedder,
+    features: ItemFeatures,
+    sampler: PairSampler,
+    settings: TrainingSettings,
+    folder: Path,
+    *,
+    seed: int = 0,
+    validate: Callable[[ItemEmbedder], tuple[float, float]] | None = None,
+    shown: bool = True,
+) -> TrainingState:
+    """Train a model on pairs; see `fit` for what is written, kept and raised.
+
+    Under `accelerate launch` every process takes `settings.batch` pairs a step, and each sees the others' as negatives.
+    With `visual_steps` the connector learns first, alone, and writes its log and checkpoint into `folder/visual`.
+
+    Args:
+        settings: numbers of steps that are left out follow from the number of pairs.
+        validate: returns H@10 and its standard error.
+    """
+    settings = settings.resolved(len(sampler.a))
+    torch.manual_seed(seed)  # for the head of the visual loss, whatever was drawn since the model was made
+    visual = VisualLoss.wanted(model, settings)
+    batches = partial(PairBatches, model, features, seed=seed)
+    if visual is not None and settings.visual_steps:
+        first = settings.visual_stage()
+        alone = VisualObjective(model, first, batches(sampler.sized(first.batch), first), visual)
+        _fit(alone, first, folder / "visual", shown=shown)
+    objective = PairObjective(model, settings, batches(sampler, settings), visual if settings.visual_loss else None)
+
+    def validated() -> Validation:
+        assert validate is not None
+        hit, error = validate(model)
+        return Validation({"val_hit@10": hit, "val_error": error}, hit, error)
+
+    return _fit(objective, settings, folder, validate=validated if validate else None, shown=shown)
+
+
+def _fit(
+    objective: Objective,
+    settings: TrainingSettings,
+    folder: Path,
+    *,
+    validate: Callable[[], Validation] | None = None,
+    shown: bool,
+) -> TrainingState:
+    optimizer = optimizer_of(objective, settings)
+    return fit(objective, optimizer, plan_of(settings), folder, place=Accelerator(), validate=validate, shown=shown)
+
+
+def plan_of(settings: TrainingSettings) -> Plan:
+    """Return the plan of resolved settings."""
+    steps, warmup, validate_every = settings.steps, settings.warmup, settings.validate_every
+    assert steps is not None and warmup is not None and validate_every is not None
+    return Plan(
+        steps=steps,
+        schedule=warm_cosine(settings.lr, steps, warmup=warmup, floor=settings.floor),
+        clip=settings.clip,
+        validate_every=validate_every,
+        patience=settings.patience,
+        checkpoint_every=settings.checkpoint_every,
+        precision=settings.precision,
+        tensorboard=settings.tensorboard,
+    )
+
+
+def optimizer_of(objective: Objective, settings: TrainingSettings) -> torch.optim.AdamW:
+    """AdamW; vectors and scalars without weight decay, the agreement bias β and the alignment with their own rates."""
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, weight in objective.named_parameters():
+        if weight.requires_grad:
+            factor = settings.beta_lr if name.endswith(".beta") else 1.0
+            factor = settings.alignment_lr if name.removeprefix("model.").startswith("alignment.") else factor
+            groups.setdefault((factor, settings.weight_decay if weight.ndim > 1 else 0.0), []).append(weight)
+    alike = [{"params": some, "factor": factor, "weight_decay": decay} for (factor, decay), some in groups.items()]
+    return torch.optim.AdamW(alike, lr=settings.lr)
