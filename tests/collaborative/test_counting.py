@@ -10,12 +10,12 @@ from tgqformer.collaborative.counting import (
     EaseSettings,
     ItemKnnSettings,
     SwingSettings,
+    by_similarity,
     cooccurrence,
     ease,
     item_knn,
     neighbours_of,
-    popularity_task,
-    similarity_task,
+    popularity,
     swing,
 )
 from tgqformer.collaborative.data import Split, histories
@@ -69,12 +69,12 @@ def test_ease_solves_the_regression_of_each_item_on_the_others() -> None:
 def test_scores_are_sums_over_what_was_touched(dense: bool) -> None:
     similarity = ease(MATRIX, 1.0, 10) if dense else cooccurrence(MATRIX, 10)
     whole = similarity if isinstance(similarity, np.ndarray) else similarity.toarray()
-    scores = similarity_task(similarity, 5).recommender.scorer(TRAIN)(np.array([3, 0]))
+    scores = by_similarity(similarity, 5).scorer(TRAIN)(np.array([3, 0]))
     np.testing.assert_allclose(scores.numpy(), (X @ whole)[[3, 0]], rtol=1e-5, atol=1e-6)
 
 
 def test_popularity_offers_the_same_to_all(split: Split) -> None:
-    scores = popularity_task(split).recommender.scorer(split.train)(np.array([0, 5])).numpy()
+    scores = popularity(split).scorer(split.train)(np.array([0, 5])).numpy()
     assert (scores == np.bincount(split.train.indices, minlength=9)).all()
 
 
@@ -85,9 +85,11 @@ def test_neighbours_are_ordered_and_padded() -> None:
 
 
 def test_settings_out_of_range_are_refused() -> None:
-    for bad in (
-        lambda: CooccurrenceSettings(0), lambda: ItemKnnSettings(shrink=-1), lambda: SwingSettings(0),
-        lambda: EaseSettings(l2=0),
-    ):  # fmt: skip
-        with pytest.raises(ValueError, match="must be"):
-            bad()
+    for kind, bad in (
+        (CooccurrenceSettings, {"neighbours": 0}),
+        (ItemKnnSettings, {"shrink": -1}),
+        (SwingSettings, {"neighbours": 0}),
+        (EaseSettings, {"l2": 0}),
+    ):
+        with pytest.raises(ValueError, match=f"{next(iter(bad))}\n.*should be greater"):
+            kind(**bad)

@@ -64,7 +64,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user,item\na,x\na,y\n")
     with pytest.raises(TgqError, match="0 to test on"):
         read_split(tmp_path / "log.csv", SplitSettings())
-    with pytest.raises(ValueError, match=r"split\.test"):
+    with pytest.raises(ValueError, match=r"test\n.*less than 1"):
         SplitSettings(test=1.0)
 
 

@@ -48,7 +48,7 @@ def test_what_cannot_be_fused_is_refused() -> None:
         reciprocal_rank([np.zeros((1, 2), int)], 2, weights=[-1])
     with pytest.raises(TgqError, match="at least one pair"):
         fuse_vectors([np.ones((3, 2), np.float32)], np.zeros(0, int), np.zeros(0, int), shown=False)
-    with pytest.raises(ValueError, match="fusion takes"):
+    with pytest.raises(ValueError, match=r"hide\n.*less than or equal to 1"):
         FusionSettings(hide=2)
 
 

@@ -12,9 +12,11 @@ from torch.nn import functional as F
 from tgqformer.collaborative.data import Split, histories
 from tgqformer.collaborative.graph import SparseMatrix, bipartite, symmetric_norm
 from tgqformer.collaborative.lightgcn import LightGCN, LightGCNSettings, lightgcn, reduced
+from tgqformer.collaborative.models import make_recommender
 from tgqformer.collaborative.ngcf import NGCF, NGCFSettings, ngcf
-from tgqformer.collaborative.ranking import ranking_task, softmax_loss
+from tgqformer.collaborative.ranking import ranker, softmax_loss
 from tgqformer.collaborative.sasrec import SASRec, SASRecSettings, by_length, sasrec
+from tgqformer.collaborative.settings import Preset
 from tgqformer.errors import TgqError
 
 CPU = torch.device("cpu")
@@ -26,8 +28,8 @@ def test_lightgcn_loss_and_gradient_are_those_of_dense_matrices(split: Split, la
     adjacency = SparseMatrix.of(symmetric_norm(bipartite(split.train, split.items)), symmetric=True)
     model = LightGCN(adjacency, split.users, split.items, dim=5, layers=layers)
     users, liked, other = torch.tensor([0, 1, 1]), torch.tensor([3, 4, 4]), torch.tensor([8, 2, 3])
-    task = ranking_task(model, LightGCNSettings(l2=1e-2), split, batch=3, seed=0)
-    loss = task.loss(users, liked, other)
+    recommender = ranker(model, LightGCNSettings(l2=1e-2), split, batch=3, seed=0)
+    loss = recommender.objective.loss(users, liked, other)
     loss.backward()
 
     table = model.table.detach().requires_grad_()
@@ -48,11 +50,11 @@ def test_lightgcn_loss_and_gradient_are_those_of_dense_matrices(split: Split, la
 def test_lightgcn_scores_are_dot_products_and_start_from_content(split: Split) -> None:
     features = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
     settings = LightGCNSettings(dim=4, layers=2)
-    task = lightgcn(settings, split, batch=8, seed=0, device=CPU, features=features)
-    model = task.module
+    recommender = lightgcn(settings, split, batch=8, seed=0, device=CPU, features=features)
+    model = recommender.objective.model
     assert isinstance(model, LightGCN)
     torch.testing.assert_close(model.table[split.users :].detach(), torch.from_numpy(reduced(features, 4, 0.1)))
-    scores = task.recommender.scorer(split.train)(np.array([2, 0]))
+    scores = recommender.scorer(split.train)(np.array([2, 0]))
     torch.testing.assert_close(scores, model.final()[0][[2, 0]] @ model.final()[1].T)
     with pytest.raises(TgqError, match="width 7"):
         reduced(features, 7, 0.1)
@@ -95,10 +97,12 @@ def test_the_softmax_is_finite_however_far_apart_scores_are() -> None:
 @pytest.mark.parametrize("make", [lightgcn, ngcf])
 def test_the_softmax_trains_a_graph(make: Any, split: Split) -> None:
     settings = (LightGCNSettings if make is lightgcn else NGCFSettings)(loss="softmax", l2=0.01)
-    task = make(settings, split, batch=16, seed=0, device=CPU)
-    optimizer, losses = torch.optim.Adam(task.module.parameters(), lr=0.03), []
+    recommender = make(settings, split, batch=16, seed=0, device=CPU)
+    optimizer, losses = torch.optim.Adam(recommender.objective.model.parameters(), lr=0.03), []
     for step in range(40):
-        losses.append(task.loss(*(torch.from_numpy(one) for one in task.draw(step, 0))))
+        losses.append(
+            recommender.objective.loss(*(torch.from_numpy(one) for one in recommender.objective.draw(step, 0)))
+        )
         optimizer.zero_grad()
         losses[-1].backward()
         optimizer.step()
@@ -110,10 +114,10 @@ def test_the_softmax_regularises_what_takes_part_in_each_interaction(make: Any, 
     losses = []
     for l2 in (0.0, 0.5):
         settings = (LightGCNSettings if make is lightgcn else NGCFSettings)(loss="softmax", l2=l2)
-        task = make(settings, split, batch=16, seed=0, device=CPU)
-        task.module.eval()
-        losses.append(task.loss(*(torch.from_numpy(one) for one in task.draw(0, 0))))
-    of_users, of_items = task.module.start()
+        recommender = make(settings, split, batch=16, seed=0, device=CPU)
+        recommender.objective.model.eval()
+        losses.append(recommender.objective.loss(*(torch.from_numpy(one) for one in recommender.objective.draw(0, 0))))
+    of_users, of_items = recommender.objective.model.start()
     rows, items = torch.from_numpy(split.train.rows()), torch.from_numpy(split.train.indices)
     wanted = (of_users[rows].pow(2).sum(1) + of_items[items].pow(2).sum(1)).mean() / 2
     torch.testing.assert_close(losses[1] - losses[0], 0.5 * wanted, atol=1e-5, rtol=1e-4)
@@ -121,8 +125,8 @@ def test_the_softmax_regularises_what_takes_part_in_each_interaction(make: Any, 
 
 def test_ngcf_is_the_authors_formula(split: Split) -> None:
     settings = NGCFSettings(dim=4, widths=(3, 2), edge_dropout=0.3, message_dropout=0.3, l2=0.5)
-    task = ngcf(settings, split, batch=4, seed=0, device=CPU)
-    model = task.module
+    recommender = ngcf(settings, split, batch=4, seed=0, device=CPU)
+    model = recommender.objective.model
     assert isinstance(model, NGCF)
     model.eval()
     whole = torch.from_numpy(bipartite(split.train, split.items).toarray()) + torch.eye(16)
@@ -144,7 +148,7 @@ def test_ngcf_is_the_authors_formula(split: Split) -> None:
         F.softplus((u * n).sum(1) - (u * p).sum(1)).mean() + 0.5 * (u.norm() ** 2 + p.norm() ** 2 + n.norm() ** 2) / 4
     )
     model.eval()
-    found = task.loss(torch.tensor([0, 1]), torch.tensor([2, 3]), torch.tensor([4, 5]))
+    found = recommender.objective.loss(torch.tensor([0, 1]), torch.tensor([2, 3]), torch.tensor([4, 5]))
     torch.testing.assert_close(found, wanted)
 
 
@@ -217,31 +221,34 @@ def test_sasrec_computes_only_what_does_not_pad() -> None:
 
 
 def test_sasrec_scores_next_items_of_what_is_known(split: Split) -> None:
-    task = sasrec(SASRecSettings(dim=6, length=5), split, batch=4, seed=0, device=CPU)
-    model = task.module
+    recommender = sasrec(SASRecSettings(dim=6, length=5), split, batch=4, seed=0, device=CPU)
+    model = recommender.objective.model
     assert isinstance(model, SASRec)
     model.eval()
-    scores = task.recommender.scorer(split.train)(np.array([1]))
+    scores = recommender.scorer(split.train)(np.array([1]))
     sequence = torch.from_numpy(np.r_[[0] * 2, split.train.row(1) + 1])[None]
     torch.testing.assert_close(scores, model(sequence)[:, -1] @ model.vectors().T)
-    assert task.recommender.vectors is not None and task.recommender.vectors().shape == (9, 6)
+    assert recommender.vectors is not None and recommender.vectors().shape == (9, 6)
 
 
 def test_settings_out_of_range_and_content_where_none_is_taken_are_refused(split: Split) -> None:
     features = np.ones((9, 4), np.float32)
-    for make, settings in ((ngcf, NGCFSettings(dim=4)), (sasrec, SASRecSettings(dim=4))):
+    for name in ("ngcf", "sasrec", "ease"):
         with pytest.raises(TgqError, match="takes no content"):
-            make(settings, split, batch=4, seed=0, device=CPU, features=features)  # type: ignore[operator]
-    for bad in (
-        lambda: LightGCNSettings(layers=-1), lambda: NGCFSettings(widths=(0,)), lambda: NGCFSettings(edge_dropout=1.0),
-        lambda: SASRecSettings(dim=5, heads=2), lambda: SASRecSettings(dropout=1.0),
-    ):  # fmt: skip
-        with pytest.raises(ValueError, match="takes"):
-            bad()
+            make_recommender(Preset("x", name), split, features=features)
+    for kind, bad, message in (
+        (LightGCNSettings, {"layers": -1}, "layers\n.*greater than or equal to 0"),
+        (NGCFSettings, {"widths": (0,)}, "widths.0\n.*greater than 0"),
+        (NGCFSettings, {"edge_dropout": 1.0}, "edge_dropout\n.*less than 1"),
+        (SASRecSettings, {"dim": 5, "heads": 2}, r"dim \(5\) must be a multiple of heads \(2\)"),
+        (SASRecSettings, {"dropout": 1.0}, "dropout\n.*less than 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            kind(**bad)
 
 
 def test_a_user_without_history_can_be_scored() -> None:
     rows = histories(np.array([0, 0, 0]), np.array([1, 2, 3]), 2)
     split = Split(rows, rows, rows, ["a", "b"], list("vwxyz"))
-    task = sasrec(SASRecSettings(dim=4, length=3), split, batch=2, seed=0, device=CPU)
-    assert torch.isfinite(task.recommender.scorer(rows)(np.array([1]))).all()
+    recommender = sasrec(SASRecSettings(dim=4, length=3), split, batch=2, seed=0, device=CPU)
+    assert torch.isfinite(recommender.scorer(rows)(np.array([1]))).all()

@@ -137,12 +137,12 @@ def test_mined_pairs_are_drawn_in_both_directions() -> None:
     assert len(pairs) == 4
 
 
-def test_a_task_trains_on_mined_pairs_over_the_graph_of_the_split(split: Split) -> None:
+def test_a_recommender_trains_on_mined_pairs_over_the_graph_of_the_split(split: Split) -> None:
     settings = PinSageSettings(dim=4, hidden=4, neighbours=2, hard_from=1, hard_to=3, negatives=3)
     chosen = np.array([0, 1]), np.array([5, 6])
-    task = pinsage(settings, split, batch=4, seed=0, device=CPU, pairs=chosen)
-    assert task.steps == 1
-    queries, positives, *_ = task.draw(0, 0)
+    recommender = pinsage(settings, split, batch=4, seed=0, device=CPU, pairs=chosen)
+    assert recommender.objective.steps == 1
+    queries, positives, *_ = recommender.objective.draw(0, 0)
     assert {frozenset(pair) for pair in zip(queries.tolist(), positives.tolist(), strict=True)} <= {
         frozenset((0, 5)), frozenset((1, 6))
     }  # fmt: skip
@@ -168,17 +168,18 @@ def test_hidden_neighbours_are_hidden_in_training_alone() -> None:
 def test_new_items_get_vectors_from_their_content(split: Split) -> None:
     features = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
     settings = PinSageSettings(dim=4, hidden=4, neighbours=2, hard_from=1, hard_to=3, negatives=3)
-    task = pinsage(settings, split, batch=4, seed=0, device=CPU, features=features)
-    assert task.recommender.vectors is not None and task.recommender.score == "cosine"
-    vectors = task.recommender.vectors()
+    recommender = pinsage(settings, split, batch=4, seed=0, device=CPU, features=features)
+    assert recommender.vectors is not None and recommender.score == "cosine"
+    vectors = recommender.vectors()
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(9))
     profile = vectors[torch.from_numpy(split.train.row(2))].mean(0)
-    torch.testing.assert_close(task.recommender.scorer(split.train)(np.array([2]))[0], vectors @ profile)
+    torch.testing.assert_close(recommender.scorer(split.train)(np.array([2]))[0], vectors @ profile)
     with pytest.raises(TgqError, match="content alone"):
         pinsage(PinSageSettings(layers=0), split, batch=4, seed=0, device=CPU)
-    for bad in ({"hard_from": 5, "hard_to": 5}, {"neighbours": 0}):
-        with pytest.raises(ValueError, match="takes"):
-            PinSageSettings(**bad)
+    with pytest.raises(ValueError, match=r"hard_from \(5\) must be below hard_to \(5\)"):
+        PinSageSettings(hard_from=5, hard_to=5)
+    with pytest.raises(ValueError, match=r"neighbours\n.*greater than 0"):
+        PinSageSettings(neighbours=0)
 
 
 def test_features_are_standardised() -> None:

@@ -84,7 +84,7 @@ def test_a_view_is_embedded_as_it_is_shown(build, cached, tiny_catalog, tiny_ite
     assert (np.abs(found["mixed"] - found["clean"]).max(1)[wears] > 1e-4).all()
 
 
-def test_an_item_may_wear_another_text_or_none_or_other_noise(build, cached):
+def test_an_item_may_have_another_text_or_none(build, cached):
     model, features = build("tgq"), cached
     own = embed_features(model, features, EVERY, "mixed", shown=False)
     swapped = embed_features(model, features, EVERY, "mixed", texts=EVERY[::-1].copy(), shown=False)
@@ -92,10 +92,6 @@ def test_an_item_may_wear_another_text_or_none_or_other_noise(build, cached):
     same = embed_features(model, features, EVERY, "mixed", texts=EVERY, shown=False)
     np.testing.assert_array_equal(own, same)
     assert (np.abs(own - swapped).max(1) > 1e-3).sum() >= 8 and (np.abs(own - bare).max(1) > 1e-3).sum() >= 8
-    noised = features.batch(EVERY, "clean", noised=EVERY % 2 == 0)
-    for at in EVERY:
-        wanted = features.batch(EVERY[at : at + 1], "noised" if at % 2 == 0 else "clean")
-        assert torch.equal(noised.visual[at], wanted.visual[0])
 
 
 def test_some_places_of_a_picture_may_be_those_of_another_view(build, cached):

@@ -12,7 +12,8 @@ from tgqformer.connectors import ConnectorWidths
 from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.picture_word import LateFusion
-from tgqformer.training.objectives import Objective
+from tgqformer.training.batches import PairBatch
+from tgqformer.training.objectives import PairObjective
 from tgqformer.training.settings import TrainingSettings
 
 torch.set_num_threads(1)
@@ -89,12 +90,12 @@ def test_late_fusion_by_hand():
 def test_training_weighs_item_and_picture_nine_to_one(build, tiny_items):
     model = build("notellm2")
     batch = model.features(tiny_items[:2] + tiny_items[8:10])
-    objective = Objective(model, TrainingSettings(temperature=0.5))
+    objective = PairObjective(model, TrainingSettings(temperature=0.5), None)
     none = torch.zeros(2, 2, dtype=torch.bool)
     with torch.inference_mode():
         out = model(batch)
         item, picture = (objective.loss(*side.chunk(2), none) for side in (out.embedding, out.picture))
-        assert torch.allclose(objective(batch, none)[0], 0.9 * item + 0.1 * picture)
+        assert torch.allclose(objective(PairBatch(batch, none))["pairs"], 0.9 * item + 0.1 * picture)
     assert abs(item - picture) > 1e-3 and model.picture_weight == 0.1
 
 

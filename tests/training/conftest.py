@@ -40,12 +40,9 @@ class ToyFeatures:
             draw(3, width), mask,
         )  # fmt: skip
 
-    def batch(self, positions: np.ndarray, *, noised: np.ndarray | None = None) -> ItemBatch:
+    def batch(self, positions: np.ndarray) -> ItemBatch:
         given = {name: value for name, value in vars(self.whole).items() if value is not None}
         return ItemBatch(**{name: value[positions] for name, value in given.items()})
-
-    def differs(self, positions: np.ndarray) -> np.ndarray:
-        return positions % 2 == 0
 
     def empty(self) -> ItemBatch:
         one = self.batch(np.array([0]))

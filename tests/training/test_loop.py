@@ -12,12 +12,14 @@ import pytest
 import torch
 from short_runs import SETTINGS, StopError, rows_of, run, weights_of
 
-from tgqformer.connectors import CONNECTORS
 from tgqformer.errors import TgqError
 from tgqformer.experiments.bench.cell import validation_of
 from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.training import loop
-from tgqformer.training.objectives import Objective
+from tgqformer.training.batches import PairBatches
+from tgqformer.training.embedder import optimizer_of, plan_of
+from tgqformer.training.loop import Objective, Plan, Validation, fit
+from tgqformer.training.objectives import PairObjective
+from tgqformer.training.schedules import one_cycle, warm_cosine
 from tgqformer.training.settings import AlignmentSettings, TrainingSettings
 
 torch.set_num_threads(1)
@@ -84,8 +86,8 @@ def test_a_resumed_training_is_an_unbroken_one_bit_for_bit(make_model, toy, samp
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_memory_of_negatives_and_wrong_texts_resume_bit_for_bit(make_model, toy, sampler, tmp_path):
-    settings = replace(SETTINGS, memory=20, wrong_text=0.3, matryoshka=(4,), alignment_lr=0.5)
+def test_replaced_texts_and_a_learning_alignment_resume_bit_for_bit(make_model, toy, sampler, tmp_path):
+    settings = replace(SETTINGS, wrong_text=0.3, matryoshka=(4,), alignment_lr=0.5)
     unbroken, broken, resumed = make_model(), make_model(), make_model()
     for model in (unbroken, broken, resumed):
         model.alignment.requires_grad_(True).log_temperature.requires_grad_(False)
@@ -98,82 +100,6 @@ def test_a_memory_of_negatives_and_wrong_texts_resume_bit_for_bit(make_model, to
     assert [name for name, value in weights_of(resumed).items() if not torch.equal(value, expected[name])] == []
     learned = [name for name in expected if name.startswith("alignment.") and "temperature" not in name]
     assert learned and not [name for name in learned if torch.equal(expected[name], fresh[name])]
-    without = make_model()
-    run(without, toy, sampler, replace(SETTINGS, matryoshka=(4,)), tmp_path / "without", validation())
-    assert rows_of(tmp_path / "without")[5]["loss"] < rows_of(tmp_path / "whole")[5]["loss"]  # more negatives
-
-
-def test_augmentation_asks_for_other_noise(make_model, toy, sampler, tmp_path, monkeypatch):
-    asked, batch = [], toy.batch
-
-    def watched(positions: np.ndarray, *, noised: np.ndarray | None = None):
-        asked.append(noised)
-        return batch(positions)
-
-    monkeypatch.setattr(toy, "batch", watched)
-    run(make_model(), toy, sampler, replace(SETTINGS, augment=0.5), tmp_path / "half")
-    shares = [noised.mean() for noised in asked if noised is not None]
-    assert len(shares) == 9 and 0.3 < np.mean(shares) < 0.7
-    asked.clear()
-    run(make_model(), toy, sampler, SETTINGS, tmp_path / "none")
-    assert all(noised is None for noised in asked)
-
-
-def test_two_noisings_of_a_query_are_a_pair_by_hand(make_model, toy, sampler):
-    settings = replace(SETTINGS, two_views=0.5, redundancy=0.0, drop_picture=0.0, drop_text=0.0)
-    model = make_model("mlp")
-    objective = Objective(model, settings).eval()
-    queries, positives = np.array([0, 1, 4]), np.array([2, 3, 5])
-    positions, noised = loop._look_twice(np.r_[queries, positives], np.array([True, False, False] * 2))
-    assert positions.tolist() == [0, 1, 4, 2, 3, 5, 0, 1, 4]
-    assert noised.tolist() == [True, False, False] * 2 + [False, True, True]
-    batch, second = toy.batch(positions), loop._second_look(toy, sampler, queries, torch.device("cpu"))
-    assert second.false_negatives.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
-    assert second.differs.tolist() == [True, False, True]
-    free = torch.from_numpy(sampler.false_negatives(queries, positives))
-    with torch.inference_mode():
-        found, _, both = objective(batch, free, second=second)
-        e = model(batch).embedding
-    assert both.shape == (6, model.dim)
-    logits = e[:3] @ e[6:].T / settings.temperature
-    logits[0, 1] = logits[1, 0] = -torch.inf  # a co-click pair: no negatives of each other
-    pairs = -(logits.log_softmax(1).diagonal() + logits.T.log_softmax(1).diagonal()) / 2
-    expected = objective.loss(e[:3], e[3:6], free) + 0.5 * (pairs[0] + pairs[2]) / 2  # query 1 looks alike in both
-    assert found.item() == pytest.approx(expected.item(), abs=1e-5)
-
-
-CONNECTORS_AND_NONE = ["none", "mean", "linear", "mlp", "qformer", "text-qformer", "resampler", "c-abstractor",
-                       "notellm2", "tgq"]  # fmt: skip
-
-
-@pytest.mark.parametrize("connector", CONNECTORS_AND_NONE)
-def test_two_views_reach_every_connector(make_model, toy, sampler, tmp_path, connector, monkeypatch):
-    assert set(CONNECTORS_AND_NONE) == set(CONNECTORS)
-    asked, batch = [], toy.batch
-
-    def watched(positions: np.ndarray, *, noised: np.ndarray | None = None):
-        asked.append((positions, noised))
-        return batch(positions)
-
-    monkeypatch.setattr(toy, "batch", watched)
-    settings = replace(SETTINGS, steps=3, two_views=1.0, memory=8, wrong_text=0.3, redundancy=0.0)
-    losses = {}
-    for weight in (1.0, 0.0):
-        model = make_model(connector, **({"heads": 2} if connector in ("resampler", "text-qformer") else {}))
-        run(model, toy, sampler, replace(settings, two_views=weight), tmp_path / str(weight))
-        losses[weight] = rows_of(tmp_path / str(weight))[0]["loss"]
-    looks = [(positions, noised) for positions, noised in asked if len(positions) == 24]
-    assert len(looks) == 3 and all((positions[16:] == positions[:8]).all() for positions, _ in looks)
-    assert all(noised[16:].all() and not noised[:16].any() for _, noised in looks)
-    assert math.isfinite(losses[1.0]) and losses[1.0] != losses[0.0]
-
-
-def test_what_is_shown_twice_is_shown_whole(make_model, toy):
-    batch = toy.batch(np.arange(24))
-    everything = replace(SETTINGS, drop_picture=0.5, drop_text=0.5, wrong_text=1.0)
-    found = loop._drop_modalities(make_model(), batch, toy.empty(), everything, whole=8)
-    assert not (found.has_picture & found.metadata_mask.any(1))[:16].any()
-    assert found.has_picture[16:].all() and torch.equal(found.metadata[16:], batch.metadata[16:])
 
 
 def test_a_finished_training_is_not_repeated(make_model, toy, sampler, tmp_path):
@@ -201,8 +127,8 @@ def test_the_latest_weights_that_are_not_clearly_worse_are_kept_and_patience_end
     assert found == [(0.3, 2), (0.5, 4), (0.42, 6), (0.35, 6)] and validation_of(tmp_path) == 0.42
     torch.manual_seed(0)
     resumed = make_model()
-    again = run(resumed, toy, sampler, replace(SETTINGS, steps=20, patience=2), tmp_path, lambda _: (0.2, 0.05))
-    assert vars(again) == vars(at)  # resumed from step 6, it stops at 8 again
+    again = run(resumed, toy, sampler, replace(SETTINGS, steps=20, patience=2), tmp_path, validation(dies_at=1))
+    assert vars(again) == vars(at)  # it had stopped
     assert all(torch.equal(value, seen[2][name]) for name, value in weights_of(resumed).items())
 
 
@@ -214,12 +140,14 @@ def test_without_validation_the_last_weights_stay(make_model, toy, sampler, tmp_
 
 def test_a_loss_that_is_not_finite_stops_with_an_explanation(make_model, toy, sampler, tmp_path):
     toy.whole.vector[:] = torch.nan
-    with pytest.raises(TgqError, match=r"the loss is nan at step 1 .*all weights are still finite.*Lower training\.lr"):
+    with pytest.raises(
+        TgqError, match=r"the loss is nan at step 1 .*all weights are still finite.*Lower training\.lr.*float32"
+    ):
         run(make_model(), toy, sampler, SETTINGS, tmp_path)
     model = make_model("mlp")
     with torch.no_grad():
         model.connector.linear_1.weight[0, 0] = torch.inf
-    with pytest.raises(TgqError, match=r"no longer finite: model\.connector\.linear_1\.weight.*broken.checkpoint"):
+    with pytest.raises(TgqError, match=r"no longer finite: model\.connector\.linear_1\.weight.*last checkpoint"):
         run(model, toy, sampler, SETTINGS, tmp_path / "broken")
 
 
@@ -233,27 +161,43 @@ def test_a_gradient_that_is_not_finite_never_reaches_a_checkpoint(make_model, to
 
 
 def test_the_learning_rate_warms_up_and_falls_as_a_cosine():
-    settings = TrainingSettings(steps=110, warmup=10, lr=2.0, floor=0.1)
-    rates = [loop.learning_rate(step, settings) for step in range(111)]
+    schedule = warm_cosine(2.0, 110, warmup=10, floor=0.1)
+    rates = [schedule(step)["lr"] for step in range(111)]
     assert rates[:10] == pytest.approx([0.2 * n for n in range(1, 11)])
     assert rates[10] == 2.0 and rates[60] == pytest.approx(2 * (0.1 + 0.9 / 2)) and rates[110] == pytest.approx(0.2)
     assert rates[35] == pytest.approx(2 * (0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2))
     assert all(one > other for one, other in pairwise(rates[10:]))
-    assert loop.learning_rate(0, TrainingSettings(warmup=0)) == 1e-3
+    assert warm_cosine(1e-3, 700)(0) == {"lr": 1e-3}
 
 
-def test_beta_has_a_rate_of_its_own_and_vectors_no_decay(make_model):
-    objective = Objective(make_model(), SETTINGS)
+@pytest.mark.parametrize("steps", [3, 9, 10, 11, 40])
+def test_one_cycle_is_that_of_torch(steps):
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=steps, pct_start=max(0.1, 2 / steps))
+    schedule = one_cycle(0.01, steps)
+    for step in range(steps):
+        group = optimizer.param_groups[0]
+        assert schedule(step) == {"lr": group["lr"], "betas": group["betas"]}
+        optimizer.step()
+        if step < steps - 1:
+            cycle.step()
+
+
+def test_beta_has_a_rate_of_its_own_and_vectors_no_decay(make_model, toy, sampler, tmp_path):
+    model = make_model()
+    objective = PairObjective(model, SETTINGS, PairBatches(model, toy, sampler, SETTINGS))
     weights = {name: weight for name, weight in objective.named_parameters() if weight.requires_grad}
-    optimizer = loop._optimizer(weights, SETTINGS)
-    loop._set_lr(optimizer, 1, SETTINGS)
-    rate = {id(weight): group for group in optimizer.param_groups for weight in group["params"]}
+    optimizer, rates = optimizer_of(objective, SETTINGS), []
+    optimizer.register_step_pre_hook(
+        lambda *_: rates.append({id(w): g["lr"] for g in optimizer.param_groups for w in g["params"]})
+    )
+    fit(objective, optimizer, replace(plan_of(SETTINGS.resolved(9)), steps=2), tmp_path, shown=False)
+    decay = {id(weight): group["weight_decay"] for group in optimizer.param_groups for weight in group["params"]}
     beta = [name for name in weights if name.endswith(".beta")]
-    assert beta == ["model.connector.agreement_bias.beta"] and len(rate) == len(weights)
+    assert beta == ["model.connector.agreement_bias.beta"] and len(decay) == len(weights)
     for name, weight in weights.items():
-        group = rate[id(weight)]
-        assert group["lr"] == pytest.approx(SETTINGS.lr * (5 if name in beta else 1))
-        assert group["weight_decay"] == (SETTINGS.weight_decay if weight.ndim > 1 else 0)
+        assert rates[1][id(weight)] == pytest.approx(SETTINGS.lr * (5 if name in beta else 1))
+        assert decay[id(weight)] == (SETTINGS.weight_decay if weight.ndim > 1 else 0)
 
 
 def test_the_gradient_is_clipped(make_model, toy, sampler, tmp_path):
@@ -270,12 +214,13 @@ def test_the_gradient_is_clipped(make_model, toy, sampler, tmp_path):
     assert moved[1e-13] < 1e-6 < 1e-3 < moved[1.0]
 
 
-def test_modalities_are_dropped_where_the_other_remains(make_model, toy):
+def test_modalities_are_dropped_where_the_other_remains(make_model, toy, sampler):
     batch = toy.batch(np.arange(48).repeat(40))
     half = torch.arange(len(batch)) % 4
     batch = replace(batch, has_picture=half != 0, metadata_mask=batch.metadata_mask & (half != 1)[:, None])
     torch.manual_seed(0)
-    found = loop._drop_modalities(make_model(), batch, toy.empty(), replace(SETTINGS, drop_picture=0.3, drop_text=0.2))
+    settings = replace(SETTINGS, drop_picture=0.3, drop_text=0.2)
+    found = PairBatches(make_model(), toy, sampler, settings).hidden(batch)
     has_text, had_text = found.metadata_mask.any(1), batch.metadata_mask.any(1)
     assert torch.equal(found.has_picture[half < 2], batch.has_picture[half < 2])
     assert torch.equal(has_text[half < 2], had_text[half < 2])
@@ -288,10 +233,10 @@ def test_modalities_are_dropped_where_the_other_remains(make_model, toy):
 
 
 @pytest.mark.parametrize(("connector", "language"), [("none", True), ("mlp", False)])
-def test_a_model_that_reads_one_modality_keeps_it(make_model, toy, connector, language):
+def test_a_model_that_reads_one_modality_keeps_it(make_model, toy, sampler, connector, language):
     batch = toy.batch(np.arange(48))
     everything = replace(SETTINGS, drop_picture=0.5, drop_text=0.5)
-    assert loop._drop_modalities(make_model(connector, language), batch, toy.empty(), everything) is batch
+    assert PairBatches(make_model(connector, language), toy, sampler, everything).hidden(batch) is batch
 
 
 def test_bfloat16_trains_too_in_a_process_that_trained_float32(make_model, toy, sampler, tmp_path):
@@ -324,12 +269,16 @@ def test_tensorboard_that_is_not_there_is_named(make_model, toy, sampler, tmp_pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"batch": 10}, r"batch \(10\) must be a multiple of training.group \(4\)"), ({"warmup": 9}, "must be below"),
-        ({"group": 0}, "training.group must be above 0"), ({"lr": float("nan")}, "training.lr must be above 0"),
-        ({"steps": 0}, "training.steps"), ({"drop_text": 1.5}, "training.drop_text must be from 0 to 1"),
-        ({"drop_text": 0.9}, "together must not be above 1"), ({"patience": -1}, "training.patience must be 0 or more"),
+        ({"batch": 10}, r"batch \(10\) must be a multiple of group \(4\)"),
+        ({"warmup": 9}, "must be below"),
+        ({"group": 0}, "group\n.*greater than 0"),
+        ({"lr": float("nan")}, "lr\n"),
+        ({"steps": 0}, "steps\n.*greater than 0"),
+        ({"drop_text": 1.5}, "drop_text\n.*less than or equal to 1"),
+        ({"drop_text": 0.9}, "together must not be above 1"),
+        ({"patience": -1}, "patience\n.*greater than or equal to 0"),
     ],
-)  # fmt: skip
+)
 def test_settings_out_of_range_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         replace(SETTINGS, **change)
@@ -337,12 +286,96 @@ def test_settings_out_of_range_are_refused(change, message):
 
 @pytest.mark.parametrize("change", [{"steps": 0}, {"batch": 1}, {"noised": 2.0}, {"lr": -1.0}])
 def test_alignment_settings_out_of_range_are_refused(change):
-    with pytest.raises(ValueError, match=f"alignment.{next(iter(change))}"):
+    with pytest.raises(ValueError, match=next(iter(change))):
         AlignmentSettings(**change)
+
+
+def steps_of(settings: TrainingSettings) -> tuple[int | None, ...]:
+    return settings.steps, settings.visual_steps, settings.warmup, settings.validate_every
+
+
+def test_steps_follow_from_the_number_of_pairs():
+    plenty = TrainingSettings().resolved(124_000)
+    assert steps_of(plenty) == (700, 400, 50, 100) == steps_of(TrainingSettings().resolved(34_200))
+    assert steps_of(TrainingSettings().resolved(11_200)) == (700, 132, 50, 100)
+    assert steps_of(TrainingSettings().resolved(4000)) == (250, 47, 50, 100)
+    assert steps_of(TrainingSettings().resolved(100)) == (7, 2, 2, 3)
+    assert steps_of(TrainingSettings().resolved(1)) == (1, 1, 0, 1) == steps_of(TrainingSettings().resolved(0))
+    for pairs in (1, 10, 100, 1000, 5000, 20_000):
+        found = TrainingSettings().resolved(pairs)
+        assert (found.steps - 1) * found.batch < 4 * pairs and (found.visual_steps - 1) * 256 < 3 * pairs
+        assert found.warmup < found.steps and found.resolved(10**6) == found
+    own = TrainingSettings(steps=30, visual_steps=0, warmup=1, validate_every=0)
+    assert own.resolved(10**6) == own and steps_of(TrainingSettings(steps=350).resolved(57_000))[::2] == (350, 50)
+    half = TrainingSettings(batch=32, visual_batch=140).resolved(1000)
+    assert (half.steps, half.visual_steps, half.visual_stage().batch) == (125, 24, 128)
 
 
 def test_a_checkpoint_holds_no_pickle(make_model, toy, sampler, tmp_path):
     run(make_model("mlp"), toy, sampler, SETTINGS, tmp_path, validation())
     names = {path.name for path in (tmp_path / "checkpoint").iterdir()}
-    kinds = {"weights.safetensors", "optimizer.safetensors", "best.safetensors", "memory.safetensors"}
+    kinds = {"weights.safetensors", "optimizer.safetensors", "best.safetensors"}
     assert names == {*kinds, "state.json", "tgq.json"}
+
+
+class Slope(Objective):
+    """One weight with two named losses, the second of weight 0.25; every third step teaches nothing."""
+
+    weights = {"far": 0.25}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.steps = torch.nn.Parameter(torch.tensor(1.0)), 0
+
+    def batch(self, step, place):
+        return None if step % 3 == 2 else torch.tensor(float(step))
+
+    def forward(self, batch):
+        return {"near": 2 * self.weight + 0 * batch, "far": 4 * self.weight + batch}
+
+    def facts(self):
+        return {"weight": self.weight.item()}
+
+    def after_step(self):
+        self.steps += 1
+
+
+def descend(folder, plan, validate=None):
+    objective = Slope()
+    at = fit(objective, torch.optim.SGD(objective.parameters(), lr=1.0), plan, folder, validate=validate, shown=False)
+    return objective, at
+
+
+def test_the_loop_minimises_the_weighted_sum_of_named_losses_by_hand(tmp_path):
+    plan = Plan(4, lambda step: {"lr": 0.1 * (step + 1)}, log_every=2)
+    objective, at = descend(tmp_path, plan)
+    # The gradient is 2 + 0.25 * 4 = 3 everywhere; steps 0, 1 and 3 count, with rates 0.1, 0.2 and 0.4.
+    assert objective.weight.item() == pytest.approx(1 - 3 * 0.7) and objective.steps == 3 and at.step == 4
+    first, second = rows_of(tmp_path)
+    assert (first["step"], second["step"]) == (2, 4) and first["lr"] == 0.2 and second["lr"] == 0.4
+    assert first["near"] == pytest.approx(2 * (1 + 0.7) / 2) and first["far"] == pytest.approx(4 * 0.85 + 0.5)
+    assert first["loss"] == pytest.approx(first["near"] + 0.25 * first["far"])
+    assert second["near"] == pytest.approx(2 * 0.1) and second["weight"] == pytest.approx(-1.1)
+    assert "gradient_norm" not in first and not objective.training
+
+
+def test_without_an_error_the_first_best_is_kept(tmp_path):
+    scores = iter([0.3, 0.5, 0.5, 0.4])
+    plan = Plan(4, lambda step: {"lr": 0.1}, validate_every=1)
+    seen = []
+
+    def validate() -> Validation:
+        seen.append(next(scores))
+        return Validation({"hit": seen[-1]}, seen[-1])
+
+    objective, at = descend(tmp_path, plan, validate)
+    assert (at.best, at.best_step, at.waited) == (0.5, 2, 2)
+    assert objective.weight.item() == pytest.approx(1 - 3 * 0.2)
+    assert [row["kept_step"] for row in rows_of(tmp_path)] == [1, 2, 2, 2]
+
+
+def test_figures_without_a_score_are_logged_and_the_last_weights_stay(tmp_path):
+    plan = Plan(2, lambda step: {"lr": 0.1}, validate_every=2)
+    objective, at = descend(tmp_path, plan, lambda: Validation({"hit": 0.7}))
+    assert at.best == -1 and objective.weight.item() == pytest.approx(0.4)
+    assert [row.get("hit") for row in rows_of(tmp_path)] == [None, 0.7]

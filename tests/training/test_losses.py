@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tgqformer.training.losses import FLOOR, Memory, PairLoss
+from tgqformer.training.losses import FLOOR, PairLoss
 
 torch.set_num_threads(1)
 NONE = torch.zeros(2, 2, dtype=torch.bool)
@@ -66,17 +66,6 @@ def test_a_single_pair_teaches_nothing_but_is_finite():
     assert PairLoss()(one, -one, torch.zeros(1, 1, dtype=torch.bool)).item() == 0
 
 
-def test_negatives_from_memory_by_hand():
-    """One pair that agrees wholly, one remembered vector at right angles, temperature 1: -log(e / (e + 1))."""
-    one, far = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    free, taken = torch.zeros(1, 1, dtype=torch.bool), torch.ones(1, 1, dtype=torch.bool)
-    loss = PairLoss(1.0)
-    expected = math.log(math.e + 1) - 1
-    assert loss(one, one, free, Memory(far, free, free)).item() == pytest.approx(expected, abs=1e-6)
-    assert loss(one, one, free, Memory(far, taken, free)).item() == pytest.approx(expected / 2, abs=1e-6)
-    assert loss(one, one, free, Memory(far, taken, taken)).item() == 0
-
-
 def test_pairs_that_do_not_count_are_negatives_only():
     """Logits [[2, 0], [1.2, 1.6]] again; the second pair has no loss of its own, the first still pushes it away."""
     queries, positives = torch.tensor([[1.0, 0.0], [0.6, 0.8]]), torch.eye(2)
@@ -93,7 +82,7 @@ def test_gradients_of_masked_entries_stay_finite():
     queries = F.normalize(torch.randn(3, 4), dim=-1).requires_grad_()
     masked = torch.ones(3, 3, dtype=torch.bool)
     loss = PairLoss()
-    loss(queries, queries.detach(), masked, Memory(queries.detach(), masked, masked)).backward()
+    loss(queries, queries.detach(), masked).backward()
     assert torch.isfinite(queries.grad).all() and torch.isfinite(loss.log_temperature.grad)
 
 

@@ -11,8 +11,9 @@ from short_runs import SETTINGS, StopError, rows_of, run, weights_of
 
 from tgqformer.connectors import CONNECTORS
 from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.training.batches import PairBatch
 from tgqformer.training.checkpoint import drop_checkpoints
-from tgqformer.training.objectives import Objective, VisualLoss, VisualStage
+from tgqformer.training.objectives import PairObjective, VisualLoss, VisualObjective
 from tgqformer.training.settings import TrainingSettings
 
 torch.set_num_threads(1)
@@ -27,15 +28,17 @@ def test_the_visual_tokens_learn_by_themselves_too(make_model, toy, sampler, tmp
     assert rows_of(tmp_path / "seen")[0]["loss"] > rows_of(tmp_path / "plain")[0]["loss"]
     torch.manual_seed(0)
     alone = VisualLoss(4, 8, SETTINGS.temperature)
-    tokens, both = torch.randn(6, 4, 8), torch.ones(6, dtype=torch.bool)
-    masked = torch.eye(3, dtype=torch.bool)
+    tokens, masked = torch.randn(6, 4, 8), torch.eye(3, dtype=torch.bool)
+    batch = PairBatch(toy.batch(np.arange(6)), masked)
     vectors = torch.nn.functional.normalize(alone.head(tokens), dim=-1)
     expected = alone.loss(vectors[:3], vectors[3:], masked)
-    torch.testing.assert_close(alone(tokens, both, 3, masked), expected)
-    both[4] = False  # the second pair has lost a picture: a negative for the others, no pair of its own
+    torch.testing.assert_close(alone(tokens, batch), expected)
+    batch.items.has_picture[4] = (
+        False  # the second pair has lost a picture: a negative for the others, no pair of its own
+    )
     counted = torch.tensor([True, False, True])
     expected = alone.loss(vectors[:3], vectors[3:], masked, counted=counted)
-    torch.testing.assert_close(alone(tokens, both, 3, masked), expected)
+    torch.testing.assert_close(alone(tokens, batch), expected)
     text = make_model("none")
     assert VisualLoss.wanted(text, replace(SETTINGS, visual_loss=0.5)) is None  # no tokens to learn by
 
@@ -51,10 +54,10 @@ def test_the_connector_learns_alone_first(make_model, toy, sampler, tmp_path):
         raise StopError
 
     with pytest.raises(StopError), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Objective, "forward", lambda self, *_: first_batch(self.model))
+        patch.setattr(PairObjective, "forward", lambda self, _: first_batch(self.model))
         run(model, toy, sampler, settings, tmp_path)
     moved = {name for name, value in at_start.items() if not torch.equal(value, before[name])}
-    stage = VisualStage(model, VisualLoss.wanted(model, settings))
+    stage = VisualObjective(model, settings, None, VisualLoss.wanted(model, settings))
     own = {name for name, weight in stage.named_parameters() if weight.requires_grad and not name.startswith("visual.")}
     assert moved == own and any(name.startswith("alignment.") for name in own)
     read = {name.split(".")[0] for name, _ in model.named_buffers()} | {"connector", "alignment"}
@@ -94,12 +97,11 @@ def test_titles_are_hidden_and_swapped_while_the_connector_learns_alone(make_mod
     plain, same = learned(drop_text=0.0), learned(drop_text=0.3)
     assert plain[1] == same[1]  # the first stage has shares of its own
     assert learned(visual_wrong_text=0.5)[1] != plain[1] != learned(visual_drop_text=0.5)[1]
-    with pytest.raises(ValueError, match=r"training\.visual_drop_text together"):
+    with pytest.raises(ValueError, match="visual_drop_text together"):
         replace(SETTINGS, visual_steps=1, drop_picture=0.5, visual_drop_text=0.6)
-    with pytest.raises(ValueError, match=r"training\.visual_batch \(2\) must hold a training\.group \(4\)"):
+    with pytest.raises(ValueError, match=r"visual_batch \(2\) must hold a group \(4\)"):
         replace(SETTINGS, visual_steps=1, visual_batch=2)
-    few = TrainingSettings(batch=200, group=100).visual_stage(pairs=500)
+    few = TrainingSettings(batch=200, group=100).resolved(500).visual_stage()
     assert (few.batch, few.steps, few.warmup) == (200, 8, 2)  # whole groups; three times through the pairs
-    assert TrainingSettings().visual_stage(pairs=10**6).steps == TrainingSettings().visual_steps
     off = TrainingSettings(visual_steps=0, batch=300, group=300, drop_picture=1.0, drop_text=0.0)
     assert off.visual_batch == 256  # not asked for, so not looked at

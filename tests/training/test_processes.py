@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from tgqformer.connectors import ConnectorWidths
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.training.loop import train
+from tgqformer.training.embedder import train_embedder
 from tgqformer.training.sampling import PairSampler
 from tgqformer.training.settings import TrainingSettings
 
@@ -39,7 +39,7 @@ rng = np.random.default_rng(0)
 class Features:
     visual = torch.from_numpy(rng.normal(size=(ITEMS, 4, 6))).half()
 
-    def batch(self, positions, *, noised=None):
+    def batch(self, positions):
         none, count = torch.zeros(len(positions), 0, 1), len(positions)
         text = torch.zeros(count, 1, 3), torch.ones(count, 1, dtype=torch.bool), torch.zeros(count, 3)
         return ItemBatch(self.visual[positions], torch.zeros(count, 5), torch.ones(count, dtype=torch.bool), *text,
@@ -63,7 +63,7 @@ torch.manual_seed(0)
 model = ItemEmbedder("mlp", {"dim": 8}, ConnectorWidths(6, 5, 3, (2, 2)), None)
 settings = TrainingSettings(steps=4, batch=8, visual_steps=2, visual_batch=8, group=4, warmup=1, lr=1e-2,
                             validate_every=2, checkpoint_every=2, precision="float32")
-train(model, Features(), sampler, settings, folder, shown=False,
+train_embedder(model, Features(), sampler, settings, folder, shown=False,
       validate=lambda model: (0.5 - float(model.training), 0.0))
 rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 save_file(dict(model.state_dict()), folder / f"weights-{rank}.safetensors")

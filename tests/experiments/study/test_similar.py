@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.cli import app
 from tgqformer.collaborative.run import load_run, train_run
-from tgqformer.collaborative.settings import parse_preset
+from tgqformer.collaborative.settings import Preset
+from tgqformer.config import parse
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.results import Result
 from tgqformer.experiments.study.similar import judge
@@ -32,7 +33,7 @@ def trained(tmp_path: Path, model: str, ids: list[str]) -> Path:
         lines += [f"u{user},{ids[item]},{when}" for when, item in enumerate(own, 1_700_000_000)]
     (tmp_path / "log.csv").write_text("\n".join(lines) + "\n")
     plain = {"name": model, "model": model, "split": {"kind": "leave-one-out"}, **MODELS[model]}
-    train_run(parse_preset(plain, "test"), tmp_path / "run", data=tmp_path / "log.csv", shown=False)
+    train_run(parse(Preset, plain, "test"), tmp_path / "run", data=tmp_path / "log.csv", shown=False)
     return tmp_path / "run"
 
 
