@@ -26,13 +26,13 @@ from scipy.sparse import eye_array
 from torch import Tensor
 from torch.nn import functional as F
 
-from tgqformer.collaborative.base import Task
 from tgqformer.collaborative.data import Split, SplitSettings, histories, read_split
 from tgqformer.collaborative.graph import bipartite, row_norm, symmetric_norm, to_tensors
 from tgqformer.collaborative.lightgcn import LightGCNSettings, lightgcn
 from tgqformer.collaborative.ngcf import NGCF, NGCFSettings, ngcf
 from tgqformer.collaborative.pinsage import PinSage, PinSageSettings, pinsage
 from tgqformer.collaborative.sasrec import SASRec, SASRecSettings, sasrec
+from tgqformer.collaborative.training import EpochObjective
 
 BATCH, LENGTH = 2048, 50
 L2 = 1e-4
@@ -172,26 +172,27 @@ def step(draw: Callable[[], tuple[np.ndarray, ...]], loss: Callable[..., Tensor]
 
 
 def compare(
-    name: str, task: Task, draw: Callable[[], tuple[np.ndarray, ...]], loss: Callable[..., Tensor], steps: int
+    name: str,
+    ours: EpochObjective,
+    draw: Callable[[], tuple[np.ndarray, ...]],
+    loss: Callable[..., Tensor],
+    steps: int,
 ) -> None:
     """Check that both give one loss and gradient; then take turns, and print seconds a step and an epoch."""
-    module = task.module
-    assert module is not None
-    weights = list(module.parameters())
-    device = weights[0].device
-    batch = to_tensors(task.draw(0, 0), device)
-    pair = task.loss(*batch), loss(*batch)
+    weights, device = list(ours.parameters()), ours.device
+    batch = to_tensors(ours.draw(0, 0), device)
+    pair = ours.loss(*batch), loss(*batch)
     torch.testing.assert_close(*pair, rtol=1e-4, atol=1e-6)
     for one, other in zip(*(torch.autograd.grad(value, weights) for value in pair), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
     optimizer = torch.optim.Adam(weights, lr=1e-3, fused=True)
     seconds = []
     for number in range(steps + 1):
-        ours = step(lambda number=number: task.draw(0, number), task.loss, optimizer, device)
-        seconds.append((ours, step(draw, loss, optimizer, device)))
+        mine = step(lambda number=number: ours.draw(0, number), ours.loss, optimizer, device)
+        seconds.append((mine, step(draw, loss, optimizer, device)))
     taken = [median(column) for column in zip(*seconds[1:], strict=True)]
     for side, one in zip(("ours", "plain"), taken, strict=True):
-        print(f"{name:<9} {side:<6} {one:8.3f} s a step {one * task.steps:8.0f} s an epoch of {task.steps} steps")
+        print(f"{name:<9} {side:<6} {one:8.3f} s a step {one * ours.steps:8.0f} s an epoch of {ours.steps} steps")
     print(f"{name:<9} plain / ours {taken[1] / taken[0]:.2f}")
 
 
@@ -206,21 +207,21 @@ def main() -> None:
     split = read_split(given.data, SplitSettings("given")) if given.data.is_dir() else drawn()
     random.seed(0)
     adjacency = bipartite(split.train, split.items)
-    task = lightgcn(LightGCNSettings(l2=L2), split, batch=BATCH, seed=0, device=device)
-    plain, table = PlainGraph(split, symmetric_norm(adjacency), device), next(iter(task.module.parameters()))
-    compare("LightGCN", task, lambda: plain.draw(BATCH), lambda *triple: plain.lightgcn(table, *triple), given.steps)
+    ours = lightgcn(LightGCNSettings(l2=L2), split, batch=BATCH, seed=0, device=device).objective
+    plain, table = PlainGraph(split, symmetric_norm(adjacency), device), next(iter(ours.parameters()))
+    compare("LightGCN", ours, lambda: plain.draw(BATCH), lambda *triple: plain.lightgcn(table, *triple), given.steps)
     still = NGCFSettings(edge_dropout=0.0, message_dropout=0.0)
-    task = ngcf(still, split, batch=BATCH, seed=0, device=device)
-    model, looped = task.module, row_norm(adjacency + eye_array(adjacency.shape[0], format="csr"))
+    ours = ngcf(still, split, batch=BATCH, seed=0, device=device).objective
+    model, looped = ours.model, row_norm(adjacency + eye_array(adjacency.shape[0], format="csr"))
     plain = PlainGraph(split, looped, device)
-    compare("NGCF", task, lambda: plain.draw(BATCH), lambda *triple: plain.ngcf(model, *triple), given.steps)
-    task = sasrec(SASRecSettings(dropout=0.0, length=LENGTH), split, batch=128, seed=0, device=device)
-    sequences, reader = PlainSequences(split), task.module
-    compare("SASRec", task, lambda: sequences.draw(128), lambda *batch: sequences.loss(reader, *batch), 5 * given.steps)
+    compare("NGCF", ours, lambda: plain.draw(BATCH), lambda *triple: plain.ngcf(model, *triple), given.steps)
+    ours = sasrec(SASRecSettings(dropout=0.0, length=LENGTH), split, batch=128, seed=0, device=device).objective
+    sequences, reader = PlainSequences(split), ours.model
+    compare("SASRec", ours, lambda: sequences.draw(128), lambda *batch: sequences.loss(reader, *batch), 5 * given.steps)
     settings = PinSageSettings()
-    task = pinsage(settings, split, batch=1024, seed=0, device=device)
-    pairs, walker = PlainPinSage(split, settings), task.module
-    compare("PinSage", task, lambda: pairs.draw(1024), lambda *batch: pairs.loss(walker, *batch), given.steps)
+    ours = pinsage(settings, split, batch=1024, seed=0, device=device).objective
+    pairs, walker = PlainPinSage(split, settings), ours.model
+    compare("PinSage", ours, lambda: pairs.draw(1024), lambda *batch: pairs.loss(walker, *batch), given.steps)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"peak memory {peak:.2f} GB, {torch.get_num_threads()} threads")
 

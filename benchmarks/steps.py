@@ -26,10 +26,12 @@ from tgqformer.encoders.frozen import resolve_precision
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.language import LanguageModel, LoRA, make_language
-from tgqformer.training.objectives import Objective, VisualLoss, VisualStage
+from tgqformer.training.batches import PairBatch
+from tgqformer.training.loop import Objective
+from tgqformer.training.objectives import PairObjective, VisualLoss, VisualObjective
 from tgqformer.training.settings import TrainingSettings
 
-WIDTHS = ConnectorWidths(visual=496, vector=1280, metadata=384, grid=(7, 7), fields=2)
+WIDTHS = ConnectorWidths(visual=496, vector=1280, metadata=384, grid=(7, 7))
 TEXT, TOKENS, PAIRS, ALONE, EMBEDDED = 14, 4, 64, 256, 128
 LANGUAGES: dict[str, dict[str, Any]] = {
     "MiniLM": {"name": "minilm"},
@@ -62,15 +64,15 @@ def costs(connector: str, language: dict[str, Any], repeats: int) -> list[str]:
     model = ItemEmbedder(connector, {"tokens": TOKENS}, WIDTHS, body)
     if model.connector.guided:
         model.alignment = Alignment(WIDTHS.visual, WIDTHS.metadata)
-    settings = TrainingSettings()
+    settings = TrainingSettings().resolved(10**6)
     visual = VisualLoss.wanted(model, settings)
     assert visual is not None
-    objective, stage = Objective(model, settings, visual), VisualStage(model, visual)
+    objective, stage = PairObjective(model, settings, visual), VisualObjective(model, settings, visual)
     few, many, items = (some_items(count, body) for count in (2 * PAIRS, 2 * ALONE, EMBEDDED))
 
-    def step(what: Objective | VisualStage, batch: ItemBatch) -> None:
-        loss, _, _ = what(batch, torch.zeros(len(batch) // 2, len(batch) // 2, dtype=torch.bool))
-        loss.backward()
+    def step(what: Objective, batch: ItemBatch) -> None:
+        losses = what(PairBatch(batch, torch.zeros(len(batch) // 2, len(batch) // 2, dtype=torch.bool)))
+        torch.stack([what.weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum().backward()
 
     @torch.no_grad()
     def embed() -> None:

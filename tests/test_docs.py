@@ -187,7 +187,7 @@ def test_defaults_on_the_method_page_are_those_of_the_code() -> None:
     text = (ROOT / "docs/method.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \| `", text, re.MULTILINE))
     tgq_defaults = {name: one.default for name, one in inspect.signature(CONNECTORS["tgq"]).parameters.items()}
-    training, alignment, language = TrainingSettings(), AlignmentSettings(), LanguageSection()
+    training, alignment, language = TrainingSettings().resolved(10**6), AlignmentSettings(), LanguageSection()
     assert rows["width, heads, blocks"] == "{dim}, {heads}, {blocks}".format(**tgq_defaults)
     halves = make_connector("tgq", ConnectorWidths(8, 8, 8, (2, 2)), {})
     assert rows["queries"] == f"{halves.anchored} anchored + {halves.exploratory} exploratory"

@@ -90,7 +90,7 @@ def test_late_fusion_by_hand():
 def test_training_weighs_item_and_picture_nine_to_one(build, tiny_items):
     model = build("notellm2")
     batch = model.features(tiny_items[:2] + tiny_items[8:10])
-    objective = PairObjective(model, TrainingSettings(temperature=0.5), None)
+    objective = PairObjective(model, TrainingSettings(temperature=0.5))
     none = torch.zeros(2, 2, dtype=torch.bool)
     with torch.inference_mode():
         out = model(batch)

@@ -185,7 +185,7 @@ def test_one_cycle_is_that_of_torch(steps):
 
 def test_beta_has_a_rate_of_its_own_and_vectors_no_decay(make_model, toy, sampler, tmp_path):
     model = make_model()
-    objective = PairObjective(model, SETTINGS, PairBatches(model, toy, sampler, SETTINGS))
+    objective = PairObjective(model, SETTINGS, batches=PairBatches(model, toy, sampler, SETTINGS))
     weights = {name: weight for name, weight in objective.named_parameters() if weight.requires_grad}
     optimizer, rates = optimizer_of(objective, SETTINGS), []
     optimizer.register_step_pre_hook(

@@ -57,7 +57,7 @@ def test_the_connector_learns_alone_first(make_model, toy, sampler, tmp_path):
         patch.setattr(PairObjective, "forward", lambda self, _: first_batch(self.model))
         run(model, toy, sampler, settings, tmp_path)
     moved = {name for name, value in at_start.items() if not torch.equal(value, before[name])}
-    stage = VisualObjective(model, settings, None, VisualLoss.wanted(model, settings))
+    stage = VisualObjective(model, settings, VisualLoss.wanted(model, settings))
     own = {name for name, weight in stage.named_parameters() if weight.requires_grad and not name.startswith("visual.")}
     assert moved == own and any(name.startswith("alignment.") for name in own)
     read = {name.split(".")[0] for name, _ in model.named_buffers()} | {"connector", "alignment"}

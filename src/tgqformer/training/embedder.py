@@ -44,9 +44,10 @@ def train_embedder(
     batches = partial(PairBatches, model, features, seed=seed)
     if visual is not None and settings.visual_steps:
         first = settings.visual_stage()
-        alone = VisualObjective(model, first, batches(sampler.sized(first.batch), first), visual)
+        alone = VisualObjective(model, first, visual, batches(sampler.sized(first.batch), first))
         _fit(alone, first, folder / "visual", shown=shown)
-    objective = PairObjective(model, settings, batches(sampler, settings), visual if settings.visual_loss else None)
+    beside = visual if settings.visual_loss else None
+    objective = PairObjective(model, settings, beside, batches(sampler, settings))
 
     def validated() -> Validation:
         assert validate is not None

@@ -19,15 +19,20 @@ class PairObjective(Objective):
     """Model and loss in one module: what the optimiser moves.
 
     Args:
-        model: what learns. settings: the weights of its losses. batches: of its training pairs.
+        model: what learns. settings: the weights of its losses.
         visual: the loss of the visual tokens by themselves, weighed by `visual_loss`; None where that is 0 or the
             connector has no tokens.
+        batches: of the training pairs; a training needs them, a look at the losses of one batch does not.
     """
 
     advice = ADVICE
 
     def __init__(
-        self, model: ItemEmbedder, settings: TrainingSettings, batches: PairBatches, visual: VisualLoss | None = None
+        self,
+        model: ItemEmbedder,
+        settings: TrainingSettings,
+        visual: VisualLoss | None = None,
+        batches: PairBatches | None = None,
     ) -> None:
         super().__init__()
         self.model, self.loss = model, PairLoss(settings.temperature, settings.matryoshka)
@@ -36,6 +41,7 @@ class PairObjective(Objective):
 
     def batch(self, step: int, place: Place) -> PairBatch:
         """Return the pairs of a step."""
+        assert self._batches is not None
         return self._batches.at(step, place)
 
     def forward(self, batch: PairBatch) -> dict[str, Tensor]:
@@ -117,7 +123,11 @@ class VisualObjective(Objective):
     title, advice = "training the connector", ADVICE
 
     def __init__(
-        self, model: ItemEmbedder, settings: TrainingSettings, batches: PairBatches, visual: VisualLoss
+        self,
+        model: ItemEmbedder,
+        settings: TrainingSettings,
+        visual: VisualLoss,
+        batches: PairBatches | None = None,
     ) -> None:
         super().__init__()
         self.token_norm, self.alignment = model.token_norm, model.alignment
@@ -127,6 +137,7 @@ class VisualObjective(Objective):
 
     def batch(self, step: int, place: Place) -> PairBatch:
         """Return the pairs of a step."""
+        assert self._batches is not None
         return self._batches.at(step, place)
 
     def forward(self, batch: PairBatch) -> dict[str, Tensor]:
