@@ -196,7 +196,7 @@ def test_a_run_is_not_mixed_with_another(log: Path, tmp_path: Path) -> None:
         train_run(load_preset("shop-lightgcn", (*QUICK, "options.layers=1")), run, data=log)
     longer = train_run(load_preset("shop-lightgcn", (*QUICK, "training.epochs=7")), run, data=log, shown=False)
     assert longer["users"] and len((run / "log.jsonl").read_text().splitlines()) == 7
-    log.write_text(log.read_text() + "u0,i35,99\n")
+    log.write_text(log.read_text() + "u0,i35,1700000099\n")
     with pytest.raises(TgqError, match="other data"):
         evaluate_run(run)
 
