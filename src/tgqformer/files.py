@@ -18,7 +18,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Whatever the block raises, `path` keeps its old content. Folders are written by `stages.atomic_folder`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     unfinished = beside(path, "tmp")
     try:
         yield unfinished
@@ -27,6 +27,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
         sync_entries(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, with those above it, on the disk; one that is there is left as it is."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_entries(path.parent)
 
 
 def beside(path: Path, ending: str) -> Path:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from threading import RLock
 from typing import Any
 
 os.environ.setdefault("LANCEDB_LOG", "error")  # read at import; else every new table is announced as a warning
@@ -19,13 +18,13 @@ os.environ.setdefault("LANCEDB_LOG", "error")  # read at import; else every new 
 import lancedb
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock
 from lancedb.index import Bitmap, BTree, HnswSq, LabelList
 
 from tgqformer.errors import TgqError
-from tgqformer.files import read_json, write_json
+from tgqformer.files import make_folder, read_json, write_json
 from tgqformer.stages import check_ours, mark, note_of
-from tgqformer.store.base import Filter, Hit, StoreRow, TableStats, UnknownItem, Vector, VersionGone
+from tgqformer.store.base import Filter, Hit, StoreRow, TableStats, UnknownItem, Unreachable, Vector, VersionGone
+from tgqformer.store.durable import Durability, LocalFiles, Remote
 from tgqformer.store.ledger import FORMAT, Ledger, Version, VersionSpec
 from tgqformer.store.rows import Counts, check_vector, checked, matrix, parts, quantised, unit
 
@@ -38,6 +37,7 @@ FILTERED = 2  # times as many candidates behind a filter: only those that pass c
 TRIES = 3  # of compacting beside writers; then they wait
 SEEN_WITHIN = timedelta(seconds=1)  # how soon a table sees what other processes wrote
 OLD_AFTER = timedelta(hours=1)  # files that no reader can still be reading
+NEVER = timedelta(days=36_500)
 # LanceDB by itself remembers 6 GB of indexes and 1 GB of metadata, of versions that nobody asks for any more, too: each
 # transaction took 0.15 MB of memory for good. So every table has caches of its own, of these bytes.
 METADATA_CACHE, SPARE_CACHE, LEDGER_CACHE = 4 << 20, 4 << 20, 2 << 20
@@ -57,16 +57,17 @@ class LanceBackend:
 
     name = NAME
 
-    def __init__(self, where: str, index_cache: int | None = None) -> None:
+    def __init__(self, where: str, index_cache: int | None = None, *, make: bool = False) -> None:
         self.where, self._index_cache = where, index_cache
-        self._database = _connect(where, LEDGER_CACHE, LEDGER_CACHE)
-        first = pa.table({"key": [LEDGER], "revision": [0], "content": [Ledger().to_json()]}, schema=_LEDGER_SCHEMA)
-        there = LEDGER in self._names()
-        self._ledger = (
-            self._database.open_table(LEDGER)
-            if there
-            else self._database.create_table(LEDGER, first, exist_ok=True, mode="create")
-        )
+        self._database, self._files = _connect(where, LEDGER_CACHE, LEDGER_CACHE), _files_of(where, LEDGER)
+        self._files.recover()
+        if make and self._files.is_unborn() and not self.tables():
+            self._database.drop_table(LEDGER)
+        if make and LEDGER not in self._names():
+            first = pa.table({"key": [LEDGER], "revision": [0], "content": [Ledger().to_json()]}, schema=_LEDGER_SCHEMA)
+            with self._files.transaction():
+                self._database.create_table(LEDGER, first, exist_ok=True, mode="create")
+        self._ledger = self._database.open_table(LEDGER)
         self._read: tuple[int, int, Ledger] | None = None
 
     def read(self) -> Ledger:
@@ -81,9 +82,14 @@ class LanceBackend:
             if after == before:
                 return after
             values = {"revision": revision + 1, "content": after.to_json()}
-            if self._ledger.update(where=f"revision = {revision}", values=values).rows_updated == 1:
-                if revision % 50 == 49:
+            with self._files.transaction():
+                written = self._ledger.update(where=f"revision = {revision}", values=values).rows_updated == 1
+            if written and revision % 50 == 49:
+                with self._files.transaction():
+                    self._ledger.optimize(cleanup_older_than=NEVER)
+                with self._files.transaction():  # only now: what was compacted is on the disk
                     self._ledger.optimize(cleanup_older_than=OLD_AFTER)
+            if written:
                 return after
 
     def tables(self) -> set[str]:
@@ -92,8 +98,12 @@ class LanceBackend:
 
     def make(self, version: Version) -> LanceTable:
         """Make an empty table, or open the one that is there."""
+        files = _files_of(self.where, version.name)
+        if version.name in self._names() and files.is_unborn():
+            self.drop(version.name)
         if version.name not in self._names():
-            self._database.create_table(version.name, schema=_schema(version), exist_ok=True)
+            with files.transaction():
+                self._database.create_table(version.name, schema=_schema(version), exist_ok=True)
         return self.open(version)
 
     def open(self, version: Version) -> LanceTable:
@@ -103,11 +113,13 @@ class LanceBackend:
     def drop(self, name: str) -> None:
         """Remove a table."""
         self._database.drop_table(name, ignore_missing=True)
+        _files_of(self.where, name).forget()
 
     def _names(self) -> set[str]:
         return set(self._database.list_tables(limit=10_000).tables)
 
     def _current(self) -> tuple[int, Ledger]:
+        self._files.require_store()
         self._ledger.checkout_latest()
         number = int(self._ledger.version)
         if self._read is None or self._read[0] != number:
@@ -125,12 +137,10 @@ class LanceTable:
 
     def __init__(self, version: Version, where: str, index_cache: int | None = None) -> None:
         self.version, self.where, self._counts = version, where, Counts()
-        # Lance lets writers of one table go at the same time, and then doubles a row once in a while.
-        self._writing: AbstractContextManager[Any] = (
-            RLock() if "://" in where else FileLock(Path(where) / f".{version.name}.lock", poll_interval=0.002)
-        )
+        self._files = _files_of(where, version.name)
         self._cache, self._grows = index_cache or SPARE_CACHE, index_cache is None
         with _gone(version, where):
+            self._files.recover()
             self._table = self._opened()
             self._fit()
 
@@ -139,7 +149,7 @@ class LanceTable:
 
     def add(self, rows: Iterable[StoreRow]) -> None:
         """Append rows that are not there."""
-        with _gone(self.version, self.where):
+        with _gone(self.version, self.where), self._transaction():
             for part in parts(rows, WRITE_ROWS):
                 self._table.add(self._batch(part, self.version.model_version))
 
@@ -148,7 +158,7 @@ class LanceTable:
         batch = self._batch(rows, model_version)
         if not batch.num_rows:
             return self.revision()
-        with _gone(self.version, self.where), self._writing:
+        with _gone(self.version, self.where), self._transaction():
             merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             return int(merge.execute(batch).version)
 
@@ -156,7 +166,7 @@ class LanceTable:
         """Remove rows by id, in one transaction."""
         if not ids:
             return self.revision()
-        with _gone(self.version, self.where), self._writing:
+        with _gone(self.version, self.where), self._transaction():
             return int(self._table.delete(f"id IN {_in(ids)}").version)
 
     def search(self, vector: Vector, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
@@ -216,15 +226,31 @@ class LanceTable:
     def optimize(self) -> None:
         """Compact the files and bring the indexes up to date; build them once there are rows enough."""
         with _gone(self.version, self.where):
-            there = {index.columns[0] for index in self._table.list_indices()}
-            if "vector" not in there and len(self) >= INDEX_FROM:
-                for column, config in _INDEXES:
-                    self._table.create_index(column, config=config)
-                self._table.create_index("vector", config=HnswSq(distance_type="dot"))
-            if not any(self._compacted() for _ in range(TRIES)):
-                with self._writing:
-                    self._compacted()
+            with self._files.upkeep():
+                there = {index.columns[0] for index in self._table.list_indices()}
+                if "vector" not in there and len(self) >= INDEX_FROM:
+                    for column, config in _INDEXES:
+                        self._table.create_index(column, config=config)
+                    self._table.create_index("vector", config=HnswSq(distance_type="dot"))
+                compacted = any(self._compacted(NEVER) for _ in range(TRIES))
+            with self._transaction():
+                if not compacted:
+                    self._compacted(NEVER)
+            with self._transaction():  # only now: what takes the place of old files is on the disk
+                self._compacted(OLD_AFTER)
             self._fit(len(self))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Change the table; where that fails, or cannot be made durable, it is as before."""
+        try:
+            with self._files.transaction():
+                yield
+        except Unreachable:
+            raise
+        except BaseException:
+            self._table = self._opened()  # what is open may know a manifest that was taken back
+            raise
 
     def _opened(self) -> Any:
         return _connect(self.where, self._cache, METADATA_CACHE).open_table(self.version.name)
@@ -235,7 +261,7 @@ class LanceTable:
         needed = rows * (self.version.dim + INDEX_ROW)
         if not self._grows or needed <= self._cache:
             return
-        with self._writing:  # a write that is seen by the old one alone would not be seen at once
+        with self._files.transaction():  # a write that is seen by the old one alone would not be seen at once
             self._cache = SPARE_CACHE + int(ROOM * needed)
             self._table = self._opened()
 
@@ -246,10 +272,10 @@ class LanceTable:
             indexed = self._table.index_stats(indexes[0].name).num_indexed_rows if indexes else 0
         return TableStats(self.version, len(self), int(indexed), bytes=self._bytes())
 
-    def _compacted(self) -> bool:
+    def _compacted(self, old_after: timedelta) -> bool:
         """Compact, and take new rows into the indexes; False where a write came in between."""
         try:
-            self._table.optimize(cleanup_older_than=OLD_AFTER)
+            self._table.optimize(cleanup_older_than=old_after)
         except RuntimeError as error:
             if "commit conflict" not in str(error):
                 raise
@@ -289,7 +315,14 @@ def open_lance(where: str, index_cache: int | None = None) -> LanceBackend:
         if LEDGER not in lancedb.connect(where).list_tables(limit=10_000).tables:
             raise TgqError(f"{where} is no store; make one with `tgq index`")
         return LanceBackend(where, index_cache)
-    path = Path(where)
+    _require_lance(Path(where))
+    if not (Path(where) / "tables" / f"{LEDGER}.lance").is_dir():
+        raise TgqError(f"{where} has lost its tables, or was cut off while it was made; build it with `tgq index`")
+    return LanceBackend(where, index_cache)
+
+
+def _require_lance(path: Path) -> None:
+    """Raise TgqError unless a folder holds a store of this back end."""
     try:
         about = read_json(path / "store.json")
         backend = about["backend"]
@@ -299,21 +332,25 @@ def open_lance(where: str, index_cache: int | None = None) -> LanceBackend:
         raise TgqError(f"{path} is a store of the back end {backend!r}; this version reads {NAME!r} from a folder")
     if about.get("format") != FORMAT:
         raise TgqError(f"{path} was written by another version of tgqformer; remove it and build it with `tgq index`")
-    return LanceBackend(where, index_cache)
 
 
 def make_lance(where: str) -> LanceBackend:
     """Open a store, or make an empty one; raises TgqError where a folder holds something else."""
     path = Path(where)
     if "://" in where:
-        return LanceBackend(where)
+        return LanceBackend(where, make=True)
     if not (path / "store.json").exists():
         check_ours(path, "store")
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         if note_of(path) is None:
             mark(path, "store")
         write_json(path / "store.json", {"backend": NAME, "format": FORMAT})
-    return open_lance(where)
+    _require_lance(path)
+    return LanceBackend(where, make=True)
+
+
+def _files_of(where: str, name: str) -> Durability:
+    return Remote() if "://" in where else LocalFiles(Path(where), name)
 
 
 def _connect(where: str, index_cache: int, metadata_cache: int) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from tgqformer.errors import TgqError
-from tgqformer.files import atomic_path, read_json, write_json
+from tgqformer.files import atomic_path, make_folder, read_json, write_json
 from tgqformer.stages import check_ours, clear, mark, note_of
 
 FORMAT = 1
@@ -56,7 +56,7 @@ class PartitionFolder:
                 for file in path.glob(".*.tmp"):
                     file.unlink(missing_ok=True)
                 return found
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         if note_of(path) is None:
             mark(path, kind)
         write_json(path / "manifest.json", {"kind": kind, "format": FORMAT, **manifest})
