@@ -21,6 +21,7 @@ from tgqformer.encoders.minilm import packaged_folder
 from tgqformer.errors import TgqError, nearest
 from tgqformer.files import read_json, write_json
 from tgqformer.model.packaged import smollm2_folder
+from tgqformer.model.split import join, keep_layers, layers_of, positions_of, split
 from tgqformer.parallel import TOKENIZING
 
 Pooling = Literal["mean", "last"]
@@ -85,14 +86,6 @@ class LoRA:
     dropout: float = 0.0
 
 
-class PassStates(nn.Module):
-    """Stands where a truncated encoder had its embeddings: the states that come in are already embedded."""
-
-    def forward(self, inputs_embeds: Tensor, **_: Any) -> Tensor:
-        """Return `inputs_embeds` [B, L, H] as they are."""
-        return inputs_embeds
-
-
 class HuggingFaceLM(LanguageModel):
     """A Hugging Face text model in two parts: a frozen prefix reads the text, a body reads text and picture.
 
@@ -121,8 +114,8 @@ class HuggingFaceLM(LanguageModel):
         super().__init__()
         self.tokenizer, self.pooling = tokenizer, pooling
         if layers is not None:
-            _keep_layers(model, 0, layers)
-        depth = len(_layers(model))
+            keep_layers(model, 0, layers)
+        depth = len(layers_of(model))
         if not 0 <= frozen_layers < depth:
             raise TgqError(
                 f"language.frozen_layers is {frozen_layers}, the model has {depth} layers; leave at least one"
@@ -130,12 +123,12 @@ class HuggingFaceLM(LanguageModel):
         self.frozen_layers, self.width = frozen_layers, int(model.config.hidden_size)
         self.model_type = str(model.config.model_type)
         self.bidirectional = hasattr(model, "encoder")
-        self.first_position, self.positions = _positions(model)
+        self.first_position, self.positions = positions_of(model)
         self.max_tokens = min(max_tokens, self.positions or max_tokens)
         self.end_id = tokenizer.eos_token_id if pooling == "last" else None
         model.requires_grad_(False)
         self.fingerprint = _fingerprint(model, frozen_layers, self.max_tokens, self.end_id)
-        prefix, body = _split(model, frozen_layers)
+        prefix, body = split(model, frozen_layers)
         self.prefix: Any = prefix
         self.body: Any = _with_lora(body, lora) if lora is not None and lora.rank else body
 
@@ -203,7 +196,7 @@ class HuggingFaceLM(LanguageModel):
         body = copy.deepcopy(self.body)
         if hasattr(body, "merge_and_unload"):
             body = body.merge_and_unload()
-        whole = _join(copy.deepcopy(self.prefix), body, self.frozen_layers)
+        whole = join(copy.deepcopy(self.prefix), body, self.frozen_layers)
         whole.save_pretrained(folder, safe_serialization=True)
         self.tokenizer.save_pretrained(folder)
         write_json(
@@ -329,79 +322,11 @@ def _pretrained(folder: str) -> tuple[Any, Any]:
     return model.eval(), tokenizer
 
 
-def _positions(model: Any) -> tuple[int, int | None]:
-    """First position and number of positions; None where they are rotary, and a text may be as long as it likes."""
-    if not hasattr(model, "encoder"):
-        return 0, None
-    first = getattr(model.embeddings, "padding_idx", -1) + 1  # RoBERTa counts from behind its padding
-    return first, int(model.config.max_position_embeddings) - first
-
-
-def _layers(model: Any) -> nn.ModuleList:
-    """The list of transformer layers: BERT-like models keep it in `encoder.layer`, decoders in `layers`."""
-    for path in ("encoder.layer", "layers"):
-        try:
-            found = model.get_submodule(path)
-        except AttributeError:
-            continue
-        if isinstance(found, nn.ModuleList):
-            return found
-    raise TgqError(f"{type(model).__name__} has neither encoder.layer nor layers; this text model is not supported yet")
-
-
-def _keep_layers(model: Any, start: int, stop: int) -> None:
-    kept = nn.ModuleList(list(_layers(model))[start:stop])
-    if getattr(model.config, "layer_types", None) is not None:
-        model.config.layer_types = model.config.layer_types[start:stop]
-    if hasattr(model, "encoder"):
-        model.encoder.layer = kept
-    else:
-        model.layers = kept
-        for index, layer in enumerate(list[Any](kept)):
-            layer.self_attn.layer_idx = index
-    model.config.num_hidden_layers = len(kept)
-
-
-def _split(model: Any, frozen: int) -> tuple[Any, Any]:
-    """Split into what reads the text alone and what reads text and picture; both together hold each weight once."""
-    if frozen == 0:
-        return model.get_input_embeddings(), model
-    prefix, body = copy.deepcopy(model), model
-    _keep_layers(prefix, 0, frozen)
-    _keep_layers(body, frozen, len(_layers(body)))
-    if hasattr(prefix, "norm"):
-        prefix.norm = nn.Identity()  # the final norm belongs to the last layer, which is the body's
-    if hasattr(prefix, "pooler"):
-        prefix.pooler = None
-    if hasattr(body, "embeddings"):
-        body.embeddings = PassStates()
-    else:
-        body.embed_tokens = nn.Identity()
-    return prefix, body
-
-
-def _join(prefix: Any, body: Any, frozen: int) -> Any:
-    """Undo `_split`: one whole model."""
-    if frozen == 0:
-        return body
-    layers = nn.ModuleList([*_layers(prefix), *_layers(body)])
-    if hasattr(body, "embeddings"):
-        body.embeddings = prefix.embeddings
-        body.encoder.layer = layers
-    else:
-        body.embed_tokens = prefix.embed_tokens
-        body.layers = layers
-    if getattr(body.config, "layer_types", None) is not None:
-        body.config.layer_types = [*prefix.config.layer_types, *body.config.layer_types]
-    body.config.num_hidden_layers = len(layers)
-    return body
-
-
 def _with_lora(body: Any, lora: LoRA) -> Any:
     from peft import LoraConfig, get_peft_model
 
     # Whole names: "dense" alone would also adapt a pooler, which nothing reads.
-    inside = {module for layer in _layers(body) for module in layer.modules() if isinstance(module, nn.Linear)}
+    inside = {module for layer in layers_of(body) for module in layer.modules() if isinstance(module, nn.Linear)}
     linear = [name for name, module in body.named_modules() if module in inside]
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=linear)
     with warnings.catch_warnings():  # peft asks transformers by a name that transformers is about to drop
@@ -413,7 +338,7 @@ def _fingerprint(model: Any, frozen: int, max_tokens: int, end_id: int | None) -
     """Name the frozen prefix: the split, where texts are cut and how they end, and the content of its weights."""
     words = f"{frozen}:{max_tokens}:{model.config.model_type}" + ("" if end_id is None else f":end {end_id}")
     digest = hashlib.blake2b(words.encode(), digest_size=8)
-    read = [*_layers(model)[:frozen].parameters(), *model.get_input_embeddings().parameters()]
+    read = [*layers_of(model)[:frozen].parameters(), *model.get_input_embeddings().parameters()]
     for weight in read:
         digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return f"prefix-{digest.hexdigest()}"

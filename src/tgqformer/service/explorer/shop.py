@@ -224,7 +224,7 @@ class Shop:
         if model is None:
             return {**_named(served), "facts": compared, "colors": colors, "seen": None, "note": _NO_MODEL}
         attended = explain(model, [first, second], pictures)
-        fit = getattr(model.encoders.vision, "fit", "pad") if model.encoders else "pad"
+        fit = model.encoders.vision.fit if model.encoders else "pad"
         seen = {"grid": list(model.widths.grid), "fit": fit, "items": attended}
         return {**_named(served), "facts": compared, "colors": colors, "seen": seen, "note": None}
 
