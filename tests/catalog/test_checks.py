@@ -6,8 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from tgqformer.catalog.checks import KINDS, clean, identify, price_of
+from tgqformer.catalog.checks import KINDS, clean, identify
 from tgqformer.catalog.mapping import ColumnMapping, plan_mapping
+from tgqformer.catalog.prices import price_of
 from tgqformer.errors import TgqError
 
 
@@ -75,17 +76,18 @@ def test_ids(value: object, name: str | None) -> None:
     ],
 )
 def test_prices(value: object, price: float | None) -> None:
-    assert price_of(value) == (price, [])
+    assert (price_of(value)[0], price_of(value)[2]) == (price, None)
 
 
 @pytest.mark.parametrize(
     "value", ["cheap", -3, "-3.50", float("inf"), True, ".a-section .a-row { }" * 9, "9" * 60, 10**400]
 )
 def test_what_is_no_price_is_told(value: object) -> None:
-    number, found = price_of(value)
+    number, _, wrong = price_of(value)
     assert number is None
-    assert [kind for kind, _ in found] == ["price"]
-    assert price_of(float("nan")) == (None, [])
+    assert wrong is not None
+    assert wrong.startswith("not a price")
+    assert price_of(float("nan")) == (None, None, None)
 
 
 def test_every_kind_explains_itself() -> None:
@@ -110,7 +112,7 @@ def test_usual_names_are_guessed() -> None:
         title="Product Name",
         brand="maker",
         category=("Category", "sub_category"),
-        price="Price",
+        price=("Price",),
         pictures=("image_1", "image_2"),
         attributes=("Colour",),
     )

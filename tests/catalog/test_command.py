@@ -75,14 +75,18 @@ def test_import_and_show(shop: Path) -> None:
 
 
 def test_what_is_guessed_is_shown_first(shop: Path) -> None:
-    said = run("import", shop / "shop.csv", "--to", shop / "out", "--pack")
+    said = run("import", shop / "shop.csv", "--to", shop / "out", "--pack", "--pictures", shop / "photos")
     assert said.index("sku") < said.index("maker") < said.index("not used") < said.index("stock")
     assert Catalog.open(shop / "out").about["reader"] == "csv"
 
 
 def test_nothing_imported_is_an_error(shop: Path) -> None:
     (shop / "bad.csv").write_text("id,title\n,x\n")
-    assert "no item was imported" in run("import", shop / "bad.csv", "--to", shop / "out", code=1)
+    result = CliRunner().invoke(app, ["import", str(shop / "bad.csv"), "--to", str(shop / "out")])
+    assert isinstance(result.exception, TgqError)
+    assert "no item can be made of the 1 rows" in str(result.exception)
+    assert "rows without an id (1), such as bad.csv:2: the column 'id' is empty" in str(result.exception)
+    assert not (shop / "out").exists()
 
 
 def test_errors_for_the_user_come_through(shop: Path) -> None:

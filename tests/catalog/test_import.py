@@ -20,6 +20,7 @@ from PIL import Image
 
 from tgqformer.catalog import Catalog, Item, import_catalog, plan_import
 from tgqformer.catalog.checks import clean
+from tgqformer.catalog.values import UNKNOWN
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json
 
@@ -268,9 +269,10 @@ def test_values_that_mean_missing(tmp_path: Path) -> None:
 
 def test_limit_name_and_plan(messy: Path, tmp_path: Path) -> None:
     told: list[Any] = []
-    report = import_catalog(messy, tmp_path / "out", mapping=COLUMNS, limit=2, name="mine", on_plan=told.append)
+    mapping = {**COLUMNS, "pictures": []}
+    report = import_catalog(messy, tmp_path / "out", mapping=mapping, limit=2, name="mine", on_plan=told.append)
     assert (report.rows, Catalog.open(tmp_path / "out").name) == (2, "mine")
-    assert told == [plan_import(messy, tmp_path / "out", mapping=COLUMNS, overwrite=True)]
+    assert told == [plan_import(messy, tmp_path / "out", mapping=mapping, overwrite=True)]
     assert told[0].mapping.brand == "maker"
 
 
@@ -286,10 +288,12 @@ def test_targets_and_roots_that_make_no_sense(messy: Path, tmp_path: Path) -> No
         plan_import(put(tmp_path / "p.parquet", "junk"), tmp_path / "out")
 
 
-def test_every_row_bad_gives_an_empty_catalogue_and_a_report(tmp_path: Path) -> None:
-    report = import_catalog(put(tmp_path / "in.csv", "id,title\n,a\n,b\n"), tmp_path / "out")
-    assert (report.rows, report.items, report.rejected) == (2, 0, 2)
-    assert len(Catalog.open(tmp_path / "out")) == 0
+def test_every_row_bad_is_an_error_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(
+        TgqError, match=r"no item can be made of the 2 rows .* rows without an id \(2\), such as in.csv:2"
+    ):
+        import_catalog(put(tmp_path / "in.csv", "id,title\n,a\n,b\n"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_over_long_ids_are_rejected(tmp_path: Path) -> None:
@@ -330,7 +334,7 @@ def expected(rows: list[dict[str, str]]) -> list[Item]:
     taken: set[str] = set()
     for row in rows:
         name = row["id"].strip()
-        if not name or name in taken:
+        if not name or name in taken or name in UNKNOWN:
             continue
         taken.add(name)
         title, brand, color = (
@@ -359,6 +363,10 @@ def test_no_item_is_lost_or_doubled_and_order_is_kept(
         writer.writeheader()
         writer.writerows(rows)
         source = put(folder / f"in.{form}", text.getvalue())
+    if not expected(rows):
+        with pytest.raises(TgqError, match="no item can be made"):
+            import_catalog(source, folder / "out")
+        return
     report = import_catalog(source, folder / "out")
     assert list(Catalog.open(folder / "out").items()) == expected(rows)
     assert report.rows == len(rows) == report.items + report.rejected

@@ -1,15 +1,15 @@
-"""What is checked of every item: ids, texts, prices; each finding is a `ImportProblem`."""
+"""What is checked of every item, its ids and texts; each finding is an `ImportProblem`."""
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
-from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Literal
 
 import numpy as np
+
+from tgqformer.catalog.values import as_text, bare_text, is_unknown
 
 Severity = Literal["error", "warning", "note"]
 Findings = list[tuple[str, str]]
@@ -22,7 +22,8 @@ MAX_ATTRIBUTES, MAX_PICTURES, MAX_LEVELS = 200, 64, 20
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ufdd0-\ufdef\ufffe\uffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _DOUBLY_ENCODED = re.compile("[ÃÂ][\u0080-\u00bf]|â€[\u0153\u2122\u201c\u00a6\u02dc]")
-_NUMBER = re.compile(r"\d[\d., '\u00a0\u202f]*")
+_SPOILT = re.compile(r"\d([.,]\d+)?[eE]\+\d{2,3}")
+_SAID = ("long-text", "unknown-word")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ KINDS: dict[str, ProblemKind] = {
     "duplicate-id": ProblemKind(
         "error", "Duplicate ids", "The first row of an id is kept. Check that --id names the right column."
     ),
+    "spoilt-id": ProblemKind("error", "Ids that were spoilt", "Export the ids as text."),
     "empty": ProblemKind("error", "Rows with an id and nothing else", "An item needs a text or a picture."),
     "picture-missing": ProblemKind("warning", "Missing pictures", "Check the picture folder (--pictures).", True),
     "picture-remote": ProblemKind(
@@ -54,14 +56,22 @@ KINDS: dict[str, ProblemKind] = {
     "picture-escapes": ProblemKind(
         "warning", "Paths that leave the picture folder", "Files outside are not read.", True
     ),
+    "picture-ambiguous": ProblemKind(
+        "warning", "Pictures of which only the name fits", "Keep the folders of the addresses below --pictures.", True
+    ),
     "picture-tiny": ProblemKind("warning", "Pictures of one pixel", "These are placeholders; they were dropped.", True),
     "picture-many": ProblemKind("warning", "Items with many pictures", f"The first {MAX_PICTURES} are kept.", True),
+    "picture-blank": ProblemKind("warning", "Pictures of one colour", "They say nothing; leave them out."),
     "no-title": ProblemKind("warning", "Empty titles", "Items without a title are found by their pictures alone."),
     "encoding": ProblemKind("warning", "Wrong encodings", "Look at these texts; save the source as UTF-8."),
     "control": ProblemKind("warning", "Control characters in texts", "They were taken out."),
     "long-text": ProblemKind("warning", "Over-long texts", "They were cut."),
-    "price": ProblemKind("warning", "Prices that are not numbers", "The item has no price."),
+    "price": ProblemKind("warning", "Prices that cannot be read", "The item has no price."),
+    "object": ProblemKind("warning", "Objects where a text is expected", "Name the part by its path: --title name.en."),
     "attributes": ProblemKind("warning", "Attributes that could not be kept", "See the reasons."),
+    "html": ProblemKind("note", "HTML in texts", "Entities were decoded, tags taken out."),
+    "unknown-word": ProblemKind("note", "Words for not known", "They count as empty; --missing names more."),
+    "category-several": ProblemKind("note", "Several categories in one cell", "The first is kept."),
     "animation": ProblemKind("note", "Animations and files of several pages", "The first frame is used."),
     "cmyk": ProblemKind("note", "CMYK pictures", "Converted to RGB when read; colours may differ from print."),
     "16-bit": ProblemKind("note", "Pictures of 16 bits a channel", "Read as 8 bits."),
@@ -88,70 +98,40 @@ class ImportProblem:
 
 def identify(value: Any) -> tuple[str | None, Findings]:
     """Return an id as text: whole numbers without ".0", no spaces around, no control characters. None where empty."""
-    text, found = _readable(_as_text(value))
-    return text.strip() or None, found
+    text, found = _readable(as_text(value) or "")
+    text = text.strip()
+    return None if not text or is_unknown(text) else text, found
 
 
-def clean(value: Any, what: str) -> tuple[str | None, Findings]:
-    """Return a text with single spaces, without control characters, cut at the limit of `what`; None where empty."""
-    text, found = _readable(_as_text(value))
+def spoilt_id(value: Any, name: str) -> str | None:
+    """Return why an id cannot be meant, or None."""
+    if isinstance(value, bool):
+        return f"{value} is no id"
+    if isinstance(value, str) and _SPOILT.fullmatch(name):
+        return f"a spreadsheet turned the id into {name}; export the ids as text"
+    return None
+
+
+def clean(value: Any, what: str, language: str = "en") -> tuple[str | None, Findings]:
+    """Return a text with single spaces, without control characters and HTML, cut at the limit of `what`; or None.
+
+    None stands for what is empty, a word for "not known", or an object that is no text.
+    """
+    written = as_text(value, language)
+    if written is None:
+        return None, [("object", f"{what}: an object, of which a part may be meant: {str(value)[:60]!r}")]
+    text, found = _readable(written)
+    text, marked = bare_text(text)
     text = " ".join(text.split())
+    if marked:
+        found.append(("html", f"HTML taken out of {written[:60]!r}"))
+    if is_unknown(text):
+        return None, [*found, ("unknown-word", f"{what}: {text!r} is taken for not known")]
     limit = LIMITS[what]
     if len(text) > limit:
         found.append(("long-text", f"{what} of {len(text)} characters: cut at {limit}"))
         text = text[:limit].rstrip()
-    return text or None, [(kind, f"{what}: {words}" if kind != "long-text" else words) for kind, words in found]
-
-
-def price_of(value: Any) -> tuple[float | None, Findings]:
-    """Return a price from a number or a text like "$1,299.00", "12,50 €" or "10 - 15" (the lower end)."""
-    if value is None or value == "":
-        return None, []
-    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
-        number = _finite(value)
-    else:
-        text = str(value)
-        match = _NUMBER.search(text)
-        number = _decimal(match.group()) if match and len(text) <= 60 and "-" not in text[: match.start()] else None
-    if number is None or number < 0:
-        unknown = isinstance(value, float) and math.isnan(value)
-        return None, [] if unknown else [("price", f"not a price: {str(value)[:60]!r}")]
-    return number, []
-
-
-def _finite(value: int | float | Decimal) -> float | None:
-    try:
-        number = float(value)
-    except (OverflowError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _decimal(digits: str) -> float | None:
-    """Read digits with separators: the last one is decimal unless three digits follow it or it stands twice."""
-    digits = re.sub(r"[ '\u00a0\u202f]", "", digits).rstrip(".,")
-    last = max(digits.rfind("."), digits.rfind(","))
-    if last >= 0:
-        mark, behind = digits[last], len(digits) - last - 1
-        thousands = digits.count(mark) > 1 or (behind == 3 and mark == "," and "." not in digits[:last])
-        head, tail = (digits, "") if thousands else (digits[:last], digits[last + 1 :])
-        digits = re.sub("[.,]", "", head) + ("." + tail if tail else "")
-    return _finite(Decimal(digits)) if len(digits) <= 40 else None
-
-
-def _as_text(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    if isinstance(value, (list, tuple)):
-        return "; ".join(text for text in map(_as_text, value) if text)
-    try:
-        return str(value)
-    except ValueError:  # a whole number of more digits than Python prints
-        return ""
+    return text or None, [(kind, words if kind in _SAID else f"{what}: {words}") for kind, words in found]
 
 
 def _readable(text: str) -> tuple[str, Findings]:

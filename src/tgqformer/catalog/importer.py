@@ -20,15 +20,20 @@ import pyarrow.parquet as pq
 from tgqformer.catalog.catalog import KIND, CatalogWriter
 from tgqformer.catalog.checks import KINDS, ImportProblem, SeenIds
 from tgqformer.catalog.mapping import ColumnMapping, plan_mapping
+from tgqformer.catalog.nested import paths_in
 from tgqformer.catalog.readers import Reader, SourceRow, choose_reader
 from tgqformer.catalog.report import ImportReport, PictureSamples, write_report
 from tgqformer.catalog.rows import DraftItem, draft_item, with_pictures
+from tgqformer.catalog.styles import SourceStyle, cells
 from tgqformer.errors import TgqError
 from tgqformer.progress import progress
 from tgqformer.stages import make_way
 
 _THREADS, _WINDOW = 2, 32
-_PEEK = 50
+_PEEK = 1000
+_NO_TEXT = ("parquet", "fashion", "pictures", "item-folders")
+_SOON = 1000
+"""After so many pictures of which none is found the import is given up."""
 _RELATED = pa.schema([("id", pa.string()), ("other", pa.string()), ("kind", pa.string())])
 
 
@@ -42,6 +47,8 @@ class ImportPlan:
     mapping: ColumnMapping
     root: Path
     unused: tuple[str, ...] = ()
+    style: SourceStyle = SourceStyle()  # noqa: RUF009
+    encoding: str | None = None
 
 
 def plan_import(
@@ -52,6 +59,8 @@ def plan_import(
     mapping: Mapping[str, str | Sequence[str]] | None = None,
     root: str | Path | None = None,
     overwrite: bool = False,
+    encoding: str | None = None,
+    language: str = "en",
 ) -> ImportPlan:
     """Choose the reader and the columns of an import without doing it.
 
@@ -62,22 +71,43 @@ def plan_import(
     make_way(to, KIND, overwrite=overwrite, sources=[source, None if root is None else Path(root)])
     if root is not None and not Path(root).is_dir():
         raise TgqError(f"there is no picture folder {root}; check --pictures")
-    columns = _columns(source, chosen)
-    planned = plan_mapping(columns, chosen.mapping, mapping)
+    if encoding is not None and chosen.name in _NO_TEXT:
+        raise TgqError(f"the reader {chosen.name} reads no text, so --encoding says nothing")
+    rows = _first_rows(source, chosen, encoding)
+    columns, filled = _columns(rows, chosen)
+    planned = plan_mapping(columns, chosen.mapping, mapping, filled)
     unused = () if chosen.mapping is not None else tuple(name for name in columns if name not in planned.columns())
-    return ImportPlan(source, to, chosen, planned, Path(root) if root is not None else chosen.root(source), unused)
+    style = SourceStyle.of(rows, planned, language)
+    place = Path(root) if root is not None else chosen.root(source)
+    return ImportPlan(source, to, chosen, planned, place, unused, style, encoding)
 
 
-def _columns(source: Path, reader: Reader) -> list[str]:
-    """Return the columns of a source: those the reader knows of, and those of its first rows."""
-    columns = list(reader.mapping.columns()) if reader.mapping is not None else []
-    for row in islice(reader.rows(source), _PEEK):
-        columns += [name for name in row.fields or () if name not in columns]
-    if not columns:
-        first = next(reader.rows(source), None)
-        why = first.reason if first is not None and first.reason is not None else "it is empty"
-        raise TgqError(f"nothing can be read from {source}: {why}")
-    return columns
+def _first_rows(source: Path, reader: Reader, encoding: str | None) -> list[dict[str, Any]]:
+    """Return the fields of the first rows, without pictures that are bytes. Raise TgqError where there is no row."""
+    rows, reason = [], "it is empty"
+    for row in islice(reader.rows(source, encoding), _PEEK):
+        if row.fields is not None:
+            rows.append({name: _light(value) for name, value in row.fields.items()})
+        elif not rows:
+            reason = f"{row.file}, line {row.line}: {row.reason}"
+    if not rows:
+        raise TgqError(f"nothing can be read from {source}: {reason}")
+    return rows
+
+
+def _light(value: Any) -> Any:
+    if isinstance(value, (bytes, bytearray)) or (isinstance(value, str) and len(value) > 10_000):
+        return "…"
+    if isinstance(value, dict):
+        return {name: _light(inner) for name, inner in value.items()}
+    return [_light(inner) for inner in value[:50]] if isinstance(value, list) else value
+
+
+def _columns(rows: list[dict[str, Any]], reader: Reader) -> tuple[list[str], dict[str, float]]:
+    """Return the columns of a source, and how many of the first rows fill each of them and each path into objects."""
+    known = reader.mapping.columns() if reader.mapping is not None else []
+    columns = list(dict.fromkeys([*known, *(name for row in rows for name in row)]))
+    return columns, {name: len(cells(rows, name)) / len(rows) for name in (*columns, *paths_in(rows[:50]))}
 
 
 def import_catalog(
@@ -94,6 +124,8 @@ def import_catalog(
     show_progress_bar: bool = False,
     on_plan: Callable[[ImportPlan], None] | None = None,
     overwrite: bool = False,
+    encoding: str | None = None,
+    language: str = "en",
 ) -> ImportReport:
     """Import a source into a new catalogue folder `to`.
 
@@ -106,10 +138,16 @@ def import_catalog(
     items that were kept), `report.html`, `report.json`, and `related.parquet` (id, other, kind) where the source has
     co-purchase lists.
 
+    `encoding` is that of text files where it is neither UTF-8, UTF-16 nor cp1252; `language` that of titles given in
+    several. `mapping={"pictures": []}` imports without pictures.
+
     A bad row or picture never stops the import, unless `strict`: then TgqError at the first rejected row or dropped
-    picture, and nothing is written.
+    picture, and nothing is written. Nor is anything written where no item, or no picture of those that are named, can
+    be used: then TgqError says what was looked for. What is plainly not meant is in `report.warnings`.
     """
-    plan = plan_import(source, to, reader=reader, mapping=mapping, root=root, overwrite=overwrite)
+    plan = plan_import(
+        source, to, reader=reader, mapping=mapping, root=root, overwrite=overwrite, encoding=encoding, language=language
+    )
     if on_plan is not None:
         on_plan(plan)
     about = {"source": str(plan.source), "reader": plan.reader.name, "mapping": dict(plan.mapping.lines())}
@@ -129,43 +167,46 @@ def import_catalog(
         stack.enter_context(writer)
         sink = stack.enter_context(_Sink(writer, report, strict))
         bar = stack.enter_context(progress("importing items", None, shown=show_progress_bar))
-        for draft in _checked(_drafts(islice(plan.reader.rows(plan.source), limit), plan.mapping), plan.root, pack):
+        for draft in _checked(_drafts(plan, limit), plan, pack):
             sink.take(draft)
             bar.advance()
+            if report.named >= _SOON and not report.pictures:
+                break
+        report.check(plan.root)
         report.seconds = time.perf_counter() - started
         sink.close()
         write_report(report, writer.folder, sink.samples)
     return report
 
 
-def _drafts(rows: Iterable[SourceRow], mapping: ColumnMapping) -> Iterator[DraftItem]:
+def _drafts(plan: ImportPlan, limit: int | None) -> Iterator[DraftItem]:
     """Make drafts; the first row of an id keeps it."""
     seen = SeenIds()
-    for row in rows:
-        draft = draft_item(row, mapping)
+    for row in islice(plan.reader.rows(plan.source, plan.encoding), limit):
+        draft = draft_item(row, plan.mapping, plan.style)
         if draft.item is not None and not seen.add(draft.item.id):
             draft.reject = ("duplicate-id", f"the id {draft.item.id!r} stands in an earlier row")
         yield draft
 
 
-def _checked(drafts: Iterable[DraftItem], root: Path, keep: bool) -> Iterator[DraftItem]:
+def _checked(drafts: Iterable[DraftItem], plan: ImportPlan, keep: bool) -> Iterator[DraftItem]:
     """Check pictures in a few threads, a short window ahead; order is kept."""
     window: deque[Future[DraftItem]] = deque()
     with ThreadPoolExecutor(_THREADS, "pictures") as pool:
         for draft in drafts:
-            window.append(_submitted(pool, draft, root, keep))
+            window.append(_submitted(pool, draft, plan, keep))
             if len(window) >= _WINDOW:
                 yield window.popleft().result()
         while window:
             yield window.popleft().result()
 
 
-def _submitted(pool: ThreadPoolExecutor, draft: DraftItem, root: Path, keep: bool) -> Future[DraftItem]:
+def _submitted(pool: ThreadPoolExecutor, draft: DraftItem, plan: ImportPlan, keep: bool) -> Future[DraftItem]:
     """Hand a draft to the pool; one without pictures is finished at once, which costs a tenth of that."""
     if draft.sources and draft.reject is None:
-        return pool.submit(with_pictures, draft, root, keep=keep)
+        return pool.submit(with_pictures, draft, plan.root, keep=keep, tail=plan.style.tail)
     done: Future[DraftItem] = Future()
-    done.set_result(draft if draft.reject is not None else with_pictures(draft, root, keep=keep))
+    done.set_result(draft if draft.reject is not None else with_pictures(draft, plan.root, keep=keep))
     return done
 
 
@@ -198,7 +239,7 @@ class _Sink:
             report.rejected += 1
             return
         self._writer.add(item)
-        report.count(item)
+        report.count(item, draft.named, draft.currency)
         self.samples.see(item, self._writer.root)
         if row.related:
             self._relate([(item.id, other, kind) for kind, others in row.related.items() for other in others])

@@ -14,6 +14,7 @@ from tgqformer.errors import TgqError, nearest
 @dataclass(frozen=True)
 class ColumnMapping:
     """The columns that make an item. Several category columns make one path, several picture columns one list.
+    Of several price columns the first that is filled counts. A field inside objects is named by its path: `name.en`.
 
     A column of `attributes` that holds a dictionary gives one attribute for each of its keys.
     `missing` are values that mean "not known" in this source (an empty cell always does).
@@ -23,7 +24,7 @@ class ColumnMapping:
     title: str | None = None
     brand: str | None = None
     category: tuple[str, ...] = ()
-    price: str | None = None
+    price: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
@@ -37,22 +38,22 @@ class ColumnMapping:
 
     def columns(self) -> list[str]:
         """Return every column that is used."""
-        single = [name for name in (self.id, self.title, self.brand, self.price) if name is not None]
-        return [*single, *self.category, *self.pictures, *self.attributes]
+        single = [name for name in (self.id, self.title, self.brand) if name is not None]
+        return [*single, *self.price, *self.category, *self.pictures, *self.attributes]
 
 
-_MANY = ("category", "pictures", "attributes", "missing")
-_FIELDS = ("id", "title", "brand", "price", *_MANY)
+_MANY = ("category", "price", "pictures", "attributes", "missing")
+_FIELDS = ("id", "title", "brand", *_MANY)
 _USUAL = {
     "id": "id itemid productid sku articleid parentasin asin goodsid offerid uniqid code productcode articlecode "
     "gtin ean handle variantid item product",
     "title": "title name productname productdisplayname prodname itemname producttitle displayname articlename",
     "brand": "brand brandname maker manufacturer vendor store",
-    "price": "price saleprice currentprice retailprice listprice unitprice discountedprice",
+    "price": "price saleprice currentprice discountedprice unitprice variantprice regularprice retailprice listprice",
     "category": "category categories categorypath categorytree productcategory googleproductcategory producttype",
     "levels": "gendercategory mastercategory maincategory category1 category subcategory category2 category3",
     "pictures": "picture pictures image images photo photos img picturepath imagepath imagefile imageurl imageurls "
-    "imagelink imglink imgurl imagebytes mainimage additionalimagelink filename file path",
+    "imagesrc imagelink imglink imgurl imagebytes mainimage additionalimagelink filename file path",
     "attributes": "attributes details specs specifications properties color colour basecolour basecolor size gender "
     "material season year usage style pattern fit agegroup articletype",
 }
@@ -61,17 +62,23 @@ USUAL_NAMES = frozenset(name for names in _USUAL.values() for name in names.spli
 
 
 def plan_mapping(
-    columns: Sequence[str], known: ColumnMapping | None, asked: Mapping[str, str | Sequence[str]] | None
+    columns: Sequence[str],
+    known: ColumnMapping | None,
+    asked: Mapping[str, str | Sequence[str]] | None,
+    filled: Mapping[str, float] | None = None,
 ) -> ColumnMapping:
     """Put together what the user asked, what the reader knows (`known`) and what usual names tell, in this order.
+
+    filled: the share of filled cells of every column, and of every path into objects; a column that is mostly empty is
+    never preferred to a full one.
 
     Raise TgqError for a column that is not there (with the nearest names) and where nothing looks like an id.
     """
     given = _given(asked or {})
     for name in [column for key, value in given.items() if key != "missing" for column in _as_tuple(value)]:
-        if name not in columns:
+        if name not in columns and name not in (filled or {}):
             raise _no_column(name, columns)
-    base = known if known is not None else _guess(columns, given)
+    base = known if known is not None else _guess(columns, given, filled or {})
     return replace(base, **given)
 
 
@@ -79,35 +86,43 @@ def _given(asked: Mapping[str, str | Sequence[str]]) -> dict[str, Any]:
     unknown = [name for name in asked if name not in _FIELDS]
     if unknown:
         raise TgqError(f"a column mapping has no field {unknown[0]!r}; {nearest(unknown[0], _FIELDS, 'it has')}")
-    used = {name: value for name, value in asked.items() if value}
+    used = {name: value for name, value in asked.items() if value or (name == "pictures" and value is not None)}
     for name, value in used.items():
         if name not in _MANY and not isinstance(value, str):
             raise TgqError(f"{name!r} is one column, not {len(value)}: {_words(tuple(value))}")
     return {name: _as_tuple(value) if name in _MANY else value for name, value in used.items()}
 
 
-def _guess(columns: Sequence[str], given: Mapping[str, Any]) -> ColumnMapping:
+def _guess(columns: Sequence[str], given: Mapping[str, Any], filled: Mapping[str, float]) -> ColumnMapping:
     free = [name for name in columns if name not in {c for v in given.values() for c in _as_tuple(v)}]
     plain: dict[str, str] = {}
     for name in free:
         plain.setdefault(plain_name(name), name)
-    found = given.get("id") or _first(plain, "id")
+    found = given.get("id") or _fullest(_all(plain, "id"), filled)
     if found is None:
         raise TgqError(f"no column looks like an id; name it with --id. The columns are: {_words(tuple(columns))}")
     levels = _all(plain, "levels")
     return ColumnMapping(
         id=found,
-        title=_first(plain, "title"),
-        brand=_first(plain, "brand"),
-        price=_first(plain, "price"),
+        title=_fullest(_all(plain, "title"), filled),
+        brand=_fullest(_all(plain, "brand"), filled),
+        price=_until_full(_all(plain, "price"), filled),
         category=tuple(levels) if len(levels) > 1 else tuple(_all(plain, "category")[:1] or levels),
         pictures=tuple(_all(plain, "pictures") + _numbered(free)),
         attributes=tuple(_all(plain, "attributes")),
     )
 
 
-def _first(plain: Mapping[str, str], field: str) -> str | None:
-    return next(iter(_all(plain, field)), None)
+def _fullest(names: Sequence[str], filled: Mapping[str, float]) -> str | None:
+    """Return the first name whose column is filled in half of the rows or more, else the one that is filled most."""
+    half = next((name for name in names if filled.get(name, 1.0) >= 0.5), None)
+    return half or max(names, key=lambda name: filled.get(name, 1.0), default=None)
+
+
+def _until_full(names: Sequence[str], filled: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the names up to the first whose column is filled in nearly all rows."""
+    full = next((place for place, name in enumerate(names) if filled.get(name, 1.0) >= 0.95), len(names))
+    return tuple(name for name in names[: full + 1] if filled.get(name, 1.0) > 0)
 
 
 def _all(plain: Mapping[str, str], field: str) -> list[str]:

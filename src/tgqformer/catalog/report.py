@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from tgqformer.catalog.checks import KINDS, ImportProblem, Severity
 from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError, read_picture
+from tgqformer.errors import TgqError
 from tgqformer.files import write_json, write_text
 from tgqformer.version import __version__
 
 _EXAMPLES, _ATTRIBUTES = 8, 200
+_SHARED, _DIGESTS = 8, 200_000
+"""So many items and more with one picture are told; so many pictures are compared."""
 _SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 _HEADINGS = {
     "error": ("Rows that were rejected", "They are in rejects.jsonl, with file, line and reason."),
@@ -30,7 +34,11 @@ _HEADINGS = {
 
 @dataclass
 class ImportReport:
-    """What an import did. `rows` = `items` + `rejected`, always."""
+    """What an import did. `rows` = `items` + `rejected`, always.
+
+    named: pictures that the items name. warnings: what a person should look at, in sentences.
+    currencies: prices by currency. shared: items by the digest of their first picture, of the first so many.
+    """
 
     name: str
     source: str
@@ -42,20 +50,70 @@ class ImportReport:
     pictures: int = 0
     related: int = 0
     seconds: float = 0.0
+    named: int = 0
+    warnings: list[str] = field(default_factory=list)
+    currencies: Counter[str] = field(default_factory=Counter)
+    shared: Counter[str] = field(default_factory=Counter)
     problems: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[ImportProblem]] = field(default_factory=dict)
     filled: Counter[str] = field(default_factory=Counter)
 
-    def count(self, item: Item) -> None:
+    def count(self, item: Item, named: int = 0, currency: str | None = None) -> None:
         """Count an item that was kept, and which of its fields are filled."""
         self.items += 1
+        self.named += named
         self.pictures += len(item.pictures)
+        self.currencies[currency or "none"] += item.price is not None
+        if item.pictures and (len(self.shared) < _DIGESTS or item.pictures[0].digest in self.shared):
+            self.shared[item.pictures[0].digest] += 1
         for name in ("title", "brand", "category", "pictures"):
             self.filled[name] += bool(getattr(item, name))
         self.filled["price"] += item.price is not None
         for name in item.attributes:
             if f"attribute {name}" in self.filled or len(self.filled) < _ATTRIBUTES:
                 self.filled[f"attribute {name}"] += 1
+
+    def check(self, root: Path) -> None:
+        """Add warnings about what is plainly not meant. Raise TgqError where nothing can be used.
+
+        root: where pictures were looked for.
+        """
+        if not self.items:
+            raise TgqError(f"no item can be made of the {self.rows:,} rows of {self.source}: {self._reasons('error')}")
+        lost = {kind: self.problems[kind] for kind in ("picture-missing", "picture-remote", "picture-ambiguous")}
+        if self.named > self.items / 2 and not self.pictures and lost["picture-missing"] > self.named / 2:
+            beside = sorted(file.name for file in islice(root.iterdir(), 1000) if not file.name.startswith("."))[:3]
+            missing = self._reasons("warning", "picture-missing")
+            there = ", ".join(beside) or "no files"
+            raise TgqError(
+                f"none of {self.named:,} pictures was found: {missing}. In {root} lie {there}. "
+                "Name the folder of the pictures by --pictures, or import without them by --no-pictures"
+            )
+        if sum(lost.values()) > self.named / 2:
+            why = self._reasons("warning", max(lost, key=lambda kind: lost[kind]))
+            self.warnings.append(f"only {self.pictures:,} of {self.named:,} pictures can be used: {why}")
+        if self.rejected > self.rows / 2:
+            self.warnings.append(f"only {self.items:,} of {self.rows:,} rows made an item: {self._reasons('error')}")
+        if self.problems["price"] > self.rows / 2:
+            why = self._reasons("warning", "price")
+            self.warnings.append(f"only {self.filled['price']:,} prices can be read: {why}")
+        known = {name: count for name, count in self.currencies.most_common() if name != "none" and count}
+        if len(known) > 1:
+            counted = ", ".join(f"{name} {count:,}" for name, count in known.items())
+            self.warnings.append(f"prices are in several currencies, side by side as numbers: {counted}")
+        items = max(self.shared.values(), default=0)
+        if items >= _SHARED:
+            self.warnings.append(f"{items:,} items have one and the same first picture: a placeholder?")
+
+    def _reasons(self, severity: Severity, kind: str | None = None) -> str:
+        """Return the most frequent kinds of problems with their counts, and the first of each."""
+        kinds = [kind] if kind is not None else self.kinds(severity)[:3]
+        told = [f"{KINDS[one].title.lower()} ({self.problems[one]:,}), such as {self._where(one)}" for one in kinds]
+        return "; ".join(told) or "there are none"
+
+    def _where(self, kind: str) -> str:
+        first = self.examples[kind][0]
+        return f"{first.file}:{first.line}: {first.reason}"
 
     def tell(self, problem: ImportProblem) -> None:
         """Count a problem; the first few of each kind are kept as examples."""
@@ -74,7 +132,7 @@ class ImportReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain data."""
-        plain = ("name", "source", "reader", "rows", "items", "rejected", "pictures", "related")
+        plain = ("name", "source", "reader", "rows", "items", "rejected", "pictures", "related", "warnings")
         return {
             **{name: getattr(self, name) for name in plain},
             "mapping": dict(self.mapping),

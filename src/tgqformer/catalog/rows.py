@@ -10,9 +10,8 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from tgqformer.catalog.checks import (
     LIMITS,
@@ -22,29 +21,41 @@ from tgqformer.catalog.checks import (
     Findings,
     clean,
     identify,
-    price_of,
+    spoilt_id,
 )
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.catalog.mapping import ColumnMapping
+from tgqformer.catalog.nested import value_at
 from tgqformer.catalog.pictures import PictureError, check, read_file, resolve
+from tgqformer.catalog.prices import price_of
 from tgqformer.catalog.readers.base import SourceRow
+from tgqformer.catalog.styles import ADDRESS, SourceStyle, names_in
+from tgqformer.catalog.values import bare_text, is_unknown
 
-_LEVELS = re.compile(r"\s*[>|»›]\s*")
-_SEVERAL = re.compile(r"\s*[|;\n]\s*")
+_LEVELS = re.compile(r"\s*(?:->|[>|»›]|::)\s*")
+_SLASHES = re.compile(r"\s*/\s*")
+_SEVERAL = re.compile(r"\s*[|;~\n]\s*")
 _SEVERAL_FILES = re.compile(r"\s*,\s*(?=\S+\.\w{3,4}(?:\s*,|$))")
-_SEVERAL_ADDRESSES = re.compile(r"[|;,\s]+(?=https?://)")
-_ADDRESS = re.compile(r"(?:https?|ftp|s3|gs)://", re.IGNORECASE)
+_SEVERAL_ADDRESSES = re.compile(r"[|;,\s]+(?=(?:https?:)?//)")
+_SIZE = re.compile(r"_(?:\d+x\d*|x\d+|pico|icon|thumb|small|compact|medium|large|grande|master)(?=\.\w+$)")
+_QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
+_ARRAY = re.compile(r"\[\s*(['\"]).*?\1(?:\s+\1.*?\1)+\s*\]", re.DOTALL)
+_SEVERAL_WORDS = re.compile(r"\s+(?=\S+\.(?:jpe?g|png|webp|gif|avif)(?:\s|$))", re.IGNORECASE)
 _DATA_ADDRESS = re.compile(r"data:[\w/+.;=-]*,", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]{128,}={0,2}\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class PictureSource:
-    """Where a picture comes from: bytes, or names of which the first that exists is taken; or the fault of its cell."""
+    """Where a picture comes from: bytes, or names of which the first that exists is taken; or the fault of its cell.
+
+    parts: what the cell means if there is no file of its whole name (`mug,red.jpg`).
+    """
 
     names: tuple[str, ...] = ()
     data: bytes | None = None
     fault: PictureError | None = None
+    parts: tuple[PictureSource, ...] = ()
 
 
 @dataclass(slots=True)
@@ -56,18 +67,25 @@ class DraftItem:
     sources: list[PictureSource] = field(default_factory=list)
     found: Findings = field(default_factory=list)
     reject: tuple[str, str] | None = None
+    currency: str | None = None
+    named: int = 0
 
 
-def draft_item(row: SourceRow, mapping: ColumnMapping) -> DraftItem:
+def draft_item(row: SourceRow, mapping: ColumnMapping, style: SourceStyle = SourceStyle()) -> DraftItem:  # noqa: B008
     """Make the item of a row, its pictures still unread. Never raises: what is wrong is in `found` and `reject`."""
     found: Findings = list(row.notes)
     if row.fields is None:
         return DraftItem(row, found=found, reject=("bad-row", row.reason or "unreadable"))
-    value = _Cells(row.fields, frozenset(mapping.missing), found)
-    name, notes = identify(row.fields.get(mapping.id))
+    value = _Cells(row.fields, frozenset(mapping.missing), style, found)
+    written = value.of(mapping.id)
+    name, notes = identify(written)
     found += notes
+    if name is not None and style.whole_ids:
+        name = name.removesuffix(".0")
     if name is None:
         return DraftItem(row, found=found, reject=("no-id", f"the column {mapping.id!r} is empty"))
+    if (spoilt := spoilt_id(written, name)) is not None:
+        return DraftItem(row, found=found, reject=("spoilt-id", spoilt))
     if len(name) > LIMITS["id"]:
         return DraftItem(row, found=found, reject=("bad-id", f"an id of {len(name)} characters: {name[:40]}…"))
     item = Item(
@@ -80,21 +98,24 @@ def draft_item(row: SourceRow, mapping: ColumnMapping) -> DraftItem:
     )
     if item.title is None and mapping.title is not None and not any(kind == "no-title" for kind, _ in found):
         found.append(("no-title", "the title is empty"))
-    return DraftItem(row, item, value.sources(mapping.pictures), found)
+    return DraftItem(row, item, value.sources(mapping.pictures), found, currency=value.currency)
 
 
-def with_pictures(draft: DraftItem, root: Path, *, keep: bool) -> DraftItem:
+def with_pictures(draft: DraftItem, root: Path, *, keep: bool, tail: int = 1) -> DraftItem:
     """Read and check the pictures of a draft; those that cannot be read are dropped and told in `found`.
 
-    Safe to call from several threads. With `keep` the pictures keep their bytes; without, only those that have no path.
+    Safe to call from several threads. `tail`: see `SourceStyle`.
+    With `keep` the pictures keep their bytes; without, only those that have no path.
     """
     item = draft.item
     if item is None:
         return draft
     pictures: dict[str, Picture] = {}
-    for source in draft.sources:
+    sources = [part for source in draft.sources for part in _parts(source, root)]
+    draft.named = len(sources)
+    for source in sources:
         try:
-            picture, notes = _inspect(source, root, keep)
+            picture, notes = _inspect(source, root, keep, tail)
         except PictureError as error:
             draft.found.append((f"picture-{error.kind}", error.reason))
             continue
@@ -109,10 +130,21 @@ def with_pictures(draft: DraftItem, root: Path, *, keep: bool) -> DraftItem:
     return draft
 
 
-def _inspect(source: PictureSource, root: Path, keep: bool) -> tuple[Picture, Findings]:
+def _parts(source: PictureSource, root: Path) -> tuple[PictureSource, ...]:
+    """Return the pictures that a cell means: the file of its whole name, where there is one, else its parts."""
+    if not source.parts:
+        return (source,)
+    try:
+        whole = resolve(source.names[0], root).is_file()
+    except (PictureError, OSError, ValueError):
+        whole = False
+    return (replace(source, parts=()),) if whole else source.parts[:MAX_PICTURES]
+
+
+def _inspect(source: PictureSource, root: Path, keep: bool, tail: int) -> tuple[Picture, Findings]:
     if source.fault is not None:
         raise source.fault
-    path, data = (None, source.data) if source.data is not None else _first_file(source.names, root)
+    path, data = (None, source.data) if source.data is not None else _first_file(source.names, root, tail)
     name = path or (source.names[0] if source.names else "packed bytes")
     try:
         seen = check(data)
@@ -124,10 +156,10 @@ def _inspect(source: PictureSource, root: Path, keep: bool) -> tuple[Picture, Fi
     return Picture(Picture.digest_of(data), path, kept), [(kind, f"{name}: {words}") for kind, words in seen.notes]
 
 
-def _first_file(names: tuple[str, ...], root: Path) -> tuple[str, bytes]:
+def _first_file(names: tuple[str, ...], root: Path, tail: int) -> tuple[str, bytes]:
     """Read the first of the names that is a file. Raise PictureError with the reason of the first local name."""
     first: PictureError | None = None
-    for name in _spellings(names):
+    for name in _spellings(names, tail):
         try:
             path = resolve(name, root)
             data = read_file(path)
@@ -138,52 +170,75 @@ def _first_file(names: tuple[str, ...], root: Path) -> tuple[str, bytes]:
         if relative.encode("utf-8", "replace").decode() == relative:
             return relative, data
         first = PictureError("missing", f"{relative!r} is not a name in UTF-8; rename the file")
-    address = next((name for name in names if _ADDRESS.match(name)), None)
+    address = next((name for name in names if ADDRESS.match(name)), None)
     if address is not None and (first is None or first.kind == "missing"):
+        last = names_in(address)[-1:]
+        if tail > 1 and last and (root / last[0]).is_file():
+            raise PictureError("ambiguous", f"{address[:200]}: addresses of several items end in {last[0]!r}")
         raise PictureError("remote", f"{address[:200]} is not on this disk; addresses are never fetched")
     raise first or PictureError("missing", "no file name")
 
 
-def _spellings(names: tuple[str, ...]) -> Iterable[str]:
-    """Return the local names to try: an address by its file name, a path from Windows also with slashes."""
+def _spellings(names: tuple[str, ...], tail: int) -> Iterable[str]:
+    """Return the local names to try, most of a path first.
+
+    Of an address at least `tail` names from its end must fit. A path from Windows is tried with slashes; one that
+    begins with a slash below the folder; a name with a question (`?v=1`) or a size (`_1024x1024`) also without it.
+    """
     for name in names:
-        if _ADDRESS.match(name):
-            try:
-                local = PurePosixPath(unquote(urlsplit(name).path)).name
-            except ValueError:
-                continue
-            if local:
-                yield local
-        else:
-            yield name
-            if "\\" in name:
-                yield name.replace("\\", "/")
+        if ADDRESS.match(name):
+            yield from _ends(names_in(name), tail)
+            continue
+        yield name
+        plain = name.replace("\\", "/").partition("?")[0]
+        if plain.startswith("/"):
+            yield from _ends(tuple(part for part in plain.split("/") if part not in ("", ".", "..")), 1)
+        elif plain != name:
+            yield plain
+
+
+def _ends(parts: tuple[str, ...], tail: int) -> Iterable[str]:
+    for start in range(max(len(parts) - tail + 1, 0)):
+        name = "/".join(parts[start:])
+        yield name
+        if (unsized := _SIZE.sub("", name)) != name:
+            yield unsized
 
 
 class _Cells:
     """The cells of one row, read as fields of an item; what is found on the way is added to `found`."""
 
-    def __init__(self, fields: Mapping[str, Any], missing: frozenset[str], found: Findings) -> None:
-        self._fields, self._missing, self._found = fields, missing, found
+    def __init__(self, fields: Mapping[str, Any], missing: frozenset[str], style: SourceStyle, found: Findings) -> None:
+        self._fields, self._missing, self._style, self._found = fields, missing, style, found
+        self.currency: str | None = None
+
+    def of(self, column: str) -> Any:
+        """Return what stands in a column, or at a path into objects."""
+        return self._fields[column] if column in self._fields else value_at(self._fields, column)
 
     def text(self, column: str | None, what: str) -> str | None:
         """Return a cleaned text, or None."""
-        return None if column is None else self._clean(self._fields.get(column), what)
+        return None if column is None else self._clean(self.of(column), what)
 
-    def price(self, column: str | None) -> float | None:
-        """Return a price, or None."""
-        value = None if column is None else self._fields.get(column)
-        if isinstance(value, str) and value.strip() in self._missing:
-            return None
-        number, found = price_of(value.strip() if isinstance(value, str) else value)
-        self._found += found
-        return number
+    def price(self, columns: tuple[str, ...]) -> float | None:
+        """Return the price of the first column that has one, or None."""
+        for column in columns:
+            value = self.of(column)
+            if isinstance(value, str) and (value.strip() in self._missing or is_unknown(value.strip())):
+                continue
+            number, currency, wrong = price_of(value.strip() if isinstance(value, str) else value, self._style.prices)
+            if wrong is not None:
+                self._found.append(("price", wrong))
+            elif number is not None:
+                self.currency = currency
+                return number
+        return None
 
     def path(self, columns: tuple[str, ...]) -> tuple[str, ...]:
         """Return the category path over all its columns; "A > B" in one cell is two levels, a repeated level one."""
         levels: list[str] = []
         for column in columns:
-            for part in _levels(self._fields.get(column)):
+            for part in self._levels(self.of(column)):
                 text = self._clean(part, "category")
                 if text is not None and (not levels or levels[-1] != text):
                     levels.append(text)
@@ -193,7 +248,7 @@ class _Cells:
         """Return the attributes; a dictionary in a cell gives one for each key."""
         pairs: list[tuple[Any, Any]] = []
         for column in columns:
-            value = _parsed(self._fields.get(column), "{")
+            value = _parsed(self.of(column), "{")
             if isinstance(value, dict):
                 pairs += value.items()
             elif isinstance(value, list) and value and all(isinstance(p, tuple) and len(p) == 2 for p in value):
@@ -213,24 +268,26 @@ class _Cells:
         """Return where the pictures come from, in order."""
         sources: list[PictureSource] = []
         for column in columns:
-            sources += _sources(self._fields.get(column), self._missing)
+            sources += _sources(self.of(column), self._missing)
         if len(sources) > MAX_PICTURES:
             self._found.append(("picture-many", f"{len(sources)} pictures: the first {MAX_PICTURES} are kept"))
         return sources[:MAX_PICTURES]
 
+    def _levels(self, value: Any) -> list[Any]:
+        value = _parsed(value, "[")
+        if isinstance(value, (list, tuple)):
+            return [part for one in value for part in self._levels(one)]
+        if not isinstance(value, str):
+            return [value]
+        value, _ = bare_text(value)
+        return (_SLASHES if self._style.slashes else _LEVELS).split(value)
+
     def _clean(self, value: Any, what: str) -> str | None:
-        text, found = clean(value, what)
-        if text is None or text in self._missing:
+        text, found = clean(value, what, self._style.language)
+        if text in self._missing:
             return None
         self._found += found
         return text
-
-
-def _levels(value: Any) -> list[Any]:
-    value = _parsed(value, "[")
-    if isinstance(value, (list, tuple)):
-        return [part for one in value for part in (_levels(one) if isinstance(one, (list, tuple)) else [one])]
-    return _LEVELS.split(value) if isinstance(value, str) else [value]
 
 
 def _parsed(value: Any, start: str) -> Any:
@@ -271,15 +328,20 @@ def _sources_of_text(text: str, missing: frozenset[str]) -> list[PictureSource]:
         return []
     if _DATA_ADDRESS.match(text):
         return [_decoded(text.partition(",")[2])]
+    if _ARRAY.fullmatch(text) and "," not in _QUOTED.sub("", text):  # as numpy writes lists, without commas
+        return [PictureSource(names=(one or other,)) for one, other in _QUOTED.findall(text) if one or other]
     parsed = _parsed(text, "[")
     if not isinstance(parsed, str):
         return _sources(list(parsed), missing)
-    if _ADDRESS.match(text):
+    if ADDRESS.match(text):
         return [PictureSource(names=(address.strip(),)) for address in _SEVERAL_ADDRESSES.split(text)]
     if len(text) > 300 and _BASE64.fullmatch(text):
         return [_decoded(text)]
     names = [name for part in _SEVERAL.split(text) for name in _SEVERAL_FILES.split(part)]
-    return [PictureSource(names=(name,)) for name in names if name]
+    if len(names) == 1:
+        names = _SEVERAL_WORDS.split(text)
+    parts = tuple(PictureSource(names=(name,)) for name in names if name)
+    return [PictureSource(names=(text,), parts=parts)] if len(parts) > 1 else list(parts)
 
 
 def _decoded(text: str) -> PictureSource:

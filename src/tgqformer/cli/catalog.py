@@ -35,7 +35,10 @@ def import_(
     category: Annotated[
         _Columns | None, typer.Option(metavar="COLUMN", help="A level of the category path; may be repeated.")
     ] = None,
-    price: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of the price.")] = None,
+    price: Annotated[
+        _Columns | None,
+        typer.Option(metavar="COLUMN", help="The column of the price; of several the first filled."),
+    ] = None,
     picture: Annotated[
         _Columns | None, typer.Option(metavar="COLUMN", help="A column of pictures: paths or bytes; may be repeated.")
     ] = None,
@@ -49,6 +52,11 @@ def import_(
     pictures: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where the picture files lie; else beside the source.")
     ] = None,
+    no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Import without any pictures.")] = False,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of text files, where it is neither UTF-8, UTF-16 nor cp1252.")
+    ] = None,
+    language: Annotated[str, typer.Option(help="Of texts that are given in several, such as de or en_US.")] = "en",
     pack: Annotated[
         bool, typer.Option("--pack", help="Store the pictures in the catalogue; else they stay where they are.")
     ] = False,
@@ -78,13 +86,16 @@ def import_(
     """
     from tgqformer.catalog import import_catalog
 
-    single = {"id": id_, "title": title, "brand": brand, "price": price}
-    several = {"category": category, "pictures": picture, "attributes": attribute, "missing": missing}
+    single = {"id": id_, "title": title, "brand": brand}
+    several = {"category": category, "price": price, "pictures": picture, "attributes": attribute, "missing": missing}
+    columns: dict[str, str | list[str]] = {name: one for name, one in {**single, **several}.items() if one}
+    if no_pictures:
+        columns["pictures"] = []
     report = import_catalog(
         source,
         to,
         reader=reader,
-        mapping={field: column for field, column in {**single, **several}.items() if column},
+        mapping=columns,
         pack=pack,
         strict=strict,
         root=pictures,
@@ -93,10 +104,10 @@ def import_(
         show_progress_bar=True,
         on_plan=_show_plan,
         overwrite=overwrite,
+        encoding=encoding,
+        language=language,
     )
     _show_report(report, to)
-    if report.items == 0:
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -182,8 +193,8 @@ def _show_report(report: ImportReport, to: Path) -> None:
             table.add_row(f"{report.problems[kind]:,}", f"[{color}]{KINDS[kind].title}[/]", where)
     if report.problems:
         console.print(table)
-    if report.items == 0:
-        console.print("[bold red]no item was imported[/]: look at the report, then at the columns (--id, --title …)")
+    for warning in report.warnings:
+        console.print(f"warning: {escape(warning)}", style="yellow")
     console.print(f"report: {escape(str(to / 'report.html'))}", soft_wrap=True)
     console.print(f"next:   tgq catalog show {escape(str(to))}", soft_wrap=True)
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BeforeValidator
 
+from tgqformer.catalog.values import UNKNOWN
 from tgqformer.config import settings
 from tgqformer.errors import TgqError, nearest
 from tgqformer.pairs.columns import choose_columns, is_list
@@ -28,9 +29,7 @@ MAX_LISTED = 1000
 """So many bad rows are listed; all are counted."""
 JOINT = "\u241f"
 """Stands between the values of several session columns that make one key."""
-UNKNOWN = ("null", "none", "nil", "nan", "n/a", "#n/a", "undefined", "(not set)", "(none)", "<na>", "\\n", "-")
-"""Words for "not known", as trackers and databases write them; capitals ignored. They are no session and no item."""
-_SPOILT = r"^\d([.,]\d+)?[eE]\+?\d+$"
+_SPOILT = r"^\d([.,]\d+)?[eE]\+\d{2,3}$"
 _NUMBER = r"^\d+(\.\d+)?([eE][+-]?\d+)?$"
 
 
@@ -141,7 +140,7 @@ class _Rows:
     def __init__(self, log: LogSettings, report: ReadReport) -> None:
         self.log, self.report = log, report
         self.times = TimeReader(log.time, log.time_format) if log.time is not None else None
-        self.unknown = pa.array([word.lower() for word in (*UNKNOWN, *log.missing)])
+        self.unknown = pa.array([word.lower() for word in (*sorted(UNKNOWN), *log.missing)])
         self._seen: dict[str, set[str]] = {column: set() for column in log.where}
         self._whole: dict[str, bool] = {}
         self._lists: bool | None = None

@@ -6,7 +6,6 @@ folder, or one named after the item (`B000123456.jpg`).
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -27,7 +26,7 @@ _MAPPING = ColumnMapping(
     title="title",
     brand="brand",
     category=("category",),
-    price="price",
+    price=("price",),
     attributes=("details", "features", "description"),
     pictures=("pictures",),
 )
@@ -89,7 +88,7 @@ def _row_2018(row: SourceRow, raw: Mapping[str, Any]) -> SourceRow:
     fields = {
         "id": asin,
         "title": title,
-        "brand": _plain(raw.get("brand")),
+        "brand": raw.get("brand"),
         "category": _path(raw.get("category") or raw.get("categories") or raw.get("main_cat")),
         "price": raw.get("price"),
         "details": _details(raw.get("details")),
@@ -107,7 +106,7 @@ def _row_2023(row: SourceRow, raw: Mapping[str, Any]) -> SourceRow:
     fields = {
         "id": asin,
         "title": title,
-        "brand": _plain(raw.get("store")),
+        "brand": raw.get("store"),
         "category": _path(raw.get("categories") or raw.get("main_category")),
         "price": None if raw.get("price") in ("None", "—") else raw.get("price"),
         "details": _details(raw.get("details")),
@@ -118,24 +117,17 @@ def _row_2023(row: SourceRow, raw: Mapping[str, Any]) -> SourceRow:
     return replace(row, fields=fields, notes=row.notes + notes, related=_related(raw))
 
 
-def _plain(value: Any) -> Any:
-    """Take HTML out of a text: entities become characters, tags are cut."""
-    if not isinstance(value, str):
-        return value
-    return _TAG.sub(" ", html.unescape(value)) if "<" in value or "&" in value else value
-
-
 def _title(value: Any) -> tuple[Any, tuple[tuple[str, str], ...]]:
     """Return a title without HTML; a title that is a page's script (known in the 2018 files) is dropped."""
     if isinstance(value, str) and "getTime()" in value:
         return None, (("no-title", "the title is a page's script, not a title"),)
-    return _plain(value), ()
+    return value, ()
 
 
 def _joined(value: Any) -> str | None:
     if isinstance(value, (list, tuple)):
-        return "; ".join(str(_plain(part)) for part in value if part) or None
-    return None if value is None else str(_plain(value))
+        return "; ".join(str(part) for part in value if part) or None
+    return None if value is None else str(value)
 
 
 def _path(value: Any) -> list[Any]:
@@ -143,8 +135,8 @@ def _path(value: Any) -> list[Any]:
     if isinstance(value, (list, tuple)):
         if value and isinstance(value[0], (list, tuple)):
             return _path(value[0])
-        return [_plain(part) for part in value]
-    return [_plain(value)] if value else []
+        return list(value)
+    return [value] if value else []
 
 
 def _details(value: Any) -> dict[str, Any]:
@@ -155,7 +147,7 @@ def _details(value: Any) -> dict[str, Any]:
             return {}
     if not isinstance(value, dict):
         return {}
-    return {str(_plain(str(name))).strip(" :\n"): _plain(detail) for name, detail in value.items()}
+    return {str(name).strip(" :\n"): detail for name, detail in value.items()}
 
 
 def _related(raw: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
