@@ -11,7 +11,6 @@ from tgqformer.collaborative.fusion import (
     fuse_vectors,
     reciprocal_rank,
     spread,
-    weighted_scores,
 )
 from tgqformer.collaborative.lists import Lists
 from tgqformer.errors import TgqError
@@ -29,16 +28,6 @@ def test_reciprocal_rank_by_hand() -> None:
 def test_equal_scores_stand_in_the_order_of_items_and_an_empty_list_is_no_vote() -> None:
     items, _ = reciprocal_rank([np.array([[4, 0], [-1, -1]]), np.array([[0, 4], [2, -1]])], 3)
     assert items.tolist() == [[0, 4, -1], [2, -1, -1]]
-
-
-def test_weighted_scores_by_hand() -> None:
-    lists = [np.array([[7, 8, 9]]), np.array([[9, 7, -1]])]
-    scores = [np.array([[0.9, 0.5, 0.1]]), np.array([[30.0, 10.0, 0.0]])]
-    items, found = weighted_scores(lists, scores, 3, weights=[1.0, 0.9])
-    assert items.tolist() == [[7, 9, 8]]
-    np.testing.assert_allclose(found, [[1.0, 0.9, 0.5]])
-    alone = weighted_scores([np.array([[5, -1]])], [np.array([[0.2, 0.0]])], 2)
-    assert alone[0].tolist() == [[5, -1]] and alone[1][0, 0] == 1
 
 
 def test_what_cannot_be_fused_is_refused() -> None:

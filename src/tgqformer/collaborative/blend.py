@@ -3,8 +3,8 @@
 A candidate of a query is an item that any source lists. It is described by two numbers a source, its score relative to
 the best of that list and `10 / (10 + its place)`, both 0 where the source does not list it; and by its clicks: whether
 they are few or none, and their logarithm. Its blended score is the weighted sum of these. The weights of a bucket are
-those under which a query's choice is most likely one of its held-out partners, whichever: the log of the share that
-they have together in a softmax over its candidates, minus a ridge. That is a conditional logit (McFadden, 1974) with
+those under which a query's choice is most likely any one of its held-out partners: the log of the share that they
+have together in a softmax over its candidates, minus a ridge. That is a conditional logit (McFadden, 1974) with
 some dozens of weights, so that a few hundred queries are enough. (To ask for each partner alike moves lists towards few
 kinds of items: more partners where one is found, but more queries without any.)
 """
@@ -109,7 +109,7 @@ class Blend:
 
 
 def bucket_of(clicks: Ints, few: int) -> Ints:
-    """Give the bucket of each item, a place in `BUCKETS`, by its clicks [N]; 1 to `few` clicks are few."""
+    """Return the bucket of each item, a place in `BUCKETS`, by its clicks [N]; 1 to `few` clicks are few."""
     return np.where(clicks == 0, 2, np.where(clicks <= few, 1, 0)).astype(np.int64)
 
 
@@ -141,13 +141,13 @@ def _relative(lists: Lists) -> Floats:
 
 
 def _of_clicks(clicks: Ints, few: int) -> Floats:
-    """Give what an item's clicks say of it as a candidate: float32 [N, 3], in the order of `_CLICKS`."""
+    """Return what an item's clicks say of it as a candidate: float32 [N, 3], in the order of `_CLICKS`."""
     much = np.log1p(clicks) / np.log1p(max(1, int(clicks.max(initial=1))))
     return np.stack([bucket_of(clicks, few) == 1, clicks == 0, much], axis=1).astype(np.float32)
 
 
 def _candidates(lists: Sequence[Lists], rows: Ints, extra: Floats) -> tuple[Ints, Ints, Floats]:
-    """Give the candidates of some queries: place of the query [n], item [n], facts float32 [n, 2 S + 3]; sorted."""
+    """Return the candidates of some queries: place of the query [n], item [n], facts float32 [n, 2 S + 3]; sorted."""
     count, own = extra.shape
     keys, values = [], []
     for at, one in enumerate(lists):
@@ -167,7 +167,7 @@ def _candidates(lists: Sequence[Lists], rows: Ints, extra: Floats) -> tuple[Ints
 
 
 def _best(query: Ints, item: Ints, facts: Floats, weights: Floats, k: int) -> tuple[NDArray[np.int32], Floats]:
-    """Give the best k candidates of each query: [Q, k]; weights: [Q, F]. Blended scores may be below 0."""
+    """Return the best k candidates of each query: [Q, k]; weights: [Q, F]. Blended scores may be below 0."""
     total = (facts * weights[query]).sum(1)
     kept, rank = best_entries(query, item, total, k)
     items, scores = np.full((len(weights), k), -1, np.int32), np.zeros((len(weights), k), np.float32)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csr_array
 from torch import Tensor, nn
@@ -39,24 +38,6 @@ def reciprocal_rank(
     """
     values = [np.broadcast_to(1.0 / (constant + 1 + np.arange(one.shape[1])), one.shape) for one in lists]
     return _fuse(lists, values, k, weights)
-
-
-def weighted_scores(
-    lists: Sequence[Ints], scores: Sequence[NDArray[np.floating]], k: int, *, weights: Sequence[float] | None = None
-) -> tuple[Ints, Doubles]:
-    """Fuse ranked lists by their scores, each list's scores of a query scaled to 0 (its last) … 1 (its first).
-
-    An item that a list does not hold gets 0 from it. scores: [Q, K] each, beside `lists`; see `reciprocal_rank`.
-    """
-    scaled = []
-    for items, found in zip(lists, scores, strict=True):
-        real = items >= 0
-        low = np.where(real, found, np.inf).min(1, keepdims=True)
-        high = np.where(real, found, -np.inf).max(1, keepdims=True)
-        span = np.where(high > low, high - low, 1.0)
-        share = np.where(high > low, (found - low) / span, 1.0)
-        scaled.append(np.where(real, share, 0.0).astype(np.float64))
-    return _fuse(lists, scaled, k, weights)
 
 
 def spread(vectors: Vectors, lists: Lists, share: float, near: int = 30) -> Vectors:

@@ -44,15 +44,15 @@ class SparseMatrix:
         return product
 
     def plus(self, addend: Tensor, x: Tensor) -> Tensor:
-        """Give `addend + matrix @ x` in one pass, without gradients: [n, d] of addend [n, d] and x [m, d]."""
+        """Return `addend + matrix @ x` in one pass, without gradients: [n, d] of addend [n, d] and x [m, d]."""
         return torch.addmm(addend, self.forward, x)
 
     def transpose(self) -> SparseMatrix:
-        """Give the transpose, for products; it cannot drop entries."""
+        """Return the transpose, for products; it cannot drop entries."""
         return SparseMatrix(self.backward, self.forward, None)
 
     def at(self, rows: Tensor) -> SparseMatrix:
-        """Give some rows, int64 [r], as a matrix [r, m]; it cannot drop entries."""
+        """Return some rows, int64 [r], as a matrix [r, m]; it cannot drop entries."""
         starts = self.forward.crow_indices()
         begin = starts[rows].long()
         lengths = starts[rows + 1].long() - begin
@@ -64,10 +64,9 @@ class SparseMatrix:
         counts = torch.bincount(columns, minlength=self.forward.shape[1])
         zero = ends.new_zeros(1)
         turned = (self.forward.shape[1], len(rows))
-        return SparseMatrix(
-            _tensor(torch.cat([zero, ends]).int(), columns, values, turned[::-1]),
-            _tensor(torch.cat([zero, counts.cumsum(0)]).int(), place[order].int(), values[order], turned), None,
-        )  # fmt: skip
+        forward = _tensor(torch.cat([zero, ends]).int(), columns, values, turned[::-1])
+        starts = torch.cat([zero, counts.cumsum(0)]).int()
+        return SparseMatrix(forward, _tensor(starts, place[order].int(), values[order], turned), None)
 
     def dropped(self, share: float) -> SparseMatrix:
         """Set a share of the entries to 0 and scale the others up, as dropout does (torch's own random numbers)."""
@@ -94,7 +93,7 @@ class _Product(torch.autograd.Function):
 
 
 def bipartite(train: Csr, items: int) -> csr_array:
-    """Give the adjacency [U + N, U + N] of users and items, float32 ones; users come first (LightGCN, equation 5)."""
+    """Return the adjacency [U + N, U + N] of users and items, float32 ones; users come first (LightGCN, equation 5)."""
     users, entries = len(train), np.ones(len(train.indices), np.float32)
     there = coo_array((entries, (train.rows(), train.indices + users)), shape=(users + items, users + items))
     adjacency = csr_array(there + there.T)
@@ -103,18 +102,18 @@ def bipartite(train: Csr, items: int) -> csr_array:
 
 
 def symmetric_norm(adjacency: csr_array) -> csr_array:
-    """Give D^-1/2 A D^-1/2, rows of zeros where a node has no neighbour (LightGCN, equation 7)."""
+    """Return D^-1/2 A D^-1/2, rows of zeros where a node has no neighbour (LightGCN, equation 7)."""
     scale = _power(adjacency, -0.5)
     return csr_array(adjacency.multiply(scale[:, None]).multiply(scale[None, :]).astype(np.float32))
 
 
 def row_norm(adjacency: csr_array) -> csr_array:
-    """Give D^-1 A: each row sums to 1, or is zero."""
+    """Return D^-1 A: each row sums to 1, or is zero."""
     return csr_array(adjacency.multiply(_power(adjacency, -1.0)[:, None]).astype(np.float32))
 
 
 def interactions_matrix(rows: Csr, items: int) -> csr_array:
-    """Give the user x item matrix [U, N] of ones, sparse, float32; a repeated interaction counts once."""
+    """Return the user x item matrix [U, N] of ones, sparse, float32; a repeated interaction counts once."""
     entries = np.ones(len(rows.indices), np.float32), rows.indices, rows.indptr
     matrix = csr_array(entries, shape=(len(rows), items), copy=True)  # what follows changes it in place
     matrix.sum_duplicates()

@@ -65,16 +65,16 @@ class LightGCN(GraphModel):
                 self.table[users:] = initial
 
     def final(self) -> tuple[Tensor, Tensor]:
-        """Give final vectors of users [U, d] and items [N, d]."""
+        """Return final vectors of users [U, d] and items [N, d]."""
         mean = spread_mean(self.adjacency, self.table, self.layers)
         return mean[: self.users], mean[self.users :]
 
     def start(self) -> tuple[Tensor, Tensor]:
-        """Give E(0), of users [U, dim] and of items [N, dim]."""
+        """Return E(0), of users [U, dim] and of items [N, dim]."""
         return self.table[: self.users], self.table[self.users :]
 
     def rows(self, users: Tensor, *items: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Give final vectors of users int64 [B] and of items [b] each, and half the squared norm of their start / B."""
+        """Return final vectors of users int64 [B] and of items [b] each, and half their start's squared norm over B."""
         nodes = torch.cat([users, *(self.users + some for some in items)])
         unique, place, counts = torch.unique(nodes, return_inverse=True, return_counts=True)
         found: Tensor = _SpreadRows.apply(self.table, self.adjacency, unique, self.layers)  # type: ignore[no-untyped-call]
@@ -83,7 +83,7 @@ class LightGCN(GraphModel):
 
 
 def spread_mean(adjacency: SparseMatrix, table: Tensor, layers: int) -> Tensor:
-    """Give the mean of A^0 E … A^K E, [n, d], by Horner's rule, so that no layer is kept: E + A (E + A (E + …))."""
+    """Return the mean of A^0 E … A^K E, [n, d], by Horner's rule, so that no layer is kept: E + A (E + A (E + …))."""
     total = table
     for _ in range(layers):
         total = table + adjacency @ total

@@ -69,7 +69,7 @@ class NGCF(GraphModel):
             nn.init.xavier_uniform_(weight if weight.ndim > 1 else weight[None])
 
     def final(self) -> tuple[Tensor, Tensor]:
-        """Give final vectors of users [U, d] and items [N, d], d = dim + the sum of widths."""
+        """Return final vectors of users [U, d] and items [N, d], d = dim + the sum of widths."""
         drops = self.training and self.edge_dropout > 0
         laplacian = self.laplacian.dropped(self.edge_dropout) if drops else self.laplacian
         layer = torch.cat([self.user_table, self.item_table])
@@ -83,11 +83,11 @@ class NGCF(GraphModel):
         return final[: self.users], final[self.users :]
 
     def start(self) -> tuple[Tensor, Tensor]:
-        """Give E(0), of users [U, dim] and of items [N, dim]."""
+        """Return E(0), of users [U, dim] and of items [N, dim]."""
         return self.user_table, self.item_table
 
     def rows(self, users: Tensor, *items: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Give final vectors of users int64 [B] and of items [b] each, and half their squared norm / B."""
+        """Return final vectors of users int64 [B] and of items [b] each, and half their squared norm / B."""
         user_table, item_table = self.final()
         found = user_table[users], *(item_table[some] for some in items)
         return found, torch.stack([one.pow(2).sum() for one in found]).sum() / (2 * len(users))

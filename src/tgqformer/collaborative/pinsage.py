@@ -68,7 +68,7 @@ class PinSageSettings:
 
 
 def pooled(vectors: Tensor, places: Tensor, weights: Tensor) -> Tensor:
-    """Give the weighted sum [n, width] of the rows of vectors [m, width] at places int64 [n, T]; weights: [n, T]."""
+    """Return the weighted sum [n, width] of the rows of vectors [m, width] at places int64 [n, T]; weights: [n, T]."""
     return F.embedding_bag(places, vectors, mode="sum", per_sample_weights=weights)
 
 
@@ -80,7 +80,7 @@ class Convolution(nn.Module):
         self.inner, self.outer = nn.Linear(width, hidden), nn.Linear(width + hidden, out)
 
     def forward(self, own: Tensor, others: Tensor, places: Tensor, weights: Tensor) -> Tensor:
-        """Give vectors [n, out] of unit length.
+        """Return vectors [n, out] of unit length.
 
         own: [n, width]. others: [m, width], all items that are anyone's neighbour. places: int64 [n, T], whose rows of
         `others` the neighbours are. weights: [n, T].
@@ -133,7 +133,7 @@ class PinSage(nn.Module):
         self.around: Tensor
 
     def forward(self, items: Tensor) -> Tensor:
-        """Give vectors [n, d] of unit length for items int64 [n]; only what they hang on is computed."""
+        """Return vectors [n, d] of unit length for items int64 [n]; only what they hang on is computed."""
         levels = [torch.unique(items)]
         for _ in self.convolutions:
             levels.append(torch.unique(torch.cat([levels[-1], self.neighbours[levels[-1]].flatten()])))
@@ -148,14 +148,14 @@ class PinSage(nn.Module):
         return F.normalize(final, dim=1)[torch.searchsorted(levels[0], items)]
 
     def _carried(self, items: Tensor, weights: Tensor) -> Tensor:
-        """Give an item's own content plus the mean of its neighbours', as directions: [n, dim]."""
+        """Return an item's own content plus the mean of its neighbours', as directions: [n, dim]."""
         assert self.carry is not None
         own, around = (F.normalize(content[items] @ self.carry.T, dim=1) for content in (self.own, self.around))
         shown = weights[items].any(1, keepdim=True)
         return own + around * shown
 
     def _shown(self) -> Tensor:
-        """Give the weights [N, T], zero for items that are shown without neighbours (torch's own random numbers)."""
+        """Return the weights [N, T], zero for items that are shown without neighbours (torch's own random numbers)."""
         if not (self.training and self.hide):
             return self.weights
         return self.weights * (torch.rand(len(self.weights), 1, device=self.weights.device) >= self.hide)
@@ -260,7 +260,7 @@ class PairDraws:
         return -(-len(self.pairs) // self.batch)
 
     def draw(self, epoch: int, step: int) -> tuple[Ints, Ints, Ints, Ints]:
-        """Give queries [B], positives [B], shared negatives [S] and hard negatives [B, H]; H grows with the epoch."""
+        """Return queries [B], positives [B], shared negatives [S] and hard negatives [B, H]; H grows with the epoch."""
         rng = np.random.default_rng([self.seed, epoch, step])
         queries, positives = self.pairs.draw(self.batch, rng)
         shared = rng.integers(self.items, size=self.shared)

@@ -39,15 +39,15 @@ class GraphModel(nn.Module, ABC):
 
     @abstractmethod
     def final(self) -> tuple[Tensor, Tensor]:
-        """Give final vectors of users [U, d] and items [N, d]."""
+        """Return final vectors of users [U, d] and items [N, d]."""
 
     @abstractmethod
     def rows(self, users: Tensor, *items: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Give final vectors of users int64 [B] and of items [b] each, and the L2 term of the batch, a scalar."""
+        """Return final vectors of users int64 [B] and of items [b] each, and the L2 term of the batch, a scalar."""
 
     @abstractmethod
     def start(self) -> tuple[Tensor, Tensor]:
-        """Give the vectors before any layer, of users [U, dim] and of items [N, dim]."""
+        """Return the vectors before any layer, of users [U, dim] and of items [N, dim]."""
 
 
 def ranker(
@@ -76,7 +76,7 @@ def ranker(
 
 
 def _shares(split: Split) -> tuple[Floats, Floats]:
-    """Give the share that each user [U] and each item [N] has in the interactions: float32, the sum of each is 1."""
+    """Return the share that each user [U] and each item [N] has in the interactions: float32, the sum of each is 1."""
     train = split.train
     counts = np.diff(train.indptr), np.bincount(train.indices, minlength=split.items)
     users, items = ((count / max(1, len(train.indices))).astype(np.float32) for count in counts)

@@ -67,7 +67,7 @@ class BprSampler:
         return -(-len(self.rows.indices) // self.batch)
 
     def draw(self, epoch: int, step: int) -> tuple[Ints, Ints, Ints]:
-        """Give users, positives and negatives, int64 [batch] each; a function of (seed, epoch, step) alone."""
+        """Return users, positives and negatives, int64 [batch] each; a function of (seed, epoch, step) alone."""
         rng = np.random.default_rng([self.seed, epoch, step])
         if self.distinct and self.batch <= len(self.users):
             users = rng.choice(self.users, self.batch, replace=False)
@@ -89,7 +89,7 @@ class UserSampler:
         return -(-len(self.users) // self.batch)
 
     def draw(self, epoch: int, step: int) -> tuple[Ints, Ints, Ints]:
-        """Give users int64 [b], b at most `batch`; of each interaction, its place among them and its item, int64 [n].
+        """Return users int64 [b], b at most `batch`; of each interaction, its place among them and its item, int64 [n].
 
         All is a function of (seed, epoch, step) alone.
         """
@@ -118,7 +118,7 @@ class SequenceSampler:
         return -(-len(self.users) // self.batch)
 
     def draw(self, epoch: int, step: int) -> tuple[Ints, Ints, Ints]:
-        """Give inputs, next items and negatives, int64 [batch, length] each, items from 1, 0 where there is none."""
+        """Return inputs, next items and negatives, int64 [batch, length] each, items from 1, 0 where there is none."""
         rng = np.random.default_rng([self.seed, epoch, step])
         users = rng.choice(self.users, self.batch)
         whole = last_items(self.rows, users, self.length + 1)
@@ -136,7 +136,7 @@ def one_of(rows: Csr, chosen: Ints, rng: np.random.Generator) -> Ints:
 
 
 def last_items(rows: Csr, users: Ints, length: int) -> Ints:
-    """Give the last items of users, counted from 1, padded by 0 at the left: int64 [users, length]."""
+    """Return the last items of users, counted from 1, padded by 0 at the left: int64 [users, length]."""
     places = rows.indptr[users + 1][:, None] - length + np.arange(length)
     there = places >= rows.indptr[users][:, None]
     return np.where(there, rows.indices[np.where(there, places, 0)] + 1, 0) if len(rows.indices) else 0 * places

@@ -100,14 +100,14 @@ class SASRec(nn.Module):
         self.register_buffer("causal", causal, persistent=False)
 
     def forward(self, sequence: Tensor) -> Tensor:
-        """Read sequences int64 [B, l], l <= L, of items from 1, padded by 0 at the left; give states [B, l, d].
+        """Read sequences int64 [B, l], l <= L, of items from 1, padded by 0 at the left; return states [B, l, d].
 
         Places count from the last one, so a sequence reads the same with any number of zeros at its left.
         """
         return self._read(self.table(sequence), (sequence > 0)[..., None])
 
     def _read(self, vectors: Tensor, there: Tensor) -> Tensor:
-        """Give states [B, l, d] of item vectors [B, l, d], where `there` [B, l, 1] says which are no padding."""
+        """Return states [B, l, d] of item vectors [B, l, d], where `there` [B, l, 1] says which are no padding."""
         length = vectors.shape[1]
         x = vectors * vectors.shape[2] ** 0.5 + self.places[-length:]
         x = F.dropout(x, self.dropout, self.training) * there
@@ -118,7 +118,7 @@ class SASRec(nn.Module):
         return states
 
     def loss(self, sequence: Tensor, following: Tensor, negatives: Tensor, l2: float = 0.0) -> Tensor:
-        """Give the loss of int64 [B, L] inputs, next items and negatives; 0 as next item does not count."""
+        """Return the loss of int64 [B, L] inputs, next items and negatives; 0 as next item does not count."""
         # The table is read once: each reading has a gradient of the whole table's size.
         items, places = torch.unique(torch.stack([sequence, following, negatives]), return_inverse=True)
         vectors, parts = self.table(items), []

@@ -28,7 +28,7 @@ class Visits:
     counts: Ints
 
     def nearest(self, count: int, *, importance: bool = True) -> tuple[Ints, NDArray[np.float32]]:
-        """Give the first `count` neighbours and their weights, float32, which sum to 1 in each row that has any.
+        """Return the first `count` neighbours and their weights, float32, which sum to 1 in each row that has any.
 
         importance: weights in proportion to visits (importance pooling); otherwise all alike. Where there is no
         neighbour, the item itself stands with weight 0.
@@ -73,7 +73,7 @@ def walk(
 def _visited(
     train: Csr, by_item: Csr, start: Ints, walks: int, length: int, restart: float, rng: np.random.Generator
 ) -> Ints:
-    """Give the items visited by walks from `start` [n]: int64 [length, n * walks]; walk j starts from j // walks."""
+    """Return the items visited by walks from `start` [n]: int64 [length, n * walks]; walk j starts from j // walks."""
     home = np.repeat(start, walks)
     at, seen = home.copy(), np.empty((length, len(home)), np.int64)
     for step in range(length):

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from tgqformer.errors import TgqError
+from tgqformer.types import Bools, Ints, Positions
 
 
 class PairSampler:
@@ -24,7 +25,7 @@ class PairSampler:
     """
 
     def __init__(
-        self, a: np.ndarray, b: np.ndarray, category: np.ndarray, *, items: int, batch: int, group: int, seed: int
+        self, a: Positions, b: Positions, category: Ints, *, items: int, batch: int, group: int, seed: int
     ) -> None:
         if not len(a):
             raise TgqError("there is no training pair; give more sessions, a lower min_support or a larger train share")
@@ -36,8 +37,8 @@ class PairSampler:
         ones = np.ones(2 * len(a), dtype=bool)
         self._known = csr_array((ones, (np.r_[a, b], np.r_[b, a])), shape=(items, items))
 
-    def batch_at(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Give (queries, positives) of a step: int64 [batch] each; which of a pair is the query is drawn too."""
+    def batch_at(self, step: int) -> tuple[Positions, Positions]:
+        """Return (queries, positives) of a step: int64 [batch] each; which of a pair is the query is drawn too."""
         rng = np.random.default_rng([self.seed, step])
         chosen = np.concatenate([self._draw_group(rng) for _ in range(self.batch // self.group)])
         swap = rng.random(len(chosen)) < 0.5
@@ -45,12 +46,12 @@ class PairSampler:
         return np.where(swap, b, a), np.where(swap, a, b)
 
     def sized(self, batch: int) -> PairSampler:
-        """Give the same pairs in batches of another size."""
+        """Return the same pairs in batches of another size."""
         other = copy(self)
         other.batch = batch
         return other
 
-    def false_negatives(self, queries: np.ndarray, positives: np.ndarray) -> np.ndarray:
+    def false_negatives(self, queries: Positions, positives: Positions) -> Bools:
         """Tell which positives are no negatives of which queries: the query itself and its known positives.
 
         Returns:
@@ -59,8 +60,8 @@ class PairSampler:
         known = self._known[queries][:, positives].toarray()
         return np.asarray(known | (queries[:, None] == positives[None, :]))
 
-    def _draw_group(self, rng: np.random.Generator) -> np.ndarray:
-        """Pairs of the category of a random pair; a category with too few is filled up with pairs of any."""
+    def _draw_group(self, rng: np.random.Generator) -> Ints:
+        """Draw pairs of the category of a random pair; a category with too few is filled up with pairs of any."""
         members = self._groups[int(self._category[rng.integers(len(self.a))])]
         chosen = rng.choice(members, min(self.group, len(members)), replace=False)
         fill = rng.integers(len(self.a), size=self.group - len(chosen))

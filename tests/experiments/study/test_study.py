@@ -115,7 +115,7 @@ def test_models_that_count_have_one_seed(run: StudyRun) -> None:
 
 def test_what_is_done_is_not_done_again(run: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     again = StudyRun(load_study(str(run.folder / "study.yaml")), run.folder)
-    monkeypatch.setattr("tgqformer.experiments.study.systems.train", None)
+    monkeypatch.setattr("tgqformer.experiments.study.systems.train_epochs", None)
     assert [r.views["warm"].query for r in again.results()] == [r.views["warm"].query for r in run.results()]
 
 
