@@ -21,7 +21,7 @@ from tgqformer.connectors.cabstractor import CAbstractor
 from tgqformer.connectors.linear import LinearProjector
 from tgqformer.connectors.mean import MeanPool
 from tgqformer.connectors.mlp import MLPProjector
-from tgqformer.connectors.none import NoConnector
+from tgqformer.connectors.none import Frozen, NoConnector
 from tgqformer.connectors.notellm2 import NoteLLM2
 from tgqformer.connectors.qformer import QFormer
 from tgqformer.connectors.resampler import PerceiverResampler
@@ -30,6 +30,7 @@ from tgqformer.connectors.tgq import TGQFormer
 from tgqformer.errors import TgqError, nearest
 
 CONNECTORS: dict[str, type[Connector]] = {
+    "frozen": Frozen,
     "none": NoConnector,
     "mean": MeanPool,
     "linear": LinearProjector,

@@ -94,6 +94,8 @@ class Connector(nn.Module, ABC):
     """D."""
     guided: bool = False
     """Whether it uses the agreement of picture and metadata; only then a model is given an alignment."""
+    learns: bool = True
+    """Whether a model with it learns anything; else its embedding is the frozen vector alone."""
     picture_word: PictureWord | None = None
     """What it asks of the model beside reading its tokens."""
 

@@ -15,3 +15,9 @@ class NoConnector(Connector):
     def forward(self, inputs: ConnectorInput) -> ConnectorOutput:
         """Return [B, 0, 1]."""
         return ConnectorOutput(inputs.visual.new_zeros(len(inputs.visual), 0, 1))
+
+
+class Frozen(NoConnector):
+    """Nothing is learned at all: the embedding is the frozen vector of picture and text."""
+
+    learns = False

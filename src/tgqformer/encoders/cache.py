@@ -116,6 +116,14 @@ class VisualCache:
         self._parts.touched(tokens.nbytes + vector.nbytes)
         return VisualFeatures(torch.from_numpy(tokens), torch.from_numpy(vector))
 
+    def vectors(self, rows: Rows) -> Tensor:
+        """Read the vectors alone: float16 [B, Dg] on the CPU; zeros for -1."""
+        vector = np.zeros((len(rows), self._encoder.vector_width), dtype=np.float16)
+        for at, part, local in self._parts.split(np.asarray(rows, dtype=np.int64)):
+            vector[at] = part["vector"][local]
+        self._parts.touched(vector.nbytes)
+        return torch.from_numpy(vector)
+
     def _encode(self, jobs: list[tuple[Digests, tuple[str, Load]]]) -> tuple[Digests, Halves, Halves]:
         opened = [self._open(job) for job in jobs]
         features = self._encoder.encode(torch.stack([pixels for _, pixels in opened]))
@@ -196,6 +204,14 @@ class TextCache:
         self._parts.touched(int(count.sum()) * width * 2 + vector.nbytes)
         mask = np.arange(tokens.shape[1]) < count[:, None]
         return TextFeatures(torch.from_numpy(tokens), torch.from_numpy(mask), torch.from_numpy(vector))
+
+    def vectors(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Read the vectors alone: float16 [B, Dt] on the CPU, and bool [B], which texts have a token."""
+        vector, known = np.zeros((len(rows), self._encoder.width), np.float16), np.zeros(len(rows), bool)
+        for at, part, local in self._parts.split(np.asarray(rows, dtype=np.int64)):
+            vector[at], known[at] = part["vector"][local], part["lengths"][local] > 0
+        self._parts.touched(vector.nbytes)
+        return torch.from_numpy(vector), torch.from_numpy(known)
 
 
 def _ends(part: Any) -> Rows:

@@ -23,12 +23,13 @@ from tgqformer.files import read_json, write_json
 from tgqformer.model.base import Embedder
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.encoding import Encoders
+from tgqformer.model.frozen import FrozenPart, FrozenVectors
 from tgqformer.model.language import LanguageModel, load_language
 from tgqformer.model.picture_word import PictureHead
 from tgqformer.stages import NOTE, atomic_folder
 from tgqformer.version import __version__
 
-FORMAT = 2
+FORMAT = 3
 """Of a saved model's folder; another number is refused."""
 
 
@@ -55,8 +56,13 @@ class ItemEmbedder(nn.Module, Embedder):
         language: the language model; None for a picture-only model, which pools the connector's tokens.
         alignment: where the named product is; used by connectors that are guided by text.
         encoders: the frozen encoders, for raw items; None where features are given.
-        dim: d; the LM's width by default.
+        dim: width of what is learned; the LM's width by default. It is d, unless the model begins at the frozen vector.
     """
+
+    frozen: FrozenPart | None = None
+    """What needs no training, if the embedding begins with it."""
+    share: float = 1.0
+    """s, how much of the cosine is learned; the rest is the frozen part's."""
 
     def __init__(
         self,
@@ -79,7 +85,7 @@ class ItemEmbedder(nn.Module, Embedder):
         self.connector: Connector = make_connector(connector, widths, options)
         self.encoders, self.language = encoders, language
         word, tokens = self.connector.picture_word, self.connector.tokens
-        if language is None and not tokens:
+        if language is None and not tokens and self.connector.learns:
             raise TgqError("a model without language model needs a connector that gives visual tokens")
         if language is None and word is not None:
             raise TgqError(f"connector {connector!r} asks a language model for the picture's word; give it one")
@@ -88,6 +94,7 @@ class ItemEmbedder(nn.Module, Embedder):
         self.picture_weight, self.picture_head = 0.0, None
         if language is not None and word is not None:
             self.picture_weight, self.picture_head = word.weight, PictureHead(word, language, widths.vector)
+        self.share = 1.0 if self.connector.learns else 0.0
         self.dim = dim or width
         self.projection = nn.Linear(width, self.dim, bias=False)
         nn.init.eye_(self.projection.weight)  # an untrained projection keeps what the language model knows
@@ -96,9 +103,35 @@ class ItemEmbedder(nn.Module, Embedder):
         """Embed B items from what the frozen encoders saw in them."""
         inputs = self.connector_input(batch)
         seen = self.connector(inputs)
-        pooled, picture = self._read(seen.tokens, batch)
-        alone = None if picture is None else self._embedding(picture)
-        return Embedded(self._embedding(pooled), seen, inputs.agreement, inputs.agreement_map, alone)
+        learned, alone = self._learned(seen.tokens, batch) if self.share else (None, None)
+        return Embedded(self._joined(learned, batch), seen, inputs.agreement, inputs.agreement_map, alone)
+
+    def begin_at(self, frozen: FrozenPart, share: float) -> None:
+        """Begin every embedding at the frozen vector: [√(1−s)·frozen ; √s·learned], a mixture of the two cosines.
+
+        share: s. With 1 the model stays as it is; with 0 nothing that was learned is left.
+        """
+        learned = self.projection.out_features
+        if share == 1:
+            self.frozen, self.share, self.dim = None, 1.0, learned
+        else:
+            self.frozen, self.share, self.dim = frozen, share, frozen.dim + (learned if share else 0)
+
+    def _joined(self, learned: Tensor | None, batch: ItemBatch) -> Tensor:
+        """Join what is frozen and what is learned [B, d'] to embeddings [B, d] of unit length."""
+        if self.frozen is None:
+            if learned is None:
+                raise TgqError("a frozen model has not been fitted: give it a frozen part with `begin_at`")
+            return learned
+        frozen: Tensor = self.frozen(FrozenVectors.of(batch))
+        if learned is None:
+            return frozen
+        return torch.cat([(1 - self.share) ** 0.5 * frozen, self.share**0.5 * learned], -1)
+
+    def _learned(self, tokens: Tensor, batch: ItemBatch) -> tuple[Tensor, Tensor | None]:
+        """Return the learned vectors [B, d'] of items, and those of their pictures alone, where the model has them."""
+        pooled, picture = self._read(tokens, batch)
+        return self._embedding(pooled), None if picture is None else self._embedding(picture)
 
     def connector_input(self, batch: ItemBatch) -> ConnectorInput:
         """Return what the connector is given of B items: tokens standardised, agreement of picture and metadata."""
@@ -164,7 +197,7 @@ class ItemEmbedder(nn.Module, Embedder):
     @property
     def sees(self) -> bool:
         """Whether a picture makes a difference."""
-        return self.connector.tokens > 0
+        return (self.connector.tokens > 0 and self.share > 0) or (self.frozen is not None and self.frozen.sees)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """All parameters that training moves, by name."""
@@ -182,7 +215,9 @@ class ItemEmbedder(nn.Module, Embedder):
             "format": FORMAT,
             "tgqformer": __version__,
             **self.recipe,
-            "dim": self.dim,
+            "dim": self.projection.out_features,
+            "share": self.share,
+            "frozen": None if self.frozen is None else self.frozen.most,
             "widths": {**vars(self.widths), "grid": list(self.widths.grid)},
             "language": self.language is not None,
             "alignment": self.alignment is not None,
@@ -220,6 +255,8 @@ class ItemEmbedder(nn.Module, Embedder):
         language = load_language(folder / "language") if config["language"] else None
         connector, options, dim = config["connector"], config["options"], config["dim"]
         model = cls(connector, options, widths, language, alignment=alignment, encoders=encoders, dim=dim)
+        if config["frozen"] is not None:
+            model.begin_at(FrozenPart(widths, config["frozen"]), config["share"])
         missing, unexpected = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
         absent = [name for name in missing if not name.startswith("language.")]
         if absent or unexpected:

@@ -21,6 +21,7 @@ from tgqformer.errors import TgqError
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import Encoders, no_states
+from tgqformer.model.frozen import FrozenVectors
 from tgqformer.model.language import LanguageModel
 from tgqformer.progress import progress
 from tgqformer.synthetic.noise import NoiseView
@@ -78,6 +79,12 @@ class CatalogFeatures:
     def pictures(self, positions: Positions, view: str = "mixed") -> ItemBatch:
         """Read the items without what the language model needs (for the alignment stage)."""
         return self._batch(self.rows[view][positions], self.metadata_rows[positions], None)
+
+    def vectors(self, positions: Positions, view: str = "mixed") -> FrozenVectors:
+        """Read what the frozen encoders say of the items as wholes, without a token."""
+        rows = self.rows[view][positions]
+        text, has_text = self.metadata.vectors(self.metadata_rows[positions])
+        return FrozenVectors(self.visual.vectors(rows), torch.from_numpy(rows >= 0), text, has_text)
 
     def empty(self) -> ItemBatch:
         """Return one item without picture and text."""
