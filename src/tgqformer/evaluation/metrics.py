@@ -16,7 +16,7 @@ scores", ECIR 2008). Write a group of `t` tied items, `m` of them positives, wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -109,14 +109,24 @@ class Queries:
 
         Pairs count in both directions; doubles and pairs of an item with itself are dropped. Queries are sorted.
         """
-        edges = _both_directions(a, b)
+        return cls.from_edges(both_directions(a, b))
+
+    @classmethod
+    def from_edges(cls, edges: Ints) -> Queries:
+        """Make every first item of the edges int64 [n, 2] a query whose positives are all its second ones."""
+        edges = np.unique(edges, axis=0)
         query, start = np.unique(edges[:, 0], return_index=True)
         indptr = np.append(start, len(edges)).astype(np.int64)
         return cls(query, Csr(indptr, np.ascontiguousarray(edges[:, 1])))
 
+    def in_pool(self, pool: Positions) -> Queries:
+        """Return the same queries in a pool of some items, int64 [n] ascending, that holds all they name."""
+        found = Csr(self.positives.indptr, np.searchsorted(pool, self.positives.indices))
+        return Queries(np.searchsorted(pool, self.query), found)
+
     def others(self, a: npt.ArrayLike, b: npt.ArrayLike) -> Csr:
         """Return, per query, its partners among the pairs (a[i], b[i]) that are not its positives: what to `ignore`."""
-        edges = _both_directions(a, b)
+        edges = both_directions(a, b)
         rows = np.searchsorted(self.query, edges[:, 0], sorter=(order := np.argsort(self.query)))
         rows = order[np.minimum(rows, len(order) - 1)]
         own = self.query[rows] == edges[:, 0]
@@ -128,7 +138,8 @@ class Queries:
         return Csr(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), np.ascontiguousarray(extra[:, 1]))
 
 
-def _both_directions(a: npt.ArrayLike, b: npt.ArrayLike) -> Ints:
+def both_directions(a: npt.ArrayLike, b: npt.ArrayLike) -> Ints:
+    """Return both directions of the pairs (a[i], b[i]), each once; not of an item with itself: int64 [n, 2]."""
     left, right = np.asarray(a, dtype=np.int64).ravel(), np.asarray(b, dtype=np.int64).ravel()
     if len(left) != len(right):
         raise TgqError(f"pairs have {len(left)} left and {len(right)} right items; give as many of each")
@@ -193,6 +204,21 @@ def retrieve_ranks(
             part = _rank_block(scores, queries, start, margins[start:stop].double().cpu().numpy())
             above[entries], tied[entries] = part
             bar.advance(stop - start)
+    return Ranks(above, tied)
+
+
+def ranks_by(scores: Callable[[Ints], Floats], queries: Queries, *, block: int = 256) -> Ranks:
+    """Rank every positive of every query in the full pool by scores of any kind, at most about 1.
+
+    scores: pool positions int64 [b] -> float32 [b, N].
+    """
+    found = []
+    for start in range(0, len(queries), block):
+        chosen = queries.query[start : start + block]
+        rows = scores(chosen)
+        rows[np.arange(len(chosen)), chosen] = -np.inf
+        found.append(_rank_block(rows, queries, start, np.full(len(chosen), TIE_TOLERANCE)))
+    above, tied = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return Ranks(above, tied)
 
 

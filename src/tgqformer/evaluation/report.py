@@ -65,7 +65,8 @@ class AttentionExample:
 class Report:
     """All that a report can show; what is empty gets no section.
 
-    settings: what was set, name -> value. shares: model -> stream -> share of attention inside the noise.
+    verdict: whether training pays, the first line. settings: what was set, name -> value.
+    shares: model -> stream -> share of attention inside the noise.
     gates: model -> gate statistics. commands: the command lines that made it. notes: paragraphs on how it was measured.
     """
 
@@ -79,6 +80,7 @@ class Report:
     cost: Sequence[Cost] = ()
     commands: Sequence[str] = ()
     notes: Sequence[str] = ()
+    verdict: str = ""
 
 
 def write_report(to: Path, report: Report, *, shown: bool = False) -> Path:
@@ -130,7 +132,7 @@ def _context(report: Report, shown: bool) -> dict[str, Any]:
     rows = summarize(report.results)
     leads = sections.Leads(report.results, rows)
     parts: dict[str, Callable[[], object]] = {
-        "headlines": lambda: sections.headlines(rows, leads),
+        "headlines": lambda: [*([report.verdict] if report.verdict else []), *sections.headlines(rows, leads)],
         "tables": lambda: sections.tables(rows, leads),
         "differences": lambda: sections.differences(rows, leads),
         "bars": lambda: sections.view_bars(rows),

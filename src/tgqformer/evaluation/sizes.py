@@ -71,7 +71,8 @@ def connector_costs(backbone: Backbone, tokens: int = TOKENS, names: Sequence[st
     costs = []
     for name in track(names or list(CONNECTORS), "counting connectors", shown=names is None):
         torch.manual_seed(0)
-        connector = make_connector(name, backbone.widths, {} if name == "none" else {"tokens": tokens}).eval()
+        options = {} if name in ("none", "frozen") else {"tokens": tokens}
+        connector = make_connector(name, backbone.widths, options).eval()
         batch = _inputs(backbone)
         flops = count_flops(lambda connector=connector, batch=batch: connector(batch)) / len(batch.visual)  # type: ignore[misc]
         costs.append(Cost(name, *parameters(connector), {"connector": flops}))

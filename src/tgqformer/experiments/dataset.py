@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,20 +21,27 @@ from tgqformer.catalog.readers.folder import SUFFIXES as PICTURES
 from tgqformer.encoders.alignment import Alignment, JointAlignment, TokenNorm
 from tgqformer.encoders.frozen import best_device
 from tgqformer.evaluation.masks import touched
-from tgqformer.evaluation.metrics import Queries
+from tgqformer.evaluation.metrics import Queries, both_directions, evaluate
+from tgqformer.evaluation.untrained import STEPS, Choice, choose_best
 from tgqformer.experiments.recipe import Recipe
+from tgqformer.files import read_json, write_json
 from tgqformer.model.encoding import Encoders, make_encoders
 from tgqformer.model.features import CatalogFeatures, cache_features
+from tgqformer.model.frozen import FrozenPart
 from tgqformer.model.language import LanguageModel, LoRA, make_language
 from tgqformer.pairs.pairs import Pairs, PairSets, check_parts, split_pairs
 from tgqformer.pairs.source import read_source
-from tgqformer.pairs.splits import ItemSplit
+from tgqformer.pairs.splits import PARTS, ItemSplit
 from tgqformer.stages import Digests, Stage, Stages, digest_of
 from tgqformer.store.embeddings import fingerprint_of
 from tgqformer.synthetic.noise import NoiseView, noise_views
 from tgqformer.synthetic.shoppers import FASHION, STUDIO, prepare_pairs, subset
 from tgqformer.training.alignment import fit_token_norm, train_alignment
-from tgqformer.types import Bools, Floats, Positions
+from tgqformer.types import Bools, Floats, Ints, Positions, Vectors
+
+CROSS = "pairs-cross.parquet"
+CHOSEN_ON = 1000
+"""How many queries of training and validation the share of the frozen text is chosen on."""
 
 
 class Dataset:
@@ -92,10 +100,12 @@ class Dataset:
 
     @cached_property
     def pairs(self) -> PairSets:
-        """Training, validation and test pairs, each within its part of the item split."""
+        """Training, validation and test pairs, each within its part of the item split, and those across parts."""
         to = self._pairs_folder
-        train, val, test = (Pairs.read(to / f"pairs-{name}.parquet") for name in ("train", "val", "test"))
-        return PairSets(train, val, test, ItemSplit.load(to / "split.parquet"))
+        train, val, test = (Pairs.read(to / f"pairs-{name}.parquet") for name in PARTS)
+        across = to / CROSS  # simulated shoppers stay in one part
+        cross = Pairs.read(across) if across.is_file() else Pairs.of([], [])
+        return PairSets(train, val, test, ItemSplit.load(to / "split.parquet"), cross)
 
     @cached_property
     def _pairs_folder(self) -> Path:
@@ -106,8 +116,9 @@ class Dataset:
             inputs |= {"ids": fingerprint_of(self.catalog.ids()), source: self.digests.of(Path(inputs[source]))}
         else:
             inputs |= {"catalog": self.catalog.fingerprint}
-        make = self._simulate if section.shoppers is not None else self._split
-        return self.stages.run(Stage("pairs", to, "pairs", inputs, partial(make, to)))
+        simulated = section.shoppers is not None
+        make = partial(self._simulate if simulated else self._split, to)
+        return self.stages.run(Stage("pairs", to, "pairs", inputs, make, format=1 if simulated else 2))
 
     @property
     def pairs_digest(self) -> str:
@@ -132,8 +143,9 @@ class Dataset:
         sets = split_pairs(pairs, split)
         check_parts(pairs, sets)
         split.save(to / "split.parquet")
-        for name in ("train", "val", "test"):
+        for name in PARTS:
             getattr(sets, name).write(to / f"pairs-{name}.parquet")
+        sets.cross.write(to / CROSS)
 
     def _mine(self) -> Pairs:
         section = self.recipe.pairs
@@ -145,7 +157,7 @@ class Dataset:
         return np.sort(self.catalog.positions(self.pairs.split.part(part)))
 
     def pair_positions(self, part: str) -> tuple[Positions, Positions]:
-        """Positions of the two items of each pair of a part (train, val, test), int64 [M] each."""
+        """Positions of the two items of each pair of a part (train, val, test), or across parts, int64 [M] each."""
         pairs: Pairs = getattr(self.pairs, part)
         a, b = pairs.positions(self.catalog.ids()).T
         return a, b
@@ -158,12 +170,40 @@ class Dataset:
     @cached_property
     def validation(self) -> tuple[Positions, Queries] | None:
         """A small pool (validation items and some of training) and its queries; None without validation pairs."""
+        a, b = self.pair_positions("val")
+        return (self._small_pool, Queries.from_pairs(a, b).in_pool(self._small_pool)) if len(a) else None
+
+    @cached_property
+    def _small_pool(self) -> Positions:
         rng = np.random.default_rng(0)
         held, others = self.positions("val"), self.positions("train")
         drawn = rng.choice(others, min(self.recipe.evaluation.validation_pool, len(others)), replace=False)
-        pool = np.sort(np.r_[held, drawn])
-        a, b = self.pair_positions("val")
-        return (pool, Queries.from_pairs(np.searchsorted(pool, a), np.searchsorted(pool, b))) if len(a) else None
+        return np.sort(np.r_[held, drawn])
+
+    @cached_property
+    def new_items(self) -> Queries | None:
+        """Test items as new ones in a known shop: any partner counts, of training too; None without such pairs."""
+        edges = self._edges(("test",), PARTS)
+        return Queries.from_edges(edges) if len(self.pairs.cross) and len(edges) else None
+
+    @cached_property
+    def any_validation(self) -> tuple[Positions, Queries] | None:
+        """As `validation`, but any partner that is no test item counts, so that there are more queries."""
+        return self._validation(self._edges(("val",), ("train", "val")))
+
+    def _validation(self, edges: Ints) -> tuple[Positions, Queries] | None:
+        pool = np.union1d(self._small_pool, edges.ravel())
+        return (pool, Queries.from_edges(edges).in_pool(pool)) if len(edges) else None
+
+    def _edges(self, queries: Sequence[str], partners: Sequence[str]) -> Ints:
+        """Return (query, partner) of all pairs, also across parts, by the parts that each may be in: int64 [n, 2]."""
+        sides = [self.pair_positions(name) for name in (*PARTS, "cross")]
+        edges = both_directions(*(np.concatenate(side) for side in zip(*sides, strict=True)))
+        part = self.pairs.split.codes(self.catalog.ids())
+        inside = [
+            np.isin(part[edges[:, at]], [PARTS.index(n) for n in names]) for at, names in enumerate((queries, partners))
+        ]
+        return edges[inside[0] & inside[1]]
 
     @cached_property
     def categories(self) -> Positions:
@@ -227,6 +267,46 @@ class Dataset:
             probes = [*evaluation.picture_probes, evaluation.probe_queries]
             inputs |= {"probes": probes, "pairs": self.pairs_digest}
         self.stages.run(Stage("features", self.folder / "cache", "features", inputs, lambda: self.features, keep="all"))
+
+    # --- what needs no training ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def frozen(self) -> FrozenPart:
+        """The frozen vectors of picture and text, fitted to the items of training."""
+        inputs = self.frozen_inputs()
+        to = self.folder / "frozen" / digest_of(inputs)[:8]
+        self.stages.run(Stage("what needs no training", to, "frozen", inputs, partial(self._fit_frozen, to)))
+        part = FrozenPart(self.encoders.widths, read_json(to / "choice.json")["share"])
+        part.load_state_dict(load_file(to / "frozen.safetensors"))
+        return part.eval()
+
+    def frozen_inputs(self) -> dict[str, Any]:
+        """All that decides the frozen part."""
+        return self.inputs() | {"pairs": self.pairs_digest, "validation_pool": self.recipe.evaluation.validation_pool}
+
+    def _fit_frozen(self, to: Path) -> None:
+        features, items, part = self.features, self.positions("train"), FrozenPart(self.encoders.widths)
+        part.fit(features.vectors(items[start : start + 4096]) for start in range(0, len(items), 4096))
+        save_file(part.state_dict(), to / "frozen.safetensors")
+        write_json(to / "choice.json", vars(self._text_share(part)))
+
+    def _text_share(self, part: FrozenPart) -> Choice:
+        """Choose how much the frozen text counts, by pairs of training too: nothing else is fitted to them."""
+        edges = self._edges(("train", "val"), ("train", "val"))
+        asked = np.random.default_rng(0).permutation(np.unique(edges[:, 0]))[:CHOSEN_ON]
+        found = self._validation(edges[np.isin(edges[:, 0], asked)])
+        if found is None:
+            return choose_best({})
+        pool, queries = found
+        tried = {share: self.frozen_vectors(part.sharing(share), pool) for share in STEPS}
+        return choose_best({share: evaluate(vectors, queries).values["hit@10"] for share, vectors in tried.items()})
+
+    @torch.inference_mode()
+    def frozen_vectors(self, part: FrozenPart, positions: Positions, view: str = "mixed") -> Vectors:
+        """Return the frozen vectors of items as a view shows them: float32 [n, d]."""
+        chunks = [positions[start : start + 4096] for start in range(0, len(positions), 4096)]
+        found = [part(self.features.vectors(chunk, view)) for chunk in chunks]
+        return torch.cat(found or [torch.zeros(0, part.dim)]).numpy()
 
     # --- alignment ----------------------------------------------------------------------------------------------------
 

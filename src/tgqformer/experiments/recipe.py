@@ -126,8 +126,11 @@ class LanguageSection:
 class ModelSection:
     """One model of the comparison: a connector with its options, see `connectors.CONNECTORS`.
 
-    `language: false` gives a picture-only model. `multimodal` names a whole image-text-to-text model instead (a
-    folder or a hub id), which is taken as it is, without training; only `tgq bench` does that.
+    `connector: frozen` is what needs no training: the frozen vectors of picture and text. `language: false` gives a
+    picture-only model. `share` says how much of the cosine is learned; the rest is that of the frozen vectors. `auto`
+    takes the smallest share that validates within a standard error of the best. `multimodal` names
+    a whole image-text-to-text model instead (a folder or a hub id), which is taken as it is, without training; only
+    `tgq bench` does that.
     """
 
     name: str
@@ -135,6 +138,7 @@ class ModelSection:
     options: dict[str, Any] = field(default_factory=dict)
     language: bool = True
     multimodal: str | None = None
+    share: Annotated[Literal["auto"] | Share, Field(union_mode="left_to_right")] = "auto"
 
     def __post_init__(self) -> None:
         check_connector(self.connector, self.options)

@@ -15,14 +15,16 @@ from tgqformer.catalog.catalog import Catalog
 from tgqformer.config import slug
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.report import Report, write_report
-from tgqformer.evaluation.results import Result, summarize
+from tgqformer.evaluation.results import Result, read_results, summarize
 from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown, rich_table
+from tgqformer.evaluation.untrained import verdict
 from tgqformer.experiments import Until
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.experiments.recipe import ModelSection, Recipe, check_files
 from tgqformer.experiments.reporting import Inspection, NoisedSample, cost_of, neighbour_examples
 from tgqformer.experiments.trial import Trial
-from tgqformer.files import write_text
+from tgqformer.experiments.untrained import NEW_ITEM, measure_untrained
+from tgqformer.files import read_json, write_text
 from tgqformer.model.embedder import ItemEmbedder, version_of
 from tgqformer.progress import console
 from tgqformer.stages import Digests, Stage, Stages, claim, only_one
@@ -36,6 +38,10 @@ from tgqformer.training.checkpoint import drop_checkpoints
 NOTES = (
     "Every item but the query is in the pool. Test queries and their positives are items that training never saw. Ties "
     "are averaged, never broken by order.",
+    "What needs no training: the frozen vectors of picture and text, each centred and cut to 128 main axes of the "
+    "training items; the share of the text in their sum is chosen on pairs of training and validation. TF-IDF counts "
+    "words. The view 'new item' asks as a shop does that gets a new item: the query was never seen, its partners may "
+    "have been.",
     "All models have the same pairs, steps, batch, learning rate, language model and visual tokens. The example "
     "queries are those where the first two models differ most: three quarters in favour of the first, one quarter "
     "against it.",
@@ -161,6 +167,37 @@ class Run:
         """Measure every model of every seed."""
         return [self.evaluate(section, seed) for section in self.recipe.models for seed in self.recipe.seeds]
 
+    def untrained(self) -> list[Result]:
+        """Measure what needs no training."""
+        views, to = self.recipe.evaluation.views, self.folder / "untrained"
+
+        def make() -> None:
+            for result in measure_untrained(self.data, views):
+                result.write(to / slug(result.model))
+
+        inputs = self.data.frozen_inputs() | {"views": views}
+        self.stages.run(Stage("evaluation of what needs no training", to, "untrained", inputs, make))
+        return read_results(to)
+
+    def verdict(self) -> str:
+        """Say whether training pays, and what is served."""
+        trained = [section for section in self.recipe.models if section.connector != "frozen"]
+        if not trained:
+            return "Nothing is trained: served is what needs no training."
+        view = "mixed" if self.data.new_items is None else NEW_ITEM
+        results, first = [*self.results(), *self.untrained()], self.recipe.models[0]
+        served = first.name + self._share_of(first)
+        found = verdict(results, trained[0].name, view, served)
+        return found.text if found else ""
+
+    def _share_of(self, section: ModelSection) -> str:
+        """Say which share of a model's cosine is learned; nothing where all of it is."""
+        path = self.trial(section, self.recipe.seeds[0]).folder / "share.json"
+        if not path.is_file():
+            return ""
+        share = float(read_json(path)["share"])
+        return f", {100 * share:.0f} % learned and {100 - 100 * share:.0f} % frozen"
+
     def report(self) -> Path:
         """Write report.html, table.md and table.csv."""
         results, page = self.results(), self.folder / "report.html"
@@ -168,13 +205,14 @@ class Run:
         inputs = {"name": self.recipe.name, "trials": trials, "evaluation": config.plain(self.recipe.evaluation)}
         outputs = page, self.folder / "table.md", self.folder / "table.csv"
         make = partial(self._report, results, page)
-        self.stages.run(Stage("report", self.folder / ".report", "report", inputs, make, outputs=outputs))
+        self.stages.run(Stage("report", self.folder / ".report", "report", inputs, make, format=2, outputs=outputs))
         return page
 
     def _report(self, results: list[Result], page: Path) -> None:
+        verdict, results = self.verdict(), [*results, *self.untrained()]
         rows = summarize(results)
         differences = f"\nPaired differences in H@10, points [95 %]:\n\n{differences_markdown(results)}"
-        write_text(self.folder / "table.md", markdown(rows) + (differences if len(self.recipe.models) > 1 else ""))
+        write_text(self.folder / "table.md", f"{verdict}\n\n{markdown(rows)}{differences}")
         write_text(self.folder / "table.csv", csv_text(rows))
         seed, view, examples = self.recipe.seeds[0], self.data.views["mixed"], self.recipe.evaluation.examples
         trials = {section.name: self.trial(section, seed) for section in self.recipe.models}
@@ -190,6 +228,7 @@ class Run:
             title=f"{self.recipe.name}: {len(self.data.catalog):,} items, {len(queries):,} queries",
             settings=self._settings(),
             results=results,
+            verdict=verdict,
             examples=neighbour_examples(vectors, queries, view, examples),
             attention=guided.examples(examples) if guided else (),
             shares={name: found.shares() for name, found in inspected.items() if found.shares()},
@@ -206,6 +245,7 @@ class Run:
         return {
             "catalogue": f"{recipe.catalog.source}, {len(self.data.catalog):,} items",
             "pairs": f"{len(sets.train):,} train, {len(sets.val):,} validation, {len(sets.test):,} test",
+            "pairs across parts": self._lost(),
             "noise": f"{100 * recipe.noise.share:.0f} % of the items: {', '.join(recipe.noise.kinds)}",
             "vision encoder": recipe.encoders.vision,
             "text encoder": recipe.encoders.text,
@@ -216,6 +256,13 @@ class Run:
             "learning rate": training.lr,
             "seeds": len(recipe.seeds),
         }
+
+    def _lost(self) -> str:
+        """Say how many pairs the split takes from training, though both of their items are known."""
+        sets = self.data.pairs
+        whole = len(sets.train) + len(sets.val) + len(sets.test) + len(sets.cross)
+        share = f"{len(sets.cross):,} of {whole:,} ({100 * len(sets.cross) / whole:.0f} %)"
+        return f"{share}, not trained on; the view {NEW_ITEM!r} asks for them" if len(sets.cross) else "none"
 
     def warn(self) -> None:
         """Say where there are too few pairs or queries for the figures to mean much."""
@@ -270,5 +317,5 @@ def _work(run: Run, until: Until) -> None:
     for stage in stages[: last + 1]:
         work[stage]()
     if last >= stages.index("evaluate"):
-        rows = summarize([run.evaluate(*one) for one in every])
-        Console().print(rich_table(rows, title=recipe.name))
+        rows = summarize([*run.results(), *run.untrained()])
+        Console().print(run.verdict(), rich_table(rows, title=recipe.name), sep="\n", markup=False)

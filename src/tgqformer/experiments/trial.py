@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,10 +13,14 @@ from tgqformer.encoders.alignment import Alignment
 from tgqformer.encoders.frozen import Precision, best_device
 from tgqformer.evaluation.metrics import Queries, evaluate
 from tgqformer.evaluation.results import Result, ViewScores, read_log
+from tgqformer.evaluation.untrained import STEPS, Choice, choose_smallest
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.experiments.recipe import TOKEN_PROBES, ModelSection, Recipe
+from tgqformer.experiments.untrained import NEW_ITEM
+from tgqformer.files import write_json
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.features import Spliced, embed_features
+from tgqformer.model.frozen import FrozenPart
 from tgqformer.model.multimodal import MultimodalEmbedder, load_multimodal
 from tgqformer.progress import progress
 from tgqformer.training.embedder import train_embedder
@@ -55,7 +59,7 @@ class Trial:
         norm, alignment = self.data.alignment(self.seed)
         torch.manual_seed(self.seed)
         section, encoders = self.section, self.data.encoders
-        language = self.data.language() if section.language else None
+        language = self.data.language() if section.language and section.connector != "frozen" else None
         model = ItemEmbedder(section.connector, section.options, encoders.widths, language, encoders=encoders)
         if model.connector.guided:
             model.alignment = alignment
@@ -72,18 +76,56 @@ class Trial:
         if self.section.multimodal is not None:
             return load_multimodal(self.section.multimodal, device=best_device())
         model, data, settings = self.build(), self.data, self.recipe.training
+        if not model.connector.learns:
+            model.begin_at(data.frozen, 0.0)
+            return model.eval()
         a, b = data.pair_positions("train")
         items, batch, group = len(data.catalog), settings.batch, settings.group
         sampler = PairSampler(a, b, data.categories, items=items, batch=batch, group=group, seed=self.seed)
-        validate = self.validate if data.validation is not None else None
+        validate = self.validate if self._validation is not None else None
         features = data.features
         train_embedder(model, features, sampler, settings, self.folder, seed=self.seed, validate=validate)
+        self._begin(model)
         return model
+
+    def _begin(self, model: ItemEmbedder) -> None:
+        """Begin a trained model at the frozen vectors, with the share that the recipe names or validation chooses."""
+        if self._share == 1:
+            return
+        choice = self._choose(model) if self._share == "auto" else Choice(self._share, "as the recipe says", {})
+        write_json(self.folder / "share.json", vars(choice))
+        model.begin_at(self._frozen(model), choice.share)
+
+    def _choose(self, model: ItemEmbedder) -> Choice:
+        if self._validation is None:
+            return choose_smallest({})
+        pool, queries = self._validation
+        learned = self.embed(model, pool, shown=False)
+        frozen = self.data.frozen_vectors(self._frozen(model), pool)
+        tried = {s: np.concatenate([(1 - s) ** 0.5 * frozen, s**0.5 * learned], axis=1) for s in STEPS}
+        return choose_smallest({s: evaluate(vectors, queries).values["hit@10"] for s, vectors in tried.items()})
+
+    def _frozen(self, model: ItemEmbedder) -> FrozenPart:
+        """Return the frozen vectors of what a model reads: a model of texts alone stays one."""
+        whole = self.data.frozen
+        if not model.connector.tokens:
+            return whole.sharing(1.0)
+        return whole.sharing(0.0) if model.language is None else whole
+
+    @property
+    def _share(self) -> Literal["auto"] | float:
+        """The share of the recipe; embeddings that may be cut to their first dimensions are learned wholly."""
+        return 1.0 if self.section.share == "auto" and self.recipe.training.matryoshka else self.section.share
+
+    @property
+    def _validation(self) -> tuple[Positions, Queries] | None:
+        """Pool and queries of validation; where a share is chosen, every partner that is no test item counts."""
+        return self.data.any_validation if self._share == "auto" else self.data.validation
 
     def validate(self, model: Model) -> tuple[float, float]:
         """H@10 of the validation queries in their pool, and its standard error over queries."""
-        assert self.data.validation is not None
-        pool, queries = self.data.validation
+        assert self._validation is not None
+        pool, queries = self._validation
         hits = evaluate(self.embed(model, pool, shown=False), queries).values["hit@10"]
         return float(hits.mean()), float(hits.std() / len(hits) ** 0.5)
 
@@ -94,6 +136,8 @@ class Trial:
         for name in self.recipe.evaluation.views:
             scores = evaluate(vectors[name], self.data.queries)
             views[name] = ViewScores.of(scores, self.data.catalog.ids(), self._facts(name, scores.query))
+        if self.data.new_items is not None:
+            views[NEW_ITEM] = ViewScores.of(evaluate(vectors["mixed"], self.data.new_items), self.data.catalog.ids())
         asked = list(self.recipe.evaluation.probes)
         if isinstance(model, MultimodalEmbedder):  # it has tokens of its own
             asked = [name for name in asked if name not in TOKEN_PROBES]

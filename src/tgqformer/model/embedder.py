@@ -59,9 +59,9 @@ class ItemEmbedder(nn.Module, Embedder):
         dim: width of what is learned; the LM's width by default. It is d, unless the model begins at the frozen vector.
     """
 
-    frozen: FrozenPart | None = None
+    frozen: FrozenPart | None
     """What needs no training, if the embedding begins with it."""
-    share: float = 1.0
+    share: float
     """s, how much of the cosine is learned; the rest is the frozen part's."""
 
     def __init__(
@@ -94,7 +94,7 @@ class ItemEmbedder(nn.Module, Embedder):
         self.picture_weight, self.picture_head = 0.0, None
         if language is not None and word is not None:
             self.picture_weight, self.picture_head = word.weight, PictureHead(word, language, widths.vector)
-        self.share = 1.0 if self.connector.learns else 0.0
+        self.frozen, self.share = None, 1.0 if self.connector.learns else 0.0
         self.dim = dim or width
         self.projection = nn.Linear(width, self.dim, bias=False)
         nn.init.eye_(self.projection.weight)  # an untrained projection keeps what the language model knows
@@ -217,7 +217,7 @@ class ItemEmbedder(nn.Module, Embedder):
             **self.recipe,
             "dim": self.projection.out_features,
             "share": self.share,
-            "frozen": None if self.frozen is None else self.frozen.most,
+            "frozen": None if self.frozen is None else self.frozen.options,
             "widths": {**vars(self.widths), "grid": list(self.widths.grid)},
             "language": self.language is not None,
             "alignment": self.alignment is not None,
@@ -256,7 +256,7 @@ class ItemEmbedder(nn.Module, Embedder):
         connector, options, dim = config["connector"], config["options"], config["dim"]
         model = cls(connector, options, widths, language, alignment=alignment, encoders=encoders, dim=dim)
         if config["frozen"] is not None:
-            model.begin_at(FrozenPart(widths, config["frozen"]), config["share"])
+            model.begin_at(FrozenPart(widths, **config["frozen"]), config["share"])
         missing, unexpected = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
         absent = [name for name in missing if not name.startswith("language.")]
         if absent or unexpected:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,45 +78,57 @@ class FrozenPart(nn.Module):
     A missing modality leaves zeros in its place; items without any share one place.
 
     Args:
-        widths: what the encoders give. most: dimensions of each modality, at most.
+        widths: what the encoders give. text_share: w, from 0 (the picture alone) to 1 (the text alone).
+        most: dimensions of each modality, at most.
     """
 
-    text_share: Tensor
-
-    def __init__(self, widths: ConnectorWidths, most: int = MOST) -> None:
+    def __init__(self, widths: ConnectorWidths, text_share: float = 0.5, most: int = MOST) -> None:
         super().__init__()
-        self.most = most
+        self.options = {"text_share": text_share, "most": most}
         self.picture = Reduction(widths.vector, min(most, widths.vector))
         self.text = Reduction(widths.metadata, min(most, widths.metadata))
-        self.register_buffer("text_share", torch.tensor(0.5))
+
+    @property
+    def text_share(self) -> float:
+        """w, how much of the cosine is that of the texts."""
+        return self.options["text_share"]
 
     @property
     def dim(self) -> int:
-        """Width of the vectors."""
-        return self.picture.axes.shape[1] + self.text.axes.shape[1]
+        """Width of the vectors; a modality that counts for nothing has no dimensions."""
+        sides = (self.picture, 1 - self.text_share), (self.text, self.text_share)
+        return sum(side.axes.shape[1] for side, share in sides if share)
 
     @property
     def sees(self) -> bool:
         """Whether a picture makes a difference."""
-        return float(self.text_share) < 1
+        return self.text_share < 1
+
+    def sharing(self, text_share: float) -> FrozenPart:
+        """Return the same with another share of the text."""
+        other = copy(self)
+        other.options = self.options | {"text_share": text_share}
+        return other
 
     def fit(self, parts: Iterable[FrozenVectors]) -> None:
         """Set means and axes from the items of training, given part by part."""
-        sums: dict[str, tuple[int, Tensor | float, Tensor | float]] = {name: (0, 0.0, 0.0) for name in ("picture", "text")}
+        sums: dict[str, list[Any]] = {"picture": [0, 0.0, 0.0], "text": [0, 0.0, 0.0]}
         for part in parts:
             for name, present in (("picture", part.has_picture), ("text", part.has_text)):
                 vectors = getattr(part, name)[present].double()
-                count, total, squares = sums[name]
-                sums[name] = count + len(vectors), total + vectors.sum(0), squares + vectors.T @ vectors
+                for at, more in enumerate((len(vectors), vectors.sum(0), vectors.T @ vectors)):
+                    sums[name][at] += more
         for name, (count, total, squares) in sums.items():
-            if count:
-                getattr(self, name).fit(count, total, squares)
+            getattr(self, name).fit(count, total, squares)
 
-    def forward(self, seen: FrozenVectors, text_share: float | None = None) -> Tensor:
-        """Return [B, dim]; text_share: another w, from 0 to 1."""
-        share = float(self.text_share) if text_share is None else text_share
+    def forward(self, seen: FrozenVectors) -> Tensor:
+        """Return [B, dim]."""
         with torch.autocast(seen.picture.device.type, enabled=False):
-            picture, text = self.picture(seen.picture, seen.has_picture), self.text(seen.text, seen.has_text)
-            whole = torch.cat([(1 - share) ** 0.5 * picture, share**0.5 * text], -1)
+            sides = []
+            if self.text_share < 1:
+                sides.append((1 - self.text_share) ** 0.5 * self.picture(seen.picture, seen.has_picture))
+            if self.text_share > 0:
+                sides.append(self.text_share**0.5 * self.text(seen.text, seen.has_text))
+            whole = torch.cat(sides, -1)
             known = whole.square().sum(-1, keepdim=True) > 0
             return F.normalize(whole, dim=-1).where(known, whole.new_full((), self.dim**-0.5))

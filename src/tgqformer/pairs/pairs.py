@@ -95,19 +95,21 @@ class Pairs:
 
 @dataclass(frozen=True)
 class PairSets:
-    """Pairs inside each part of an item split, and the split."""
+    """Pairs inside each part of an item split, and the split; `cross` are those whose items are in two parts."""
 
     train: Pairs
     val: Pairs
     test: Pairs
     split: ItemSplit
+    cross: Pairs
 
 
 def split_pairs(pairs: Pairs, split: ItemSplit) -> PairSets:
-    """Keep the pairs of which both items are in one part; pairs across parts, or of unknown items, are left out."""
+    """Sort pairs by the parts of their items; those with an unknown item are left out."""
     side = [split.codes(pairs.table[name].to_pylist()) for name in ("a", "b")]
     inside = [pairs.table.filter(pa.array((side[0] == part) & (side[1] == part))) for part in range(len(PARTS))]
-    return PairSets(Pairs(inside[0]), Pairs(inside[1]), Pairs(inside[2]), split)
+    across = pairs.table.filter(pa.array((side[0] != side[1]) & (side[0] >= 0) & (side[1] >= 0)))
+    return PairSets(Pairs(inside[0]), Pairs(inside[1]), Pairs(inside[2]), split, Pairs(across))
 
 
 def check_parts(pairs: Pairs, sets: PairSets) -> None:

@@ -200,7 +200,7 @@ def recipe_of(bench: BenchRecipe, cell: Cell, lr: float) -> Recipe:
         name=cell.path.as_posix().replace("/", " "),
         seeds=(cell.seed,),
         training=training,
-        models=(ModelSection(model.name, model.connector, options, model.language, model.multimodal),),
+        models=(ModelSection(model.name, model.connector, options, model.language, model.multimodal, share=1.0),),
         language=bench.languages[cell.setting.language],
         noise=bench.noises[cell.setting.noise],
     )

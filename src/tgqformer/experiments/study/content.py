@@ -37,7 +37,7 @@ class LoggedDataset(Dataset):
         """The pairs of the training log."""
         parts = np.where(self._log.bucket == NEW, 2, 0).astype(np.int8)
         nothing = Pairs.of([], [])
-        return PairSets(self._log.pairs(), nothing, nothing, ItemSplit(tuple(self._log.ids), parts))
+        return PairSets(self._log.pairs(), nothing, nothing, ItemSplit(tuple(self._log.ids), parts), nothing)
 
     @property
     def pairs_digest(self) -> str:
@@ -58,7 +58,8 @@ def content_vectors(recipe: Recipe, data: Path, log: StudyLog, seed: int, folder
     if dataset.catalog.ids() != log.ids:
         raise TgqError(f"{data} holds another catalogue than the study's log; choose another folder")
     recipe = replace(recipe, seeds=(seed,))
-    trial = Trial(recipe, dataset, recipe.models[0], seed, folder)
+    section = replace(recipe.models[0], share=1.0)  # the study has no validation pairs to choose a share by
+    trial = Trial(recipe, dataset, section, seed, folder)
 
     def make() -> None:
         model = trial.fit()

@@ -1,0 +1,47 @@
+"""What needs no training, measured like every model: frozen picture, frozen text, their sum, TF-IDF of the text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tgqformer.evaluation.metrics import Queries, Scores, evaluate
+from tgqformer.evaluation.results import Result, ViewScores
+from tgqformer.evaluation.untrained import PREFIX, evaluate_sparse, tfidf
+from tgqformer.experiments.dataset import Dataset
+from tgqformer.model.frozen import FrozenPart
+
+NEW_ITEM = "new item"
+"""The view of a new item in a known shop: a query that training never saw, of which any partner counts."""
+
+
+def measure_untrained(data: Dataset, views: tuple[str, ...]) -> list[Result]:
+    """Measure what needs no training in the full pool, on every view."""
+    parts = {"picture": data.frozen.sharing(0.0), "text": data.frozen.sharing(1.0), "sum": data.frozen}
+    results = [Result(f"{PREFIX}frozen {name}", 0, _frozen(data, part, views)) for name, part in parts.items()]
+    words = tfidf([data.encoders.prompt.metadata(item) for item in data.catalog.items(pictures=False)])
+    read = _scores(data, lambda queries: evaluate_sparse(words, queries))
+    return [*results, Result(f"{PREFIX}TF-IDF", 0, _spread(read, views))]
+
+
+def _frozen(data: Dataset, part: FrozenPart, views: tuple[str, ...]) -> dict[str, ViewScores]:
+    everything, found = np.arange(len(data.catalog)), dict[str, ViewScores]()
+    for view in views if part.sees else ("mixed",):
+        vectors = data.frozen_vectors(part, everything, view)
+        if view == "mixed":
+            found |= _scores(data, lambda queries: evaluate(vectors, queries))  # noqa: B023 - called at once
+        else:
+            found[view] = ViewScores.of(evaluate(vectors, data.queries), data.catalog.ids())
+    return _spread(found, views)
+
+
+def _scores(data: Dataset, score: Callable[[Queries], Scores]) -> dict[str, ViewScores]:
+    """Score the queries of the mixed view and those of new items, where there are any."""
+    asked = {"mixed": data.queries} | ({} if data.new_items is None else {NEW_ITEM: data.new_items})
+    return {view: ViewScores.of(score(queries), data.catalog.ids()) for view, queries in asked.items()}
+
+
+def _spread(found: dict[str, ViewScores], views: tuple[str, ...]) -> dict[str, ViewScores]:
+    """Put views in order; a text is the same in every one."""
+    return {view: found.get(view, found["mixed"]) for view in (*views, *(name for name in found if name == NEW_ITEM))}
