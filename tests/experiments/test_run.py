@@ -46,6 +46,7 @@ SMALL = {
         {"name": "TGQ-Former", "connector": "tgq"},
         {"name": "text only", "connector": "none"},
         {"name": "picture only", "connector": "mlp", "language": False},
+        {"name": "as it is", "connector": "frozen"},
     ],
 }
 
@@ -63,11 +64,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_a_run_leaves_a_table_a_report_and_a_store(run: Run) -> None:
     folder = run.folder
     table = (folder / "table.md").read_text()
-    assert all(name in table for name in ("TGQ-Former", "text only", "picture only"))
+    assert all(name in table for name in ("TGQ-Former", "text only", "picture only", "as it is"))
+    assert all(f"no training: {name}" in table for name in ("frozen picture", "frozen text", "frozen sum", "TF-IDF"))
+    first = table.splitlines()[0]
+    assert "over the best that needs none" in first and "Served is TGQ-Former, 50 % learned and 50 % frozen" in first
+    assert first in (folder / "report.html").read_text().replace("&#39;", "'")
     page = (folder / "report.html").read_text()
     assert "anchored" in page and "data:image" in page and "http://" not in page.replace("http://www.w3.org", "")
     store = open_store(folder / "store")
-    assert [stats.rows for stats in store.stats()] == [90, 90, 90]
+    assert [stats.rows for stats in store.stats()] == [90, 90, 90, 90]
     served = store.served
     assert served is not None and served.label == "TGQ-Former"
 
@@ -90,6 +95,17 @@ def test_results_are_shares_and_seen_from_files_alike(run: Run) -> None:
     for view in result.views.values():
         assert all(((column >= 0) & (column <= 1)).all() for column in view.values.values())
     assert [row["step"] for row in result.log] == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_frozen_connector_is_the_frozen_sum(run: Run) -> None:
+    own, wanted = (
+        run.evaluate(run.recipe.models[3], 0),
+        next(r for r in run.untrained() if r.model == "no training: frozen sum"),
+    )
+    for view in ("mixed", "clean"):
+        np.testing.assert_array_equal(own.views[view].values["mrr"], wanted.views[view].values["mrr"])
+    model = ItemEmbedder.load(run.trial(run.recipe.models[3], 0).folder / "model")
+    assert model.language is None and model.share == 0 and not own.log
 
 
 def test_text_only_does_not_see_noise(run: Run) -> None:

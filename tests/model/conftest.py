@@ -20,6 +20,7 @@ torch.set_num_threads(1)
 
 # name -> (connector, options, with language model)
 MODELS: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "frozen": ("frozen", {}, False),
     "text only": ("none", {}, True),
     "mlp": ("mlp", {"dim": 8}, True),
     "picture only": ("mlp", {"dim": 8}, False),

@@ -84,7 +84,7 @@ def choose_smallest(hits: Mapping[float, Doubles]) -> Choice:
     best = max(means, key=lambda share: means[share])
     for share in sorted(hits):
         behind = hits[best] - hits[share]
-        if behind.mean() <= behind.std() / len(behind) ** 0.5:
+        if behind.mean() <= behind.std(ddof=1) / len(behind) ** 0.5 + 1e-12:
             break
     why = (
         f"{_queries(hits)}: H@10 {100 * means[share]:.1f}, within a standard error of the best {100 * means[best]:.1f}"
