@@ -98,10 +98,8 @@ def test_results_are_shares_and_seen_from_files_alike(run: Run) -> None:
 
 
 def test_the_frozen_connector_is_the_frozen_sum(run: Run) -> None:
-    own, wanted = (
-        run.evaluate(run.recipe.models[3], 0),
-        next(r for r in run.untrained() if r.model == "no training: frozen sum"),
-    )
+    own = run.evaluate(run.recipe.models[3], 0)
+    wanted = next(result for result in run.untrained() if result.model == "no training: frozen sum")
     for view in ("mixed", "clean"):
         np.testing.assert_array_equal(own.views[view].values["mrr"], wanted.views[view].values["mrr"])
     model = ItemEmbedder.load(run.trial(run.recipe.models[3], 0).folder / "model")
