@@ -101,10 +101,10 @@ def write_neighbours(folder: Path, model_version: str, count: int, k: int = K, s
     ids, rng = [item_id(n) for n in range(count)], np.random.default_rng(seed)
     manifest = {
         "k": k, "model_version": model_version, "ids_fingerprint": fingerprint_of(ids), "count": count,
-        "partition_size": 4096,
+        "partition_size": 4096, "content": "",
     }  # fmt: skip
     table = PartitionFolder.create(folder, manifest, kind="neighbours", command="neighbours")
-    _write_ids(folder / "ids.arrow", ids)
+    _write_ids(folder / "ids.arrow", ids, pa.nulls(count, pa.string()))
     for number in table.missing():
         start, stop = table.bounds(number)
         positions = rng.integers(0, count, (stop - start, k), dtype=np.int32)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+from zlib import crc32
 
 
 @contextmanager
@@ -69,6 +70,35 @@ def write_json(path: Path, content: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON written by `write_json`."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_number(path: Path) -> int | None:
+    """Read a number written by `write_number`; None where there is none that can be trusted."""
+    try:
+        text, _, check = path.read_text(encoding="ascii").strip().partition(" ")
+    except (OSError, ValueError):
+        return None
+    return int(text) if text.isdigit() and check == _check_of(text) else None
+
+
+def write_number(path: Path, number: int) -> None:
+    """Overwrite a number of up to 20 digits in place, on the disk.
+
+    A file that is there needs no more room, so this works on a full disk. A sector is written wholly or not at all.
+    """
+    new, text = not path.exists(), f"{number:020d}"
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        os.pwrite(handle, f"{text} {_check_of(text)}\n".encode(), 0)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    if new:
+        sync_entries(path.parent)
+
+
+def _check_of(text: str) -> str:
+    return f"{crc32(text.encode()):08x}"
 
 
 def sync(path: Path) -> None:

@@ -18,7 +18,7 @@ from tgqformer.catalog.item import Item
 from tgqformer.errors import TgqError
 from tgqformer.service.batching import Batcher, Pool
 from tgqformer.service.errors import ApiError, Refused, as_api_error
-from tgqformer.service.shelf import Entry, Shelf, ShelfError
+from tgqformer.service.shelf import Entry, Shelf, ShelfError, Target
 from tgqformer.service.site import open_site
 from tgqformer.store.base import UnknownItem, VersionGone
 
@@ -82,29 +82,60 @@ def test_threads_that_are_all_taken() -> None:
 def test_the_shelf_knows_which_version_has_what(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path / "state" / "shelf.sqlite")
     item = Item("a", "red shoe", "acme", ("All", "Shoes"), {"size": "3"}, 4.5, (packed(png("red")),))
-    shelf.record([Entry("a", item, "c1"), Entry("b", None)])
-    shelf.applied(["a"], "v1")
+    keep(shelf, Entry("a", item, "c1"), version="v1", begun=2)
+    keep(shelf, Entry("b", None), version="v2", begun=2)
     assert shelf.get("a") == Entry("a", item, "c1") and shelf.get("none") is None
-    assert [[entry.id for entry in part] for part in _drained(shelf, "v1")] == [["b"]]
-    assert [[entry.id for entry in part] for part in _drained(shelf, "v2")] == [["a", "b"]]
-    assert not list(shelf.pending("v3", "9999"))
-    shelf.record([Entry("a", item, "c2")])  # a new write: no version has it
-    assert [entry.content for part in _drained(shelf, "v1") for entry in part] == ["c2"]
-    shelf.record([Entry("c", None)])
+    assert drained(shelf, "v1", 1) == [["b"]] and drained(shelf, "v1", 1) == []
+    assert drained(shelf, "v2", 2) == [["a"]]
+    assert drained(shelf, "v3", 3) == [], "begun after the writes: its catalogue knows them"
+    assert drained(shelf, "v1", 1, store="another") == [], "a store that was made anew in this place"
+    keep(shelf, Entry("a", item, "c2"), version="v3", begun=3)  # a new write: no other version has it
+    assert [shelf.get("a"), drained(shelf, "v1", 1)] == [Entry("a", item, "c2"), [["a"]]]
+    keep(shelf, Entry("c", None), version="v3", begun=3)
     with pytest.raises(TgqError, match="cannot be brought into"):
-        list(shelf.pending("v1", ""))
+        list(shelf.pending(Target("v1", "s", 1)))
+    with pytest.raises(TgqError, match="another service uses"):
+        Shelf(tmp_path / "state" / "shelf.sqlite")
     shelf.close()
     (tmp_path / "no.sqlite").write_text("this is no database, but a text long enough to look at")
     with pytest.raises(TgqError, match="--state"):
         Shelf(tmp_path / "no.sqlite")
 
 
-def _drained(shelf: Shelf, version: str) -> list[list[Entry]]:
+def keep(shelf: Shelf, *entries: Entry, version: str, begun: int) -> None:
+    with shelf.recorded(entries, version, lambda: ("s", begun)):
+        pass
+
+
+def drained(shelf: Shelf, version: str, number: int, store: str = "s") -> list[list[str]]:
     found = []
-    for part in shelf.pending(version, ""):
-        found.append(part)
-        shelf.applied([entry.id for entry in part], version)
+    for part in shelf.pending(Target(version, store, number)):
+        found.append([entry.id for entry in part])
+        shelf.brought(found[-1], version)
     return found
+
+
+def test_a_batch_counts_only_once_it_is_committed(tmp_path: Path) -> None:
+    path = tmp_path / "shelf.sqlite"
+    shelf = Shelf(path)
+    item, other = Item("a", "red shoe"), Item("a", "blue bag")
+    keep(shelf, Entry("a", item, "c1"), version="v1", begun=1)
+    with pytest.raises(OSError, match="full"), shelf.recorded([Entry("a", other, "c2")], "v1", lambda: ("s", 1)):
+        raise OSError("the disk of the store is full")
+    shelf.close()
+    shelf = Shelf(path)  # killed before the next batch: nothing could be cleaned up
+    assert shelf.get("a") == Entry("a", item, "c1") and drained(shelf, "v2", 1) == [["a"]]
+    counted = iter([("s", 1), ("s", 2)])
+    with shelf.recorded([Entry("b", other, "c3")], "v1", lambda: next(counted)):
+        pass  # meanwhile a version is begun, which lacks it
+    assert drained(shelf, "v2", 2) == [["b"]]
+    shelf.close()
+    path.with_suffix(".committed").write_text("12")
+    with pytest.raises(TgqError, match="missing or damaged"):
+        Shelf(path)
+    path.with_suffix(".committed").unlink()
+    with pytest.raises(TgqError, match="missing or damaged"):
+        Shelf(path)
 
 
 def test_items_of_a_store_without_catalogue(shop: Shop) -> None:
@@ -114,6 +145,7 @@ def test_items_of_a_store_without_catalogue(shop: Shop) -> None:
     site.items._catalog = None
     bare = site.item("sku-1")
     assert bare == Item("sku-1", "blue shoe", "bolt", ("All", "shoe"), price=11.0)
+    asyncio.run(site.close())
     with pytest.raises(TgqError, match="--catalog"):
         open_site(replace(shop.places(), catalog=shop.folder), FAST)
 
@@ -147,7 +179,7 @@ def test_a_write_that_failed_does_not_come_later(shop: Shop) -> None:
             assert status == 503 and "disk" in body["error"] and "secret" not in str(body)
         site.served.table.upsert = upsert  # type: ignore[method-assign]
         assert site.shelf.get("new-1") == kept and site.shelf.get("new-2") is None
-        assert not list(site.shelf.pending(site.served.key, ""))
+        assert not list(site.shelf.pending(Target("v9", site.store.begun()[0], 2)))
         assert ask.get("/items/new-1")["title"] == "red hat"
 
 

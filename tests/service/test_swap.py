@@ -52,6 +52,25 @@ def test_a_swap_is_seen_and_what_was_put_comes_along(shop: Shop) -> None:
         assert shop.store.table(second.name).get(["new-1"])[0].id == "new-1"
 
 
+@pytest.mark.parametrize("clock", ["1970-01-01T00:00:00+00:00", "2099-01-01T00:00:00+00:00"])
+def test_what_was_put_comes_along_whatever_the_clock_says(
+    shop: Shop, clock: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, now = shop.create(1, serve=False), "tgqformer.store.versions._now"
+    with serving(shop) as running:
+        ask = running.client()
+        assert ask.form("PUT", "/items/early", title="red hat")[0] == 200
+        monkeypatch.setattr(now, lambda: clock)
+        after = shop.create(0, serve=False)  # begun after that write: its catalogue would know the item
+        assert ask.form("PUT", "/items/late", title="blue hat")[0] == 200
+        shop.store.serve(before.name)
+        eventually(lambda: ask.get("/readyz")["version"] == before.name)
+        assert [ask("GET", f"/items/{name}")[0] for name in ("early", "late")] == [200, 200]
+        shop.store.serve(after.name)
+        eventually(lambda: ask.get("/readyz")["version"] == after.name)
+        assert [ask("GET", f"/items/{name}")[0] for name in ("early", "late")] == [404, 200]
+
+
 def test_no_answer_mixes_versions_while_swaps_go_on(shop: Shop) -> None:
     shop.neighbours(1)
     names = ("v1", shop.create(1, serve=False).name)

@@ -56,12 +56,12 @@ class Refusal:
 class Site:
     """A store with its models, catalogue and neighbours, open and kept up to date. Made by `open_site`."""
 
-    def __init__(self, store: Store, places: Places, settings: ServiceSettings) -> None:
+    def __init__(self, store: Store, places: Places, settings: ServiceSettings, shelf: Shelf) -> None:
         self.store, self.places, self.settings = store, places, settings
         self.folder, self.telemetry = places.state, Telemetry()
         self.pool = Pool(settings.threads, settings.waiting, "searching")
         self.exploring = Pool(settings.explorer_threads, settings.waiting, "exploring")
-        self.shelf = Shelf(places.state / "shelf.sqlite")
+        self.shelf = shelf
         self._models: OrderedDict[str, ItemEmbedder] = OrderedDict()
         self._beside: OrderedDict[str, Served] = OrderedDict()
         self._opening = threading.RLock()
@@ -77,8 +77,8 @@ class Site:
         self.items = Items(self.shelf, _catalog(places, version))
         self._seen = self._stamps()
         self._served = self._open(version)
-        self.writer = Writer(self.shelf, lambda: self._served, settings)
-        carry_over(self.shelf, self._served)
+        self.writer = Writer(self.shelf, lambda: self._served, store.begun, settings)
+        self._carry_over(self._served)
         self._announce(self._served)
 
     # --- what is served -----------------------------------------------------------------------------------------------
@@ -247,14 +247,17 @@ class Site:
             ready = self._open(version)
             if self._served.embedder is not None and ready.embedder is None:
                 raise TgqError(f"no folder holds its model {version.model_version}; name it with --model")
-            carry_over(self.shelf, ready)
+            self._carry_over(ready)
         except (TgqError, OSError, RuntimeError, ValueError) as error:
             self._refuse(version, error)
             return
         with self.writer.held():
-            carry_over(self.shelf, ready)  # what was written meanwhile
+            self._carry_over(ready)  # what was written meanwhile
             self._served, self._seen, self._refusal = ready, seen, None
         self._announce(ready)
+
+    def _carry_over(self, served: Served) -> None:
+        carry_over(self.shelf, served, self.store.begun()[0])
 
     def _refuse(self, version: Version, error: Exception) -> None:
         """Go on with what is served; try this version again after pauses that grow: what is missing may come."""
@@ -321,7 +324,12 @@ def open_site(places: Places, settings: ServiceSettings) -> Site:
 
     Raises: TgqError where something is missing or damaged, saying what.
     """
-    return Site(open_store(places.store, index_cache=settings.index_cache), places, settings)
+    store, shelf = open_store(places.store, index_cache=settings.index_cache), Shelf(places.state / "shelf.sqlite")
+    try:
+        return Site(store, places, settings, shelf)
+    except BaseException:
+        shelf.close()
+        raise
 
 
 async def _retire(served: Served) -> None:

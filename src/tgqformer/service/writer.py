@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from tgqformer.catalog.pictures import decode
 from tgqformer.service.batching import Batcher
 from tgqformer.service.served import Served
 from tgqformer.service.settings import ServiceSettings
-from tgqformer.service.shelf import Entry, Shelf, ShelfError
+from tgqformer.service.shelf import Counter, Entry, Shelf, Target
 from tgqformer.store.base import StoreRow, StoreTable, Vector
 from tgqformer.store.content import row_of
 
@@ -41,26 +41,32 @@ class Write:
 class Writer:
     """Applies writes to the version that is served, a batch at a time; no swap happens in the middle of a batch.
 
+    Items that are put and items that are deleted never share a batch: each is one transaction of the store, so that
+    what is answered with an error is not done by halves. `counter` says which versions were begun (`Store.begun`).
+
     A write made for a version that is no longer served is embedded again by the one that is.
     """
 
-    def __init__(self, shelf: Shelf, current: Callable[[], Served], settings: ServiceSettings) -> None:
-        self._shelf, self._current = shelf, current
+    def __init__(
+        self, shelf: Shelf, current: Callable[[], Served], counter: Counter, settings: ServiceSettings
+    ) -> None:
+        self._shelf, self._current, self._counter = shelf, current, counter
         self._optimize_every, self._since_optimize, self._optimize_due = settings.optimize_every, 0, 0.0
         self._lock = threading.Lock()
         self._background = ThreadPoolExecutor(1, thread_name_prefix="optimizing")
-        self._batcher: Batcher[Write, str] = Batcher(
-            self._apply, size=TOGETHER, wait=0.0, queue=settings.batch_queue, name="writing"
-        )
+        self._batchers: dict[bool, Batcher[Write, str]] = {
+            deletes: Batcher(self._apply, size=TOGETHER, wait=0.0, queue=settings.batch_queue, name="writing")
+            for deletes in (False, True)
+        }
 
     @property
     def waiting(self) -> int:
         """How many writes wait."""
-        return self._batcher.waiting
+        return sum(batcher.waiting for batcher in self._batchers.values())
 
     async def write(self, write: Write) -> str:
         """Write, and return the model version that has it now; it is on disk when this returns."""
-        return await self._batcher.submit(write)
+        return await self._batchers[write.item is None].submit(write)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -70,7 +76,8 @@ class Writer:
 
     async def close(self) -> None:
         """Finish the writes that wait."""
-        await self._batcher.close()
+        for batcher in self._batchers.values():
+            await batcher.close()
         self._background.shutdown(wait=True, cancel_futures=True)
 
     def _apply(self, writes: list[Write]) -> list[str]:
@@ -80,17 +87,10 @@ class Writer:
             rows = [_row(write, served) for write in last.values() if write.item is not None]
             digests = {row.id: row.content for row in rows}
             entries = [Entry(write.id, write.item, digests.get(write.id, "")) for write in last.values()]
-            with self._shelf.recorded(entries):
+            with self._shelf.recorded(entries, served.key, self._counter):
                 apply(served, rows, [entry.id for entry in entries if entry.item is None])
-            self._note(last, served)
         self._optimize(served)
         return [served.model_version] * len(writes)
-
-    def _note(self, ids: Iterable[str], served: Served) -> None:
-        try:
-            self._shelf.applied(ids, served.key)
-        except ShelfError as error:  # the writes are kept, and the store has them: they come in once more, unchanged
-            log.warning("%s", error)
 
     def _optimize(self, served: Served) -> None:
         self._since_optimize += 1
@@ -107,23 +107,24 @@ class Writer:
             self._optimize_due = ended + REST * (ended - began)
 
 
-def carry_over(shelf: Shelf, served: Served) -> int:
+def carry_over(shelf: Shelf, served: Served, store: str) -> int:
     """Bring what was put and deleted since a version's making began into that version; return how many writes it was.
 
-    Without a model what was deleted is brought in; what was put waits for a service that has one.
+    `store` is the identity of its store. Without a model what was deleted is brought in; what was put waits for a
+    service that has one.
     """
-    count, version, since = 0, served.key, served.version.created
+    count, target = 0, Target(served.key, store, served.version.number)
     blind = served.embedder is None
-    for entries in shelf.pending(version, since, only_deleted=blind):
+    for entries in shelf.pending(target, only_deleted=blind):
         kept = [entry.item for entry in entries if entry.item is not None]
         rows: list[StoreRow] = []
         if kept:
             vectors = served.embed_now(kept, map(_picture, kept))
             rows = [row_of(item, vector, served.prompt) for item, vector in zip(kept, vectors, strict=True)]
         apply(served, rows, [entry.id for entry in entries if entry.item is None])
-        shelf.applied([entry.id for entry in entries], served.key)
+        shelf.brought([entry.id for entry in entries], served.key)
         count += len(entries)
-    if blind and (left := shelf.waiting(version, since)):
+    if blind and (left := shelf.waiting(target)):
         log.warning("without a model, %d items that were put over HTTP cannot be brought into this version", left)
     return count
 

@@ -173,6 +173,10 @@ class Store(Protocol):
         """The version that is served; None in a store where nothing was served yet."""
         ...
 
+    def begun(self) -> tuple[str, int]:
+        """Say which store this is, and how many versions were ever begun in it; read this moment."""
+        ...
+
     def versions(self) -> list[Version]:
         """List the versions that are whole, oldest first."""
         ...

@@ -18,11 +18,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import RLock
 from typing import Any, Protocol
-from zlib import crc32
 
 from filelock import FileLock, Timeout
 
-from tgqformer.files import sync_entries
+from tgqformer.files import read_number, sync_entries, write_number
 from tgqformer.store.base import Unreachable
 
 _LAST = 2**64 - 1  # a manifest is named by this less its number, so that the newest comes first
@@ -111,7 +110,7 @@ class LocalFiles:
                 yield
                 if (now := self.latest()) != self.marked():
                     self._sync()
-                    self._write_mark(now)
+                    write_number(self._mark, now)
             except BaseException:  # what is answered with an error must not be there later
                 self._take_back(before)
                 raise
@@ -142,7 +141,7 @@ class LocalFiles:
             whole = next((number for number in there if number <= marked or is_whole(self.folder, number)), there[0])
             self._remove(number for number in there if number > whole)
             self._sync()
-            self._write_mark(whole)
+            write_number(self._mark, whole)
 
     def is_unborn(self) -> bool:
         """Say whether the table was cut off while it was made: it was never acknowledged, and no manifest is whole."""
@@ -159,11 +158,7 @@ class LocalFiles:
 
     def marked(self) -> int:
         """Return the number up to which all is on the disk; 0 where that is not known."""
-        try:
-            number, _, check = self._mark.read_text().strip().partition(" ")
-        except (OSError, ValueError):
-            return 0
-        return int(number) if check == _check_of(number) and number.isdigit() else 0
+        return read_number(self._mark) or 0
 
     def require_store(self) -> None:
         """Raise Unreachable where the store is gone: a lock or a write would make a part of it anew."""
@@ -201,18 +196,6 @@ class LocalFiles:
         for folder in changed:
             _sync_file(folder)
         self._known = known
-
-    def _write_mark(self, number: int) -> None:
-        """Overwrite the mark in place: that needs no room on the disk, and one sector is written wholly or not."""
-        new, text = not self._mark.exists(), f"{number:020d}"
-        handle = os.open(self._mark, os.O_WRONLY | os.O_CREAT, 0o644)
-        try:
-            os.pwrite(handle, f"{text} {_check_of(text)}\n".encode(), 0)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        if new:
-            sync_entries(self._mark.parent)
 
     def _take_back(self, before: int) -> None:
         """Remove the manifests that a failed transaction wrote; one who compacts meanwhile is waited for."""
@@ -276,7 +259,3 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 def _sync_file(path: Path) -> None:
     with suppress(FileNotFoundError):  # compacting removed it this moment
         sync_entries(path)
-
-
-def _check_of(text: str) -> str:
-    return f"{crc32(text.encode()):08x}"

@@ -64,7 +64,9 @@ class LanceBackend:
         if make and self._files.is_unborn() and not self.tables():
             self._database.drop_table(LEDGER)
         if make and LEDGER not in self._names():
-            first = pa.table({"key": [LEDGER], "revision": [0], "content": [Ledger().to_json()]}, schema=_LEDGER_SCHEMA)
+            first = pa.table(
+                {"key": [LEDGER], "revision": [0], "content": [Ledger.new().to_json()]}, schema=_LEDGER_SCHEMA
+            )
             with self._files.transaction():
                 self._database.create_table(LEDGER, first, exist_ok=True, mode="create")
         self._ledger = self._database.open_table(LEDGER)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
+from uuid import uuid4
 
 from tgqformer.errors import TgqError, nearest
 
@@ -46,18 +47,30 @@ class Version(VersionSpec):
     name: str
     created: str
 
+    @property
+    def number(self) -> int:
+        """Which version of its store it is, counted from 1."""
+        return int(self.name[1:])
+
 
 @dataclass(frozen=True)
 class Ledger:
     """Versions that are whole and unfinished, oldest first; the names served, the present one last.
 
-    `begun` counts all versions that there ever were, so that no name is given twice.
+    `begun` counts all versions that there ever were, so that no name is given twice. `identity` tells one store from
+    another that was made in its place.
     """
 
     whole: tuple[Version, ...] = ()
     unfinished: tuple[Version, ...] = ()
     history: tuple[str, ...] = ()
     begun: int = 0
+    identity: str = ""
+
+    @classmethod
+    def new(cls) -> Ledger:
+        """Return the ledger of a new store."""
+        return cls(identity=uuid4().hex)
 
     @property
     def served(self) -> Version | None:
@@ -134,7 +147,7 @@ class Ledger:
         if content.pop("format") != FORMAT:
             raise TgqError("the store was written by another version of tgqformer; build it anew with `tgq index`")
         whole, unfinished = (tuple(Version(**one) for one in content[key]) for key in ("whole", "unfinished"))
-        return cls(whole, unfinished, tuple(content["history"]), content["begun"])
+        return cls(whole, unfinished, tuple(content["history"]), content["begun"], content.get("identity", ""))
 
 
 def alike(one: VersionSpec, other: VersionSpec) -> bool:

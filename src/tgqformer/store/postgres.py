@@ -143,7 +143,7 @@ def make_postgres(url: str) -> PostgresBackend:
         connection.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(place))
         connection.execute(_NEW_LEDGER.format(place))
         first = SQL("INSERT INTO {}.ledger (content) VALUES (%s) ON CONFLICT DO NOTHING").format(place)
-        connection.execute(first, [Ledger().to_json()])
+        connection.execute(first, [Ledger.new().to_json()])
         connection.execute(_NEW_REVISIONS.format(place))
     return PostgresBackend(url)
 

@@ -25,6 +25,11 @@ class VersionedStore:
         """The version that is served, as of the last refresh."""
         return self._ledger.served
 
+    def begun(self) -> tuple[str, int]:
+        """Count the versions that were begun."""
+        ledger = self._backend.read()
+        return ledger.identity, ledger.begun
+
     def versions(self) -> list[Version]:
         """List the versions that are whole."""
         return list(self._ledger.whole)
