@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from reading import imported, jpeg, put
 
-from tgqformer.catalog import Item, import_catalog
+from tgqformer.catalog import Item, PictureError, import_catalog
 from tgqformer.catalog.importer import plan_import
+from tgqformer.catalog.pictures import check, decode
 from tgqformer.catalog.prices import PriceStyle, currency_of, price_of
 from tgqformer.errors import TgqError
 
@@ -237,3 +240,38 @@ def test_one_picture_of_many_items_is_told(tmp_path: Path) -> None:
     shop_with(tmp_path, cells, "soon.jpg", "a.jpg")
     report = json.loads((tmp_path / "imported/report.json").read_text())
     assert report["warnings"] == ["8 items have one and the same first picture: a placeholder?"]
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (b"\0\0\0\x18ftypheic", "a HEIC picture, as phones make; convert it to JPEG"), (b"%PDF-1.4", "a PDF"),
+        (b"8BPS\0\1", "a Photoshop file"), (b"\xff\x0a\0", "a JPEG XL picture"), (b"\0\0\0\x18ftypisom", "a video"),
+    ],
+)  # fmt: skip
+def test_files_that_are_no_pictures_are_named(start: bytes, words: str) -> None:
+    with pytest.raises(PictureError, match=words):
+        check(start + bytes(200))
+
+
+def test_a_picture_behind_a_blank_line_is_read() -> None:
+    assert check(b"\r\n" + jpeg()).width == 12
+    assert decode(b"\xef\xbb\xbf" + jpeg()).size == (12, 16)
+
+
+def test_what_shows_nothing_is_told_and_white_on_nothing_is_seen() -> None:
+    def png(image: Image.Image) -> bytes:
+        buffer = BytesIO()
+        image.save(buffer, "PNG")
+        return buffer.getvalue()
+
+    assert check(png(Image.new("RGB", (9, 9), "white"))).notes == (("blank", "all of it is white"),)
+    assert check(png(Image.new("L", (9, 9), "black"))).notes == (("blank", "all of it is black"),)
+    assert check(png(Image.new("RGB", (9, 9), "red"))).notes == ()
+    plate = Image.new("RGBA", (9, 9), (255, 255, 255, 0))
+    plate.paste((255, 255, 255, 255), (3, 3, 6, 6))
+    assert decode(png(plate)).getpixel((4, 4)) == (255, 255, 255)
+    assert decode(png(plate)).getpixel((0, 0)) == (128, 128, 128)
+    assert check(png(plate)).notes == ()
+    plate.paste((255, 0, 0, 255), (3, 3, 6, 6))
+    assert decode(png(plate)).getpixel((0, 0)) == (255, 255, 255)

@@ -22,6 +22,7 @@ MAX_ATTRIBUTES, MAX_PICTURES, MAX_LEVELS = 200, 64, 20
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ufdd0-\ufdef\ufffe\uffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _DOUBLY_ENCODED = re.compile("[ÃÂ][\u0080-\u00bf]|â€[\u0153\u2122\u201c\u00a6\u02dc]")
+_PLAIN = re.compile(r"[\w.,:/()'+-]+(?: [\w.,:/()'+-]+)*", re.ASCII)  # nothing to clean, and most texts
 _SPOILT = re.compile(r"\d([.,]\d+)?[eE]\+\d{2,3}")
 _SAID = ("long-text", "unknown-word")
 
@@ -61,7 +62,7 @@ KINDS: dict[str, ProblemKind] = {
     ),
     "picture-tiny": ProblemKind("warning", "Pictures of one pixel", "These are placeholders; they were dropped.", True),
     "picture-many": ProblemKind("warning", "Items with many pictures", f"The first {MAX_PICTURES} are kept.", True),
-    "picture-blank": ProblemKind("warning", "Pictures of one colour", "They say nothing; leave them out."),
+    "blank": ProblemKind("warning", "Pictures that are all white or black", "They say nothing; leave them out."),
     "no-title": ProblemKind("warning", "Empty titles", "Items without a title are found by their pictures alone."),
     "encoding": ProblemKind("warning", "Wrong encodings", "Look at these texts; save the source as UTF-8."),
     "control": ProblemKind("warning", "Control characters in texts", "They were taken out."),
@@ -117,6 +118,8 @@ def clean(value: Any, what: str, language: str = "en") -> tuple[str | None, Find
 
     None stands for what is empty, a word for "not known", or an object that is no text.
     """
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and len(value) <= LIMITS[what] and not is_unknown(value):
+        return value, []
     written = as_text(value, language)
     if written is None:
         return None, [("object", f"{what}: an object, of which a part may be meant: {str(value)[:60]!r}")]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -19,6 +19,17 @@ from tgqformer.catalog.item import Picture
 from tgqformer.errors import TgqError
 
 T = TypeVar("T")
+_KINDS: dict[str, tuple[int, tuple[bytes, ...]]] = {
+    "a HEIC picture, as phones make": (4, (b"ftyphei", b"ftyphev", b"ftypmif", b"ftypmsf")),
+    "a JPEG XL picture": (0, (b"\xff\x0a", b"\0\0\0\x0cJXL ")),
+    "a PDF": (0, (b"%PDF",)),
+    "a Photoshop file": (0, (b"8BPS",)),
+    "a video": (4, (b"ftypmp4", b"ftypisom", b"ftypqt")),
+    "a camera's raw file": (0, (b"FUJIFILM", b"IIRO")),
+}
+"""Files that shops have among their pictures and that are not read: name, and where which bytes stand."""
+_BEFORE = b"\r\n \t\xef\xbb\xbf"
+"""What faulty programs write before a picture."""
 MAX_PIXELS = 64_000_000
 """A picture with more pixels than this is refused before it is decoded (a decompression bomb)."""
 SCANS, BYTES_A_SCAN = 100, 40_000
@@ -29,6 +40,7 @@ MAX_BYTES = 128 << 20
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 _ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 _ORIENTATION = 0x0112
+_Extrema = tuple[tuple[int, int], ...]
 _WAYS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 _UPRIGHT = {value: Image.Transpose[way] for value, way in enumerate(_WAYS, 2)}
 # All that Pillow's decoders were seen to raise on damaged files.
@@ -58,7 +70,8 @@ class PictureCheck:
 
 
 def read_picture(picture: Picture, root: Path | None) -> Image.Image:
-    """Read a picture as RGB: turned upright by its EXIF, transparency over white, first frame of an animation.
+    """Read a picture as RGB: turned upright by its EXIF, first frame of an animation. Transparency is laid over white,
+    or over grey where all that is seen is white.
 
     CMYK, palette, grey and 16-bit pictures are converted.
     Raise PictureError, with the reason, for a picture that is missing or cannot be decoded.
@@ -115,6 +128,8 @@ def check(data: bytes) -> PictureCheck:
 def _guarded(data: bytes, work: Callable[[Image.Image], T], max_pixels: int | None = None) -> T:
     if not data:
         raise PictureError("unreadable", "the picture is empty (0 bytes)")
+    if data[0] in _BEFORE:
+        data = data.lstrip(_BEFORE)
     scans = data.count(b"\xff\xda") if b"\xff\xd8\xff" in data else 0
     if scans > SCANS + len(data) // BYTES_A_SCAN:
         raise PictureError("bomb", f"a JPEG of {scans} scans, where a real one has a dozen")
@@ -142,6 +157,9 @@ def _why(error: BaseException) -> PictureError:
 
 
 def _what_else(data: bytes) -> str:
+    for kind, (place, signs) in _KINDS.items():
+        if data[place : place + 8].startswith(signs):
+            return f"not a picture that can be read: {kind}; convert it to JPEG or PNG"
     start = data[:256].lstrip().lower()
     if start.startswith((b"<!doctype", b"<html")):
         return "not a picture: an HTML page (often the error page of a download)"
@@ -157,7 +175,10 @@ def _examine(image: Image.Image) -> PictureCheck:
     notes = _oddities(image)
     if image.format == "JPEG":
         image.draft(None, (max(width // 8, 1), max(height // 8, 1)))  # reads every byte, at an eighth of the size
-    _turned(image).load()
+    seen = _rgb(_turned(image))
+    bounds = cast(_Extrema, seen.getextrema())
+    if min(low for low, _ in bounds) > 250 or max(high for _, high in bounds) < 5:
+        notes.append(("blank", "all of it is white" if bounds[0][0] > 250 else "all of it is black"))
     return PictureCheck(width, height, tuple(notes))
 
 
@@ -199,9 +220,16 @@ def _rgb(image: Image.Image) -> Image.Image:
         return _eight_bits(image).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         seen = image.convert("RGBA")
-        paper = Image.new("RGBA", seen.size, "white")
+        paper = Image.new("RGBA", seen.size, "grey" if _is_white(seen) else "white")
         return Image.alpha_composite(paper, seen).convert("RGB")
     return image.convert("RGB") if image.mode != "RGB" else image.copy()
+
+
+def _is_white(image: Image.Image) -> bool:
+    """Say whether what is seen of a transparent picture is white throughout, so that white paper would hide it."""
+    pixels = np.asarray(image)
+    seen = pixels[pixels[..., 3] > 127][:, :3]
+    return bool(len(seen)) and len(seen) < pixels.shape[0] * pixels.shape[1] and int(seen.min()) > 235
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

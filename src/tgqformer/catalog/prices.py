@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 _FOREIGN = "٠١٢٣٤٥٦٧٨٩۰۱۲۳۴۵۶۷۸۹０１２３４５６７８９"
@@ -70,7 +71,11 @@ def price_of(value: Any, style: PriceStyle = PriceStyle()) -> tuple[float | None
         number = _finite(value)
         good = number is not None and number >= 0
         return (number, None, None) if good else (None, None, f"not a price: {str(value)[:60]!r}")
-    text = str(value)
+    return _of_text(str(value), style)
+
+
+@lru_cache(4096)
+def _of_text(text: str, style: PriceStyle) -> tuple[float | None, str | None, str | None]:
     found = _number_in(text)
     if found is None:
         return None, None, f"not a price: {text[:60]!r}"
