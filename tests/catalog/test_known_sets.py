@@ -224,3 +224,49 @@ def test_the_real_fashion_set(tmp_path: Path) -> None:
     assert choose_reader(FASHION).name == "fashion"
     report = import_catalog(FASHION, tmp_path / "fashion", limit=600)
     assert (report.rows, report.items, report.pictures, report.rejected) == (600, 600, 600, 0)
+
+
+def test_shopify_makes_one_item_of_the_rows_of_a_product(tmp_path: Path) -> None:
+    names = "Handle,Title,Vendor,Product Category,Type,Option1 Name,Option1 Value,Option2 Name,Option2 Value,"
+    text = names + "Variant SKU,Variant Price,Image Src,Variant Image,Status\n"
+    text += (
+        "tee,Plain Tee,Nordfaden,Apparel > Shirts,T,Colour,Black,Size,S,B-S,25.00,https://s.test/a.jpg?v=1,,active\n"
+    )
+    text += "tee,,,,,,Black,,M,B-M,25.00,https://s.test/b.jpg?v=2,https://s.test/a.jpg?v=1,\n"
+    text += "tee,,,,,,White,,M,W-M,27.00,https://s.test/c.jpg?v=3,,\n"
+    text += "mug,Old mug,Tonwerk,,Mugs,Title,Default Title,,,OM,9.00,https://s.test/d.jpg,,archived\n"
+    for shade, name in enumerate("abcd"):
+        put(tmp_path / f"photos/{name}.jpg", jpeg(shade))
+    file = put(tmp_path / "products.csv", text)
+    assert choose_reader(file).name == "shopify"
+    (tee, mug), catalog = imported(file, root=tmp_path / "photos")
+    assert (tee.id, tee.title, tee.brand, tee.category) == ("tee", "Plain Tee", "Nordfaden", ("Apparel", "Shirts"))
+    assert (tee.price, dict(tee.attributes)) == (25.0, {"Colour": "Black; White", "Size": "S; M"})
+    assert [picture.path for picture in tee.pictures] == ["a.jpg", "b.jpg", "c.jpg"]
+    assert (mug.price, mug.category, dict(mug.attributes)) == (9.0, ("Mugs",), {})
+    assert "its status is archived" in (catalog.path / "warnings.jsonl").read_text()
+
+
+def test_woocommerce_joins_variations_to_their_parent(tmp_path: Path) -> None:
+    text = "ID,Type,SKU,Name,Published,Sale price,Regular price,Categories,Images,Parent,Attribute 1 name,"
+    text += "Attribute 1 value(s)\n"
+    text += '501,variable,TEE,Plain Tee,1,,,"Clothing > Shirts, Sale","https://x.test/a.jpg, https://x.test/b.jpg",,'
+    text += 'Colour,"Black, White"\n502,variation,TEE-B,Plain Tee - Black,1,,"25,00",,https://x.test/a.jpg,TEE,Colour,Black\n'
+    text += '503,variation,TEE-W,Plain Tee - White,1,,"27,00",,https://x.test/b.jpg,id:501,Colour,White\n'
+    text += '504,simple,LAMP,Desk Lamp,1,"49,90","59,00",Home > Lamps,https://x.test/a.jpg,,,\n'
+    text += '505,simple,,Old mug,-1,,"9,00","Kitchen\\, Bath > Mugs",,,,\n'
+    for shade, name in enumerate("ab"):
+        put(tmp_path / f"photos/{name}.jpg", jpeg(shade))
+    file = put(tmp_path / "woo.csv", text)
+    assert choose_reader(file).name == "woocommerce"
+    items, catalog = imported(file, root=tmp_path / "photos")
+    assert [(item.id, item.price, item.category) for item in items] == [
+        ("TEE", 25.0, ("Clothing", "Shirts")),
+        ("LAMP", 49.9, ("Home", "Lamps")),
+        ("505", 9.0, ("Kitchen, Bath", "Mugs")),
+    ]
+    assert dict(items[0].attributes) == {"Colour": "Black; White"}
+    assert [picture.path for picture in items[0].pictures] == ["a.jpg", "b.jpg"]
+    warnings = (catalog.path / "warnings.jsonl").read_text()
+    assert "it is not published" in warnings
+    assert "2 categories: Clothing > Shirts, Sale" in warnings

@@ -73,6 +73,7 @@ KINDS: dict[str, ProblemKind] = {
     "html": ProblemKind("note", "HTML in texts", "Entities were decoded, tags taken out."),
     "unknown-word": ProblemKind("note", "Words for not known", "They count as empty; --missing names more."),
     "category-several": ProblemKind("note", "Several categories in one cell", "The first is kept."),
+    "inactive": ProblemKind("note", "Products that are not active", "They are kept; take them out of the source."),
     "animation": ProblemKind("note", "Animations and files of several pages", "The first frame is used."),
     "cmyk": ProblemKind("note", "CMYK pictures", "Converted to RGB when read; colours may differ from print."),
     "16-bit": ProblemKind("note", "Pictures of 16 bits a channel", "Read as 8 bits."),

@@ -122,6 +122,13 @@ class ImportReport:
         if len(examples) < _EXAMPLES:
             examples.append(problem)
 
+    def summary(self) -> str:
+        """Return what was done in one sentence."""
+        return (
+            f"{self.items:,} items with {self.pictures:,} pictures from {self.rows:,} rows in {self.seconds:.1f} s; "
+            f"{self.rejected:,} rows rejected, {self.of('warning'):,} warnings"
+        )
+
     def of(self, severity: Severity) -> int:
         """Return the number of problems of one severity."""
         return sum(count for kind, count in self.problems.items() if KINDS[kind].severity == severity)

@@ -180,10 +180,7 @@ def _show_report(report: ImportReport, to: Path) -> None:
     from tgqformer.catalog.checks import KINDS
 
     console = Console(emoji=False)
-    console.print(
-        f"[bold]{report.items:,}[/] items with {report.pictures:,} pictures from {report.rows:,} rows "
-        f"in {report.seconds:.1f} s; {report.rejected:,} rows rejected, {report.of('warning'):,} warnings"
-    )
+    console.print(report.summary())
     colors = {"error": "red", "warning": "yellow", "note": "dim"}
     table = _table("", "problem", "first of them")
     for severity, color in colors.items():

@@ -32,6 +32,7 @@ from tgqformer.model.language import LanguageModel, LoRA, make_language
 from tgqformer.pairs.pairs import Pairs, PairSets, check_parts, split_pairs
 from tgqformer.pairs.source import read_source
 from tgqformer.pairs.splits import PARTS, ItemSplit
+from tgqformer.progress import console
 from tgqformer.stages import Digests, Stage, Stages, digest_of
 from tgqformer.store.embeddings import fingerprint_of
 from tgqformer.synthetic.noise import NoiseView, noise_views
@@ -84,7 +85,7 @@ class Dataset:
             return
         with TemporaryDirectory(dir=self.folder, prefix=".imported-") as whole:
             imported = Path(whole) / "catalog" if section.items else to
-            import_catalog(
+            report = import_catalog(
                 Path(section.source),
                 imported,
                 reader=section.reader,
@@ -93,6 +94,9 @@ class Dataset:
                 root=Path(section.pictures) if section.pictures else None,
                 show_progress_bar=True,
             )
+            console.print(report.summary())
+            for warning in report.warnings:
+                console.print(f"warning: {warning}", style="yellow", markup=False)
             if section.items:
                 _keep_some(Catalog.open(imported), section.items, to)
 

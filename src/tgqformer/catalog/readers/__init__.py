@@ -11,6 +11,7 @@ from tgqformer.catalog.readers.folder import ItemFoldersReader, PicturesReader
 from tgqformer.catalog.readers.hm import HMReader
 from tgqformer.catalog.readers.jsonlines import JSON_LINES
 from tgqformer.catalog.readers.parquet import PARQUET
+from tgqformer.catalog.readers.shops import SHOPIFY, WOOCOMMERCE
 from tgqformer.catalog.readers.table import TABLES, TEXT_TABLES
 from tgqformer.errors import TgqError, nearest
 
@@ -22,6 +23,8 @@ READERS: tuple[Reader, ...] = (
     HMReader(),
     Amazon2023Reader(),
     Amazon2018Reader(),
+    SHOPIFY,
+    WOOCOMMERCE,
     PARQUET,
     JSON_LINES,
     TABLES,
@@ -43,5 +46,7 @@ def choose_reader(path: Path, name: str | None = None) -> Reader:
     for reader in READERS:
         if reader.sniff(path):
             return reader
+    if path.suffix.lower() in (".xml", ".rss"):
+        raise TgqError(f"{path} is XML, which is not read; export the feed as text or TSV, or as JSON")
     known = "\n".join(f"  {reader.name}: {reader.about}" for reader in READERS)
     raise TgqError(f"no reader recognises {path}. These are read:\n{known}")
