@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from reading import fields, imported, jpeg, put
+from reading import fields, imported, jpeg, put, rows
 
 from tgqformer.catalog import import_catalog
 from tgqformer.catalog.readers import choose_reader
@@ -224,6 +224,34 @@ def test_the_real_fashion_set(tmp_path: Path) -> None:
     assert choose_reader(FASHION).name == "fashion"
     report = import_catalog(FASHION, tmp_path / "fashion", limit=600)
     assert (report.rows, report.items, report.pictures, report.rejected) == (600, 600, 600, 0)
+
+
+FEED = """<?xml version="1.0"?>
+<rss version="2.0" xmlns:g="http://base.google.com/ns/1.0"><channel><title>S</title>
+<item><g:id>M-1</g:id><g:title>Clay mug, red</g:title><g:description>&lt;p&gt;300 ml&lt;/p&gt;</g:description>
+<g:image_link>https://cdn.test/1/a.jpg?v=1</g:image_link>
+<g:additional_image_link>https://cdn.test/1/b.jpg</g:additional_image_link>
+<g:additional_image_link>https://cdn.test/1/c.jpg</g:additional_image_link>
+<g:price>14.50 EUR</g:price><g:brand>Tonwerk</g:brand>
+<g:google_product_category>Home &gt; Mugs</g:google_product_category><g:color>red</g:color></item>
+<item><g:id>M-2</g:id><g:title>Clay mug, blue</g:title><g:price>1,014.50 EUR</g:price></item>
+</channel></rss>
+"""
+
+
+def test_a_feed_in_xml(tmp_path: Path) -> None:
+    for shade, name in enumerate("abc"):
+        put(tmp_path / f"photos/{name}.jpg", jpeg(shade))
+    file = put(tmp_path / "feed.xml", FEED)
+    assert choose_reader(file).name == "feed"
+    (red, blue), _ = imported(file, root=tmp_path / "photos")
+    assert (red.id, red.title, red.brand, red.price) == ("M-1", "Clay mug, red", "Tonwerk", 14.5)
+    assert (red.category, dict(red.attributes)) == (("Home", "Mugs"), {"color": "red"})
+    assert [picture.path for picture in red.pictures] == ["a.jpg", "b.jpg", "c.jpg"]
+    assert (blue.title, blue.price) == ("Clay mug, blue", 1014.5)
+    found = rows("feed", put(tmp_path / "cut.xml", FEED[: FEED.index("</channel>")]))
+    assert [row.fields is not None for row in found] == [True, True, False]
+    assert "cannot be read from here on" in (found[-1].reason or "")
 
 
 def test_shopify_makes_one_item_of_the_rows_of_a_product(tmp_path: Path) -> None:

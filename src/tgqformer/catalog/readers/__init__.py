@@ -7,6 +7,7 @@ from pathlib import Path
 from tgqformer.catalog.readers.amazon import Amazon2018Reader, Amazon2023Reader
 from tgqformer.catalog.readers.base import Reader, SourceRow
 from tgqformer.catalog.readers.fashion import FashionReader, KaggleFashionReader
+from tgqformer.catalog.readers.feed import FEED
 from tgqformer.catalog.readers.folder import ItemFoldersReader, PicturesReader
 from tgqformer.catalog.readers.hm import HMReader
 from tgqformer.catalog.readers.jsonlines import JSON_LINES
@@ -29,6 +30,7 @@ READERS: tuple[Reader, ...] = (
     JSON_LINES,
     TABLES,
     TEXT_TABLES,
+    FEED,
     PicturesReader(),
     ItemFoldersReader(),
 )
@@ -46,7 +48,5 @@ def choose_reader(path: Path, name: str | None = None) -> Reader:
     for reader in READERS:
         if reader.sniff(path):
             return reader
-    if path.suffix.lower() in (".xml", ".rss"):
-        raise TgqError(f"{path} is XML, which is not read; export the feed as text or TSV, or as JSON")
     known = "\n".join(f"  {reader.name}: {reader.about}" for reader in READERS)
     raise TgqError(f"no reader recognises {path}. These are read:\n{known}")
