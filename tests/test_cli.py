@@ -91,6 +91,10 @@ def test_an_installed_command_runs() -> None:
         (["catalog", "show", "nowhere"], "nowhere"),
         (["pairs", "mine", "nowhere.csv", "--to", "pairs.parquet"], "nowhere.csv"),
         (["pairs", "show", "nowhere.parquet"], "nowhere.parquet"),
+        (
+            ["pairs", "mine", "x.csv", "--item", "a", "--item=b", "--to", "p"],
+            "--item takes one value, and is given twice",
+        ),
         (["noise", "sheet", "nowhere"], "nowhere"),
         (["run", "nowhere.yaml"], "shipped are demo, fashion"),
         (["run", "demo", "--set", "training.stepz=3"], "did you mean 'steps'?"),

@@ -75,7 +75,14 @@ def plan_import(
         raise TgqError(f"the reader {chosen.name} reads no text, so --encoding says nothing")
     rows = _first_rows(source, chosen, encoding)
     columns, filled = _columns(rows, chosen)
-    planned = plan_mapping(columns, chosen.mapping, mapping, filled)
+    try:
+        planned = plan_mapping(columns, chosen.mapping, mapping, filled)
+    except TgqError as error:
+        if chosen.mapping is None:
+            raise
+        raise TgqError(
+            f"{error}. These are what the reader {chosen.name} makes; --reader csv, or jsonl, takes a file as it is"
+        ) from error
     unused = () if chosen.mapping is not None else tuple(name for name in columns if name not in planned.columns())
     style = SourceStyle.of(rows, planned, language)
     place = Path(root) if root is not None else chosen.root(source)

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from tgqformer.cli import bench, catalog, collab, cost, noise, pairs, run, search, serve, studio
+from tgqformer.cli.options import check_once
 from tgqformer.errors import TgqError
 from tgqformer.progress import console
 
@@ -49,6 +50,7 @@ def _root(
 def main() -> None:
     """Run the command line; errors a user can mend are printed without a traceback."""
     try:
+        check_once(typer.main.get_command(app), sys.argv[1:])
         app()
     except TgqError as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, emoji=False)
