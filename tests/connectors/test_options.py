@@ -18,7 +18,11 @@ from tgqformer.errors import TgqError
     ("name", "options", "message"),
     [
         ("tqg", {}, "connector 'tqg' is not known; did you mean 'tgq'?"),
-        ("zzz", {}, "choose from frozen, none, mean, linear, mlp, qformer, text-qformer, resampler, c-abstractor, notellm2"),
+        (
+            "zzz",
+            {},
+            "choose from frozen, none, mean, linear, mlp, qformer, text-qformer, resampler, c-abstractor",
+        ),
         ("tgq", {"widths": 2}, "'widths' is not a key here"),
         ("tgq", {"gatse": "both"}, "connector 'tgq': 'gatse' is not a key here; did you mean 'gates'?"),
         ("tgq", {"gates": "boht"}, "gates: 'boht' is not known; did you mean 'both'?"),

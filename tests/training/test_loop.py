@@ -16,7 +16,7 @@ from tgqformer.errors import TgqError
 from tgqformer.experiments.bench.cell import validation_of
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.training.batches import PairBatches
-from tgqformer.training.embedder import optimizer_of, plan_of
+from tgqformer.training.embedder import optimizer_of, plan_of, seconds_of_training
 from tgqformer.training.loop import Objective, Plan, Validation, fit
 from tgqformer.training.objectives import PairObjective
 from tgqformer.training.schedules import one_cycle, warm_cosine
@@ -84,6 +84,20 @@ def test_a_resumed_training_is_an_unbroken_one_bit_for_bit(make_model, toy, samp
     assert all(torch.equal(value, expected[name]) for name, value in weights_of(resumed).items())
     assert rows_of(folder) == rows_of(tmp_path / "whole")
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_timing_a_training_before_it_changes_nothing_of_it(make_model, toy, sampler, tmp_path):
+    settings = replace(SETTINGS, visual_steps=3, visual_loss=0.5)
+    alone, timed = make_model(), make_model()
+    before = weights_of(timed)
+    assert seconds_of_training(timed, toy, sampler, settings, seed=1) > 0
+    assert all(torch.equal(value, before[name]) for name, value in weights_of(timed).items())
+    assert all(weight.grad is None for weight in timed.parameters())
+    run(alone, toy, sampler, settings, tmp_path / "alone", validation())
+    run(timed, toy, sampler, settings, tmp_path / "timed", validation())
+    assert rows_of(tmp_path / "timed") == rows_of(tmp_path / "alone")
+    expected = weights_of(alone)
+    assert [name for name, value in weights_of(timed).items() if not torch.equal(value, expected[name])] == []
 
 
 def test_replaced_texts_and_a_learning_alignment_resume_bit_for_bit(make_model, toy, sampler, tmp_path):

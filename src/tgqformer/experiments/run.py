@@ -77,7 +77,7 @@ class Run:
         return self.stages.run(stage) / "model"
 
     def _train(self, trial: Trial) -> None:
-        model = trial.fit()
+        model = trial.fit(announced=True)
         if not isinstance(model, ItemEmbedder):
             name = trial.section.name
             raise TgqError(f"{name} is a whole multimodal model, which a run cannot serve; use `tgq bench`")

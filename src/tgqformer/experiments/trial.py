@@ -22,8 +22,8 @@ from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.features import Spliced, embed_features
 from tgqformer.model.frozen import FrozenPart
 from tgqformer.model.multimodal import MultimodalEmbedder, load_multimodal
-from tgqformer.progress import progress
-from tgqformer.training.embedder import train_embedder
+from tgqformer.progress import console, progress
+from tgqformer.training.embedder import seconds_of_training, train_embedder
 from tgqformer.training.sampling import PairSampler
 from tgqformer.types import Positions, Vectors
 
@@ -49,7 +49,7 @@ class Trial:
             "seed": self.seed,
             "model": config.plain(self.section),
             "alignment": config.plain(recipe.alignment),
-            "training": config.plain(recipe.training),
+            "training": config.plain(recipe.training.resolved(len(self.data.pairs.train))),
             "language": self.data.language_inputs() if self.section.language else None,
             "validation_pool": recipe.evaluation.validation_pool,
         }
@@ -68,10 +68,13 @@ class Trial:
         model.token_norm.load_state_dict(norm.state_dict())
         return model
 
-    def fit(self) -> Model:
+    def fit(self, *, announced: bool = False) -> Model:
         """Train a fresh model, or go on where a killed training was.
 
         A whole multimodal model is taken as it is.
+
+        Args:
+            announced: whether to say first how many steps there are, and about how long they take.
         """
         if self.section.multimodal is not None:
             return load_multimodal(self.section.multimodal, device=best_device())
@@ -84,9 +87,20 @@ class Trial:
         sampler = PairSampler(a, b, data.categories, items=items, batch=batch, group=group, seed=self.seed)
         validate = self.validate if self._validation is not None else None
         features = data.features
+        if announced:
+            self._announce(model, sampler)
         train_embedder(model, features, sampler, settings, self.folder, seed=self.seed, validate=validate)
         self._begin(model)
         return model
+
+    def _announce(self, model: ItemEmbedder, sampler: PairSampler) -> None:
+        settings = self.recipe.training.resolved(len(sampler.a))
+        alone = f"{settings.visual_steps} of the connector alone, " if settings.visual_steps and model.sees else ""
+        minutes = seconds_of_training(model, self.data.features, sampler, settings, seed=self.seed) / 60
+        about = (
+            f"about {minutes:.0f} min" if minutes >= 1.5 else "about a minute" if minutes > 0.5 else "under a minute"
+        )
+        console.print(f"{len(sampler.a):,} training pairs; steps: {alone}{settings.steps} of the whole model; {about}")
 
     def _begin(self, model: ItemEmbedder) -> None:
         """Begin a trained model at the frozen vectors, with the share that the recipe names or validation chooses."""

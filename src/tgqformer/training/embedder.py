@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from tgqformer.encoders.frozen import resolve_precision
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.training.batches import ItemFeatures, PairBatches
 from tgqformer.training.loop import Objective, Plan, TrainingState, Validation, fit
@@ -38,16 +40,9 @@ def train_embedder(
         settings: numbers of steps that are left out follow from the number of pairs.
         validate: returns H@10 and its standard error.
     """
-    settings = settings.resolved(len(sampler.a))
-    torch.manual_seed(seed)  # for the head of the visual loss, whatever was drawn since the model was made
-    visual = VisualLoss.wanted(model, settings)
-    batches = partial(PairBatches, model, features, seed=seed)
-    if visual is not None and settings.visual_steps:
-        first = settings.visual_stage()
-        alone = VisualObjective(model, first, visual, batches(sampler.sized(first.batch), first))
+    *before, (objective, settings) = _stages(model, features, sampler, settings, seed)
+    for alone, first in before:
         _fit(alone, first, folder / "visual", shown=shown)
-    beside = visual if settings.visual_loss else None
-    objective = PairObjective(model, settings, beside, batches(sampler, settings))
 
     def validated() -> Validation:
         assert validate is not None
@@ -55,6 +50,44 @@ def train_embedder(
         return Validation({"val_hit@10": hit, "val_error": error}, hit, error)
 
     return _fit(objective, settings, folder, validate=validated if validate else None, shown=shown)
+
+
+def seconds_of_training(
+    model: ItemEmbedder, features: ItemFeatures, sampler: PairSampler, settings: TrainingSettings, *, seed: int = 0
+) -> float:
+    """Return about how long `train_embedder` will take, validations aside: a step of each stage is timed.
+
+    The weights stay as they are, and so does what a training draws at random, since that starts from its own seed.
+    """
+    total, place = 0.0, Accelerator()
+    for objective, stage in _stages(model, features, sampler, settings, seed):
+        prepared, took = place.prepare(objective).train(), 0.0
+        half = resolve_precision(stage.precision, place.device) is torch.bfloat16
+        for attempt in range(2):  # the first one sets things up
+            started = time.perf_counter()
+            batch = objective.batch(attempt, place)
+            with torch.autocast(place.device.type, torch.bfloat16, enabled=half):
+                losses = prepared(batch)
+            place.backward(sum(losses.values()))
+            took = time.perf_counter() - started
+        objective.zero_grad(set_to_none=True)
+        total += (stage.steps or 0) * took
+    return total
+
+
+def _stages(
+    model: ItemEmbedder, features: ItemFeatures, sampler: PairSampler, settings: TrainingSettings, seed: int
+) -> list[tuple[Objective, TrainingSettings]]:
+    """Return what is minimised, one after the other, each with its settings; all numbers of steps are filled in."""
+    settings = settings.resolved(len(sampler.a))
+    torch.manual_seed(seed)  # for the head of the visual loss, whatever was drawn since the model was made
+    visual = VisualLoss.wanted(model, settings)
+    batches, stages = partial(PairBatches, model, features, seed=seed), list[tuple[Objective, TrainingSettings]]()
+    if visual is not None and settings.visual_steps:
+        first = settings.visual_stage()
+        stages.append((VisualObjective(model, first, visual, batches(sampler.sized(first.batch), first)), first))
+    beside = visual if settings.visual_loss else None
+    return [*stages, (PairObjective(model, settings, beside, batches(sampler, settings)), settings)]
 
 
 def _fit(
