@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from reading import imported, jpeg, put
 
-from tgqformer.catalog import Item, PictureError, import_catalog
+from tgqformer.catalog import Catalog, Item, PictureError, import_catalog
 from tgqformer.catalog.importer import plan_import
 from tgqformer.catalog.pictures import check, decode
 from tgqformer.catalog.prices import PriceStyle, currency_of, price_of
@@ -275,3 +275,13 @@ def test_what_shows_nothing_is_told_and_white_on_nothing_is_seen() -> None:
     assert check(png(plate)).notes == ()
     plate.paste((255, 0, 0, 255), (3, 3, 6, 6))
     assert decode(png(plate)).getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_catalogue_is_a_source_that_keeps_everything(tmp_path: Path, pack: bool) -> None:
+    put(tmp_path / "photos/a.jpg", jpeg())
+    text = "id,title,brand,category,price,image,color\n1,Mug,Tonwerk,Kitchen > Mugs,1.50,a.jpg,red\n2,Lamp,,,,,\n"
+    items, first = imported(put(tmp_path / "shop.csv", text), root=tmp_path / "photos", pack=pack)
+    assert len(items[0].pictures) == 1
+    import_catalog(first.path, tmp_path / "again", pack=pack)
+    assert Catalog.open(tmp_path / "again").fingerprint == first.fingerprint

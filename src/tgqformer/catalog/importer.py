@@ -31,7 +31,7 @@ from tgqformer.stages import make_way
 
 _THREADS, _WINDOW = 2, 32
 _PEEK = 1000
-_NO_TEXT = ("parquet", "fashion", "pictures", "item-folders")
+_NO_TEXT = ("catalogue", "parquet", "fashion", "pictures", "item-folders")
 _SOON = 1000
 """After so many pictures of which none is found the import is given up."""
 _RELATED = pa.schema([("id", pa.string()), ("other", pa.string()), ("kind", pa.string())])

@@ -276,7 +276,8 @@ class _Cells:
     def _levels(self, value: Any) -> list[Any]:
         value = _parsed(value, "[")
         if isinstance(value, (list, tuple)):
-            return [part for one in value for part in self._levels(one)]
+            inner = (self._levels(one) if isinstance(one, (list, tuple)) else [one] for one in value)
+            return [part for parts in inner for part in parts]
         if not isinstance(value, str):
             return [value]
         value, _ = bare_text(value)

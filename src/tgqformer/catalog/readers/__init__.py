@@ -10,6 +10,7 @@ from tgqformer.catalog.readers.fashion import FashionReader, KaggleFashionReader
 from tgqformer.catalog.readers.feed import FEED
 from tgqformer.catalog.readers.folder import ItemFoldersReader, PicturesReader
 from tgqformer.catalog.readers.hm import HMReader
+from tgqformer.catalog.readers.imported import CatalogReader
 from tgqformer.catalog.readers.jsonlines import JSON_LINES
 from tgqformer.catalog.readers.parquet import PARQUET
 from tgqformer.catalog.readers.shops import SHOPIFY, WOOCOMMERCE
@@ -19,6 +20,7 @@ from tgqformer.errors import TgqError, nearest
 __all__ = ["READERS", "Reader", "SourceRow", "choose_reader"]
 
 READERS: tuple[Reader, ...] = (
+    CatalogReader(),
     FashionReader(),
     KaggleFashionReader(),
     HMReader(),
