@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from tgqformer.errors import TgqError
 from tgqformer.service.api import make_api
 from tgqformer.service.errors import ApiError, as_api_error, as_failure, response_of
-from tgqformer.service.guard import Guard, TooLarge
+from tgqformer.service.guard import BodyRefused, Guard
 from tgqformer.service.keys import Keyring
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.shortcut import Shortcut
@@ -78,7 +78,7 @@ async def _answer(request: Request, error: Exception) -> Response:
 def _as_api_error(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
-    if isinstance(error, TooLarge):
+    if isinstance(error, BodyRefused):
         return error.problem
     if isinstance(error, TgqError):
         return as_api_error(error)

@@ -51,7 +51,9 @@ def as_api_error(error: TgqError) -> ApiError:
         return ApiError(404, "the item's picture is not where the catalogue says", "import the catalogue again")
     if isinstance(error, PictureError):
         status = 413 if error.kind in ("bomb", "too-large") else 422
-        return ApiError(status, f"the picture cannot be read: {error.reason}", "send a JPEG, PNG or WebP picture")
+        return ApiError(
+            status, f"the picture cannot be read: {error.reason}", "send a JPEG, PNG, WebP, AVIF or GIF picture"
+        )
     if isinstance(error, UnknownItem):
         return ApiError(404, "there is no such item", "check the id")  # its words name the store
     if isinstance(error, VersionGone):

@@ -67,7 +67,7 @@ async def _item_form(
     ] = None,
     price: Annotated[float | None, Form(description="0 or more.", examples=[19.9])] = None,
     picture: Annotated[
-        UploadFile | None, File(description="A picture: JPEG, PNG, WebP and others. URLs are never fetched.")
+        UploadFile | None, File(description="A picture: JPEG, PNG, WebP, AVIF or GIF. URLs are never fetched.")
     ] = None,
 ) -> ItemForm:
     return ItemForm(

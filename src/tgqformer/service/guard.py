@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -38,21 +39,20 @@ class Guard:
         call = _Call(send, os.urandom(8).hex())
         scope["request_id"] = call.id
         started = time.perf_counter()
-        self._in_work += 1
         try:
-            refusal = self._refusal(scope)
+            refusal = None if scope["path"] in ALWAYS else self._refusal(scope, call)
             if refusal is not None:
                 await response_of(refusal)(scope, receive, call.send)
             else:
-                await self._answer(scope, _Limited(receive, self._settings.max_body_bytes), call)
+                await self._answer(scope, _Body(receive, self._settings, lambda: self._take(call)), call)
         finally:
-            self._in_work -= 1
+            self._in_work -= call.counted
             route = getattr(scope.get("route"), "path", "unmatched")
             self._telemetry.answered(
                 _known(scope["method"]), route, call.status, time.perf_counter() - started, call.id
             )
 
-    async def _answer(self, scope: Scope, body: _Limited, call: _Call) -> None:
+    async def _answer(self, scope: Scope, body: _Body, call: _Call) -> None:
         try:
             async with asyncio.timeout(self._settings.timeout):
                 await self._app(scope, body.receive, call.send)
@@ -62,13 +62,20 @@ class Guard:
             error = ApiError(504, f"it took more than {self._settings.timeout:g} seconds", "send less, or later", RETRY)
             await response_of(error)(scope, body.receive, call.send)
 
-    def _refusal(self, scope: Scope) -> ApiError | None:
+    def _refusal(self, scope: Scope, call: _Call) -> ApiError | None:
         """Return why a request is not worked on at all; None where it is."""
-        if scope["path"] in ALWAYS:
+        refusal = self._without_key(scope) or self._too_large(scope)
+        return refusal or (None if _has_body(scope) else self._take(call))
+
+    def _take(self, call: _Call) -> ApiError | None:
+        """Count a request as in work once it is here wholly, so that slow senders take no place from others."""
+        if call.counted:
             return None
-        if self._in_work > self._settings.concurrency:
+        if self._in_work >= self._settings.concurrency:
             return overloaded(f"{self._settings.concurrency} are in work")
-        return self._without_key(scope) or self._too_large(scope)
+        call.counted = True
+        self._in_work += 1
+        return None
 
     def _without_key(self, scope: Scope) -> ApiError | None:
         writes = scope["method"] in WRITES
@@ -90,25 +97,39 @@ class Guard:
         return None
 
 
-class TooLarge(HTTPException):
-    """A body that grew too large while it was read. FastAPI lets this kind of error pass through its parsing."""
+class BodyRefused(HTTPException):
+    """A body that grew too large or came too slowly. FastAPI lets this kind of error pass through its parsing."""
 
     def __init__(self, problem: ApiError) -> None:
         super().__init__(problem.status, problem.error, problem.headers)
         self.problem = problem
 
 
-class _Limited:
-    """A request's body, counted while it streams in: a length that was announced is not believed."""
+class _Body:
+    """A request's body, counted while it streams in: a length that was announced is not believed.
 
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self._receive, self._limit, self._read = receive, limit, 0
+    `whole` is called when all of it is here; what it returns refuses the request.
+    """
+
+    def __init__(self, receive: Receive, settings: ServiceSettings, whole: Callable[[], ApiError | None]) -> None:
+        self._receive, self._settings, self._whole, self._read, self._complete = receive, settings, whole, 0, False
+        self._until = time.monotonic() + settings.body_seconds
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        if self._complete:  # now it waits for the end of the connection
+            return await self._receive()
+        try:
+            async with asyncio.timeout(max(0.0, self._until - time.monotonic())):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise BodyRefused(_too_slow(self._settings.body_seconds)) from error
         self._read += len(message.get("body", b""))
-        if self._read > self._limit:
-            raise TooLarge(_too_large(self._limit))
+        if self._read > self._settings.max_body_bytes:
+            raise BodyRefused(_too_large(self._settings.max_body_bytes))
+        if not message.get("more_body", False):
+            self._complete = True
+            if message["type"] == "http.request" and (refusal := self._whole()) is not None:
+                raise BodyRefused(refusal)
         return message
 
 
@@ -116,7 +137,7 @@ class _Call:
     """What is known of an answer: its status (500 until it starts), and the request's id, which goes into its head."""
 
     def __init__(self, send: Send, request_id: str) -> None:
-        self._send, self.id, self.status = send, request_id, 500
+        self._send, self.id, self.status, self.counted = send, request_id, 500, False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -129,6 +150,19 @@ class _Call:
 def _too_large(limit: int) -> ApiError:
     hint = f"send at most {limit / (1 << 20):.3g} MB; a smaller picture serves as well"
     return ApiError(413, "the request is too large", hint, {"connection": "close"})
+
+
+def _too_slow(seconds: float) -> ApiError:
+    headers = {"connection": "close", **RETRY}
+    return ApiError(408, f"the request did not arrive within {seconds:g} s", "send less, or faster", headers)
+
+
+def _has_body(scope: Scope) -> bool:
+    """Say whether a body follows that a route will read."""
+    if scope["method"] not in ("POST", "PUT", "PATCH"):
+        return False
+    heads = dict(scope["headers"])
+    return b"transfer-encoding" in heads or heads.get(b"content-length", b"0") != b"0"
 
 
 def _keep_quoted(scope: Scope) -> None:

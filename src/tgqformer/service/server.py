@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import socket
+import threading
+from collections import OrderedDict
+from types import FrameType
+from typing import ClassVar
 
 import httptools
 import torch
@@ -23,6 +29,7 @@ from tgqformer.service.telemetry import log_to_stderr
 
 BACKLOG = 2048
 KEEP_ALIVE = 30  # seconds that a connection may be silent between requests
+LAST = 5  # seconds after those for the requests in work; then the process ends
 TOO_LONG = "The request line and headers are too long, or came too slowly."
 
 
@@ -59,7 +66,24 @@ def make_server(app: FastAPI, settings: ServiceSettings) -> uvicorn.Server:
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=int(settings.timeout) + 5,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
+
+
+class _Server(uvicorn.Server):
+    """A server that ends within its grace after a signal, whatever is stuck: what was acknowledged is on disk."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            grace = (self.config.timeout_graceful_shutdown or 0) + LAST
+            last = threading.Timer(grace, _end_now)
+            last.daemon = True
+            last.start()
+        super().handle_exit(sig, frame)
+
+
+def _end_now() -> None:
+    logging.getLogger("tgqformer.service").error("something did not end in time; the process ends now")
+    os._exit(1)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -77,7 +101,8 @@ def limited_http(settings: ServiceSettings) -> type[asyncio.Protocol]:
     """Make uvicorn's protocol with these limits on a request's head: its parser has none of its own."""
 
     class LimitedHttp(_LimitedHttp):
-        head_bytes, head_seconds = settings.head_bytes, settings.head_seconds
+        head_bytes, head_seconds, most = settings.head_bytes, settings.head_seconds, settings.connections
+        opened: ClassVar = OrderedDict[_LimitedHttp, None]()
 
     return LimitedHttp
 
@@ -85,6 +110,8 @@ def limited_http(settings: ServiceSettings) -> type[asyncio.Protocol]:
 class _LimitedHttp(HttpToolsProtocol):
     head_bytes: int
     head_seconds: float
+    most: int  # connections
+    opened: ClassVar[OrderedDict[_LimitedHttp, None]]  # the one that was busy last stands at the end
     _received = 0  # bytes of a head that is not complete
     _headers = 0
     _in_head = True
@@ -92,10 +119,14 @@ class _LimitedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.opened[self] = None
+        if len(self.opened) > self.most:
+            self._close_an_idle_one()
         self._timer = self.loop.call_later(self.head_seconds, self._refuse)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self.opened.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -121,8 +152,19 @@ class _LimitedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head, self._received = False, 0
+        self.opened.move_to_end(self)
         self._disarm()
         super().on_headers_complete()
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._in_head or self.cycle is None or self.cycle.response_complete
+
+    def _close_an_idle_one(self) -> None:
+        """Make room: close the connection that is idle for longest, or this one where all are busy."""
+        victim = next((one for one in self.opened if one is not self and one._is_idle), self)
+        self.opened.pop(victim)
+        victim.transport.close()
 
     def _refuse(self) -> None:
         if not self.transport.is_closing():

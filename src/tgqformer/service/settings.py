@@ -24,11 +24,13 @@ class ServiceSettings:
     explorer_threads: of the explorer's own, so that people who look around never slow the API.
     index_cache: bytes of memory for the indexes of a version in LanceDB; None lets it fit itself to them.
     decodes: pictures being decoded at once; a large one takes hundreds of megabytes for that moment.
+    decode_seconds: of processor time for one picture; a photo of 24 million pixels takes one.
     batch: items embedded at once. batch_wait: seconds that the first of a batch waits for others.
     batch_queue: items that may wait to be embedded. batch_workers: batches at once, each with one thread of torch.
     refresh: seconds between looks at what other processes did to the store (swaps, writes).
     optimize_every: transactions of writes after which the table is compacted; each makes a search a little slower.
-    head_bytes, head_seconds: of a request's line and headers.
+    head_bytes, head_seconds: of a request's line and headers. body_seconds: for a body to arrive.
+    connections: open at once; beyond that the one that is idle for longest is closed.
     """
 
     explorer: bool = True
@@ -44,6 +46,7 @@ class ServiceSettings:
     explorer_threads: Positive = 2
     index_cache: Positive | None = None
     decodes: Positive = 2
+    decode_seconds: Positive = 5
     batch: Positive = 16
     batch_wait: PositiveFloat = 0.004
     batch_queue: Positive = 128
@@ -52,3 +55,5 @@ class ServiceSettings:
     optimize_every: Positive = 100
     head_bytes: Positive = 32 << 10
     head_seconds: PositiveFloat = 15.0
+    body_seconds: PositiveFloat = 20.0
+    connections: Positive = 4096

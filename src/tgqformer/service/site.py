@@ -22,6 +22,7 @@ from tgqformer.catalog.pictures import PictureError, decode
 from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.service.batching import Pool
+from tgqformer.service.decoder import Decoders
 from tgqformer.service.errors import ApiError
 from tgqformer.service.items import Items
 from tgqformer.service.memory import give_back
@@ -65,7 +66,7 @@ class Site:
         self._models: OrderedDict[str, ItemEmbedder] = OrderedDict()
         self._beside: OrderedDict[str, Served] = OrderedDict()
         self._opening = threading.RLock()
-        self._decoding = threading.BoundedSemaphore(settings.decodes)
+        self._decoders = Decoders(settings.decodes, settings.max_pixels, settings.decode_seconds)
         self._showing = threading.Lock()
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="looking")
         self._refusal: Refusal | None = None
@@ -154,9 +155,11 @@ class Site:
         return self.items.picture(self._served, item_id)
 
     def decode(self, data: bytes) -> Image:
-        """Decode an upload; raises PictureError for what is no picture or has too many pixels or scans. Blocking."""
-        with self._decoding:
-            return decode(data, self.settings.max_pixels)
+        """Decode an upload in a process of its own; blocking.
+
+        Raises: PictureError for what is no picture of a kind that is taken, or costs too much.
+        """
+        return self._decoders.decode(data)
 
     def stored(self, data: bytes) -> Image:
         """Decode a picture of the catalogue or of the shelf, one at a time; blocking.
@@ -198,6 +201,7 @@ class Site:
         self._looking.shutdown(wait=True)
         self.pool.close()
         self.exploring.close()
+        self._decoders.close()
         self.shelf.close()
 
     async def refresh(self, also: Callable[[], object] | None = None) -> bool:

@@ -1,0 +1,187 @@
+"""Uploads are decoded in processes of their own, with limits on time and memory: no picture stops the service.
+
+The service asks, a worker answers, both in frames over pipes: a head of fixed size, then bytes. The worker is this
+module, run as a program.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import time
+from queue import Empty, SimpleQueue
+from select import select
+from threading import BoundedSemaphore
+from typing import BinaryIO
+
+from PIL import Image
+
+from tgqformer.catalog.pictures import PictureError, decode
+
+KINDS = "JPEG, PNG, WebP, AVIF or GIF"
+_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
+_ASK = struct.Struct(">QQQ")  # bytes that follow, most pixels, seconds of processor time
+_ANSWER = struct.Struct(">cQII")  # P for a picture or E for an error, bytes that follow, width, height
+_BYTES_A_PIXEL, _SPARE = 32, 256 << 20  # of memory beside what the worker has when it starts
+_PATIENCE = 4  # times as much by the clock as of processor time: the machine may be busy
+
+
+class Decoders:
+    """Up to `count` workers, started when they are needed; each decodes one picture at a time. Thread-safe.
+
+    Args:
+        max_pixels: of a picture. seconds: of processor time for one.
+    """
+
+    def __init__(self, count: int, max_pixels: int, seconds: int) -> None:
+        self._max_pixels, self._seconds = max_pixels, seconds
+        self._free, self._idle = BoundedSemaphore(count), SimpleQueue[_Worker]()
+
+    def decode(self, data: bytes) -> Image.Image:
+        """Decode an upload to RGB; blocking.
+
+        Raises: PictureError for what is no picture of a kind that is taken, has too many pixels, or costs too much.
+        """
+        if not is_taken(data):
+            raise PictureError("unreadable", f"it is no {KINDS} file")
+        with self._free:
+            worker = self._taken()
+            try:
+                found = worker.decode(data, self._max_pixels, self._seconds)
+            except PictureError:
+                self._idle.put(worker)
+                raise
+            except (OSError, EOFError) as error:  # it was ended by its limits, or by the deadline
+                worker.end()
+                raise PictureError(
+                    "bomb", f"it takes more than {self._seconds} s to decode, or too much memory"
+                ) from error
+            except BaseException:
+                worker.end()
+                raise
+            self._idle.put(worker)
+            return found
+
+    def close(self) -> None:
+        """End the workers that have nothing to do."""
+        try:
+            while True:
+                self._idle.get_nowait().end()
+        except Empty:
+            return
+
+    def _taken(self) -> _Worker:
+        try:
+            return self._idle.get_nowait()
+        except Empty:
+            return _Worker()
+
+
+class _Worker:
+    """The service's end of a worker."""
+
+    def __init__(self) -> None:
+        alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **alone},
+            start_new_session=True,
+            bufsize=0,
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._to, False)
+
+    def decode(self, data: bytes, max_pixels: int, seconds: int) -> Image.Image:
+        until = time.monotonic() + _PATIENCE * seconds
+        left = memoryview(_ASK.pack(len(data), max_pixels, seconds) + data)
+        while left:
+            if not select([], [self._to], [], max(0.0, until - time.monotonic()))[1]:
+                raise EOFError
+            left = left[os.write(self._to, left[: 1 << 16]) :]
+        kind, size, width, height = _ANSWER.unpack(self._read(_ANSWER.size, until))
+        body = self._read(size, until)
+        if kind == b"P":
+            return Image.frombytes("RGB", (width, height), body)
+        word, _, reason = body.decode().partition("\n")
+        raise PictureError(word, reason)
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+
+    def _read(self, size: int, until: float) -> bytearray:
+        found = bytearray(size)
+        view, at = memoryview(found), 0
+        while at < size:
+            if not select([self._from], [], [], max(0.0, until - time.monotonic()))[0]:
+                raise EOFError
+            count = os.readv(self._from, [view[at:]])
+            if not count:
+                raise EOFError
+            at += count
+        return found
+
+
+def is_taken(data: bytes) -> bool:
+    """Say whether bytes begin as a file of a kind that is taken; Pillow goes by the same beginnings."""
+    if data.startswith(_STARTS):
+        return True
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return True
+    brands = data[8 : min(int.from_bytes(data[:4]), 256)] if data[4:8] == b"ftyp" else b""
+    return b"avif" in brands or b"avis" in brands
+
+
+def work(source: BinaryIO, sink: BinaryIO) -> None:
+    """Answer one picture after another until the service closes its end."""
+    base = _limit_memory(0, 0)
+    while len(head := source.read(_ASK.size)) == _ASK.size:
+        size, max_pixels, seconds = _ASK.unpack(head)
+        data = source.read(size)
+        base = _limit_memory(base, max_pixels)
+        _limit_time(seconds)
+        try:
+            picture = decode(data, max_pixels)
+            body, kind, (width, height) = picture.tobytes(), b"P", picture.size
+        except PictureError as error:
+            body, kind, width, height = f"{error.kind}\n{error.reason}".encode(), b"E", 0, 0
+        sink.write(_ANSWER.pack(kind, len(body), width, height))
+        sink.write(body)
+        sink.flush()
+
+
+def _limit_memory(base: int, max_pixels: int) -> int:
+    """Limit the memory of this process to what it has, and what a picture may take; return what it had at first."""
+    if sys.platform != "linux":
+        return 0
+    import resource
+
+    if not base:
+        with open("/proc/self/statm") as source:  # noqa: PTH123
+            return int(source.read().split()[0]) * resource.getpagesize()
+    limit = base + _SPARE + _BYTES_A_PIXEL * max_pixels
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    return base
+
+
+def _limit_time(seconds: int) -> None:
+    """Let the system end this process once it has used so many seconds of processor time more."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    limit = int(time.process_time()) + 1 + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+if __name__ == "__main__":
+    work(sys.stdin.buffer, sys.stdout.buffer)

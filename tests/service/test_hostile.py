@@ -1,0 +1,165 @@
+"""Hostile and slow clients: pictures that cost too much, bodies that drip, connections that say nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image, features
+from small_shop import FAST, Running, Shop, make_shop, multipart, png, serving
+
+from tgqformer.catalog.pictures import PictureError, decode
+from tgqformer.service import decoder
+from tgqformer.service.decoder import Decoders, is_taken
+
+TEXT = b"P3\n" + b"# nothing\n" * 50_000 + b"1 1 255\n1 2 3\n"
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[Decoders]:
+    made = Decoders(1, 1_000_000, 2)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "AVIF"])
+def test_kinds_that_are_taken(decoders: Decoders, kind: str) -> None:
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    data = png("red", (30, 20), kind)
+    found = decoders.decode(data)
+    assert found.size == (30, 20) and found.tobytes() == decode(data).tobytes()
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "PPM", "JPEG2000", "ICO"])
+def test_kinds_that_are_not(decoders: Decoders, kind: str) -> None:
+    if kind == "JPEG2000" and not features.check("jpg_2000"):
+        pytest.skip("this Pillow writes no JPEG 2000")
+    with pytest.raises(PictureError, match="no JPEG, PNG, WebP, AVIF or GIF"):
+        decoders.decode(png("red", (30, 20), kind))
+    assert not is_taken(TEXT) and not is_taken(b"")
+
+
+def test_a_picture_that_is_damaged_or_too_large_leaves_the_worker(decoders: Decoders) -> None:
+    with pytest.raises(PictureError, match="million is the limit") as bomb:
+        decoders.decode(png("red", (1001, 1000)))
+    with pytest.raises(PictureError) as cut:
+        decoders.decode(png("red", (300, 200), "JPEG")[:-200])
+    assert (bomb.value.kind, cut.value.kind) == ("bomb", "truncated")
+    assert decoders.decode(png("blue")).getpixel((0, 0)) == (0, 0, 255)
+
+
+SLOW = """
+import sys
+from tgqformer.service import decoder
+def slow(data, max_pixels):
+    if len(data) % 2:
+        while True: pass
+    if len(data) % 4 == 2:
+        return bytearray(40 << 30)
+    return real(data, max_pixels)
+real, decoder.decode = decoder.decode, slow
+decoder.work(sys.stdin.buffer, sys.stdout.buffer)
+"""
+
+
+def test_a_picture_that_costs_too_much_ends_its_worker_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = subprocess.Popen
+    monkeypatch.setattr(decoder.subprocess, "Popen", lambda command, **rest: real([sys.executable, "-c", SLOW], **rest))
+    decoders, good = Decoders(1, 1_000_000, 1), png("red")
+    by = {size: good + bytes((size - len(good)) % 4) for size in range(4)}  # Pillow passes over what follows the end
+    for size in (1, 2):
+        with pytest.raises(PictureError, match=r"too much memory|more than 1 s"):
+            decoders.decode(by[size])
+    assert decoders.decode(by[0]).size == (24, 24)
+    decoders.close()
+
+
+def test_pictures_of_other_kinds_are_422(shop: Shop) -> None:
+    with serving(shop) as running:
+        status, body = running.client().form("POST", "/search", TEXT)
+        assert status == 422 and "AVIF" in body["hint"]
+        status, body = running.client().form("PUT", "/items/new", png("red", kind="BMP"))
+        assert status == 422 and running.client()("GET", "/items/new")[0] == 404
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory, drawn: Path, models: tuple[Path, Path]) -> Iterator[Running]:
+    """A server that takes two requests and twelve connections at once."""
+    shop = make_shop(tmp_path_factory.mktemp("few") / "run", drawn, models)
+    with serving(shop, replace(FAST, concurrency=2, connections=12, body_seconds=2.0)) as running:
+        yield running
+
+
+def dripping(port: int) -> socket.socket:
+    form, kind = multipart({"title": "slow"})
+    head = f"POST /search HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\ncontent-length: {len(form)}\r\n\r\n"
+    line = socket.create_connection(("127.0.0.1", port), timeout=20)
+    line.sendall(head.encode() + form[:10])
+    return line
+
+
+def test_bodies_that_drip_take_no_place_from_others_and_end(few: Running) -> None:
+    lines = [dripping(few.port) for _ in range(6)]
+    time.sleep(0.3)
+    assert few.client()("GET", "/items/sku-1/similar")[0] == 200
+    assert few.client().form("POST", "/search", title="red shoe")[0] == 200
+    for line in lines:
+        assert line.recv(1000).startswith(b"HTTP/1.1 408 ")
+        line.close()
+
+
+def test_connections_that_say_nothing_are_closed_for_others(few: Running) -> None:
+    lines = [socket.create_connection(("127.0.0.1", few.port), timeout=20) for _ in range(40)]
+    assert few.client()("GET", "/items/sku-1/similar")[0] == 200
+    assert lines[0].recv(10) == b"", "the oldest was closed to make room"
+    for line in lines:
+        line.close()
+
+
+STUCK = """
+import sys, threading, time
+from tgqformer.service import server
+from tgqformer.service.app import make_app
+server.LAST = 1
+class Config: timeout_graceful_shutdown = 1
+made = server._Server.__new__(server._Server)
+made.config, made.should_exit, made.force_exit, made._captured_signals = Config, False, False, []
+import signal
+signal.signal(signal.SIGTERM, made.handle_exit)
+threading.Thread(target=threading.Event().wait).start()  # stuck for ever, and not a daemon
+print("ready", flush=True)
+while not made.should_exit:
+    time.sleep(0.05)
+"""
+
+
+def test_sigterm_ends_the_process_whatever_is_stuck() -> None:
+    job = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, text=True)
+    assert job.stdout is not None and job.stdout.readline() == "ready\n"
+    os.kill(job.pid, signal.SIGTERM)
+    assert job.wait(60) == 1
+    job.stdout.close()
+
+
+def test_a_photo_of_many_pixels_is_still_taken() -> None:
+    file = BytesIO()
+    Image.effect_noise((2000, 1500), 40).convert("RGB").save(file, "JPEG", quality=90)
+    decoders, found = Decoders(2, 24_000_000, 5), list[tuple[int, int]]()
+    threads = [threading.Thread(target=lambda: found.append(decoders.decode(file.getvalue()).size)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    decoders.close()
+    assert found == [(2000, 1500)] * 3
