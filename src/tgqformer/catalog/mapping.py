@@ -98,6 +98,8 @@ def _guess(columns: Sequence[str], given: Mapping[str, Any], filled: Mapping[str
     plain: dict[str, str] = {}
     for name in free:
         plain.setdefault(plain_name(name), name)
+    for name in free:  # "Price (EUR)", "title, short"
+        plain.setdefault(plain_name(re.split(r"[,(\[]", name)[0]), name)
     found = given.get("id") or _fullest(_all(plain, "id"), filled)
     if found is None:
         raise TgqError(f"no column looks like an id; name it with --id. The columns are: {_words(tuple(columns))}")
