@@ -210,7 +210,7 @@ class Line(asyncio.Protocol):
 
 def request(method: str, path: str, body: bytes = b"", kind: str = "") -> bytes:
     """Write a request."""
-    head = f"{method} {path} HTTP/1.1\r\nhost: x\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n"
     if body:
         head += f"content-type: {kind}\r\ncontent-length: {len(body)}\r\n"
     return head.encode() + b"\r\n" + body

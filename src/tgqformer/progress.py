@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 T = TypeVar("T")
-console = Console(stderr=True)
+_CONTROLS = {*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)} - {ord("\n"), ord("\t")}
+_SHOWN = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in _CONTROLS}
+
+
+class Terminal(Console):
+    """A console that shows control characters, of a title or an id, rather than send them to the terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Turn a string into text, its control characters spelt out."""
+        return super().render_str(text.translate(_SHOWN), **options)
+
+
+console = Terminal(stderr=True)
 
 
 class Bar:

@@ -112,10 +112,12 @@ def test_a_body_that_is_too_large(tight: Running) -> None:
     status, headers, body = Client(tight.port)("POST", "/search", b"x" * 100_001)
     assert (status, headers["connection"]) == (413, "close") and "too large" in body["error"]
     form, kind = multipart({}, b"x" * 200_000)
-    head = f"POST /search HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n".encode()
+    head = (
+        f"POST /search HTTP/1.1\r\nhost: [::1]\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n".encode()
+    )
     chunks = [b"%x\r\n%s\r\n" % (len(part), part) for part in (form[i : i + 9000] for i in range(0, len(form), 9000))]
     assert b" 413 " in exchange(tight.port, head, *chunks, b"0\r\n\r\n").split(b"\r\n")[0]
-    lying = f"POST /search HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: 50\r\n\r\n".encode()
+    lying = f"POST /search HTTP/1.1\r\nhost: [::1]\r\ncontent-type: {kind}\r\ncontent-length: 50\r\n\r\n".encode()
     assert b" 4" in exchange(tight.port, lying, form[:60]).split(b"\r\n")[0]
 
 
@@ -130,7 +132,9 @@ def test_pictures_beyond_the_limits(tight: Running) -> None:
 
 def test_a_request_that_takes_too_long(tight: Running) -> None:
     form, kind = multipart({"title": "slow"})
-    head = f"POST /search HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: {len(form)}\r\n\r\n".encode()
+    head = (
+        f"POST /search HTTP/1.1\r\nhost: [::1]\r\ncontent-type: {kind}\r\ncontent-length: {len(form)}\r\n\r\n".encode()
+    )
     answer = exchange(tight.port, head, form[:10])
     assert b" 504 " in answer.split(b"\r\n")[0] and b"retry-after" in answer
 
@@ -138,14 +142,14 @@ def test_a_request_that_takes_too_long(tight: Running) -> None:
 @pytest.mark.parametrize(
     "parts",
     [
-        (b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-long: " + b"a" * 20_000 + b"\r\n\r\n",),
-        (b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-long: ", *[b"a" * 3000] * 5),
+        (b"GET /healthz HTTP/1.1\r\nhost: [::1]\r\nx-long: " + b"a" * 20_000 + b"\r\n\r\n",),
+        (b"GET /healthz HTTP/1.1\r\nhost: [::1]\r\nx-long: ", *[b"a" * 3000] * 5),
         (b"GET /" + b"a" * 20_000,),
         (b"GET /healthz HTTP/1.1\r\n" + b"".join(b"x-%d: y\r\n" % n for n in range(2000)) + b"\r\n",),
         (b"GET /healthz HTTP/1.1\r\nhost:",),
         (b"",),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",),
-        (b"GET \xff\xfe HTTP/1.1\r\nhost: x\r\n\r\n",),
+        (b"GET \xff\xfe HTTP/1.1\r\nhost: [::1]\r\n\r\n",),
     ],
     ids=["header", "streamed header", "path", "many headers", "slow header", "silence", "tls", "bytes"],
 )

@@ -91,7 +91,7 @@ def picture_bytes(picture: Picture, root: Path | None) -> bytes:
 def resolve(name: str, root: Path | None) -> Path:
     """Return the file that `name` means under the picture root.
 
-    Raise PictureError for a name that leads out of the root. Links inside the root are followed.
+    Raise PictureError for a name that leads out of the root, by itself or by a link in it. The root may be a link.
     """
     if "\0" in name:
         raise PictureError("missing", "the file name holds a NUL character")
@@ -99,6 +99,10 @@ def resolve(name: str, root: Path | None) -> Path:
     full = os.path.abspath(os.path.join(base, name))  # noqa: PTH100, PTH118
     if root is not None and os.path.commonpath([base, full]) != base:
         raise PictureError("escapes", f"{name!r} leads out of the picture folder {base}")
+    if root is not None and os.path.realpath(full) != full:  # a link somewhere in it; the root itself may be one
+        place = os.path.realpath(base)
+        if os.path.commonpath([place, os.path.realpath(full)]) != place:
+            raise PictureError("escapes", f"{name!r} is a link that leads out of the picture folder {base}")
     return Path(full)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.metadata import version as installed_version
 
@@ -47,9 +48,19 @@ def _root(
     pass
 
 
+def _refuse_passwords(arguments: list[str]) -> None:
+    """Raise TgqError for a URL with a password: everybody on the machine sees what stands in a command."""
+    if any(re.search(r"postgres(ql)?://([^:/@]*:.*@|.*[?&]password=)", one) for one in arguments):
+        raise TgqError(
+            "a password in a command is seen by everybody on this machine; put it into the variable PGPASSWORD, or into"
+            " the file that PGPASSFILE names (~/.pgpass)"
+        )
+
+
 def main() -> None:
     """Run the command line; errors a user can mend are printed without a traceback."""
     try:
+        _refuse_passwords(sys.argv[1:])
         check_once(typer.main.get_command(app), sys.argv[1:])
         app()
     except TgqError as error:

@@ -54,12 +54,12 @@ def bench(
 
         tgq bench --cell runs/bench-small/cells/catalogue/minilm/tokens-4/tgq-former/seed-0
     """
-    from rich.console import Console
     from rich.markdown import Markdown
 
     from tgqformer.experiments.bench.bench import Bench
     from tgqformer.experiments.bench.cell import rerun_cell
     from tgqformer.experiments.bench.grid import load_bench, shipped_benches
+    from tgqformer.progress import Terminal
 
     if listed:
         for name, path in shipped_benches().items():
@@ -76,7 +76,7 @@ def bench(
         loaded = load_bench(grid, (*_own(catalog, interactions, pairs), *(change or ())))
         made = Bench(loaded, to or Path("runs") / f"bench-{loaded.name}", only=only or (), jobs=jobs)
         page = made.report()
-        Console().print(Markdown((made.folder / "table.md").read_text(encoding="utf-8")))
+        Terminal().print(Markdown((made.folder / "table.md").read_text(encoding="utf-8")))
         typer.echo(f"report in {page}")
 
 

@@ -116,14 +116,13 @@ def readers() -> None:
 
     Example: `tgq catalog readers`
     """
-    from rich.console import Console
-
     from tgqformer.catalog.readers import READERS
+    from tgqformer.progress import Terminal
 
     table = _table("reader", "reads")
     for one in READERS:
         table.add_row(f"[bold]{one.name}[/]", one.about)
-    Console(emoji=False).print(table)
+    Terminal(emoji=False).print(table)
 
 
 @app.command()
@@ -174,12 +173,12 @@ def _show_plan(plan: ImportPlan) -> None:
 
 
 def _show_report(report: ImportReport, to: Path) -> None:
-    from rich.console import Console
     from rich.markup import escape
 
     from tgqformer.catalog.checks import KINDS
+    from tgqformer.progress import Terminal
 
-    console = Console(emoji=False)
+    console = Terminal(emoji=False)
     console.print(report.summary())
     colors = {"error": "red", "warning": "yellow", "note": "dim"}
     table = _table("", "problem", "first of them")
@@ -197,11 +196,12 @@ def _show_report(report: ImportReport, to: Path) -> None:
 
 
 def _show_catalog(catalog: Catalog, first: int) -> None:
-    from rich.console import Console
     from rich.markup import escape
 
+    from tgqformer.progress import Terminal
+
     about = catalog.about
-    console = Console(emoji=False)
+    console = Terminal(emoji=False)
     where = "packed" if about["packed"] else f"in {catalog.root}"
     console.print(
         f"[bold]{escape(catalog.name)}[/]: {len(catalog):,} items, {about['pictures']:,} pictures ({escape(where)})"
@@ -226,8 +226,9 @@ def _show_catalog(catalog: Catalog, first: int) -> None:
 
 
 def _show_item(item: Item, catalog: Catalog) -> None:
-    from rich.console import Console
     from rich.markup import escape
+
+    from tgqformer.progress import Terminal
 
     table = _table("field", "value")
     rows = [("id", item.id), ("title", item.title), ("brand", item.brand), ("category", " > ".join(item.category))]
@@ -236,7 +237,7 @@ def _show_item(item: Item, catalog: Catalog) -> None:
         table.add_row(escape(field), escape(value) if value else "[dim]-[/]")
     for number, picture in enumerate(item.pictures, 1):
         table.add_row(f"picture {number}", escape(_describe(picture, catalog)))
-    Console(emoji=False).print(table)
+    Terminal(emoji=False).print(table)
 
 
 def _describe(picture: Picture, catalog: Catalog) -> str:

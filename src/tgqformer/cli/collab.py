@@ -83,14 +83,13 @@ def evaluate(
 
         tgq collab evaluate runs/pinsage --pairs pairs-test.parquet --catalog catalogs/shop
     """
-    from rich.console import Console
-
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.collaborative.run import evaluate_run, load_run, open_run
     from tgqformer.evaluation.results import summarize
     from tgqformer.evaluation.tables import rich_table
     from tgqformer.experiments.study.similar import judge, write_run_report
     from tgqformer.files import read_json
+    from tgqformer.progress import Terminal
 
     open_run(run)
     known = read_json(run / "run.json").get("content")
@@ -100,7 +99,7 @@ def evaluate(
     judged = judge(load_run(run, data=data, device=device, content=content), _pairs(pairs))
     page = write_run_report(run, metrics, judged, Catalog.open(catalog) if catalog is not None else None)
     _show(metrics, run)
-    Console().print(rich_table(summarize([judged.result]), title="similar items"))
+    Terminal().print(rich_table(summarize([judged.result]), title="similar items"))
     typer.echo(f"report: {page}")
 
 
@@ -178,19 +177,18 @@ def study(
 
         tgq collab study my-shop.yaml --set seeds=[0,1,2] --to runs/joined
     """
-    from rich.console import Console
-
     from tgqformer.evaluation.tables import rich_table
     from tgqformer.experiments.study.page import Findings, write_report
     from tgqformer.experiments.study.settings import load_study
     from tgqformer.experiments.study.study import StudyRun
+    from tgqformer.progress import Terminal
 
     loaded = load_study(study, tuple(change or ()))
     _check_device(device)
     folder = to or Path("runs") / f"{loaded.name}-joined"
     run = StudyRun(loaded, folder, data=data, changes=tuple(content_change or ()), device=device)
     page = write_report(run)
-    Console().print(rich_table(Findings(run, run.results()).shown(), title=loaded.name))
+    Terminal().print(rich_table(Findings(run, run.results()).shown(), title=loaded.name))
     typer.echo(f"recommended, best on validation: {run.chosen()}; report: {page}")
 
 

@@ -92,8 +92,7 @@ def similar(
 
         tgq similar B000123456 --store store -k 20 --category Shoes --max-price 80 --html similar.html
     """
-    from rich.console import Console
-
+    from tgqformer.progress import Terminal
     from tgqformer.stages import make_way
     from tgqformer.store import open_store
     from tgqformer.store.base import Filter, UnknownItem, unknown_item
@@ -109,7 +108,7 @@ def similar(
         [query] = table.get([item_id])
     except UnknownItem as error:
         raise unknown_item(item_id, [name for name, _ in table.contents()], opened.where) from error
-    Console().print(_table(query, hits))
+    Terminal().print(_table(query, hits))
     if html is not None:
         known = table.version.catalog
         pictures = catalog or (Path(known) if known else None)

@@ -37,6 +37,9 @@ def serve(
     state: Annotated[Path | None, typer.Option(help="folder for what comes in over HTTP  [default: beside it]")] = None,
     keys: Annotated[Path | None, typer.Option(help="file of API keys, see `tgq keys new`; open to all without")] = None,
     open_reads: Annotated[bool, typer.Option("--open-reads", help="with --keys: only writes need a key")] = False,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="name by which clients call it, besides localhost; repeat; '*' for any")
+    ] = None,
     no_explorer: Annotated[bool, typer.Option("--no-explorer", help="the API alone, no web pages")] = False,
     timeout: Annotated[float, typer.Option(help="seconds for one request", min=0.1)] = 30.0,
     concurrency: Annotated[int, typer.Option(help="requests in work at once; more get 503", min=1)] = 128,
@@ -83,6 +86,7 @@ def serve(
         "explorer": not no_explorer,
         "keys": keys,
         "open_reads": open_reads,
+        "hosts": ("localhost", *(name.lower() for name in allow_host or ())),
         "timeout": timeout,
         "concurrency": concurrency,
         "max_body_bytes": int(max_upload * (1 << 20)),

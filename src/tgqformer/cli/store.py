@@ -31,11 +31,10 @@ def versions(store: StorePlace) -> None:
 
         tgq store versions "postgresql://me@db.shop/search?schema=shop"
     """
-    from rich.console import Console
-
+    from tgqformer.progress import Terminal
     from tgqformer.store import open_store
 
-    Console().print(_table(open_store(store)))
+    Terminal().print(_table(open_store(store)))
 
 
 @app.command()

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Response
 from PIL.Image import Image
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from tgqformer.service.errors import ApiError, unknown_item
+from tgqformer.service.errors import RETRY, ApiError, unknown_item
 from tgqformer.service.forms import ItemFields, ItemForm, with_picture
 from tgqformer.service.params import DEFAULT_COUNT, Count, ItemId, Metadata, Where
 from tgqformer.service.schemas import (
@@ -115,10 +115,12 @@ def _add_health(router: APIRouter, site: Site) -> None:
         """Whether the process answers."""
         return _json({"status": "ok"})
 
-    @router.get("/readyz", tags=["health"], response_model=Ready)
+    @router.get("/readyz", tags=["health"], response_model=Ready, responses=problems(503))
     async def readyz() -> Response:
-        """What is served."""
+        """What is served; 503 where the store is gone or cannot be written."""
         served = site.served
+        if (trouble := site.trouble()) is not None:
+            raise ApiError(503, f"not ready: {trouble}", "see what became of its disk or server", RETRY)
         refused = None if site.refusal is None else site.refusal.name
         return _json({"status": "ready", **served.about(), "refused": refused})
 

@@ -42,7 +42,7 @@ def make_app(site: Site, settings: ServiceSettings) -> FastAPI:
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        await site.start(keyring.reload if keyring is not None else None)
+        await site.start()
         yield
         await site.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from errno import ENOSPC
+from errno import EACCES, ENOSPC, EPERM, EROFS
 
 import orjson
 from starlette.responses import Response
@@ -74,6 +74,8 @@ def as_failure(error: Exception) -> ApiError:
         log.error("the disk is full: %s", error)
         return ApiError(503, "the disk of the service is full", "try again later", RETRY)
     log.error("%s", error)
+    if getattr(error, "errno", None) in (EROFS, EACCES, EPERM) or "read-only" in str(error).lower():
+        return ApiError(503, "the store cannot be written now: it is read-only", "try again later", RETRY)
     return ApiError(500, "the service failed", "look into its log under the request's X-Request-Id")
 
 

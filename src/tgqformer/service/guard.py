@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable
+from ipaddress import ip_address
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tgqformer.errors import TgqError
 from tgqformer.service.errors import RETRY, ApiError, overloaded, response_of
 from tgqformer.service.keys import Keyring, key_in
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.telemetry import Telemetry
 
+log = logging.getLogger("tgqformer.service")
 ALWAYS = frozenset({"/healthz", "/readyz"})  # answered without a key, and under any load
 WRITES = frozenset({"PUT", "DELETE"})
 LOGIN = {"www-authenticate": 'Basic realm="tgqformer: any name, the key as password", charset="UTF-8"'}
@@ -64,8 +68,16 @@ class Guard:
 
     def _refusal(self, scope: Scope, call: _Call) -> ApiError | None:
         """Return why a request is not worked on at all; None where it is."""
-        refusal = self._without_key(scope) or self._too_large(scope)
+        refusal = self._of_other_host(scope) or self._without_key(scope) or self._too_large(scope)
         return refusal or (None if _has_body(scope) else self._take(call))
+
+    def _of_other_host(self, scope: Scope) -> ApiError | None:
+        """Refuse a name that is not ours: a page of a stranger may have it point to this machine (DNS rebinding)."""
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"localhost")
+        name = host_of(host.decode("latin-1"))
+        if "*" in self._settings.hosts or name in self._settings.hosts or is_address(name):
+            return None
+        return ApiError(421, "this service is not known by that host name", "start it with --allow-host NAME")
 
     def _take(self, call: _Call) -> ApiError | None:
         """Count a request as in work once it is here wholly, so that slow senders take no place from others."""
@@ -82,7 +94,11 @@ class Guard:
         if self._keyring is None or (self._settings.open_reads and not writes):
             return None
         key = key_in(scope["headers"])
-        allowed = None if key is None else self._keyring.scope_of(key)
+        try:
+            allowed = None if key is None else self._keyring.scope_of(key)
+        except TgqError as error:
+            log.error("nobody is let in: %s", error)
+            return ApiError(503, "the keys of the service cannot be read", "try again later; the log says why", RETRY)
         if allowed is None:
             what = "an API key is needed" if key is None else "the API key is not known"
             return ApiError(401, what, "send the header `Authorization: Bearer KEY`", LOGIN)
@@ -155,6 +171,21 @@ def _too_large(limit: int) -> ApiError:
 def _too_slow(seconds: float) -> ApiError:
     headers = {"connection": "close", **RETRY}
     return ApiError(408, f"the request did not arrive within {seconds:g} s", "send less, or faster", headers)
+
+
+def host_of(header: str) -> str:
+    """Return the name in a Host header, without its port, in small letters."""
+    name, _, port = header.strip().lower().rpartition(":")
+    return (name if port.isdigit() else header.strip().lower()).strip("[]").rstrip(".")
+
+
+def is_address(name: str) -> bool:
+    """Say whether a name is an IP address: no name server had a say in it."""
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _has_body(scope: Scope) -> bool:

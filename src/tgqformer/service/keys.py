@@ -31,30 +31,36 @@ class Key:
 
 
 class Keyring:
-    """The keys in a file; `reload` reads it again where it has changed.
+    """The keys in a file, which is looked at for each request. Where it cannot be read any more, no key is known.
 
-    Raises: TgqError where there is no readable file of keys.
+    Raises: TgqError, when it is made, where there is no readable file of keys.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._seen = 0
+        self._seen: tuple[int, int, int] | None = None
         self._keys: Sequence[Key] = ()
         self.reload()
 
     def reload(self) -> bool:
         """Read the file if it has changed; return whether it had."""
         try:
-            seen = self.path.stat().st_mtime_ns
+            about = self.path.stat()
         except OSError as error:
             raise TgqError(f"there is no file of keys {self.path}; make a key with `tgq keys new`") from error
+        seen = (about.st_mtime_ns, about.st_ino, about.st_size)
         if seen == self._seen:
             return False
+        self._seen = None
         self._keys, self._seen = read_keys(self.path), seen
         return True
 
     def scope_of(self, key: str) -> Scope | None:
-        """Return what a key may do; None for one that is not known. Takes equally long for every key."""
+        """Return what a key may do; None for one that is not known. Takes equally long for every key.
+
+        Raises: TgqError where the file of keys cannot be read now.
+        """
+        self.reload()
         digest, scope = digest_of(key), None
         for known in self._keys:
             if hmac.compare_digest(digest, known.digest):

@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 from collections import OrderedDict
+from ipaddress import ip_address
 from types import FrameType
 from typing import ClassVar
 
@@ -21,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from tgqformer.errors import TgqError
 from tgqformer.progress import console
 from tgqformer.service.app import make_app
+from tgqformer.service.guard import is_address
 from tgqformer.service.memory import use_system_memory
 from tgqformer.service.places import Places
 from tgqformer.service.settings import ServiceSettings
@@ -30,6 +32,7 @@ from tgqformer.service.telemetry import log_to_stderr
 BACKLOG = 2048
 KEEP_ALIVE = 30  # seconds that a connection may be silent between requests
 LAST = 5  # seconds after those for the requests in work; then the process ends
+OPEN_TO_ALL = "EVERYBODY who reaches this machine may put and delete items: there are no keys. Give --keys FILE."
 TOO_LONG = "The request line and headers are too long, or came too slowly."
 
 
@@ -45,6 +48,9 @@ def run(places: Places, settings: ServiceSettings, host: str, port: int, log_lev
         site = open_site(places, settings)
         app = make_app(site, settings)
         shown = f"[{host}]" if ":" in host else host
+        if settings.keys is None and not _is_loopback(host):
+            console.print(OPEN_TO_ALL, style="bold red", highlight=False)
+            logging.getLogger("tgqformer.service").warning(OPEN_TO_ALL)
         console.print(f"serving {site.store.where} on http://{shown}:{address.getsockname()[1]}", highlight=False)
         for number in (signal.SIGTERM, signal.SIGINT):  # while it serves, uvicorn has its own
             signal.signal(number, lambda *_: None)  # after that, the end is orderly
@@ -174,6 +180,10 @@ class _LimitedHttp(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or (is_address(host) and ip_address(host).is_loopback)
 
 
 def _family(host: str) -> socket.AddressFamily:

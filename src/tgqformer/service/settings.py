@@ -17,6 +17,7 @@ class ServiceSettings:
 
     explorer: serve the web pages, too. keys: file of hashed API keys; None leaves everything open.
     open_reads: with keys, reading needs none; only what writes does.
+    hosts: names by which clients may call it, in small letters; "*" for any. IP addresses always may.
     max_body_bytes: of a request, checked while it streams in. max_pixels: of a picture, checked before it is decoded.
     max_k: most items of one answer, 500 or less. concurrency: requests in work at once; more get 503 at once.
     timeout: seconds for one request, its upload included.
@@ -36,6 +37,7 @@ class ServiceSettings:
     explorer: bool = True
     keys: Path | None = None
     open_reads: bool = False
+    hosts: tuple[str, ...] = ("localhost",)
     max_body_bytes: Positive = 16 << 20
     max_pixels: Positive = 24_000_000
     max_k: Annotated[int, Field(gt=0, le=500)] = 500

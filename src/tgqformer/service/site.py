@@ -34,7 +34,7 @@ from tgqformer.service.shelf import Shelf
 from tgqformer.service.telemetry import Telemetry
 from tgqformer.service.writer import Write, Writer, carry_over
 from tgqformer.store import open_store
-from tgqformer.store.base import Filter, Store
+from tgqformer.store.base import Filter, Store, Unreachable, trouble_of
 from tgqformer.store.ledger import Version
 
 T = TypeVar("T")
@@ -70,6 +70,7 @@ class Site:
         self._showing = threading.Lock()
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="looking")
         self._refusal: Refusal | None = None
+        self._lost: Unreachable | None = None
         self._trimmed = monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
         version = store.served
@@ -186,9 +187,9 @@ class Site:
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
-    async def start(self, also: Callable[[], object] | None = None) -> None:
-        """Begin to look for swaps and writes by others; `also` is called at every look, in the same thread."""
-        self._keep(self._watch(also))
+    async def start(self) -> None:
+        """Begin to look for swaps and writes by others."""
+        self._keep(self._watch())
 
     async def close(self) -> None:
         """Finish what is in work, then let go of everything."""
@@ -204,22 +205,30 @@ class Site:
         self._decoders.close()
         self.shelf.close()
 
-    async def refresh(self, also: Callable[[], object] | None = None) -> bool:
+    async def refresh(self) -> bool:
         """Look now what others did to the store; return whether another version was taken into service."""
-        before, steps = self._served, (self._look,) if also is None else (also, self._look)
-        jobs = [asyncio.wrap_future(self._looking.submit(step)) for step in steps]
-        done = await asyncio.gather(*jobs, return_exceptions=True)  # where one fails, the other is done all the same
-        if self._served is not before:
-            self._keep(_retire(before))
-        for error in done:
-            if isinstance(error, BaseException):
-                raise error
+        before = self._served
+        try:
+            await asyncio.wrap_future(self._looking.submit(self._look))
+            self._lost = None
+        except Unreachable as error:
+            self._lost = error
+            raise
+        finally:
+            if self._served is not before:
+                self._keep(_retire(before))
         return self._served is not before
 
-    async def _watch(self, also: Callable[[], object] | None) -> None:
+    def trouble(self) -> str | None:
+        """Say why the service is not ready: the store is gone, or cannot be written; None where all is well."""
+        if self._lost is not None:
+            return "the store cannot be reached"
+        return self.store.trouble() or trouble_of(self.places.state, "what comes in over HTTP")
+
+    async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self.settings.refresh)
-            looked = asyncio.ensure_future(self.refresh(also))
+            looked = asyncio.ensure_future(self.refresh())
             await asyncio.wait([looked])
             if (error := looked.exception()) is not None:
                 log.error("looking at the store failed: %s", error, exc_info=_unless_expected(error))

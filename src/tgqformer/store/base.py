@@ -5,6 +5,7 @@ A *store* holds *versions*: one *table* for each model version, built beside eac
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -177,6 +178,10 @@ class Store(Protocol):
         """Say which store this is, and how many versions were ever begun in it; read this moment."""
         ...
 
+    def trouble(self) -> str | None:
+        """Say why the store cannot be written: it is gone, or read-only; None where that is not known. Cheap."""
+        ...
+
     def versions(self) -> list[Version]:
         """List the versions that are whole, oldest first."""
         ...
@@ -232,6 +237,10 @@ class Backend(Protocol):
     name: str
     where: str
 
+    def trouble(self) -> str | None:
+        """Say why the store cannot be written; None where that is not known."""
+        ...
+
     def read(self) -> Ledger:
         """Read which versions there are."""
         ...
@@ -275,6 +284,13 @@ def similar(table: StoreTable, item_id: str, k: int, where: Filter | None = None
     [row] = table.get([item_id])
     hits = table.search(row.vector, k + 1, where, exact=exact)
     return [hit for hit in hits if hit.id != item_id][:k]
+
+
+def trouble_of(folder: Path, what: str) -> str | None:
+    """Say what is wrong with a folder that is written to; None where it is there and can be written. Microseconds."""
+    if not folder.is_dir():
+        return f"the folder of {what} is gone"
+    return None if os.access(folder, os.W_OK) else f"the folder of {what} is read-only"
 
 
 def unknown_item(item_id: str, known: Sequence[str], where: Path | str) -> UnknownItem:

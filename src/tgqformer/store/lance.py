@@ -23,7 +23,17 @@ from lancedb.index import Bitmap, BTree, HnswSq, LabelList
 from tgqformer.errors import TgqError
 from tgqformer.files import make_folder, read_json, write_json
 from tgqformer.stages import check_ours, mark, note_of
-from tgqformer.store.base import Filter, Hit, StoreRow, TableStats, UnknownItem, Unreachable, Vector, VersionGone
+from tgqformer.store.base import (
+    Filter,
+    Hit,
+    StoreRow,
+    TableStats,
+    UnknownItem,
+    Unreachable,
+    Vector,
+    VersionGone,
+    trouble_of,
+)
 from tgqformer.store.durable import Durability, LocalFiles, Remote
 from tgqformer.store.ledger import FORMAT, Ledger, Version, VersionSpec
 from tgqformer.store.rows import Counts, check_vector, checked, matrix, parts, quantised, unit
@@ -71,6 +81,13 @@ class LanceBackend:
                 self._database.create_table(LEDGER, first, exist_ok=True, mode="create")
         self._ledger = self._database.open_table(LEDGER)
         self._read: tuple[int, int, Ledger] | None = None
+
+    def trouble(self) -> str | None:
+        """Look whether the folder is there and can be written."""
+        if "://" in self.where:
+            return None
+        there = (Path(self.where) / "store.json").is_file()
+        return trouble_of(Path(self.where) / "tables", "the store") if there else "the store is gone"
 
     def read(self) -> Ledger:
         """Read the ledger; it is parsed again only where it was written since."""

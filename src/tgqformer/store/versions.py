@@ -30,6 +30,10 @@ class VersionedStore:
         ledger = self._backend.read()
         return ledger.identity, ledger.begun
 
+    def trouble(self) -> str | None:
+        """Say why the store cannot be written."""
+        return self._backend.trouble()
+
     def versions(self) -> list[Version]:
         """List the versions that are whole."""
         return list(self._ledger.whole)
