@@ -14,14 +14,12 @@ from tgqformer import config
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.config import slug
 from tgqformer.errors import TgqError
-from tgqformer.evaluation.report import Report, write_report
 from tgqformer.evaluation.results import Result, read_results, summarize
 from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown, rich_table
 from tgqformer.evaluation.untrained import verdict
 from tgqformer.experiments import Until
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.experiments.recipe import ModelSection, Recipe, check_files
-from tgqformer.experiments.reporting import Inspection, NoisedSample, cost_of, neighbour_examples
 from tgqformer.experiments.trial import Trial
 from tgqformer.experiments.untrained import NEW_ITEM, measure_untrained
 from tgqformer.files import read_json, write_text
@@ -209,6 +207,10 @@ class Run:
         return page
 
     def _report(self, results: list[Result], page: Path) -> None:
+        # Here, because Matplotlib takes long to import, and most nights there is no report to write.
+        from tgqformer.evaluation.report import Report, write_report
+        from tgqformer.experiments.reporting import Inspection, NoisedSample, cost_of, neighbour_examples
+
         verdict, results = self.verdict(), [*results, *self.untrained()]
         rows = summarize(results)
         differences = f"\nPaired differences in H@10, points [95 %]:\n\n{differences_markdown(results)}"
