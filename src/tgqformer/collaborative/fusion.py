@@ -1,22 +1,14 @@
-"""Content and behaviour joined: late fusion of ranked lists, and one vector for each item learned on pairs."""
+"""Content and behaviour joined: content spread over clicks, and late fusion of ranked lists."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import numpy as np
-import torch
-from pydantic import Field
 from scipy.sparse import csr_array
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tgqformer.collaborative.lists import Lists
-from tgqformer.config import Natural, PositiveFloat, Share, settings
-from tgqformer.contrastive import info_nce
 from tgqformer.errors import TgqError
-from tgqformer.training.loop import Objective, Place, Plan, fit
 from tgqformer.types import Doubles, Ints, Vectors
 
 
@@ -65,146 +57,6 @@ def spread(vectors: Vectors, lists: Lists, share: float, near: int = 30) -> Vect
 def _unit(vectors: Vectors) -> Vectors:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=np.float32)
-
-
-@settings
-class FusionSettings:
-    """How vectors of several sources are fused.
-
-    Args:
-        steps, batch, lr: of the training on pairs. temperature: of the contrastive loss.
-        hide: how often an item that has several sources is shown without one of them, so that new items, which have
-            only content, land where they would with all. ridge: of the regression that the guesses start from.
-        seed: of draws and weights.
-    """
-
-    steps: Natural = 500
-    batch: Annotated[int, Field(ge=2)] = 256
-    lr: PositiveFloat = 1e-3
-    temperature: PositiveFloat = 0.07
-    hide: Share = 0.3
-    ridge: PositiveFloat = 1.0
-    seed: Natural = 0
-
-
-class Fusion(nn.Module):
-    """One vector from several: parts laid side by side, each changed by a matrix; a missing part is guessed.
-
-    Part s is `own[s](x_s)` where source s is there; where it is not, it is the direction of the sum of
-    `guess[t][s](x_t)` over those that are. At the start `own` changes nothing, so that the cosine of two items that
-    have all sources is the mean of the sources' cosines, and `guess` is what `start_guesses` finds by regression
-    (Gantner et al., ICDM 2010). In training sources are hidden as in DropoutNet (Volkovs, Yu, Poutanen, NIPS 2017).
-
-    Args:
-        widths: of the sources.
-    """
-
-    def __init__(self, widths: Sequence[int]) -> None:
-        super().__init__()
-        self.own = nn.ModuleList([_linear(torch.eye(width)) for width in widths])
-        self.guess = nn.ModuleList(
-            [nn.ModuleList([_linear(torch.zeros(other, width)) for other in widths]) for width in widths]
-        )
-
-    @torch.no_grad()
-    def start_guesses(self, sources: Sequence[Tensor], there: Tensor, ridge: float) -> None:
-        """Set each guess by ridge regression on the items that have both sources; shapes as in `forward`."""
-        for t, guesses in enumerate(self.guess):
-            for s, weight in enumerate(guesses.parameters()):
-                both = there[:, t] & there[:, s]
-                x, y = sources[t][both], sources[s][both]
-                weight.copy_(torch.linalg.solve(x.T @ x + ridge * torch.eye(x.shape[1]), x.T @ y).T)
-
-    def forward(self, sources: Sequence[Tensor], there: Tensor) -> Tensor:
-        """Fuse sources [n, d_s], rows of unit length, known where bool [n, S] `there`: [n, Σ d_s], unit length."""
-        shown = [source * there[:, s, None] for s, source in enumerate(sources)]
-        parts = []
-        for s, own in enumerate(self.own):
-            others = [self.guess[t][s](shown[t]) for t in range(len(shown)) if t != s]  # type: ignore[index]
-            guessed = torch.stack(others).sum(0) if others else torch.zeros_like(shown[s])
-            parts.append(torch.where(there[:, s, None], own(shown[s]), F.normalize(guessed, dim=1)))
-        return F.normalize(torch.cat(parts, 1), dim=1)
-
-
-class FusionObjective(Objective):
-    """Pairs of items whose fused vectors should be close, items with several sources now and then without one of them.
-
-    Args:
-        fusion: what learns. sources, there: as it takes them, of all items. a, b: int64 [M], the items of each pair.
-    """
-
-    title = "fusing vectors"
-
-    def __init__(
-        self, fusion: Fusion, sources: Sequence[Tensor], there: Tensor, a: Ints, b: Ints, how: FusionSettings
-    ) -> None:
-        super().__init__()
-        self.fusion, self._sources, self._there, self._pairs, self._how = fusion, sources, there, (a, b), how
-
-    def batch(self, step: int, place: Place) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries and positives, int64 [B] each, and which sources of them are shown, bool [2 B, S]."""
-        rng = np.random.default_rng([self._how.seed, step])
-        at = rng.integers(len(self._pairs[0]), size=self._how.batch)
-        queries, positives = (torch.from_numpy(side[at]) for side in self._pairs)
-        return queries, positives, _hidden(self._there[torch.cat([queries, positives])], self._how.hide, rng)
-
-    def forward(self, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
-        """Return the contrastive loss; the same item again is no negative."""
-        queries, positives, shown = batch
-        items = torch.cat([queries, positives])
-        left, right = self.fusion([source[items] for source in self._sources], shown).chunk(2)
-        same = (queries[:, None] == queries) | (positives[:, None] == positives) | (queries[:, None] == positives)
-        return {"loss": info_nce(left @ right.T / self._how.temperature, same)}
-
-
-def fuse_vectors(
-    sources: Sequence[Vectors], a: Ints, b: Ints, how: FusionSettings | None = None, *, shown: bool = True
-) -> Vectors:
-    """Learn on pairs how to fuse the sources' vectors, and fuse them.
-
-    Args:
-        sources: float32 [N, d_s] each, of the same items; a row of zeros says that the source does not know the item.
-        a, b: int64 [M], the two items of each training pair.
-
-    Returns:
-        float32 [N, Σ d_s] of unit length (zeros for an item that no source knows), to be compared by cosine.
-
-    Raises:
-        TgqError: where there is no pair, or the sources have different numbers of items.
-    """
-    how, sizes = how or FusionSettings(), [len(source) for source in sources]
-    if len(set(sizes)) != 1 or not len(a):
-        raise TgqError(
-            f"fusion needs sources of the same items and at least one pair; got {sizes} items, {len(a)} pairs"
-        )
-    there = torch.from_numpy(np.stack([np.abs(source).sum(1) > 0 for source in sources], axis=1))
-    tensors = [F.normalize(torch.from_numpy(source), dim=1) for source in sources]
-    torch.manual_seed(how.seed)
-    model = Fusion([source.shape[1] for source in sources])
-    model.start_guesses(tensors, there, how.ridge)
-    optimizer = torch.optim.Adam(model.parameters(), lr=how.lr)
-    rate = {"lr": how.lr}
-    plan = Plan(how.steps, lambda step: rate)
-    fit(FusionObjective(model, tensors, there, a, b, how), optimizer, plan, shown=shown)
-    with torch.no_grad():
-        return np.asarray(model(tensors, there).numpy(), dtype=np.float32)
-
-
-def _linear(start: Tensor) -> nn.Linear:
-    layer = nn.Linear(start.shape[1], start.shape[0], bias=False)
-    with torch.no_grad():
-        layer.weight.copy_(start)
-    return layer
-
-
-def _hidden(there: Tensor, share: float, rng: np.random.Generator) -> Tensor:
-    """Hide one source of some of the items that have several: bool [n, S]."""
-    known = there.numpy()
-    several = (known.sum(1) > 1) & (rng.random(len(known)) < share)
-    chosen = np.where(known, rng.random(known.shape), -1.0).argmax(1)
-    shown = known.copy()
-    shown[np.flatnonzero(several), chosen[several]] = False
-    return torch.from_numpy(shown)
 
 
 def _fuse(

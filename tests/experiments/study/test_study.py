@@ -47,11 +47,9 @@ SMALL = {
          "training": {"epochs": 1, "batch": 256}},
     ],
     "join": {
-        "fusions": {"vectors fused": ["content", "LightGCN"]},
         "spreads": {"spread": {"content": "content", "behaviour": "item-kNN", "share": 0.5}},
         "alike": {"ranks fused": ["content", "item-kNN"]},
         "blends": {"blend": ["content", "item-kNN", "spread"]},
-        "fusion": {"steps": 3, "batch": 32},
     },
     "seeds": [0, 1],
 }  # fmt: skip
@@ -105,12 +103,12 @@ def test_behaviour_knows_nothing_of_new_items_and_joins_do(run: StudyRun) -> Non
     assert (run.lists("blend", 0).items[new, 0] >= 0).all()
     assert (run.vectors("PinSage + content", 0)[new] != 0).any(1).all()
     assert (run.vectors("LightGCN", 0)[new] == 0).all()
-    assert (run.vectors("vectors fused", 0)[new] != 0).any(1).all()
+    assert (run.vectors("spread", 0)[new] != 0).any(1).all()
 
 
 def test_models_that_count_have_one_seed(run: StudyRun) -> None:
     assert run.seeds_of("item-kNN") == (0,) and run.seeds_of("LightGCN") == (0, 1)
-    assert run.chosen() in ("blend", "spread", "ranks fused", "vectors fused", "PinSage + content")
+    assert run.chosen() in ("blend", "spread", "ranks fused", "PinSage + content")
 
 
 def test_what_is_done_is_not_done_again(run: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tgqformer import config
-from tgqformer.collaborative.fusion import FusionSettings
 from tgqformer.collaborative.settings import Preset
 from tgqformer.config import FilePath, Natural, Positive, PositiveFloat, Seeds, settings, unique_slugs
 from tgqformer.experiments.recipe import Recipe, RecipeName, load_recipe
@@ -123,26 +122,23 @@ class Spread:
 
 @settings
 class JoinSection:
-    """How content and behaviour are joined. A source is `content`, the name of a system, of a spread or of a fusion.
+    """How content and behaviour are joined. A source is `content`, the name of a system or of a spread.
 
     Args:
         spreads: name → content vectors that are spread over the lists of a model of behaviour. near: items of a list.
-        fusions: name → sources whose vectors are fused, learned on the pairs of the training log. fusion: how.
         alike: name → sources whose lists are fused by reciprocal rank, all alike.
         blends: name → sources whose lists are blended, with weights for each bucket of queries learned on validation.
     """
 
     spreads: dict[str, Spread] = field(default_factory=dict)
     near: int = 30
-    fusions: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    fusion: FusionSettings = FusionSettings()
     alike: dict[str, tuple[str, ...]] = field(default_factory=dict)
     blends: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def sources(self) -> dict[str, tuple[str, ...]]:
         """Give the sources of every join, by its name, in the order in which they are made."""
         spreads = {name: (spread.content, spread.behaviour) for name, spread in self.spreads.items()}
-        return {**spreads, **self.fusions, **self.alike, **self.blends}
+        return {**spreads, **self.alike, **self.blends}
 
 
 @settings

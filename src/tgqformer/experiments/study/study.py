@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from tgqformer import config
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.collaborative.blend import BUCKETS, FITTED, Blend, learn_blend
-from tgqformer.collaborative.fusion import fuse_vectors, reciprocal_rank, spread
+from tgqformer.collaborative.fusion import reciprocal_rank, spread
 from tgqformer.collaborative.lists import Lists, lists_of_vectors
 from tgqformer.config import slug
 from tgqformer.evaluation.metrics import Scores
@@ -133,7 +133,7 @@ class StudyRun:
         """Vectors of a source, float32 [N, d]; zeros for items that it does not know."""
         if name == CONTENT:
             return self.content(seed)
-        if name in self.study.join.fusions or name in self.study.join.spreads:
+        if name in self.study.join.spreads:
             self.lists(name, seed)
             found: Vectors = np.load(self._at("joined", name, seed) / "vectors.npy", allow_pickle=False)
             return found
@@ -207,12 +207,6 @@ class StudyRun:
         lists = self.lists(how.behaviour, seed)
         return self._of_vectors(spread(self.vectors(how.content, seed), lists, how.share, self.study.join.near), to)
 
-    def _fused(self, name: str, seed: int, to: Path) -> Lists:
-        sources = [self.vectors(source, seed) for source in self.study.join.fusions[name]]
-        pairs = self.log.pairs().positions(self.log.ids)
-        settings = dataclasses.replace(self.study.join.fusion, seed=seed)
-        return self._of_vectors(fuse_vectors(sources, pairs[:, 0], pairs[:, 1], settings), to)
-
     def _of_vectors(self, vectors: Vectors, to: Path) -> Lists:
         to.mkdir(parents=True, exist_ok=True)
         np.save(to / "vectors.npy", vectors)
@@ -238,9 +232,9 @@ class StudyRun:
 
     def _join(self, name: str, seed: int) -> Lists:
         join = self.study.join
-        ways = ((join.spreads, self._spread), (join.fusions, self._fused), (join.alike, self._alike))
+        ways = ((join.spreads, self._spread), (join.alike, self._alike))
         make = next((way for section, way in ways if name in section), self._blended)
-        how = join.spreads.get(name, join.fusion if name in join.fusions else None)
+        how = join.spreads.get(name)
         inputs = {
             "log": self.log.fingerprint,
             "how": config.plain(how) if how is not None else None,
