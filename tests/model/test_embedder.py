@@ -157,8 +157,8 @@ def test_folders_that_are_no_model_are_named(build, tmp_path):
     with pytest.raises(TgqError, match="is no JSON"):
         ItemEmbedder.load(tmp_path / "model")
     for other, wanted in (
-        (3, "has model format 3, this version reads 2; upgrade"),
-        (1, "reads 2; train the model again"),
+        (4, "has model format 4, this version reads 3; upgrade"),
+        (1, "reads 3; train the model again"),
     ):
         config.write_text(json.dumps({**good, "format": other}))
         with pytest.raises(TgqError, match=wanted):

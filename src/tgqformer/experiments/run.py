@@ -14,14 +14,14 @@ from tgqformer import config
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.config import slug
 from tgqformer.errors import TgqError
-from tgqformer.evaluation.results import Result, read_results, summarize
+from tgqformer.evaluation.results import Result, summarize
 from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown, rich_table
 from tgqformer.evaluation.untrained import verdict
 from tgqformer.experiments import Until
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.experiments.recipe import ModelSection, Recipe, check_files
 from tgqformer.experiments.trial import Trial
-from tgqformer.experiments.untrained import NEW_ITEM, measure_untrained
+from tgqformer.experiments.untrained import NEW_ITEM, untrained_results
 from tgqformer.files import read_json, write_text
 from tgqformer.model.embedder import ItemEmbedder, version_of
 from tgqformer.progress import console
@@ -167,15 +167,7 @@ class Run:
 
     def untrained(self) -> list[Result]:
         """Measure what needs no training."""
-        views, to = self.recipe.evaluation.views, self.folder / "untrained"
-
-        def make() -> None:
-            for result in measure_untrained(self.data, views):
-                result.write(to / slug(result.model))
-
-        inputs = self.data.frozen_inputs() | {"views": views}
-        self.stages.run(Stage("evaluation of what needs no training", to, "untrained", inputs, make))
-        return read_results(to)
+        return untrained_results(self.data, self.folder / "untrained")
 
     def verdict(self) -> str:
         """Say whether training pays, and what is served."""

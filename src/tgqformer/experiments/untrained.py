@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
+from tgqformer.config import slug
 from tgqformer.evaluation.metrics import Queries, Scores, evaluate
-from tgqformer.evaluation.results import Result, ViewScores
+from tgqformer.evaluation.results import Result, ViewScores, read_results
 from tgqformer.evaluation.untrained import PREFIX, evaluate_sparse, tfidf
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.model.frozen import FrozenPart
+from tgqformer.stages import Stage
 
 NEW_ITEM = "new item"
 """The view of a new item in a known shop: a query that training never saw, of which any partner counts."""
 
 
-def measure_untrained(data: Dataset, views: tuple[str, ...]) -> list[Result]:
-    """Measure what needs no training in the full pool, on every view."""
+def untrained_results(data: Dataset, to: Path) -> list[Result]:
+    """Measure what needs no training in the full pool, on every view; keep the results in a folder, and read them."""
+    views = data.recipe.evaluation.views
+
+    def make() -> None:
+        for result in _measure(data, views):
+            result.write(to / slug(result.model))
+
+    inputs = data.frozen_inputs() | {"views": views}
+    data.stages.run(Stage("evaluation of what needs no training", to, "untrained", inputs, make))
+    return read_results(to)
+
+
+def _measure(data: Dataset, views: tuple[str, ...]) -> list[Result]:
     parts = {"picture": data.frozen.sharing(0.0), "text": data.frozen.sharing(1.0), "sum": data.frozen}
     results = [Result(f"{PREFIX}frozen {name}", 0, _frozen(data, part, views)) for name, part in parts.items()]
     words = tfidf([data.encoders.prompt.metadata(item) for item in data.catalog.items(pictures=False)])

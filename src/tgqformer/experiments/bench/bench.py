@@ -8,7 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from tgqformer import config
+from tgqformer.config import slug
 from tgqformer.errors import TgqError
+from tgqformer.evaluation.results import Result
 from tgqformer.experiments.bench.cell import (
     Measured,
     cell_stage,
@@ -35,6 +37,7 @@ from tgqformer.experiments.bench.workers import Do, work
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.experiments.recipe import Recipe
 from tgqformer.experiments.reporting import NoisedSample
+from tgqformer.experiments.untrained import untrained_results
 from tgqformer.files import read_json, write_json, write_text
 from tgqformer.progress import console
 from tgqformer.stages import Stage, Stages, claim, only_one
@@ -81,10 +84,16 @@ class Bench:
     def report(self) -> Path:
         """Run what is missing, then write table.md, table.csv and report.html; give the path of the last."""
         measured = self.run()
-        write_text(self.folder / "table.md", markdown_of(self.bench, measured))
-        write_text(self.folder / "table.csv", csv_of(self.bench, measured))
+        untrained = {cell.setting.noise: self._untrained(cell.setting) for cell in measured}
+        write_text(self.folder / "table.md", markdown_of(self.bench, measured, untrained))
+        write_text(self.folder / "table.csv", csv_of(self.bench, measured, untrained))
         tuning = read_json(self.folder / "tuning.json")
-        return write_bench_page(self.folder / "report.html", self.bench, measured, tuning)
+        return write_bench_page(self.folder / "report.html", self.bench, measured, tuning, untrained)
+
+    def _untrained(self, setting: Setting) -> list[Result]:
+        """Measure what needs no training in one noise; the language model plays no part in it."""
+        data = self.data(setting)
+        return untrained_results(data, self.folder / "untrained" / slug(setting.noise))
 
     def tune(self) -> Rates:
         """Find each model's learning rate in each language and noise, on validation alone; give and write them."""

@@ -15,9 +15,15 @@ from tgqformer.experiments.bench.grid import BenchRecipe, base_recipe
 from tgqformer.experiments.bench.summary import Cells, SettingTable
 
 
-def write_bench_page(to: Path, bench: BenchRecipe, cells: Cells, tuning: Sequence[Mapping[str, Any]]) -> Path:
+def write_bench_page(
+    to: Path,
+    bench: BenchRecipe,
+    cells: Cells,
+    tuning: Sequence[Mapping[str, Any]],
+    untrained: summary.Untrained | None = None,
+) -> Path:
     """Write the report of a bench; tuning: what `Bench.tune` wrote. Gives the path."""
-    made = summary.tables(bench, cells)
+    made = summary.tables(bench, cells, untrained)
     first = summary.of_headline(bench, made)
     return write_page(
         to,
@@ -61,14 +67,14 @@ def _headlines(bench: BenchRecipe, table: SettingTable) -> list[str]:
 
 def _part(bench: BenchRecipe, table: SettingTable, cells: Cells) -> dict[str, Any]:
     shown = summary.connectors(bench, table)  # variants have a table of their own: twenty lines in a plot say nothing
-    rows, results = shown.rows, shown.results
+    rows, results, whole = shown.rows, shown.results, shown.whole()
     probes, probed = summary.probe_lines(table)
     return {
         "title": table.setting.title,
         "models": models(results),
-        "caption": caption(rows),
+        "caption": caption(whole.rows),
         "views": list(dict.fromkeys(row.view for row in rows)),
-        "tables": sections.tables(rows, sections.Leads(results, rows)),
+        "tables": sections.tables(whole.rows, sections.Leads(whole.results, whole.rows)),
         "bars": sections.view_bars(rows),
         "leads": [
             (lead.view, lead.other, points(lead.comparison.difference), points(lead.comparison.relative))

@@ -19,15 +19,22 @@ from tgqformer.experiments.bench.grid import BenchRecipe, Cell, Setting
 from tgqformer.types import Doubles
 
 Cells = Mapping[Cell, Measured]
+Untrained = Mapping[str, Sequence[Result]]
 
 
 @dataclass(frozen=True)
 class SettingTable:
-    """All models of one setting. rows: as `summarize` gives them."""
+    """All models of one setting. rows: as `summarize` gives them. untrained: what needs no training, beside them."""
 
     setting: Setting
     results: Sequence[Result]
     rows: Sequence[SummaryRow]
+    untrained: Sequence[Result] = ()
+
+    def whole(self) -> SettingTable:
+        """The same with what needs no training among the models."""
+        rows = [*self.rows, *summarize(self.untrained)]
+        return SettingTable(self.setting, [*self.results, *self.untrained], rows)
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,11 @@ class Room:
     relative: float
 
 
-def tables(bench: BenchRecipe, cells: Cells) -> list[SettingTable]:
-    """One table a setting, models in the order of the bench; the text-only model stands in each of its language."""
+def tables(bench: BenchRecipe, cells: Cells, untrained: Untrained | None = None) -> list[SettingTable]:
+    """One table a setting, models in the order of the bench; the text-only model stands in each of its language.
+
+    untrained: what needs no training, by the name of the noise.
+    """
     made = []
     for setting in dict.fromkeys(cell.setting for cell in cells):
         results = [
@@ -66,7 +76,8 @@ def tables(bench: BenchRecipe, cells: Cells) -> list[SettingTable]:
             if cell.model == model.name and _belongs(bench, cell, setting)
         ]
         if len(models(results)) > 1:
-            made.append(SettingTable(setting, results, summarize(results)))
+            beside = (untrained or {}).get(setting.noise, ())
+            made.append(SettingTable(setting, results, summarize(results), beside))
     return made
 
 
@@ -82,7 +93,8 @@ def connectors(bench: BenchRecipe, table: SettingTable) -> SettingTable:
     own = [result for result in table.results if not bench.model(result.model).ablation]
     if len(models(own)) < 2:
         return table
-    return SettingTable(table.setting, own, [row for row in table.rows if not bench.model(row.model).ablation])
+    rows = [row for row in table.rows if not bench.model(row.model).ablation]
+    return SettingTable(table.setting, own, rows, table.untrained)
 
 
 def leads(bench: BenchRecipe, table: SettingTable) -> list[Lead]:
@@ -267,10 +279,10 @@ def gate_lines(table: SettingTable, cells: Cells) -> list[tuple[str, str, list[s
     return lines
 
 
-def markdown_of(bench: BenchRecipe, cells: Cells) -> str:
+def markdown_of(bench: BenchRecipe, cells: Cells, untrained: Untrained | None = None) -> str:
     """Return all tables as Markdown."""
     parts, headline = [f"# Bench {bench.name}\n"], bench.headline.model
-    for table in tables(bench, cells):
+    for table in tables(bench, cells, untrained):
         views = list(dict.fromkeys(row.view for row in table.rows))
         probes, probed = probe_lines(table)
         ahead = [
@@ -279,7 +291,7 @@ def markdown_of(bench: BenchRecipe, cells: Cells) -> str:
         ]
         losses = [(name, [loss]) for name, loss in loss_lines(table)]
         parts += [
-            f"## {table.setting.title}\n\n{markdown(table.rows)}",
+            f"## {table.setting.title}\n\n{markdown(table.whole().rows)}",
             *_listed(
                 f"{headline} against the strongest other connector, H@10, paired, 95 %",
                 ["view", "strongest other", "points", "relative, %"],
@@ -306,17 +318,17 @@ def _listed(title: str, names: Sequence[str], lines: Sequence[tuple[str, Sequenc
     return [f"{title}:\n\n" + "\n".join(rows) + "\n"] if lines else []
 
 
-def csv_of(bench: BenchRecipe, cells: Cells) -> str:
+def csv_of(bench: BenchRecipe, cells: Cells, untrained: Untrained | None = None) -> str:
     """All figures as CSV: shares from 0 to 1, views and probes."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
         ["language", "noise", "tokens", "model", "view", "metric", "mean", "low", "high", "seeds", "queries", "over"]
     )
-    for table in tables(bench, cells):
+    for table in tables(bench, cells, untrained):
         own = table.setting
         probed = summarize([result.probed for result in table.results if result.probes])
-        for prefix, rows in (("", table.rows), ("probe:", probed)):
+        for prefix, rows in (("", table.whole().rows), ("probe:", probed)):
             for r in rows:
                 found = (r.interval.mean, r.interval.low, r.interval.high, r.seeds, r.queries, r.over)
                 writer.writerow([own.language, own.noise, own.tokens, r.model, prefix + r.view, r.metric, *found])
