@@ -14,6 +14,7 @@ from tgqformer.evaluation.untrained import (
     PREFIX,
     SAFE,
     choose_best,
+    choose_name,
     choose_smallest,
     evaluate_sparse,
     tfidf,
@@ -69,6 +70,17 @@ def test_nothing_is_chosen_by_few_queries_or_none_that_hits(choose):
     for found in ({}, {0.0: few, 1.0: few * 0}, {0.0: nothing, 1.0: nothing}):
         choice = choose(found)
         assert choice.share == SAFE and choice.why.startswith("not chosen")
+
+
+def test_the_safe_settings_stay_unless_others_are_surely_better():
+    few, some, many = hits(40, 41, 60)
+    assert choose_name({"gentle": few}) == ("gentle", "the only one tried")
+    assert choose_name({"gentle": few, "given": some})[0] == "gentle"
+    assert choose_name({"gentle": few, "given": many}) == (
+        "given", "100 validation queries: H@10 gentle 40.0, given 60.0"
+    )  # fmt: skip
+    assert choose_name({"gentle": np.zeros(9), "given": np.ones(9)})[1].startswith("not chosen: 9")
+    assert choose_name({"gentle": np.zeros(0), "given": np.zeros(0)})[0] == "gentle"
 
 
 def result(name: str, values: np.ndarray) -> Result:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from scipy import sparse
@@ -15,6 +16,7 @@ from tgqformer.evaluation.results import Result, compare, models
 from tgqformer.evaluation.tables import points
 from tgqformer.types import Doubles, Floats, Ints
 
+Key = TypeVar("Key", float, str)
 PREFIX = "no training: "
 """Stands before the name of what needs no training, in tables."""
 MAIN, FEW, SAFE = "hit@10", 30, 0.5
@@ -92,18 +94,40 @@ def choose_smallest(hits: Mapping[float, Doubles]) -> Choice:
     return Choice(share, why, means)
 
 
-def _means(hits: Mapping[float, Doubles]) -> dict[float, float]:
+def choose_name(hits: Mapping[str, Doubles]) -> tuple[str, str]:
+    """Choose among models, the safest first: that, unless another is better by more than a standard error.
+
+    Args:
+        hits: name -> H@10 [Q] of the same queries.
+
+    Returns:
+        The name, and why, for people.
+    """
+    first, *others = hits
+    if not others:
+        return first, "the only one tried"
+    if unsure := _too_few(hits):
+        return first, unsure
+    means = _means(hits)
+    best = max(others, key=lambda name: means[name])
+    ahead = hits[best] - hits[first]
+    sure = ahead.mean() > ahead.std(ddof=1) / len(ahead) ** 0.5 + 1e-12
+    figures = ", ".join(f"{name} {100 * mean:.1f}" for name, mean in means.items())
+    return (best if sure else first), f"{_queries(hits)}: H@10 {figures}"
+
+
+def _means(hits: Mapping[Key, Doubles]) -> dict[Key, float]:
     return {share: float(values.mean()) if len(values) else 0.0 for share, values in hits.items()}
 
 
-def _too_few(hits: Mapping[float, Doubles]) -> str:
+def _too_few(hits: Mapping[Key, Doubles]) -> str:
     queries = len(next(iter(hits.values()), ()))
     if queries < FEW:
         return f"not chosen: {queries} validation queries are too few"
     return "" if any(values.any() for values in hits.values()) else "not chosen: no validation query has a hit"
 
 
-def _queries(hits: Mapping[float, Doubles]) -> str:
+def _queries(hits: Mapping[Key, Doubles]) -> str:
     return f"{len(next(iter(hits.values()))):,} validation queries"
 
 

@@ -20,7 +20,7 @@ from tgqformer.evaluation.untrained import verdict
 from tgqformer.experiments import Until
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.experiments.recipe import ModelSection, Recipe, check_files
-from tgqformer.experiments.trial import Trial
+from tgqformer.experiments.trial import CHOICE, Trial
 from tgqformer.experiments.untrained import NEW_ITEM, untrained_results
 from tgqformer.files import read_json, write_text
 from tgqformer.model.embedder import ItemEmbedder, version_of
@@ -31,7 +31,6 @@ from tgqformer.store.content import prompt_of, seen_of
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
 from tgqformer.store.neighbours import build_neighbours
 from tgqformer.synthetic.noise import write_view
-from tgqformer.training.checkpoint import drop_checkpoints
 
 NOTES = (
     "Every item but the query is in the pool. Test queries and their positives are items that training never saw. Ties "
@@ -80,7 +79,7 @@ class Run:
             name = trial.section.name
             raise TgqError(f"{name} is a whole multimodal model, which a run cannot serve; use `tgq bench`")
         model.save(trial.folder / "model")
-        drop_checkpoints(trial.folder)
+        trial.drop_checkpoints()
 
     def evaluate(self, section: ModelSection, seed: int) -> Result:
         """Measure one model in the full pool, on every view and by every probe."""
@@ -182,11 +181,12 @@ class Run:
 
     def _share_of(self, section: ModelSection) -> str:
         """Say which share of a model's cosine is learned; nothing where all of it is."""
-        path = self.trial(section, self.recipe.seeds[0]).folder / "share.json"
+        path = self.trial(section, self.recipe.seeds[0]).folder / CHOICE
         if not path.is_file():
             return ""
-        share = float(read_json(path)["share"])
-        return f", {100 * share:.0f} % learned and {100 - 100 * share:.0f} % frozen"
+        found = read_json(path)
+        share = 100 * float(found["share"])
+        return f" ({found['preset']} training, {share:.0f} % learned and {100 - share:.0f} % frozen)"
 
     def report(self) -> Path:
         """Write report.html, table.md and table.csv."""
@@ -240,6 +240,7 @@ class Run:
             "catalogue": f"{recipe.catalog.source}, {len(self.data.catalog):,} items",
             "pairs": f"{len(sets.train):,} train, {len(sets.val):,} validation, {len(sets.test):,} test",
             "pairs across parts": self._lost(),
+            **self._choices(),
             "noise": f"{100 * recipe.noise.share:.0f} % of the items: {', '.join(recipe.noise.kinds)}",
             "vision encoder": recipe.encoders.vision,
             "text encoder": recipe.encoders.text,
@@ -250,6 +251,19 @@ class Run:
             "learning rate": training.lr,
             "seeds": len(recipe.seeds),
         }
+
+    def _choices(self) -> dict[str, str]:
+        """Say what validation chose for each model of each seed."""
+        chosen = {}
+        for section in self.recipe.models:
+            for seed in self.recipe.seeds:
+                path = self.trial(section, seed).folder / CHOICE
+                if path.is_file():
+                    found = read_json(path)
+                    name = f"chosen for {section.name}, seed {seed}"
+                    share = f"{100 * found['share']:.0f} % learned ({found['why']})"
+                    chosen[name] = f"{found['preset']} training ({found['preset_why']}), {share}"
+        return chosen
 
     def _lost(self) -> str:
         """Say how many pairs the split takes from training, though both of their items are known."""

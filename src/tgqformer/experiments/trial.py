@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +15,7 @@ from tgqformer.encoders.alignment import Alignment
 from tgqformer.encoders.frozen import Precision, best_device
 from tgqformer.evaluation.metrics import Queries, evaluate
 from tgqformer.evaluation.results import Result, ViewScores, read_log
-from tgqformer.evaluation.untrained import STEPS, Choice, choose_smallest
+from tgqformer.evaluation.untrained import STEPS, Choice, choose_name, choose_smallest
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.experiments.recipe import TOKEN_PROBES, ModelSection, Recipe
 from tgqformer.experiments.untrained import NEW_ITEM
@@ -23,11 +25,27 @@ from tgqformer.model.features import Spliced, embed_features
 from tgqformer.model.frozen import FrozenPart
 from tgqformer.model.multimodal import MultimodalEmbedder, load_multimodal
 from tgqformer.progress import console, progress
+from tgqformer.training.checkpoint import drop_checkpoints
 from tgqformer.training.embedder import seconds_of_training, train_embedder
 from tgqformer.training.sampling import PairSampler
-from tgqformer.types import Positions, Vectors
+from tgqformer.training.settings import TrainingSettings
+from tgqformer.types import Doubles, Positions, Vectors
 
 Model = ItemEmbedder | MultimodalEmbedder
+CHOICE = "choice.json"
+"""What validation chose for a model: the settings it was trained with, the learned share, and why."""
+NOTHING = np.zeros(0)
+MANY_PAIRS = 20_000
+"""With more training pairs than this the settings as given are safe; with fewer, gentle ones are tried beside them."""
+GENTLE_STEPS, GENTLE_HIDDEN = 300, 0.3
+GENTLE: dict[str, Any] = {
+    "lr": 3e-4,
+    "weight_decay": 0.1,
+    "visual_steps": 0,
+    "visual_loss": 0.0,
+}
+"""For shops with few pairs: slower, without what learns from the picture alone; at most so many steps, with so many of
+the pictures hidden."""
 
 
 class Trial:
@@ -48,6 +66,7 @@ class Trial:
             "pairs": self.data.pairs_digest,
             "seed": self.seed,
             "model": config.plain(self.section),
+            "gentle": None if self.section.preset == "given" else GENTLE,
             "alignment": config.plain(recipe.alignment),
             "training": config.plain(recipe.training.resolved(len(self.data.pairs.train))),
             "language": self.data.language_inputs() if self.section.language else None,
@@ -56,10 +75,14 @@ class Trial:
 
     def build(self) -> ItemEmbedder:
         """A fresh model."""
+        section, encoders = self.section, self.data.encoders
+        if section.connector == "frozen":
+            model = ItemEmbedder("frozen", section.options, encoders.widths, None, encoders=encoders)
+            model.begin_at(self.data.frozen, 0.0)
+            return model.eval()
         norm, alignment = self.data.alignment(self.seed)
         torch.manual_seed(self.seed)
-        section, encoders = self.section, self.data.encoders
-        language = self.data.language() if section.language and section.connector != "frozen" else None
+        language = self.data.language() if section.language else None
         model = ItemEmbedder(section.connector, section.options, encoders.widths, language, encoders=encoders)
         if model.connector.guided:
             model.alignment = alignment
@@ -69,32 +92,63 @@ class Trial:
         return model
 
     def fit(self, *, announced: bool = False) -> Model:
-        """Train a fresh model, or go on where a killed training was.
+        """Train a fresh model, or go on where a killed training was; with several settings, keep what validates best.
 
-        A whole multimodal model is taken as it is.
+        A whole multimodal model is taken as it is, a frozen one needs no training.
 
         Args:
             announced: whether to say first how many steps there are, and about how long they take.
         """
         if self.section.multimodal is not None:
             return load_multimodal(self.section.multimodal, device=best_device())
-        model, data, settings = self.build(), self.data, self.recipe.training
-        if not model.connector.learns:
-            model.begin_at(data.frozen, 0.0)
-            return model.eval()
+        if self.section.connector == "frozen":
+            return self.build()
+        presets = self.presets()
+        models = {name: self._train(settings, folder, announced) for name, (settings, folder) in presets.items()}
+        if self._share == 1 and len(models) == 1:
+            return models.popitem()[1]
+        tried = {name: self._mixtures(model) for name, model in models.items()}
+        choices = {name: self._choose(found) for name, found in tried.items()}
+        chosen, why = choose_name({name: tried[name].get(choices[name].share, NOTHING) for name in models})
+        found = {"preset": chosen, "preset_why": why, **vars(choices[chosen])}
+        write_json(self.folder / CHOICE, found)
+        if presets[chosen][1] != self.folder:
+            shutil.copy(presets[chosen][1] / "log.jsonl", self.folder / "log.jsonl")
+        models[chosen].begin_at(self._frozen(models[chosen]), choices[chosen].share)
+        return models[chosen]
+
+    def presets(self) -> dict[str, tuple[TrainingSettings, Path]]:
+        """Return the settings that the model is trained with, by name, each with its folder; the safest first."""
+        given, pairs = self.recipe.training, len(self.data.pairs.train)
+        if self.section.preset == "given" or (self.section.preset == "auto" and pairs > MANY_PAIRS):
+            return {"given": (given, self.folder)}
+        whole = given.resolved(pairs)
+        assert whole.steps is not None and whole.warmup is not None
+        steps, hidden = min(GENTLE_STEPS, whole.steps), min(GENTLE_HIDDEN, 1 - whole.drop_text)
+        warmup = min(whole.warmup, steps // 3)
+        gentle = replace(whole, steps=steps, warmup=warmup, drop_picture=hidden, **GENTLE)
+        if self.section.preset == "gentle":
+            return {"gentle": (gentle, self.folder)}
+        return {"gentle": (gentle, self.folder / "gentle"), "given": (given, self.folder / "given")}
+
+    def drop_checkpoints(self) -> None:
+        """Remove the checkpoints of a training that is done."""
+        for _, folder in self.presets().values():
+            drop_checkpoints(folder)
+
+    def _train(self, settings: TrainingSettings, folder: Path, announced: bool) -> ItemEmbedder:
+        model, data = self.build(), self.data
         a, b = data.pair_positions("train")
         items, batch, group = len(data.catalog), settings.batch, settings.group
         sampler = PairSampler(a, b, data.categories, items=items, batch=batch, group=group, seed=self.seed)
         validate = self.validate if self._validation is not None else None
-        features = data.features
         if announced:
-            self._announce(model, sampler)
-        train_embedder(model, features, sampler, settings, self.folder, seed=self.seed, validate=validate)
-        self._begin(model)
+            self._announce(model, sampler, settings)
+        train_embedder(model, data.features, sampler, settings, folder, seed=self.seed, validate=validate)
         return model
 
-    def _announce(self, model: ItemEmbedder, sampler: PairSampler) -> None:
-        settings = self.recipe.training.resolved(len(sampler.a))
+    def _announce(self, model: ItemEmbedder, sampler: PairSampler, settings: TrainingSettings) -> None:
+        settings = settings.resolved(len(sampler.a))
         alone = f"{settings.visual_steps} of the connector alone, " if settings.visual_steps and model.sees else ""
         minutes = seconds_of_training(model, self.data.features, sampler, settings, seed=self.seed) / 60
         about = (
@@ -102,25 +156,27 @@ class Trial:
         )
         console.print(f"{len(sampler.a):,} training pairs; steps: {alone}{settings.steps} of the whole model; {about}")
 
-    def _begin(self, model: ItemEmbedder) -> None:
-        """Begin a trained model at the frozen vectors, with the share that the recipe names or validation chooses."""
-        if self._share == 1:
-            return
-        choice = self._choose(model) if self._share == "auto" else Choice(self._share, "as the recipe says", {})
-        write_json(self.folder / "share.json", vars(choice))
-        model.begin_at(self._frozen(model), choice.share)
-
-    def _choose(self, model: ItemEmbedder) -> Choice:
+    def _mixtures(self, model: ItemEmbedder) -> dict[float, Doubles]:
+        """H@10 of the validation queries by the shares that may be chosen: share -> [Q]; nothing without any."""
         if self._validation is None:
-            return choose_smallest({})
-        pool, queries = self._validation
+            return {}
+        (pool, queries), tried = self._validation, {}
         learned = self.embed(model, pool, shown=False)
-        frozen = self.data.frozen_vectors(self._frozen(model), pool)
-        tried = {s: np.concatenate([(1 - s) ** 0.5 * frozen, s**0.5 * learned], axis=1) for s in STEPS}
-        return choose_smallest({s: evaluate(vectors, queries).values["hit@10"] for s, vectors in tried.items()})
+        frozen = self.data.frozen_vectors(self._frozen(model), pool) if self._share != 1 else learned
+        for s in STEPS if self._share == "auto" else (self._share,):
+            vectors = learned if s == 1 else np.concatenate([(1 - s) ** 0.5 * frozen, s**0.5 * learned], axis=1)
+            tried[s] = evaluate(vectors, queries).values["hit@10"]
+        return tried
+
+    def _choose(self, hits: dict[float, Doubles]) -> Choice:
+        if self._share == "auto":
+            return choose_smallest(hits)
+        return Choice(self._share, "as the recipe says", {share: float(found.mean()) for share, found in hits.items()})
 
     def _frozen(self, model: ItemEmbedder) -> FrozenPart:
         """Return the frozen vectors of what a model reads: a model of texts alone stays one."""
+        if self._share == 1:
+            return FrozenPart(model.widths)  # it is not looked at
         whole = self.data.frozen
         if not model.connector.tokens:
             return whole.sharing(1.0)

@@ -61,9 +61,10 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 def test_a_bench_leaves_tables_a_report_and_a_folder_for_each_cell(done: Bench) -> None:
-    assert "text only" in (done.folder / "table.md").read_text()
+    table = (done.folder / "table.md").read_text()
+    assert "text only" in table and "no training: frozen sum" in table
     page = (done.folder / "report.html").read_text()
-    assert "Posters and clutter on a query" in page
+    assert "Posters and clutter on a query" in page and "no training: TF-IDF" in page
     assert "Equal treatment" in page and "0.001: " in page and "<script" not in page
     for cell in done.cells:
         folder = done.folder / "cells" / cell.path

@@ -200,7 +200,11 @@ def recipe_of(bench: BenchRecipe, cell: Cell, lr: float) -> Recipe:
         name=cell.path.as_posix().replace("/", " "),
         seeds=(cell.seed,),
         training=training,
-        models=(ModelSection(model.name, model.connector, options, model.language, model.multimodal, share=1.0),),
+        models=(
+            ModelSection(
+                model.name, model.connector, options, model.language, model.multimodal, share=1.0, preset="given"
+            ),
+        ),
         language=bench.languages[cell.setting.language],
         noise=bench.noises[cell.setting.noise],
     )

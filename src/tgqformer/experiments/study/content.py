@@ -58,7 +58,7 @@ def content_vectors(recipe: Recipe, data: Path, log: StudyLog, seed: int, folder
     if dataset.catalog.ids() != log.ids:
         raise TgqError(f"{data} holds another catalogue than the study's log; choose another folder")
     recipe = replace(recipe, seeds=(seed,))
-    section = replace(recipe.models[0], share=1.0)  # the study has no validation pairs to choose a share by
+    section = replace(recipe.models[0], share=1.0, preset="given")  # there are no validation pairs
     trial = Trial(recipe, dataset, section, seed, folder)
 
     def make() -> None:
