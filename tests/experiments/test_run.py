@@ -67,7 +67,10 @@ def test_a_run_leaves_a_table_a_report_and_a_store(run: Run) -> None:
     assert all(name in table for name in ("TGQ-Former", "text only", "picture only", "as it is"))
     assert all(f"no training: {name}" in table for name in ("frozen picture", "frozen text", "frozen sum", "TF-IDF"))
     first = table.splitlines()[0]
-    assert "over the best that needs none" in first and "Served is TGQ-Former (gentle training, 50 % learned and 50 % frozen)" in first
+    assert (
+        "over the best that needs none" in first
+        and "Served is TGQ-Former (gentle training, 50 % learned and 50 % frozen)" in first
+    )
     assert first in (folder / "report.html").read_text().replace("&#39;", "'")
     page = (folder / "report.html").read_text()
     assert "anchored" in page and "data:image" in page and "http://" not in page.replace("http://www.w3.org", "")
