@@ -97,6 +97,44 @@ def write_number(path: Path, number: int) -> None:
         sync_entries(path.parent)
 
 
+def seal(path: Path) -> None:
+    """Write the checksum of a file beside it, so that `is_intact` finds bits that flipped."""
+    write_number(_seal_of(path), _checksum(path))
+
+
+def unseal(path: Path) -> None:
+    """Remove the checksum of a file that will be replaced."""
+    _seal_of(path).unlink(missing_ok=True)
+
+
+def is_intact(path: Path) -> bool:
+    """Read a whole file, and say whether it is as it was when it was sealed; True where it never was."""
+    return not _seal_of(path).exists() or read_number(_seal_of(path)) == _checksum(path)
+
+
+def with_check(content: dict[str, Any]) -> dict[str, Any]:
+    """Return plain data with a checksum of it, under `check`."""
+    return {**content, "check": _check_of(json.dumps(content, sort_keys=True))}
+
+
+def is_checked(content: dict[str, Any]) -> bool:
+    """Say whether data read from JSON is as `with_check` made it; True where it has no checksum."""
+    rest = {name: value for name, value in content.items() if name != "check"}
+    return "check" not in content or content["check"] == _check_of(json.dumps(rest, sort_keys=True))
+
+
+def _seal_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.crc")
+
+
+def _checksum(path: Path) -> int:
+    found = 0
+    with path.open("rb") as source:
+        while part := source.read(1 << 20):
+            found = crc32(part, found)
+    return found
+
+
 def _check_of(text: str) -> str:
     return f"{crc32(text.encode()):08x}"
 

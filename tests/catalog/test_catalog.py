@@ -13,7 +13,7 @@ from tgqformer.catalog import Catalog, CatalogWriter, Item, Picture, PictureErro
 from tgqformer.catalog import catalog as catalog_module
 from tgqformer.catalog.checks import SeenIds
 from tgqformer.errors import TgqError
-from tgqformer.files import read_json, write_json
+from tgqformer.files import read_json, with_check, write_json
 from tgqformer.stages import mark
 
 
@@ -204,13 +204,14 @@ def test_damage_is_told(tmp_path: Path) -> None:
     with pytest.raises(TgqError, match="is not a catalogue"):
         Catalog.open(tmp_path / "nowhere")
     about = read_json(path / "catalog.json")
+    del about["check"]
     for change, words in (
         ({"version": 99}, "version 99"),
         ({"format": "other"}, "does not describe a catalogue"),
         ({"partitions": [{"file": "items-00000.parquet", "items": 51}]}, "50 items where catalog.json says 51"),
         ({"partitions": [{"file": "items-00007.parquet", "items": 1}]}, "damaged"),
     ):
-        write_json(path / "catalog.json", {**about, **change})
+        write_json(path / "catalog.json", with_check({**about, **change}))
         with pytest.raises(TgqError, match=words):
             Catalog.open(path)
     write_json(path / "catalog.json", {key: value for key, value in about.items() if key != "fingerprint"})

@@ -18,6 +18,7 @@ from tgqformer.model.batch import ItemBatch
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import make_encoders
 from tgqformer.model.prompt import Prompt
+from tgqformer.stages import NOTE
 
 torch.set_num_threads(1)
 MODELS = ["text only", "mlp", "picture only", "qformer", "mean", "text-qformer", "resampler", "c-abstractor",
@@ -163,6 +164,10 @@ def test_folders_that_are_no_model_are_named(build, tmp_path):
         config.write_text(json.dumps({**good, "format": other}))
         with pytest.raises(TgqError, match=wanted):
             ItemEmbedder.load(tmp_path / "model")
+    config.write_text(json.dumps({**good, "dim": 5}))
+    with pytest.raises(TgqError, match="is not as it was saved"):
+        ItemEmbedder.load(tmp_path / "model")
+    (tmp_path / "model" / NOTE).unlink()  # what knows how it was saved
     config.write_text(json.dumps({**good, "connector": "qformer", "options": {"dim": 8, "heads": 2}}))
     with pytest.raises(TgqError, match=r"does not fit its config: missing .*connector.queries.* unknown .*linear_1"):
         ItemEmbedder.load(tmp_path / "model")

@@ -15,6 +15,7 @@ from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +26,7 @@ from tgqformer.catalog.checks import SeenIds
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.catalog.pictures import picture_bytes
 from tgqformer.errors import TgqError, nearest
-from tgqformer.files import read_json, write_json
+from tgqformer.files import is_checked, read_json, with_check, write_json
 from tgqformer.stages import atomic_folder, make_way
 from tgqformer.types import Positions
 
@@ -67,7 +68,9 @@ class Catalog:
         """Use `Catalog.open`."""
         self.path, self.about, self.root = path, about, root
         self.name, self.fingerprint = about["name"], about["fingerprint"]
-        self._footers = [_footer(path / part["file"], part["items"]) for part in about["partitions"]]
+        self._footers = [
+            _footer(path / part["file"], part["items"], part.get("footer")) for part in about["partitions"]
+        ]
         groups = [
             (part, group, footer.row_group(group).num_rows)
             for part, footer in enumerate(self._footers)
@@ -165,7 +168,7 @@ class Catalog:
         path = self.path / self.about["partitions"][part]["file"]
         columns = None if pictures else [*_LIGHT, *_PICTURES_LIGHT]
         try:
-            with pq.ParquetFile(path, metadata=self._footers[part]) as file:
+            with pq.ParquetFile(path, metadata=self._footers[part], page_checksum_verification=True) as file:
                 return file.read_row_group(row_group, columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise _damaged(path, str(error)) from error
@@ -226,7 +229,7 @@ class CatalogWriter:
         with self._stack:
             self._flush()
             self._close_partition()
-            write_json(self.folder / "catalog.json", self._description())
+            write_json(self.folder / "catalog.json", with_check(self._description()))
 
     def add(self, item: Item) -> None:
         """Add one item. Raise TgqError for an id added before, PictureError for a picture to pack that is gone."""
@@ -273,6 +276,7 @@ class CatalogWriter:
                 compression={leaf: "none" if leaf == _DATA else "zstd" for leaf in _LEAVES},
                 use_dictionary=["brand", "category.list.element", *_ATTRIBUTES],
                 write_statistics=["id", "price"],
+                write_page_checksum=True,
             )
         self._parquet.write_table(pa.Table.from_pylist(self._rows, schema=SCHEMA), row_group_size=GROUP_ROWS)
         self._partitions[-1]["items"] += len(self._rows)
@@ -284,6 +288,7 @@ class CatalogWriter:
     def _close_partition(self) -> None:
         if self._parquet is not None:
             self._parquet.close()
+            self._partitions[-1]["footer"] = _footer_check(self.folder / self._partitions[-1]["file"])
         self._parquet, self._part_bytes = None, 0
 
     def _description(self) -> dict[str, Any]:
@@ -345,11 +350,25 @@ def _about(path: Path) -> dict[str, Any]:
     missing = [key for key in ("name", "items", "fingerprint", "partitions") if key not in about]
     if missing:
         raise _damaged(file, f"no {missing[0]!r}")
+    if not is_checked(about):
+        raise _damaged(file, "its checksum does not fit")
     return about
 
 
-def _footer(path: Path, items: int) -> pq.FileMetaData:
+def _footer_check(path: Path) -> int:
+    """Return the checksum of the end of a Parquet file, which says where all else stands; pages have their own."""
+    with path.open("rb") as source:
+        size = source.seek(0, os.SEEK_END)
+        source.seek(max(0, size - 8))
+        length = int.from_bytes(source.read(4), "little") + 8
+        source.seek(max(0, size - length))
+        return crc32(source.read(length))
+
+
+def _footer(path: Path, items: int, check: int | None) -> pq.FileMetaData:
     try:
+        if check is not None and _footer_check(path) != check:
+            raise _damaged(path, "the checksum of its end does not fit")
         footer = pq.read_metadata(path)
     except (OSError, pa.ArrowException) as error:
         raise _damaged(path, str(error)) from error
@@ -360,7 +379,7 @@ def _footer(path: Path, items: int) -> pq.FileMetaData:
 
 def _columns(path: Path, leaves: list[str]) -> pa.Table:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             return file.read(columns=leaves)
     except (OSError, pa.ArrowException) as error:
         raise _damaged(path, str(error)) from error

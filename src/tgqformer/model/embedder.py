@@ -26,7 +26,7 @@ from tgqformer.model.encoding import Encoders
 from tgqformer.model.frozen import FrozenPart, FrozenVectors
 from tgqformer.model.language import LanguageModel, load_language
 from tgqformer.model.picture_word import PictureHead
-from tgqformer.stages import NOTE, atomic_folder
+from tgqformer.stages import NOTE, atomic_folder, mark, note_of
 from tgqformer.version import __version__
 
 FORMAT = 3
@@ -228,6 +228,7 @@ class ItemEmbedder(nn.Module, Embedder):
             self.encoders.save(folder)
             if self.language is not None:
                 self.language.save(folder / "language")
+            mark(folder, "model", version=version_of(folder))
 
     @classmethod
     def load(cls, path: Path | str, device: str = "cpu") -> ItemEmbedder:
@@ -237,15 +238,17 @@ class ItemEmbedder(nn.Module, Embedder):
             TgqError: if the folder is not a saved model, is of a later format, or is damaged.
         """
         folder = Path(path)
-        config = _config(folder)
+        config, version, note = _config(folder), version_of(folder), note_of(folder)
+        if note is not None and note.get("version", version) != version:
+            raise TgqError(f"the model in {folder} is not as it was saved; train or copy it again")
         try:
-            return cls._load(folder, config).to(device)
+            return cls._load(folder, config, version).to(device)
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             why = " ".join(str(error).split())
             raise TgqError(f"the model in {folder} is damaged: {why}; train or copy it again") from error
 
     @classmethod
-    def _load(cls, folder: Path, config: dict[str, Any]) -> ItemEmbedder:
+    def _load(cls, folder: Path, config: dict[str, Any], version: str) -> ItemEmbedder:
         widths = ConnectorWidths(**{**config["widths"], "grid": tuple(config["widths"]["grid"])})
         encoders = Encoders.load(folder)
         alignment: Alignment | JointAlignment | None = None
@@ -263,7 +266,7 @@ class ItemEmbedder(nn.Module, Embedder):
             raise TgqError(
                 f"{folder}/model.safetensors does not fit its config: missing {absent}, unknown {unexpected}"
             )
-        model.version = version_of(folder)
+        model.version = version
         return model.eval()
 
     def _agreement(self, visual: Tensor, batch: ItemBatch) -> tuple[Tensor | None, Tensor | None]:

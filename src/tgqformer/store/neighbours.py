@@ -32,7 +32,7 @@ from tgqformer.progress import console, progress
 from tgqformer.stages import atomic_folder, make_way
 from tgqformer.store.base import unknown_item
 from tgqformer.store.embeddings import Embeddings
-from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column
+from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column, read_arrow, write_arrow
 from tgqformer.topk import QUERIES, top_k
 
 KIND, COMMAND = "neighbours", "neighbours"
@@ -268,16 +268,10 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _read_ids(path: Path) -> Any:
     try:
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        return read_arrow(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise TgqError(f"{path} is missing or damaged; make {path.parent} anew by `tgq {COMMAND}`") from error
 
 
 def _write_ids(path: Path, ids: list[str], contents: Any) -> None:
-    table = pa.table({"id": pa.array(ids, pa.string()), "content": contents})
-    with (
-        atomic_path(path) as unfinished,
-        pa.OSFile(str(unfinished), "wb") as sink,
-        pa.ipc.new_file(sink, table.schema) as writer,
-    ):
-        writer.write_table(table)
+    write_arrow(path, pa.table({"id": pa.array(ids, pa.string()), "content": contents}))

@@ -19,7 +19,17 @@ from typing import Any
 import pyarrow as pa
 
 from tgqformer.errors import TgqError
-from tgqformer.files import atomic_path, make_folder, read_json, write_json
+from tgqformer.files import (
+    atomic_path,
+    is_checked,
+    is_intact,
+    make_folder,
+    read_json,
+    seal,
+    unseal,
+    with_check,
+    write_json,
+)
 from tgqformer.stages import check_ours, clear, mark, note_of
 
 FORMAT = 1
@@ -59,7 +69,7 @@ class PartitionFolder:
         make_folder(path)
         if note_of(path) is None:
             mark(path, kind)
-        write_json(path / "manifest.json", {"kind": kind, "format": FORMAT, **manifest})
+        write_json(path / "manifest.json", with_check({"kind": kind, "format": FORMAT, **manifest}))
         return cls(path, manifest, kind=kind, command=command)
 
     @classmethod
@@ -78,9 +88,10 @@ class PartitionFolder:
             raise TgqError(
                 f"{path / 'manifest.json'} is no manifest of {kind}; make the folder anew by `tgq {command}`"
             )
-        if content["format"] != FORMAT:
-            found = content["format"]
+        if (found := content.get("format")) != FORMAT:
             raise TgqError(f"{path} has format {found}, this version reads {FORMAT}; make it anew by `tgq {command}`")
+        if not is_checked(content):
+            raise TgqError(f"{path / 'manifest.json'} is damaged; make the folder anew by `tgq {command}`")
         return cls(path, {name: content[name] for name in names}, kind=kind, command=command)
 
     def __len__(self) -> int:
@@ -100,23 +111,21 @@ class PartitionFolder:
 
     def write(self, partition: int, table: Any) -> None:
         """Write an Arrow table as one partition, whole or not at all; one that is there is replaced."""
-        with (
-            atomic_path(self._file(partition)) as unfinished,
-            pa.OSFile(str(unfinished), "wb") as sink,
-            pa.ipc.new_file(sink, table.schema) as writer,
-        ):
-            writer.write_table(table)
+        write_arrow(self._file(partition), table)
 
     def read(self, partition: int) -> Any:
-        """Return one partition as an Arrow table mapped from disk; raises TgqError where it is missing or damaged."""
+        """Return one partition as an Arrow table mapped from disk; raises TgqError where it is missing or damaged.
+
+        Its checksum is looked at first, so all of it is read once.
+        """
         start, stop = self.bounds(partition)
         file = self._file(partition)
         if not file.exists():
             raise TgqError(f"{file} is not written yet; run the same `tgq {self._command}` again")
         damaged = TgqError(f"{file} is damaged; remove it and run the same `tgq {self._command}` again")
         try:
-            table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-        except pa.ArrowInvalid as error:
+            table = read_arrow(file)
+        except (OSError, pa.ArrowInvalid) as error:
             raise damaged from error
         if table.num_rows != stop - start:
             raise damaged
@@ -142,6 +151,22 @@ class PartitionFolder:
                     f"{self.path} holds {self._kind} {what}; they must not be mixed: choose another folder, or replace"
                     " it with --overwrite"
                 )
+
+
+def write_arrow(path: Path, table: Any) -> None:
+    """Write a table as an uncompressed Arrow file with its checksum beside it, whole or not at all."""
+    with atomic_path(path) as unfinished:
+        with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        unseal(path)
+    seal(path)
+
+
+def read_arrow(path: Path) -> Any:
+    """Map such a file. Raises: OSError, ArrowInvalid where it is not there, or not as it was written."""
+    if not is_intact(path):
+        raise pa.ArrowInvalid(f"{path} is not as it was written: its checksum does not fit")
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
 def matrix_column(matrix: Any) -> Any:
