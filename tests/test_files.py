@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tgqformer.errors import TgqError
-from tgqformer.files import atomic_path, read_json, restore, write_json, write_text
+from tgqformer.files import atomic_path, exchange, read_json, restore, write_json, write_text
 from tgqformer.stages import NOTE, atomic_folder, make_way, mark, note_of
 
 
@@ -175,3 +175,28 @@ def test_what_is_there_wins_over_what_was(tmp_path):
         (tmp_path / name / name.strip(".")).touch()
     assert restore(tmp_path / "folder")
     assert names(tmp_path) == ["folder"] and names(tmp_path / "folder") == ["folder"]
+
+
+def test_a_folder_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+        (folder / folder.name).write_text("x")
+    if not exchange(one, other):
+        pytest.skip("this file system cannot exchange names")
+    assert (names(one), names(other)) == (["other"], ["one"])
+    assert not exchange(one, tmp_path / "nowhere") and names(one) == ["other"]
+    with atomic_folder(tmp_path / "made", "thing") as folder:
+        (folder / "a").write_text("old")
+    moved, real = list[Path](), Path.replace
+
+    def replace(self: Path, to: Path) -> Path:
+        moved.extend([self] if self.is_dir() else [])
+        return real(self, to)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with atomic_folder(tmp_path / "made", "thing", overwrite=True) as folder:
+        (folder / "b").write_text("new")
+    assert (tmp_path / "made/b").read_text() == "new" and not (tmp_path / "made/a").exists()
+    assert moved == [], "there was a moment without the folder"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "one", "other"]

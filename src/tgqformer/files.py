@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +43,14 @@ def make_folder(path: Path) -> None:
 def beside(path: Path, ending: str) -> Path:
     """Name a hidden path beside `path` that nothing else has; `restore` knows it by its ending."""
     return path.with_name(f".{path.name}.{uuid4().hex[:8]}.{ending}")
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two paths change places in one step; return False where the system cannot do that, and nothing was done."""
+    if sys.platform != "linux":
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)  # -100: paths are from here; 2: exchange
+    return rename is not None and rename(-100, os.fsencode(one), -100, os.fsencode(other), 2) == 0
 
 
 def restore(path: Path) -> bool:

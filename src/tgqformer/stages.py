@@ -20,7 +20,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from tgqformer.errors import TgqError
-from tgqformer.files import beside, read_json, sync, sync_entries, write_json
+from tgqformer.files import beside, exchange, read_json, sync, sync_entries, write_json
 from tgqformer.progress import console, progress
 
 NOTE = "tgq.json"
@@ -108,8 +108,9 @@ def clear(folder: Path, kind: str) -> None:
 def atomic_folder(path: Path, kind: str, *, overwrite: bool = False) -> Iterator[Path]:
     """Make a folder beside `path`, with our note; it becomes `path`, on the disk, once the block succeeds.
 
-    Whatever the block raises, what stood at `path` stays. To replace a folder takes two renames, so a process that is
-    killed between them leaves none; `files.restore` puts the old one back.
+    Whatever the block raises, what stood at `path` stays. The old folder and the new one change places in one step.
+    Where the system cannot do that it takes two renames, and a process that is killed between them leaves none;
+    `files.restore` puts the old one back.
 
     Raises:
         TgqError: before the block, as `make_way` does.
@@ -124,9 +125,10 @@ def atomic_folder(path: Path, kind: str, *, overwrite: bool = False) -> Iterator
         yield unfinished
         sync(unfinished)
         make_way(path, kind, overwrite=overwrite)  # somebody else may have written there meanwhile
-        if path.exists():
-            path.replace(old)
-        unfinished.replace(path)
+        if not (path.exists() and exchange(unfinished, path)):
+            if path.exists():
+                path.replace(old)
+            unfinished.replace(path)
         sync_entries(path.parent)
         shutil.rmtree(old, ignore_errors=True)
     finally:
