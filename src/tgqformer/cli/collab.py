@@ -181,15 +181,17 @@ def study(
     from tgqformer.experiments.study.page import Findings, write_report
     from tgqformer.experiments.study.settings import load_study
     from tgqformer.experiments.study.study import StudyRun
+    from tgqformer.stages import only_one
     from tgqformer.progress import Terminal
 
     loaded = load_study(study, tuple(change or ()))
     _check_device(device)
     folder = to or Path("runs") / f"{loaded.name}-joined"
     run = StudyRun(loaded, folder, data=data, changes=tuple(content_change or ()), device=device)
-    page = write_report(run)
-    Terminal().print(rich_table(Findings(run, run.results()).shown(), title=loaded.name))
-    typer.echo(f"recommended, best on validation: {run.chosen()}; report: {page}")
+    with only_one(folder):
+        page = write_report(run)
+        Terminal().print(rich_table(Findings(run, run.results()).shown(), title=loaded.name))
+        typer.echo(f"recommended, best on validation: {run.chosen()}; report: {page}")
 
 
 @app.command()
