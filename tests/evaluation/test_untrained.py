@@ -14,8 +14,8 @@ from tgqformer.evaluation.untrained import (
     PREFIX,
     SAFE,
     choose_best,
+    choose_middle,
     choose_name,
-    choose_smallest,
     evaluate_sparse,
     tfidf,
     verdict,
@@ -56,15 +56,17 @@ def test_the_best_share_wins_and_ties_go_to_the_middle():
     assert choose_best({0.0: some, 0.4: some, 1.0: some}).share == 0.4
 
 
-def test_the_smallest_share_within_a_standard_error_wins():
+def test_the_middle_of_the_shares_within_a_standard_error_wins():
     frozen, near, best = hits(40, 59, 60)
-    choice = choose_smallest({0.0: frozen, 0.25: near, 0.5: best, 1.0: best})
-    assert choice.share == 0.25 and choice.hits == {0.0: 0.4, 0.25: 0.59, 0.5: 0.6, 1.0: 0.6}
-    assert choose_smallest({0.0: best, 0.5: best, 1.0: best}).share == 0.0
-    assert choose_smallest({0.0: frozen, 0.5: frozen, 1.0: best}).share == 1.0
+    choice = choose_middle({0.0: frozen, 0.2: near, 0.4: best, 0.6: frozen})
+    assert choice.share == 0.2 and choice.hits == {0.0: 0.4, 0.2: 0.59, 0.4: 0.6, 0.6: 0.4}
+    assert choice.why == "100 validation queries: H@10 60.0 at best, as good from 0.2 to 0.4"
+    assert choose_middle({0.0: best, 0.5: best, 1.0: best}).share == 0.5  # nothing can be told: in the middle
+    assert choose_middle({0.0: frozen, 0.5: frozen, 1.0: best}).share == 1.0
+    assert choose_middle({0.0: best, 0.5: frozen, 1.0: frozen}).share == 0.0
 
 
-@pytest.mark.parametrize("choose", [choose_best, choose_smallest])
+@pytest.mark.parametrize("choose", [choose_best, choose_middle])
 def test_nothing_is_chosen_by_few_queries_or_none_that_hits(choose):
     few, nothing = np.ones(FEW - 1), np.zeros(200)
     for found in ({}, {0.0: few, 1.0: few * 0}, {0.0: nothing, 1.0: nothing}):

@@ -75,23 +75,23 @@ def choose_best(hits: Mapping[float, Doubles]) -> Choice:
     return Choice(best, f"best of {_queries(hits)} (H@10 {100 * means[best]:.1f})", means)
 
 
-def choose_smallest(hits: Mapping[float, Doubles]) -> Choice:
-    """Choose the smallest share within one standard error of the best; the error is that of the paired difference.
+def choose_middle(hits: Mapping[float, Doubles]) -> Choice:
+    """Choose the middle of the shares that cannot be told from the best: within a standard error of it, paired.
 
-    hits: share -> H@10 [Q] of the same queries.
+    Of two as near to the middle the smaller one, which has learned less.
+
+    Args:
+        hits: share -> H@10 [Q] of the same queries.
     """
     means = _means(hits)
     if unsure := _too_few(hits):
         return Choice(SAFE, unsure, means)
     best = max(means, key=lambda share: means[share])
-    for share in sorted(hits):
-        behind = hits[best] - hits[share]
-        if behind.mean() <= behind.std(ddof=1) / len(behind) ** 0.5 + 1e-12:
-            break
-    why = (
-        f"{_queries(hits)}: H@10 {100 * means[share]:.1f}, within a standard error of the best {100 * means[best]:.1f}"
-    )
-    return Choice(share, why, means)
+    alike = [share for share in sorted(hits) if _error(ahead := hits[best] - hits[share]) >= ahead.mean() - 1e-12]
+    middle = sum(alike) / len(alike)
+    chosen = min(sorted(hits), key=lambda share: round(abs(share - middle), 9))
+    why = f"{_queries(hits)}: H@10 {100 * means[best]:.1f} at best, as good from {alike[0]:g} to {alike[-1]:g}"
+    return Choice(chosen, why, means)
 
 
 def choose_name(hits: Mapping[str, Doubles]) -> tuple[str, str]:
@@ -111,9 +111,13 @@ def choose_name(hits: Mapping[str, Doubles]) -> tuple[str, str]:
     means = _means(hits)
     best = max(others, key=lambda name: means[name])
     ahead = hits[best] - hits[first]
-    sure = ahead.mean() > ahead.std(ddof=1) / len(ahead) ** 0.5 + 1e-12
+    sure = ahead.mean() > _error(ahead) + 1e-12
     figures = ", ".join(f"{name} {100 * mean:.1f}" for name, mean in means.items())
     return (best if sure else first), f"{_queries(hits)}: H@10 {figures}"
+
+
+def _error(values: Doubles) -> float:
+    return float(values.std(ddof=1) / len(values) ** 0.5)
 
 
 def _means(hits: Mapping[Key, Doubles]) -> dict[Key, float]:

@@ -128,7 +128,7 @@ class ModelSection:
 
     `connector: frozen` is what needs no training: the frozen vectors of picture and text. `language: false` gives a
     picture-only model. `share` says how much of the cosine is learned; the rest is that of the frozen vectors. `auto`
-    takes the smallest share that validates within a standard error of the best. `preset` says which settings of
+    takes the middle of the shares that validate within a standard error of the best. `preset` says which settings of
     training are tried: those of the recipe (`given`), `gentle` ones for few pairs, or both where pairs are few
     (`auto`), of which the better validated stays. `multimodal` names a whole image-text-to-text model instead (a
     folder or a hub id), which is taken as it is, without training; only `tgq bench` does that.

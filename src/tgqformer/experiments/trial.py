@@ -15,7 +15,7 @@ from tgqformer.encoders.alignment import Alignment
 from tgqformer.encoders.frozen import Precision, best_device
 from tgqformer.evaluation.metrics import Queries, evaluate
 from tgqformer.evaluation.results import Result, ViewScores, read_log
-from tgqformer.evaluation.untrained import STEPS, Choice, choose_name, choose_smallest
+from tgqformer.evaluation.untrained import STEPS, Choice, choose_middle, choose_name
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.experiments.recipe import TOKEN_PROBES, ModelSection, Recipe
 from tgqformer.experiments.untrained import NEW_ITEM
@@ -170,7 +170,7 @@ class Trial:
 
     def _choose(self, hits: dict[float, Doubles]) -> Choice:
         if self._share == "auto":
-            return choose_smallest(hits)
+            return choose_middle(hits)
         return Choice(self._share, "as the recipe says", {share: float(found.mean()) for share, found in hits.items()})
 
     def _frozen(self, model: ItemEmbedder) -> FrozenPart:
