@@ -181,8 +181,8 @@ def study(
     from tgqformer.experiments.study.page import Findings, write_report
     from tgqformer.experiments.study.settings import load_study
     from tgqformer.experiments.study.study import StudyRun
-    from tgqformer.stages import only_one
     from tgqformer.progress import Terminal
+    from tgqformer.stages import only_one
 
     loaded = load_study(study, tuple(change or ()))
     _check_device(device)
