@@ -98,7 +98,12 @@ def main() -> None:
                     check(store, known, given.items)
                     uvloop.run(check_shelf(served.port, known))
                     fill(ballast, luck.choice([0, 4096, luck.randrange(MOST)]))
-                    uvloop.run(write_some(served.port, luck, known, said, turn))
+                    try:
+                        uvloop.run(write_some(served.port, luck, known, said, turn))
+                    except ConnectionError as error:
+                        raise SystemExit(
+                            f"the service: {served.process.poll()}\n{served.log.read_text()[-3000:]}"
+                        ) from error
                 finally:
                     served.kill()
                 ballast.unlink()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tgqformer.store import make_store, open_store
-from tgqformer.store.base import StoreRow, Unreachable
+from tgqformer.store.base import StoreRow, Unreachable, Unwritable
 from tgqformer.store.durable import LocalFiles
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.lance import LanceTable
@@ -129,7 +129,7 @@ def test_what_cannot_be_synced_is_taken_back(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(LocalFiles, "_sync", full)
     for change in (lambda: table.upsert(rows("bb"), model_version="m"), lambda: table.delete(["a"])):
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(Unwritable, match="No space"):
             change()
     monkeypatch.setattr(LocalFiles, "_sync", real)
     assert [name for name, _ in table.contents()] == ["a"]

@@ -33,6 +33,10 @@ class Unreachable(TgqError):  # noqa: N818
     """The server of a store does not answer, or cannot do what is asked now."""
 
 
+class Unwritable(TgqError):  # noqa: N818
+    """A store whose disk is full or read-only."""
+
+
 @dataclass(frozen=True)
 class StoreRow:
     """One item in a table. `vector` [d] is float32; the table keeps it L2-normalised, in its own dtype.

@@ -30,6 +30,7 @@ from tgqformer.store.base import (
     TableStats,
     UnknownItem,
     Unreachable,
+    Unwritable,
     Vector,
     VersionGone,
     trouble_of,
@@ -436,10 +437,12 @@ def _rows(batch: Any, version: Version) -> Iterator[StoreRow]:
 
 @contextmanager
 def _gone(version: Version, where: str) -> Iterator[None]:
-    """Turn the error of a table that was dropped into one that says so."""
+    """Turn the errors of a table that was dropped, and of a disk that takes nothing, into words."""
     try:
         yield
     except (ValueError, RuntimeError, OSError) as error:
         if "not found" in str(error).lower() or "no such file" in str(error).lower():
             raise VersionGone(f"{where}: version {version.name} was dropped; open the store again") from error
+        if any(words in str(error).lower() for words in ("no space left", "read-only file system")):
+            raise Unwritable(f"{where} cannot be written: {str(error).splitlines()[0]}") from error
         raise
