@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -36,16 +37,16 @@ CHOICE = "choice.json"
 """What validation chose for a model: the settings it was trained with, the learned share, and why."""
 NOTHING = np.zeros(0)
 MANY_PAIRS = 20_000
-"""With more training pairs than this the settings as given are safe; with fewer, gentle ones are tried beside them."""
-GENTLE_STEPS, GENTLE_HIDDEN = 300, 0.3
+"""With more training pairs than this the settings as given are safe; else gentle ones are tried beside them."""
+GENTLE_STEPS, GENTLE_PASSES, GENTLE_HIDDEN = 300, 13, 0.3
 GENTLE: dict[str, Any] = {
     "lr": 3e-4,
     "weight_decay": 0.1,
     "visual_steps": 0,
     "visual_loss": 0.0,
 }
-"""For shops with few pairs: slower, without what learns from the picture alone; at most so many steps, with so many of
-the pictures hidden."""
+"""For shops with few pairs: slower, without what learns from the picture alone; at most so many steps and passes
+through the pairs, with so many of the pictures hidden."""
 
 
 class Trial:
@@ -122,11 +123,10 @@ class Trial:
         given, pairs = self.recipe.training, len(self.data.pairs.train)
         if self.section.preset == "given" or (self.section.preset == "auto" and pairs > MANY_PAIRS):
             return {"given": (given, self.folder)}
-        whole = given.resolved(pairs)
-        assert whole.steps is not None and whole.warmup is not None
-        steps, hidden = min(GENTLE_STEPS, whole.steps), min(GENTLE_HIDDEN, 1 - whole.drop_text)
-        warmup = min(whole.warmup, steps // 3)
-        gentle = replace(whole, steps=steps, warmup=warmup, drop_picture=hidden, **GENTLE)
+        steps = min(GENTLE_STEPS, given.steps or math.ceil(GENTLE_PASSES * pairs / given.batch))
+        warmup = given.warmup if given.warmup is not None and given.warmup < steps else None
+        hidden = min(GENTLE_HIDDEN, 1 - given.drop_text)
+        gentle = replace(given, steps=steps, warmup=warmup, drop_picture=hidden, **GENTLE).resolved(pairs)
         if self.section.preset == "gentle":
             return {"gentle": (gentle, self.folder)}
         return {"gentle": (gentle, self.folder / "gentle"), "given": (given, self.folder / "given")}
