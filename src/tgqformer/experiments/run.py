@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from rich.console import Console
 
 from tgqformer import config
 from tgqformer.catalog.catalog import Catalog
@@ -16,7 +16,7 @@ from tgqformer.config import slug
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.results import Result, summarize
 from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown, rich_table
-from tgqformer.evaluation.untrained import verdict
+from tgqformer.evaluation.untrained import PREFIX, verdict
 from tgqformer.experiments import Until
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.experiments.recipe import ModelSection, Recipe, check_files
@@ -24,7 +24,7 @@ from tgqformer.experiments.trial import CHOICE, Trial
 from tgqformer.experiments.untrained import NEW_ITEM, untrained_results
 from tgqformer.files import read_json, write_text
 from tgqformer.model.embedder import ItemEmbedder, version_of
-from tgqformer.progress import console
+from tgqformer.progress import Terminal, console
 from tgqformer.stages import Digests, Stage, Stages, claim, only_one
 from tgqformer.store.build import Build, build_store
 from tgqformer.store.content import prompt_of, seen_of
@@ -326,4 +326,8 @@ def _work(run: Run, until: Until) -> None:
         work[stage]()
     if last >= stages.index("evaluate"):
         rows = summarize([*run.results(), *run.untrained()])
-        Console().print(run.verdict(), rich_table(rows, title=recipe.name), sep="\n", markup=False)
+        short = [replace(row, model=row.model.replace(PREFIX, "* ")) for row in rows]
+        terminal = Terminal()
+        terminal.print(run.verdict(), markup=False)
+        terminal.print(rich_table(short, title=recipe.name))
+        terminal.print("* needs no training", markup=False)
