@@ -15,9 +15,9 @@ from tgqformer.connectors.bias import shared_bias
 
 B, P, T = 4, 12, 5
 WIDTHS = ConnectorWidths(visual=20, vector=6, metadata=10, grid=(3, 4))
-WITH_TOKENS = sorted(set(CONNECTORS) - {"none"})
+WITH_TOKENS = sorted(set(CONNECTORS) - {"none", "frozen"})
 WITH_QUERIES = ["notellm2", "qformer", "resampler", "text-qformer", "tgq"]
-SMALL: dict[str, dict[str, Any]] = {"none": {}, "mean": {}, "linear": {"dim": 16}, "mlp": {"dim": 16},
+SMALL: dict[str, dict[str, Any]] = {"none": {}, "frozen": {}, "mean": {}, "linear": {"dim": 16}, "mlp": {"dim": 16},
                                     "c-abstractor": {"dim": 16, "blocks": 1}}  # fmt: skip
 
 
