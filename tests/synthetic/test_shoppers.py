@@ -341,7 +341,7 @@ def test_the_command(make: Make, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "group + tastes" in result.output
     assert len(Pairs.read(tmp_path / "out" / "pairs-train.parquet")) > 50
-    result = CliRunner().invoke(app, [*words[:-1], "--limit", "60"])
+    result = CliRunner().invoke(app, [*words[:-1], "--limit", "60", "--overwrite"])
     assert result.exit_code == 0, result.output
     assert len(ItemSplit.load(tmp_path / "out" / "split.parquet")) == 60
 

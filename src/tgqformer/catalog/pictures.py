@@ -95,6 +95,8 @@ def resolve(name: str, root: Path | None) -> Path:
     """
     if "\0" in name:
         raise PictureError("missing", "the file name holds a NUL character")
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise PictureError("missing", f"{name!r} is not a name in UTF-8; rename the file")
     base = os.path.abspath(root if root is not None else ".")  # noqa: PTH100 - must not follow links
     full = os.path.abspath(os.path.join(base, name))  # noqa: PTH100, PTH118
     if root is not None and os.path.commonpath([base, full]) != base:
