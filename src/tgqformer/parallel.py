@@ -31,7 +31,7 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], jobs: Iterable[T], count: int) -> Iterator[R]:
-    """Give work(job) in the order of the jobs, with at most `count` results waiting or in work."""
+    """Yield work(job) in the order of the jobs, with at most `count` results waiting or in work."""
     waiting: deque[Future[R]] = deque()
     try:
         for job in jobs:

@@ -161,7 +161,7 @@ def _related(raw: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 
 def _addresses_2018(raw: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Give, for each picture, its addresses: the large one first."""
+    """Return, for each picture, its addresses: the large one first."""
     large, small = (_texts(raw.get(name)) for name in ("imageURLHighRes", "imageURL"))
     small = small or _texts(raw.get("imUrl"))
     longest = max(len(large), len(small))
@@ -169,7 +169,7 @@ def _addresses_2018(raw: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _addresses_2023(images: Any) -> list[tuple[str, ...]]:
-    """Give, for each picture, its addresses; both as a list of objects and as an object of lists."""
+    """Return, for each picture, its addresses; both as a list of objects and as an object of lists."""
     sizes = ("hi_res", "large", "thumb")
     if isinstance(images, dict):
         lists = [images[size] if isinstance(images.get(size), list) else [] for size in sizes]
@@ -187,7 +187,7 @@ def _addresses_2023(images: Any) -> list[tuple[str, ...]]:
 
 
 def _pictures(asin: Any, addresses: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Give, for each picture, the file names under which it may lie in the picture folder."""
+    """Return, for each picture, the file names under which it may lie in the picture folder."""
     found = []
     for place, same in enumerate(addresses):
         names = [PurePosixPath(unquote(urlsplit(address).path)).name for address in same if _splits(address)]

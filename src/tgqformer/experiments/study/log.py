@@ -54,19 +54,19 @@ class StudyLog:
         return digest.hexdigest()
 
     def split(self) -> Split:
-        """Give the training log as the models of behaviour read it: all N items, nothing held out by user."""
+        """Return the training log as the models of behaviour read it: all N items, nothing held out by user."""
         nothing = histories(np.zeros(0, np.int64), np.zeros(0, np.int64), len(self.train))
         return Split(self.train, nothing, nothing, self.users, self.ids, self.fingerprint)
 
     def pairs(self) -> Pairs:
-        """Give the pairs of the training log, each co-click of a session."""
+        """Return the pairs of the training log, each co-click of a session."""
         names = np.array(self.ids, dtype=object)
         users = np.array(self.users, dtype=object)
         log = Interactions.of(users[self.train.rows()].tolist(), names[self.train.indices].tolist())
         return mine_pairs(log, EVERY_CO_CLICK)
 
     def buckets(self, queries: Queries) -> dict[str, Ints]:
-        """Give, for each bucket that has any, the places of its queries."""
+        """Return, for each bucket that has any, the places of its queries."""
         code = self.bucket[queries.query]
         found = {name: np.flatnonzero(code == at) for at, name in enumerate(BUCKETS)}
         return {name: places for name, places in found.items() if len(places)}
@@ -118,7 +118,7 @@ def _thinned(log: Interactions, places: dict[str, int], settings: ProtocolSettin
 
 
 def coded(log: Interactions, places: dict[str, int]) -> tuple[Ints, Ints]:
-    """Give users and items (places in the catalogue) of a log in the order of time, each item once in a session."""
+    """Return users and items (places in the catalogue) of a log in the order of time, each item once in a session."""
     when = np.arange(len(log)) if log.times is None else log.times
     order = np.lexsort((when, log.sessions))
     table = np.array([places.get(name, -1) for name in log.item_names.to_pylist()], dtype=np.int64)

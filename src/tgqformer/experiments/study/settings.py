@@ -136,7 +136,7 @@ class JoinSection:
     blends: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def sources(self) -> dict[str, tuple[str, ...]]:
-        """Give the sources of every join, by its name, in the order in which they are made."""
+        """Return the sources of every join, by its name, in the order in which they are made."""
         spreads = {name: (spread.content, spread.behaviour) for name, spread in self.spreads.items()}
         return {**spreads, **self.alike, **self.blends}
 

@@ -74,7 +74,7 @@ def join(content: Vectors, ids: list[str], log: Interactions, blend: Blend, k: i
 
 
 def sources_of(content: Vectors, near: Lists, sessions: Csr) -> tuple[dict[str, Lists], Vectors]:
-    """Give the lists of all sources of a blend, and the vectors of much spread content.
+    """Return the lists of all sources of a blend, and the vectors of much spread content.
 
     near: lists of the content. sessions: Csr of places of the N items.
     """
@@ -140,12 +140,12 @@ def filled(lists: Lists, content: Lists, k: int) -> Lists:
 
 
 def relative_odds(lists: Lists) -> NDArray[np.float32]:
-    """Give exp(score - best score of the list), 0 where there is no item: float32 [N, K]."""
+    """Return exp(score - best score of the list), 0 where there is no item: float32 [N, K]."""
     return np.where(lists.items >= 0, np.exp(lists.scores - lists.scores[:, :1]), 0.0).astype(np.float32)
 
 
 def _others(have: NDArray[np.int32], near: NDArray[np.int32], row: int, count: int, total: int) -> Ints:
-    """Give `count` items that are not there yet: by content, then any."""
+    """Return `count` items that are not there yet: by content, then any."""
     taken = {*have.tolist(), row, -1}
     ranked = [*near.tolist(), *range(min(total, count + len(taken) + len(near)))]
     rest = [item for item in dict.fromkeys(ranked) if item not in taken]

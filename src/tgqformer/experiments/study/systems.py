@@ -68,7 +68,7 @@ def scores_of(lists: Lists, queries: Queries) -> Scores:
 
 
 def hits(lists: Lists, queries: Queries) -> float:
-    """Give the mean H@10."""
+    """Return the mean H@10."""
     return scores_of(lists, queries).means()["hit@10"]
 
 
