@@ -56,6 +56,7 @@ class Run:
 
     def __init__(self, recipe: Recipe, folder: Path, *, recheck: bool = False) -> None:
         self.recipe, self.folder, self.stages = recipe, folder, Stages()
+        self._versions: dict[Path, str] = {}  # of saved models: reading one through takes a while
         digests = Digests(folder / ".digests.json", recheck=recheck)
         self.data = Dataset(recipe, folder, stages=self.stages, digests=digests)
 
@@ -114,7 +115,8 @@ class Run:
         trial = self.trial(section or self.recipe.models[0], self.recipe.seeds[0])
         saved = self.train(trial.section, trial.seed)
         to = self.folder / "embeddings" / trial.folder.parent.name
-        inputs = {"model": version_of(saved), "catalog": self.shown_catalog.fingerprint}
+        version = self._versions.get(saved) or self._versions.setdefault(saved, version_of(saved))
+        inputs = {"model": version, "catalog": self.shown_catalog.fingerprint}
         make = partial(self._embed, trial, saved, to)
         stage = Stage(f"embeddings by {trial.section.name}", to, "embeddings", inputs, make, keep="same inputs")
         return Embeddings.open(self.stages.run(stage))
