@@ -198,3 +198,15 @@ def test_a_target_that_is_or_holds_a_source_is_refused(words: str, sources: Path
     shutil.copytree(sources, copy)
     refused(words.format(s=copy) + " --overwrite", "is what is read, or holds it", tmp_path)
     assert len(Catalog.open(copy / "catalog"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "neighbours {s}/embeddings -k 3 --to {t}/neighbours --parquet {s}/embeddings/manifest.json --overwrite",
+        "similar sku-1 --store {s}/store --html {s}/store/store.json --overwrite",
+        "noise sheet {s}/catalog --items 1 --to {s}/catalog/tgq.json --overwrite",
+    ],
+)
+def test_no_file_of_a_source_is_replaced(words: str, sources: Path, tmp_path: Path) -> None:
+    refused(words.format(s=sources, t=tmp_path), "which is read", sources)

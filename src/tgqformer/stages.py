@@ -57,16 +57,19 @@ def make_way(
     Args:
         to: what will be written. kind: what it will be, for people: `catalogue`, `embeddings`.
         overwrite: whether it may replace a folder of ours of the same kind, or a file.
-        sources: what is read, where it is given; none of it may be `to` or lie in it.
+        sources: what is read, where it is given; none of it may be `to` or lie in it. A file that stands in a source is
+            a part of it, and is not replaced either.
         file: whether `to` will be a file. resumable: whether a folder of this kind may be there: the job looks at it.
 
     Raises:
-        TgqError: if `to` is or holds a source, is not ours, or exists and `overwrite` is not given.
+        TgqError: if `to` is, holds, or is a file of a source; is not ours; or exists and `overwrite` is not given.
     """
     place = to.resolve()
     for source in sources:
         if source is not None and place in (source.resolve(), *source.resolve().parents):
             raise TgqError(f"{to} is what is read, or holds it; write the {kind} to another place")
+        if file and source is not None and place.exists() and source.resolve() in place.parents:
+            raise TgqError(f"{to} is a file of {source}, which is read; write the {kind} to another place")
     if file and to.is_dir():
         raise TgqError(f"{to} is a folder; name a file for the {kind}")
     if not file:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from tgqformer.parallel import ahead, one_thread_each
-from tgqformer.types import Floats, Ints
+from tgqformer.types import Doubles, Floats, Ints
 
 QUERIES = 512  # rows of one product, and
 COLUMNS = 16_384  # its columns: 32 MB of scores, which measured best on two cores; the whole pool need not fit
@@ -39,7 +39,7 @@ def best_of(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return _ordered(scores.gather(1, positions), positions)
 
 
-def best_entries(row: Ints, position: Ints, score: Floats, k: int) -> tuple[Ints, Ints]:
+def best_entries(row: Ints, position: Ints, score: Floats | Doubles, k: int) -> tuple[Ints, Ints]:
     """Return (entries, ranks): which entries are among the best `k` of their row, best first, and their ranks from 0.
 
     row, position, score: of each entry of a sparse matrix [n]; no position stands twice in a row.

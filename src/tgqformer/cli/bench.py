@@ -81,11 +81,12 @@ def bench(
 
 
 def _own(catalog: str | None, interactions: str | None, pairs: str | None) -> list[str]:
-    """The changes that put a shop's own data in the place of the bench's."""
+    """Return the changes that put a shop's own data instead of the bench's."""
     given = {key: path for key, path in (("interactions", interactions), ("pairs", pairs)) if path is not None}
     if (catalog is not None) != (len(given) == 1):
-        raise TgqError("give --catalog together with one of --interactions and --pairs: what is sold, and what was "
-                       "clicked together")  # fmt: skip
+        raise TgqError(
+            "give --catalog together with one of --interactions and --pairs: what is sold, and what was clicked"
+        )
     if catalog is None:
         return []
     [(kind, path)] = given.items()

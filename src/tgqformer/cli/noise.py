@@ -43,12 +43,12 @@ def sheet(
 def apply(
     catalog: Annotated[Path, typer.Argument(help="a catalogue")],
     to: Annotated[Path, typer.Option(help="folder for the noised catalogue")],
-    view: Annotated[Literal["mixed", "noised", "collage"], typer.Option(help="which items wear noise")] = "mixed",
-    share: Annotated[float, typer.Option(min=0, max=1, help="share of the items that wear noise in `mixed`")] = 0.5,
+    view: Annotated[Literal["mixed", "noised", "collage"], typer.Option(help="which items get noise")] = "mixed",
+    share: Annotated[float, typer.Option(min=0, max=1, help="share of the items that get noise in `mixed`")] = 0.5,
     seed: Annotated[int, typer.Option(help="of the noise")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a catalogue whose first pictures wear noise; everything else stays.
+    """Write a catalogue whose first pictures have noise; everything else stays.
 
     Example:
 

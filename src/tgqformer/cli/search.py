@@ -99,7 +99,8 @@ def similar(
     from tgqformer.store.base import similar as find
 
     if html is not None:
-        make_way(html, "page", overwrite=overwrite, file=True)
+        folder = None if "://" in store else Path(store)
+        make_way(html, "page", overwrite=overwrite, file=True, sources=[folder, catalog])
     opened = open_store(store)
     table = opened.table(version)
     where = Filter(tuple(category or ()), tuple(brand or ()), min_price, max_price)

@@ -9,6 +9,7 @@ from scipy.sparse import csr_array
 
 from tgqformer.collaborative.lists import Lists
 from tgqformer.errors import TgqError
+from tgqformer.topk import best_entries
 from tgqformer.types import Doubles, Ints, Vectors
 
 
@@ -73,12 +74,9 @@ def _fuse(
     real = np.concatenate([(one >= 0).ravel() for one in lists])
     gains = np.concatenate([(w * v).ravel() for w, v in zip(factors, values, strict=True)])
     unique, inverse = np.unique(keys[real], return_inverse=True)
-    totals = np.bincount(inverse, weights=gains[real], minlength=len(unique))
+    totals: Doubles = np.asarray(np.bincount(inverse, weights=gains[real], minlength=len(unique)), np.float64)
     query, item = np.divmod(unique, span)
-    order = np.lexsort((item, -totals, query))
-    query, item, totals = query[order], item[order], totals[order]
-    rank = np.arange(len(query)) - np.searchsorted(query, query)
-    kept = rank < k
+    kept, rank = best_entries(query, item, totals, k)
     items, scores = np.full((queries, k), -1, np.int64), np.zeros((queries, k))
-    items[query[kept], rank[kept]], scores[query[kept], rank[kept]] = item[kept], totals[kept]
+    items[query[kept], rank], scores[query[kept], rank] = item[kept], totals[kept]
     return items, scores

@@ -18,7 +18,7 @@ from tgqformer.types import Bools, Doubles
 
 @dataclass(frozen=True)
 class NoiseShare:
-    """The share of a stream's attention that lies inside the noise, over items that wear some.
+    """The share of a stream's attention that lies inside the noise, over items that have some.
 
     per_item: float64 [B], NaN where an item has no noise or no attention (no picture).
     uniform: float64 [B], the share that even attention would give: the noise's share of the picture.

@@ -16,7 +16,7 @@ from tgqformer.evaluation.intervals import RESAMPLES, Interval, over_queries
 from tgqformer.types import Bools
 
 CLEAN = ("", "none", "clean")
-"""What the kind of a query is called whose picture wears no noise."""
+"""What the kind of a query is called whose picture has no noise."""
 
 
 @dataclass(frozen=True)

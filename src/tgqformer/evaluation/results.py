@@ -78,7 +78,7 @@ class Result:
 
     @property
     def probed(self) -> Result:
-        """The probes in the place of the views, so that they are summed up and compared alike."""
+        """The probes instead of the views, so that they are summed up and compared alike."""
         return Result(self.model, self.seed, self.probes)
 
     def write(self, folder: Path) -> None:
