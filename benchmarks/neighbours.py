@@ -20,7 +20,7 @@ import torch
 
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.neighbours import build_neighbours, normalised_pool
-from tgqformer.topk import QUERIES, top_k
+from tgqformer.topk.vectors import QUERIES, top_k
 
 BLOCKS = (128, 256, 512, 1024)
 

@@ -18,12 +18,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
+from tgqformer.connectors.weights import load_blip2
 from torch import Tensor, nn
 
 from tgqformer.connectors.base import ConnectorInput, ConnectorWidths
 from tgqformer.connectors.qformer import QFormer
 from tgqformer.connectors.tgq import TGQFormer
-from tgqformer.connectors.weights import load_blip2
 
 
 @dataclass(frozen=True)

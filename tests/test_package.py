@@ -152,7 +152,16 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         graph = {name: needed for name, needed in graph.items() if name not in free}
 
 
-@pytest.mark.parametrize("stage", ["catalog", "pairs", "synthetic"])
+DATA_STAGES = ("catalog", "pairs", "synthetic")
+
+
+@pytest.mark.parametrize("stage", DATA_STAGES)
+def test_data_stages_load_no_torch(stage: str) -> None:
+    names = [".".join(path.relative_to(SOURCE.parent).with_suffix("").parts) for path in (SOURCE / stage).rglob("*.py")]
+    assert run(f"import sys, {', '.join(names)}; print(*(name for name in ['torch'] if name in sys.modules))") == ""
+
+
+@pytest.mark.parametrize("stage", DATA_STAGES)
 def test_data_stages_know_no_torch(stage: str) -> None:
     files = list((SOURCE / stage).rglob("*.py"))
     guilty = [str(path) for path in files for name in imports(path) if name.split(".")[0] in ("torch", "transformers")]

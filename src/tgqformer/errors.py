@@ -13,11 +13,12 @@ class TgqError(Exception):
     """
 
 
-def nearest(word: str, known: Iterable[str], otherwise: str = "choose from") -> str:
-    """Return a hint at the end of an error: the known word nearest to `word`, or all that are known.
+def nearest(word: str, known: Iterable[str], otherwise: str = "choose from", most: int = 100) -> str:
+    """Return a hint at the end of an error: the known word nearest to `word`, or else those that are known.
 
-    otherwise: the words before the list of all.
+    otherwise: the words before that list. most: how many it shows.
     """
     words = list(known)
     close = get_close_matches(word, words, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"{otherwise} {', '.join(words) or 'none'}"
+    shown = ", ".join(words[:most]) + (", …" if len(words) > most else "")
+    return f"did you mean {close[0]!r}?" if close else f"{otherwise} {shown or 'none'}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from peer_weights import load_blip2
 from torch import Tensor
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from tgqformer.connectors import ConnectorInput, ConnectorWidths
 from tgqformer.connectors.qformer import QFormer
-from tgqformer.connectors.weights import load_blip2
 
 WIDTHS = ConnectorWidths(visual=24, vector=6, metadata=10, grid=(3, 4))
 PLAIN = {"dim": 32, "heads": 4, "hidden": 48, "value_path": False, "prior": False}

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from peer_weights import load_idefics2
 from transformers.models.idefics2.configuration_idefics2 import Idefics2PerceiverConfig
 from transformers.models.idefics2.modeling_idefics2 import Idefics2PerceiverResampler
 
 from tgqformer.connectors import ConnectorInput, ConnectorWidths
 from tgqformer.connectors.resampler import PerceiverResampler, balanced
-from tgqformer.connectors.weights import load_idefics2
 
 B, P, K = 3, 12, 5
 WIDTHS = ConnectorWidths(visual=32, vector=6, metadata=10, grid=(3, 4))

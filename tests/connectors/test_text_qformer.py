@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from peer_weights import load_instructblip
 from torch import Tensor
 from transformers import InstructBlipQFormerConfig
 from transformers.models.instructblip.modeling_instructblip import InstructBlipQFormerModel
 
 from tgqformer.connectors import ConnectorInput, ConnectorWidths
 from tgqformer.connectors.text_qformer import TextQFormer
-from tgqformer.connectors.weights import load_instructblip
 
 B, P, T, K = 3, 12, 6, 5
 WIDTHS = ConnectorWidths(visual=24, vector=6, metadata=32, grid=(3, 4))

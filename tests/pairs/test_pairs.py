@@ -24,6 +24,7 @@ from tgqformer.pairs.pairs import Pairs, mine_pairs, pairs_from_related, split_p
 from tgqformer.pairs.splits import ItemSplit
 
 Row = tuple[str, str, int]
+WEIGHTINGS = ("count", "pmi", "swing")
 SESSIONS = {"u1": "abc", "u2": "ab" + "d", "u3": "ab", "u4": "cd", "u5": "ca"}
 LOG = Interactions.of(
     [user for user, items in SESSIONS.items() for _ in items],
@@ -153,7 +154,7 @@ def naive_weight(rows: list[Row], pair: tuple[str, str], sessions: set[str], wei
 
 
 @settings(max_examples=150, deadline=None)
-@given(rows, windows, st.integers(1, 3), st.sampled_from(mining.WEIGHTINGS))
+@given(rows, windows, st.integers(1, 3), st.sampled_from(WEIGHTINGS))
 def test_mining_equals_the_naive_count(rows: list[Row], window: Window, support: int, how: Weighting) -> None:
     mined = found(mine_pairs(log_of(rows), MiningSettings(window=window, min_support=support, weighting=how)))
     wanted = {}
@@ -169,7 +170,7 @@ def test_mining_equals_the_naive_count(rows: list[Row], window: Window, support:
 def test_the_order_of_rows_and_the_size_of_blocks_do_not_matter(
     both: tuple[list[Row], list[Row]], window: Window, cap: int
 ) -> None:
-    for weighting in mining.WEIGHTINGS:
+    for weighting in WEIGHTINGS:
         chosen = MiningSettings(window=window, min_support=1, cap=cap, weighting=weighting)
         first = mine_pairs(log_of(both[0]), chosen)
         with pytest.MonkeyPatch.context() as patch:
@@ -179,9 +180,7 @@ def test_the_order_of_rows_and_the_size_of_blocks_do_not_matter(
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    rows, st.integers(1, 3), st.integers(1, 3), st.sampled_from(mining.WEIGHTINGS), st.sets(st.sampled_from("abcdef"))
-)
+@given(rows, st.integers(1, 3), st.integers(1, 3), st.sampled_from(WEIGHTINGS), st.sets(st.sampled_from("abcdef")))
 def test_cap_support_and_known_items(rows: list[Row], cap: int, support: int, how: Weighting, known: set[str]) -> None:
     chosen = MiningSettings(window=Window(items=3), min_support=support, cap=cap, weighting=how)
     pairs = mine_pairs(log_of(rows).within(sorted(known)), chosen)

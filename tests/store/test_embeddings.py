@@ -33,7 +33,7 @@ def test_what_is_written_is_read_in_catalogue_order_whatever_the_order_of_writin
         start, stop = embeddings.bounds(number)
         embeddings.write(number, [f"i{i}" for i in range(start, stop)], np.full((stop - start, 3), number, np.float32))
     again = Embeddings.open(tmp_path / "e")
-    assert again.complete and len(again) == 10 and again.partitions == 3 and again.dim == 3
+    assert not again.missing() and len(again) == 10 and again.partitions == 3 and again.dim == 3
     assert again.ids() == [f"i{i}" for i in range(10)]
     assert again.vectors().tolist() == [[n] * 3 for n in (0, 0, 0, 0, 1, 1, 1, 1, 2, 2)]
     assert [(part.number, part.start, len(part.ids)) for part in again] == [(0, 0, 4), (1, 4, 4), (2, 8, 2)]
@@ -58,7 +58,7 @@ def test_an_incomplete_folder_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_an_empty_catalogue_is_complete_at_once(tmp_path: Path) -> None:
     embeddings = made(tmp_path / "e", count=0)
-    assert embeddings.complete and embeddings.ids() == [] and embeddings.vectors().shape == (0, 3)
+    assert not embeddings.missing() and embeddings.ids() == [] and embeddings.vectors().shape == (0, 3)
 
 
 @pytest.mark.parametrize("change", [{"dim": 4}, {"version": "v2"}, {"count": 11}, {"partition_size": 5}])
@@ -71,7 +71,7 @@ def test_other_models_dims_or_catalogues_are_refused(tmp_path: Path, change: dic
 def test_create_resumes_and_removes_what_a_killed_writer_left(tmp_path: Path) -> None:
     fill(made(tmp_path / "e"))
     (tmp_path / "e" / ".part-00001.arrow.deadbeef.tmp").write_bytes(b"half")
-    assert made(tmp_path / "e").complete
+    assert not made(tmp_path / "e").missing()
     assert not list((tmp_path / "e").glob(".part*"))
 
 

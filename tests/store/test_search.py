@@ -101,7 +101,7 @@ def test_similar_filters(made: Path) -> None:
 
 
 def test_unknown_item_names_the_nearest(made: Path) -> None:
-    with pytest.raises(TgqError, match=r"no item 'sku-'; nearest known ids: 'sku-"):
+    with pytest.raises(TgqError, match=r"no item 'sku-'; did you mean 'sku-"):
         run("similar", "sku-", "--store", made / "store")
 
 

@@ -227,5 +227,5 @@ def test_the_commands(
     assert "0 of 12 rows indexed" in tgq("store", "optimize", "store", "--version", "v1")
     assert "v1 is gone" in tgq("store", "drop", "store", "v1")
     assert "i2" in tgq("similar", "i1", "--store", "store", "--version", "v2")
-    with pytest.raises(TgqError, match="no item 'i99'; nearest known ids: 'i9"):
+    with pytest.raises(TgqError, match="no item 'i99'; did you mean 'i9"):
         tgq("similar", "i99", "--store", "store")

@@ -56,6 +56,7 @@ def bench(
     """
     from rich.markdown import Markdown
 
+    from tgqformer.config import slug
     from tgqformer.experiments.bench.bench import Bench
     from tgqformer.experiments.bench.cell import rerun_cell
     from tgqformer.experiments.bench.grid import load_bench, shipped_benches
@@ -74,7 +75,7 @@ def bench(
         raise TgqError("name a bench: a YAML file or one of `tgq bench --list`")
     else:
         loaded = load_bench(grid, (*_own(catalog, interactions, pairs), *(change or ())))
-        made = Bench(loaded, to or Path("runs") / f"bench-{loaded.name}", only=only or (), jobs=jobs)
+        made = Bench(loaded, to or Path("runs") / slug(f"bench-{loaded.name}"), only=only or (), jobs=jobs)
         page = made.report()
         Terminal().print(Markdown((made.folder / "table.md").read_text(encoding="utf-8")))
         typer.echo(f"report in {page}")

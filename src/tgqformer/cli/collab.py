@@ -52,9 +52,10 @@ def train(
     """
     from tgqformer.collaborative.run import train_run
     from tgqformer.collaborative.settings import load_preset
+    from tgqformer.config import slug
 
     loaded = load_preset(preset, tuple(change or ()))
-    folder = to or Path("runs") / loaded.name
+    folder = to or Path("runs") / slug(loaded.name)
     _check_device(device)
     given, mined = _content(features), _pairs(pairs)
     _show(train_run(loaded, folder, data=data, device=device, content=given, pairs=mined), folder)
@@ -177,6 +178,7 @@ def study(
 
         tgq collab study my-shop.yaml --set seeds=[0,1,2] --to runs/joined
     """
+    from tgqformer.config import slug
     from tgqformer.evaluation.tables import rich_table
     from tgqformer.experiments.study.page import Findings, write_report
     from tgqformer.experiments.study.settings import load_study
@@ -186,7 +188,7 @@ def study(
 
     loaded = load_study(study, tuple(change or ()))
     _check_device(device)
-    folder = to or Path("runs") / f"{loaded.name}-joined"
+    folder = to or Path("runs") / slug(f"{loaded.name}-joined")
     run = StudyRun(loaded, folder, data=data, changes=tuple(content_change or ()), device=device)
     with only_one(folder):
         page = write_report(run)

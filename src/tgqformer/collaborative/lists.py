@@ -132,7 +132,7 @@ def ranks_of_lists(lists: Lists, queries: Queries, pool: int) -> Ranks:
 
 
 def _keep_best(scores: torch.Tensor, rows: Ints, found: Lists, floor: float) -> None:
-    places, values = best_of(torch.round(scores, decimals=DIGITS), found.k)
-    real = (values > max(floor, torch.finfo(torch.float32).min)).numpy()
-    found.items[rows] = np.where(real, places.numpy(), -1)
-    found.scores[rows] = np.where(real, values.numpy(), 0.0)
+    places, values = best_of(torch.round(scores, decimals=DIGITS).numpy(), found.k)
+    real = values > max(floor, float(np.finfo(np.float32).min))
+    found.items[rows] = np.where(real, places, -1)
+    found.scores[rows] = np.where(real, values, 0.0)

@@ -12,6 +12,7 @@ from tgqformer.collaborative.sampling import one_of
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr
 from tgqformer.progress import progress
+from tgqformer.topk import best_entries
 from tgqformer.types import Ints
 
 _STEPS_AT_ONCE = 1 << 20
@@ -90,9 +91,7 @@ def _most_visited(start: Ints, seen: Ints, items: int, found: tuple[Ints, Ints],
     source, target = np.divmod(keys, items)
     away = source != target
     source, target, counts = source[away], target[away], counts[away]
-    order = np.lexsort((rng.random(len(source)), -counts, source))
-    source, target, counts = source[order], target[order], counts[order]
-    rank = np.arange(len(source)) - np.searchsorted(source, source)
-    kept = rank < found[0].shape[1]
-    found[0][source[kept], rank[kept]] = target[kept]
-    found[1][source[kept], rank[kept]] = counts[kept]
+    drawn = rng.random(len(source))  # the place of an item among those visited as often
+    kept, rank = best_entries(source, drawn, counts.astype(np.float64), found[0].shape[1])
+    found[0][source[kept], rank] = target[kept]
+    found[1][source[kept], rank] = counts[kept]

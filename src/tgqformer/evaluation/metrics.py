@@ -403,5 +403,4 @@ def nearest(vectors: Matrix, query: npt.ArrayLike, k: int) -> tuple[Positions, F
     pool, positions = _as_float(vectors), torch.from_numpy(np.asarray(query, dtype=np.int64).ravel())
     scores = (pool[positions.to(pool.device)] @ pool.T).cpu()
     scores[torch.arange(len(positions)), positions] = -torch.inf
-    found, best = best_of(scores, min(k, len(pool) - 1))
-    return found.numpy(), best.numpy()
+    return best_of(scores.numpy(), min(k, len(pool) - 1))

@@ -312,20 +312,21 @@ def _work(run: Run, until: Until) -> None:
         _ = run.data.pairs
         run.warn()
 
-    work: dict[str, Callable[[], Any]] = {
-        "catalog": lambda: run.data.catalog,
-        "pairs": pairs,
-        "features": run.data.prepare_features,
-        "train": lambda: [run.train(*one) for one in every],
-        "evaluate": lambda: [run.evaluate(*one) for one in every],
-        "embed": lambda: [run.embed(section) for section in recipe.models],
-        "index": run.index,
-        "neighbours": run.neighbours,
-        "report": run.report,
-    }
+    work: tuple[Callable[[], Any], ...] = (  # one for each word of `Until`, in its order
+        lambda: run.data.catalog,
+        pairs,
+        run.data.prepare_features,
+        lambda: [run.train(*one) for one in every],
+        lambda: [run.evaluate(*one) for one in every],
+        lambda: [run.embed(section) for section in recipe.models],
+        run.index,
+        run.neighbours,
+        run.report,
+    )
     last = stages.index(until)
-    for stage in stages[: last + 1]:
-        work[stage]()
+    for at, make in zip(range(len(stages)), work, strict=True):
+        if at <= last:
+            make()
     if last >= stages.index("evaluate"):
         rows = summarize([*run.results(), *run.untrained()])
         short = [replace(row, model=row.model.replace(PREFIX, "* ")) for row in rows]

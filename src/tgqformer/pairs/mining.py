@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +16,11 @@ from tgqformer.config import Natural, Positive, PositiveFloat, settings
 from tgqformer.errors import TgqError
 from tgqformer.pairs.interactions import Interactions
 from tgqformer.progress import progress
+from tgqformer.topk import best_entries
 from tgqformer.types import Doubles, Floats, Ints
 
 PAIR_SCHEMA = pa.schema([("a", pa.string()), ("b", pa.string()), ("weight", pa.float32()), ("count", pa.int32())])
 Weighting = Literal["count", "pmi", "swing"]
-WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
 MAX_COMMON = 200
 """Sessions of one pair that Swing sums over at most; the sum grows with their square."""
 _EXPANSION = 4_000_000
@@ -90,7 +90,9 @@ def mine_table(interactions: Interactions, mining: MiningSettings, *, shown: boo
     with progress("mining pairs", len(clicks.names), shown=shown) as bar:
         for first, last in clicks.blocks(mining.window):
             a, b, count, weight = _weigh(clicks, first, last, mining)
-            best = _heaviest(a, b, weight, count, mining.cap)
+            # Of partners of equal weight the one of more sessions comes first, then the first in the order of names.
+            place = (count.max(initial=0) - count) * len(clicks.names) + b
+            best, _ = best_entries(a, place, weight, mining.cap)
             kept.append((a[best], b[best], weight[best], count[best]))
             bar.advance(last - first)
     return _mutual(kept, clicks.names)
@@ -240,15 +242,6 @@ def _fitting(work: Doubles, limit: float) -> Iterator[tuple[int, int]]:
         last = max(int(np.searchsorted(done, before + limit, side="right")), first + 1)
         yield first, last
         first = last
-
-
-def _heaviest(a: Ints, b: Ints, weight: Floats, count: Ints, cap: int) -> Ints:
-    """Return the rows of the `cap` heaviest partners of every item a."""
-    order = np.lexsort((b, -count, -weight, a))
-    sorted_a = a[order]
-    rank = np.arange(len(a)) - np.searchsorted(sorted_a, sorted_a, side="left")
-    kept: Ints = order[rank < cap]
-    return kept
 
 
 def _mutual(kept: list[tuple[Ints, Ints, Floats, Ints]], names: pa.StringArray) -> pa.Table:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, nearest
 from tgqformer.store.ledger import Ledger, Version, VersionSpec
 
 Vector = NDArray[np.float32]
@@ -298,7 +297,6 @@ def trouble_of(folder: Path, what: str) -> str | None:
 
 
 def unknown_item(item_id: str, known: Sequence[str], where: Path | str) -> UnknownItem:
-    """Make the error for an id that is not there; it names the known ids nearest in spelling."""
-    near = ", ".join(repr(name) for name in get_close_matches(item_id, known[:200_000], n=3, cutoff=0.5))
-    hint = f"nearest known ids: {near}" if near else "check the id"
+    """Make the error for an id that is not there; it names the known id nearest in spelling."""
+    hint = nearest(item_id, known[:200_000], "its ids are like", most=3)
     return UnknownItem(f"{where} has no item {item_id!r}; {hint}")

@@ -103,11 +103,6 @@ class Embeddings:
         """How many partitions there are when complete."""
         return len(self._folder)
 
-    @property
-    def complete(self) -> bool:
-        """Whether every partition is written."""
-        return not self.missing()
-
     def __len__(self) -> int:
         return self.manifest.count
 

@@ -33,7 +33,7 @@ from tgqformer.stages import atomic_folder, make_way
 from tgqformer.store.base import unknown_item
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column, read_arrow, write_arrow
-from tgqformer.topk import QUERIES, top_k
+from tgqformer.topk.vectors import QUERIES, top_k
 
 KIND, COMMAND = "neighbours", "neighbours"
 

@@ -32,6 +32,7 @@ from tgqformer.pairs.pairs import PairSets, mine_pairs, split_pairs
 from tgqformer.pairs.splits import FRACTIONS, PARTS, ItemSplit, stable_uniform
 from tgqformer.progress import progress
 from tgqformer.synthetic.appearance import appearances
+from tgqformer.topk import best_of
 from tgqformer.types import Floats, Ints
 
 ROWS = 512
@@ -254,7 +255,7 @@ def _sessions(
         scores = shoppers.sharpness * affinity.rows(group, inside[mine])[:, inside]
         scores += rng.gumbel(size=scores.shape).astype(np.float32)
         scores[np.arange(len(mine)), mine] = -np.inf
-        clicked = _top(scores, min(shoppers.clicks[1], len(inside) - 1))
+        clicked, _ = best_of(scores, min(shoppers.clicks[1], len(inside) - 1))
         length = 1 + np.minimum(rng.integers(shoppers.clicks[0], shoppers.clicks[1] + 1, len(mine)), clicked.shape[1])
         seen = np.concatenate([mine[:, None], clicked], axis=1)
         gaps = 1 + rng.exponential(40, size=seen.shape).astype(np.int64)
@@ -263,10 +264,3 @@ def _sessions(
         labels = [f"{names[item]}/{visit}" for item, visit in zip(mine, number[first : first + ROWS], strict=True)]
         sessions = np.repeat(np.array(labels, dtype=object), length)
         yield sessions.tolist(), names[seen[keep]].tolist(), np.cumsum(gaps, axis=1)[keep]
-
-
-def _top(scores: Floats, k: int) -> Ints:
-    """Return the places of the k highest scores of each row, highest first; int64 [r, k]."""
-    best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-    order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
-    return np.asarray(np.take_along_axis(best, order, axis=1), dtype=np.int64)

@@ -14,7 +14,7 @@ import torch
 from scipy import sparse
 from torch.nn.functional import normalize
 
-from tgqformer.topk import QUERIES, top_k
+from tgqformer.topk.vectors import QUERIES, top_k
 from tgqformer.types import Doubles, Floats, Ints
 
 NEIGHBOURS = 15

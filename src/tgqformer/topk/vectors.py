@@ -1,11 +1,7 @@
-"""The one exact top K. The one rule of order: the higher score first, and of equal scores the lower position.
+"""The exact top K of vectors: a pool against itself, in blocks.
 
-Every list that is shown or stored is made here: of vectors by `top_k` (a pool against itself, in blocks), of scores by
-`best_of`, of the entries of a sparse matrix by `best_entries`. Metrics take no order of equal scores: they average over
-all (`evaluation.metrics`). A store that is searched live has no positions; there, equal scores stand by id.
-
-Products of `top_k` are float32, and their last bits depend on block sizes and on the machine. Candidates whose scores
-lie closer to each other than that error are scored once more in float64, so that the order does not depend on it.
+Products are float32, and their last bits depend on block sizes and on the machine. Candidates whose scores lie closer
+to each other than that error are scored once more in float64, so that the order does not depend on it.
 """
 
 from __future__ import annotations
@@ -15,39 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from math import sqrt
 from threading import local
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from tgqformer.parallel import ahead, one_thread_each
-from tgqformer.types import Doubles, Floats, Ints
 
 QUERIES = 512  # rows of one product, and
 COLUMNS = 16_384  # its columns: 32 MB of scores, which measured best on two cores; the whole pool need not fit
 SPARE = 16  # candidates kept beyond K, so that ties at the K-th place are seen
-
-
-def best_of(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return (positions [n, k] int64, scores [n, k]) of the best of each row of `scores` [n, N]; k at most N."""
-    if not k:
-        return torch.empty(len(scores), 0, dtype=torch.int64), torch.empty(len(scores), 0)
-    kth = scores.topk(k, dim=1).values[:, -1:]
-    above, tied = scores > kth, scores == kth
-    if int(tied.sum()) + int(above.sum()) > k * len(scores):  # some row has more ties than places: the first ones
-        tied &= tied.cumsum(1, dtype=torch.int32) <= k - above.sum(1, keepdim=True)
-    positions = (above | tied).nonzero()[:, 1].view(len(scores), k)
-    return _ordered(scores.gather(1, positions), positions)
-
-
-def best_entries(row: Ints, position: Ints, score: Floats | Doubles, k: int) -> tuple[Ints, Ints]:
-    """Return (entries, ranks): which entries are among the best `k` of their row, best first, and their ranks from 0.
-
-    row, position, score: of each entry of a sparse matrix [n]; no position stands twice in a row.
-    """
-    order = np.lexsort((position, -score, row))
-    row = row[order]
-    rank = np.arange(len(row)) - np.searchsorted(row, row)
-    return order[rank < k], rank[rank < k]
 
 
 def top_k(
