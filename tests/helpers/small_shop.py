@@ -6,7 +6,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -42,6 +42,15 @@ torch.set_num_threads(1)
 COLORS = ("red", "blue", "green", "orange", "purple", "black")
 KINDS = ("shirt", "shoe", "bag")
 ITEMS = 24
+WAIT = 120.0  # seconds; a busy machine is slow
+
+
+def eventually(true: Callable[[], object]) -> None:
+    """Wait until something is true; fail where it does not become so."""
+    until = time.monotonic() + WAIT
+    while not true():
+        assert time.monotonic() < until, "it did not become so"
+        time.sleep(0.02)
 
 
 def png(color: str, size: tuple[int, int] = (24, 24), kind: str = "PNG") -> bytes:
@@ -173,7 +182,7 @@ class Client:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self._connection = HTTPConnection("127.0.0.1", port, timeout=30)
+        self._connection = HTTPConnection("127.0.0.1", port, timeout=WAIT)
 
     def __call__(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
@@ -219,7 +228,7 @@ class Running:
 
     def __enter__(self) -> Running:
         self._thread.start()
-        until = time.monotonic() + 20
+        until = time.monotonic() + WAIT
         while not self.server.started:
             assert time.monotonic() < until and self._thread.is_alive()
             time.sleep(0.01)
@@ -230,7 +239,7 @@ class Running:
 
     def stop(self) -> None:
         self.server.should_exit = True
-        self._thread.join(30)
+        self._thread.join(WAIT)
         assert not self._thread.is_alive()
         self._socket.close()
 

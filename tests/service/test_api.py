@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import pytest
-from small_shop import FAST, Running, Shop, make_shop, png, serving
+from small_shop import FAST, Running, Shop, eventually, make_shop, png, serving
 
 from tgqformer.catalog.item import Item
 from tgqformer.service.site import open_site
@@ -30,13 +29,6 @@ def still(tmp_path_factory: pytest.TempPathFactory, drawn: Path, models: tuple[P
 
 def ids(answer: dict[str, object]) -> list[str]:
     return [hit["id"] for hit in answer["results"]]  # type: ignore[attr-defined]
-
-
-def eventually(true: Callable[[], bool], seconds: float = 10.0) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def test_similar_items_are_looked_up_and_equal_those_searched(still: Still) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_shop import FAST, Client, Shop, png, serving
+from small_shop import FAST, Client, Shop, eventually, png, serving
 
 from tgqformer.catalog.pictures import PictureError, resolve
 from tgqformer.cli import _refuse_passwords
@@ -33,7 +33,9 @@ def test_a_store_that_is_gone_is_told_and_not_made_anew(shop: Shop) -> None:
         assert status == 503 and "reached" in body["error"]
         assert ask("DELETE", "/items/sku-1")[0] == 503
         assert not (shop.folder / "store").exists() and ask.get("/healthz") == {"status": "ok"}
+        eventually(lambda: running.site._lost is not None)
         (shop.folder / "elsewhere").rename(shop.folder / "store")
+        assert ask("GET", "/readyz")[0] == 200
         assert ask.form("PUT", "/items/new-1", title="red hat")[0] == 200
         assert ask("GET", "/readyz")[0] == 200
 

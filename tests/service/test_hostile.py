@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image, features
-from small_shop import FAST, Running, Shop, make_shop, multipart, png, serving
+from small_shop import FAST, WAIT, Running, Shop, make_shop, multipart, png, serving
 
 from tgqformer.catalog.pictures import PictureError, decode
 from tgqformer.service import decoder
@@ -97,21 +96,20 @@ def test_pictures_of_other_kinds_are_422(shop: Shop) -> None:
 def few(tmp_path_factory: pytest.TempPathFactory, drawn: Path, models: tuple[Path, Path]) -> Iterator[Running]:
     """A server that takes two requests and twelve connections at once."""
     shop = make_shop(tmp_path_factory.mktemp("few") / "run", drawn, models)
-    with serving(shop, replace(FAST, concurrency=2, connections=12, body_seconds=2.0)) as running:
+    with serving(shop, replace(FAST, concurrency=2, connections=12, body_seconds=5.0)) as running:
         yield running
 
 
 def dripping(port: int) -> socket.socket:
     form, kind = multipart({"title": "slow"})
     head = f"POST /search HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\ncontent-length: {len(form)}\r\n\r\n"
-    line = socket.create_connection(("127.0.0.1", port), timeout=20)
+    line = socket.create_connection(("127.0.0.1", port), timeout=WAIT)
     line.sendall(head.encode() + form[:10])
     return line
 
 
 def test_bodies_that_drip_take_no_place_from_others_and_end(few: Running) -> None:
     lines = [dripping(few.port) for _ in range(6)]
-    time.sleep(0.3)
     assert few.client()("GET", "/items/sku-1/similar")[0] == 200
     assert few.client().form("POST", "/search", title="red shoe")[0] == 200
     for line in lines:
@@ -120,7 +118,7 @@ def test_bodies_that_drip_take_no_place_from_others_and_end(few: Running) -> Non
 
 
 def test_connections_that_say_nothing_are_closed_for_others(few: Running) -> None:
-    lines = [socket.create_connection(("127.0.0.1", few.port), timeout=20) for _ in range(40)]
+    lines = [socket.create_connection(("127.0.0.1", few.port), timeout=WAIT) for _ in range(40)]
     assert few.client()("GET", "/items/sku-1/similar")[0] == 200
     assert lines[0].recv(10) == b"", "the oldest was closed to make room"
     for line in lines:
@@ -148,7 +146,7 @@ def test_sigterm_ends_the_process_whatever_is_stuck() -> None:
     job = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, text=True)
     assert job.stdout is not None and job.stdout.readline() == "ready\n"
     os.kill(job.pid, signal.SIGTERM)
-    assert job.wait(60) == 1
+    assert job.wait(WAIT) == 1
     job.stdout.close()
 
 
@@ -160,6 +158,6 @@ def test_a_photo_of_many_pixels_is_still_taken() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(WAIT)
     decoders.close()
     assert found == [(2000, 1500)] * 3

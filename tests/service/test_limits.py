@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_shop import FAST, Client, Running, Shop, make_shop, multipart, png, serving
+from small_shop import FAST, WAIT, Client, Running, Shop, eventually, make_shop, multipart, png, serving
 
 from tgqformer.config import parse
 from tgqformer.errors import TgqError
@@ -24,7 +24,7 @@ from tgqformer.service.telemetry import JsonLines
 
 def exchange(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
     """Send raw bytes and read until the server closes or falls silent."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
+    with socket.create_connection(("127.0.0.1", port), timeout=WAIT) as line:
         try:
             for part in parts:
                 line.sendall(part)
@@ -70,7 +70,7 @@ def test_keys(shop: Shop, tmp_path: Path) -> None:
         _, headers, body = ask("GET", "/items/sku-1")
         assert headers["www-authenticate"].startswith("Basic") and body["hint"]
         remove_key(file, "front")
-        until = time.monotonic() + 20
+        until = time.monotonic() + WAIT
         while status("GET", "/items/sku-1", **bearer["r"]) != 401:
             assert time.monotonic() < until
     with serving(shop, replace(settings, open_reads=True)) as running:
@@ -103,7 +103,7 @@ def test_key_files(tmp_path: Path) -> None:
 def tight(tmp_path_factory: pytest.TempPathFactory, drawn: Path, models: tuple[Path, Path]) -> object:
     """A server with small limits."""
     shop = make_shop(tmp_path_factory.mktemp("tight") / "run", drawn, models)
-    limits = replace(FAST, max_body_bytes=100_000, max_pixels=10_000, timeout=3.0, head_bytes=8192, head_seconds=1.0)
+    limits = replace(FAST, max_body_bytes=100_000, max_pixels=10_000, head_bytes=8192, head_seconds=3.0)
     with serving(shop, limits) as running:
         yield running
 
@@ -130,12 +130,13 @@ def test_pictures_beyond_the_limits(tight: Running) -> None:
     assert ask.form("POST", "/search", png("red", (100, 100)))[0] == 200
 
 
-def test_a_request_that_takes_too_long(tight: Running) -> None:
+def test_a_request_that_takes_too_long(shop: Shop) -> None:
     form, kind = multipart({"title": "slow"})
     head = (
         f"POST /search HTTP/1.1\r\nhost: [::1]\r\ncontent-type: {kind}\r\ncontent-length: {len(form)}\r\n\r\n".encode()
     )
-    answer = exchange(tight.port, head, form[:10])
+    with serving(shop, replace(FAST, timeout=1.0)) as running:
+        answer = exchange(running.port, head, form[:10])
     assert b" 504 " in answer.split(b"\r\n")[0] and b"retry-after" in answer
 
 
@@ -162,7 +163,7 @@ def test_too_many_at_once(shop: Shop) -> None:
     with serving(shop, replace(FAST, concurrency=2)) as running:
         held = threading.Event()
         slow = running.site.served.table.search
-        running.site.served.table.search = lambda *a, **k: (held.wait(10), slow(*a, **k))[1]  # type: ignore[method-assign]
+        running.site.served.table.search = lambda *a, **k: (held.wait(WAIT), slow(*a, **k))[1]  # type: ignore[method-assign]
         codes: list[int] = []
 
         def search() -> None:
@@ -171,15 +172,16 @@ def test_too_many_at_once(shop: Shop) -> None:
         threads = [threading.Thread(target=search) for _ in range(2)]
         for thread in threads:
             thread.start()
-        ask, until = running.client(), time.monotonic() + 10
-        while (answer := ask("GET", "/items/sku-1/similar"))[0] != 503:
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        in_work = running.site.telemetry.in_work
+        eventually(lambda: in_work.collect()[0].samples[0].value == 2)
+        ask = running.client()
+        answer = ask("GET", "/items/sku-1/similar")
+        assert answer[0] == 503
         assert answer[1]["retry-after"] == "1" and "too many" in answer[2]["error"]
         assert ask.get("/healthz") == {"status": "ok"}
         held.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(WAIT)
         assert codes == [200, 200]
         assert ask("GET", "/items/sku-1/similar")[0] == 200
 
@@ -187,6 +189,9 @@ def test_too_many_at_once(shop: Shop) -> None:
 def test_queues_that_are_full(shop: Shop) -> None:
     with serving(shop, replace(FAST, threads=1, waiting=1, batch_queue=1, batch=1)) as running:
         codes: list[int] = []
+        table, held = running.site.served.table, threading.Event()
+        slow = table.search
+        table.search = lambda *a, **k: (held.wait(WAIT), slow(*a, **k))[1]  # type: ignore[method-assign]
 
         def search() -> None:
             codes.append(running.client().form("POST", "/search", png("red"), title="red shoe")[0])
@@ -194,8 +199,10 @@ def test_queues_that_are_full(shop: Shop) -> None:
         threads = [threading.Thread(target=search) for _ in range(16)]
         for thread in threads:
             thread.start()
+        eventually(lambda: 503 in codes)
+        held.set()
         for thread in threads:
-            thread.join(20)
+            thread.join(WAIT)
         assert set(codes) <= {200, 503} and 200 in codes and 503 in codes
         assert running.client().form("POST", "/search", png("red"))[0] == 200
 
@@ -205,18 +212,17 @@ def test_what_is_in_work_is_finished_at_the_end(shop: Shop) -> None:
     with running:
         table, held = running.site.served.table, threading.Event()
         upsert = table.upsert
-        table.upsert = lambda *a, **k: (held.wait(10), upsert(*a, **k))[1]  # type: ignore[method-assign]
+        table.upsert = lambda *a, **k: (held.wait(WAIT), upsert(*a, **k))[1]  # type: ignore[method-assign]
         found: list[int] = []
         put = threading.Thread(
             target=lambda: found.append(running.client().form("PUT", "/items/last", title="red shoe")[0])
         )
         put.start()
-        while not running.site.writer._lock.locked():
-            time.sleep(0.01)
+        eventually(running.site.writer._lock.locked)
         running.server.should_exit = True
         time.sleep(0.2)
         held.set()
-        put.join(10)
+        put.join(WAIT)
         assert found == [200]
     assert [row.id for row in shop.store.table().get(["last"])] == ["last"]
 
@@ -228,14 +234,14 @@ def open_site_of(shop: Shop) -> object:
 
 
 def test_requests_are_batched_for_the_model(shop: Shop) -> None:
-    with serving(shop, replace(FAST, batch=8, batch_wait=0.2)) as running:
+    with serving(shop, replace(FAST, batch=8, batch_wait=30.0)) as running:
         threads = [
             threading.Thread(target=lambda: running.client().form("POST", "/embed", title="red shoe")) for _ in range(8)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
+            thread.join(WAIT)
         lines = running.client().get("/metrics").decode().splitlines()
         assert "tgq_embedding_batch_sum 8.0" in lines
         assert float(next(line for line in lines if line.startswith("tgq_embedding_batch_count")).split()[1]) < 8

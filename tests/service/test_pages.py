@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from doc_commands import ROOT, blocks
-from small_shop import Client, Shop, multipart, png, serving
+from small_shop import WAIT, Client, Shop, multipart, png, serving
 from typer.testing import CliRunner
 
 from tgqformer.cli import app
@@ -137,12 +137,12 @@ def test_the_command_serves_and_ends_in_order(shop: Shop) -> None:
     ask = _patiently(int(found[1]))
     assert ask.get("/items/sku-1/similar?k=3")["source"] == "precomputed"
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(WAIT) == 0
     assert '"message":"request"' in process.stderr.read()
 
 
 def _patiently(port: int) -> Client:
-    until = time.monotonic() + 60
+    until = time.monotonic() + WAIT
     while True:
         try:
             ask = Client(port)

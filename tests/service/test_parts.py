@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_shop import FAST, Running, Shop, packed, png
+from small_shop import FAST, WAIT, Running, Shop, packed, png
 
 from tgqformer.catalog.item import Item
 from tgqformer.errors import TgqError
@@ -46,7 +46,7 @@ def test_jobs_that_nobody_waits_for_are_not_done() -> None:
     held = threading.Event()
 
     def work(jobs: list[int]) -> list[int]:
-        held.wait(5)
+        held.wait(WAIT)
         done.extend(jobs)
         return jobs
 
@@ -66,14 +66,14 @@ def test_jobs_that_nobody_waits_for_are_not_done() -> None:
 def test_threads_that_are_all_taken() -> None:
     async def work() -> None:
         pool, held = Pool(1, 1), threading.Event()
-        running = [asyncio.ensure_future(pool.run(held.wait, 5)) for _ in range(2)]
+        running = [asyncio.ensure_future(pool.run(held.wait, WAIT)) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(ApiError, match="too many requests"):
-            await pool.run(held.wait, 5)
+            await pool.run(held.wait, WAIT)
         held.set()
         assert await asyncio.gather(*running) == [True, True]
-        await asyncio.sleep(0.01)
-        assert pool.jobs == 0
+        while pool.jobs:
+            await asyncio.sleep(0.01)
         pool.close()
 
     asyncio.run(work())
@@ -228,4 +228,4 @@ def test_the_table_is_compacted_after_many_writes(shop: Shop) -> None:
         table.optimize = lambda: (optimize(), seen.set())[1]  # type: ignore[method-assign]
         for n in range(3):
             assert not seen.is_set() and ask.form("PUT", f"/items/new-{n}", title="red hat")[0] == 200
-        assert seen.wait(20) and ask("GET", "/items/new-2")[0] == 200
+        assert seen.wait(WAIT) and ask("GET", "/items/new-2")[0] == 200

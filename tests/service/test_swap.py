@@ -5,26 +5,17 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_shop import FAST, Running, Shop, png, serving
+from small_shop import FAST, WAIT, Running, Shop, eventually, png, serving
 
 from tgqformer.service.errors import ApiError
 from tgqformer.service.places import Places
 from tgqformer.service.site import open_site
 from tgqformer.store.ledger import VersionSpec
-
-
-def eventually(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def version(ask: Any) -> str:
@@ -77,12 +68,12 @@ def test_no_answer_mixes_versions_while_swaps_go_on(shop: Shop) -> None:
     expected = {shop.model(which).version: which for which in (0, 1)}
     first = {which: shop.model(which).encode([shop.items[3]])[0] for which in (0, 1)}
     wrong: list[Any] = []
-    done = threading.Event()
+    done, all_seen = threading.Event(), [set[str]() for _ in range(3)]
     with serving(shop) as running:
 
-        def read() -> None:
-            ask, seen = running.client(), set()
-            while not done.is_set() or len(seen) < 2:
+        def read(seen: set[str]) -> None:
+            ask = running.client()
+            while not done.is_set():
                 status, answer = ask.form("POST", "/embed", shop.items[3].pictures[0].data, **_fields(shop, 3))
                 seen.add(answer["model_version"])
                 which = expected[answer["model_version"]]
@@ -93,19 +84,21 @@ def test_no_answer_mixes_versions_while_swaps_go_on(shop: Shop) -> None:
                 if [hit["id"] for hit in near["results"]] != [hit.id for hit in want.hits]:
                     wrong.append(near)
 
-        readers = [threading.Thread(target=read) for _ in range(3)]
+        readers = [threading.Thread(target=read, args=[seen]) for seen in all_seen]
         for reader in readers:
             reader.start()
-        ask = running.client()
-        for turn in range(1, 5):
+        ask, turn = running.client(), 0
+        while turn < 4 or (any(len(seen) < 2 for seen in all_seen) and not wrong):
+            turn += 1
             shop.store.serve(names[turn % 2])
             eventually(lambda turn=turn: version(ask) == shop.model(turn % 2).version)  # type: ignore[misc]
             assert ask.form("PUT", f"/items/new-{turn}", title="red shoe")[0] == 200
+            assert all(reader.is_alive() for reader in readers)
         done.set()
         for reader in readers:
-            reader.join(30)
+            reader.join(WAIT)
         assert not wrong
-        assert all(ask("GET", f"/items/new-{turn}")[0] == 200 for turn in range(1, 5))
+        assert all(ask("GET", f"/items/new-{one}")[0] == 200 for one in range(1, turn + 1))
 
 
 def _fields(shop: Shop, n: int) -> dict[str, str]:

@@ -158,7 +158,7 @@ def test_a_job_killed_again_and_again_loses_and_doubles_nothing(tmp_path: Path) 
     for round_ in range(6):
         job = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
         assert job.stdout is not None and job.stdout.readline() == b"ready\n"
-        while round_ % 2 and len(list(path.glob("part-*"))) == len(written) and job.poll() is None:  # however busy
+        while round_ % 2 and len(list(path.glob("part-*.arrow"))) == len(written) and job.poll() is None:
             time.sleep(0.001)
         time.sleep(luck.uniform(0.005, 0.06))
         job.kill()

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import os
 import random
-import signal
+import shutil
 import subprocess
 import sys
 import time
@@ -208,19 +207,20 @@ build_neighbours(embeddings, Path(sys.argv[2]), k=20, show_progress_bar=False)
 
 def test_a_killed_job_goes_on_and_ends_the_same(tmp_path: Path, write) -> None:  # type: ignore[no-untyped-def]
     embeddings, luck = write(clusters(6000, 32), size=100), random.Random(2)
-    target, parts = tmp_path / "n", 0
-    for _ in range(2):
+    target, parts, killed = tmp_path / "n", 0, 0
+    while killed < 2:
         job = subprocess.Popen([sys.executable, "-c", BUILD, str(embeddings.path), str(target)], stdout=subprocess.PIPE)
         assert job.stdout is not None and job.stdout.readline() == b"ready\n"
-        deadline = time.monotonic() + 20
-        while len(list(target.glob("part-*"))) <= parts and time.monotonic() < deadline:
+        while len(list(target.glob("part-*.arrow"))) <= parts and job.poll() is None:
             time.sleep(0.005)
         time.sleep(luck.uniform(0, 0.03))
-        os.kill(job.pid, signal.SIGKILL)
+        job.kill()
         job.wait()
         job.stdout.close()
-        parts = len(list(target.glob("part-*")))
-    assert 0 < parts < 60, "the kills came too early or too late: the test tests nothing"
+        parts, killed = len(list(target.glob("part-*.arrow"))), killed + 1
+        if parts == 60:  # the kill came too late: this machine is busy
+            shutil.rmtree(target)
+            parts = killed = 0
     resumed = build_neighbours(embeddings, target, k=20)
     whole = build_neighbours(embeddings, tmp_path / "whole", k=20)
     for i in range(0, 6000, 7):

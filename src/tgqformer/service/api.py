@@ -119,7 +119,7 @@ def _add_health(router: APIRouter, site: Site) -> None:
     async def readyz() -> Response:
         """What is served; 503 where the store is gone or cannot be written."""
         served = site.served
-        if (trouble := site.trouble()) is not None:
+        if (trouble := await site.trouble()) is not None:
             raise ApiError(503, f"not ready: {trouble}", "see what became of its disk or server", RETRY)
         refused = None if site.refusal is None else site.refusal.name
         return _json({"status": "ready", **served.about(), "refused": refused})

@@ -25,7 +25,7 @@ _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
 _ASK = struct.Struct(">QQQ")  # bytes that follow, most pixels, seconds of processor time
 _ANSWER = struct.Struct(">cQII")  # P for a picture or E for an error, bytes that follow, width, height
 _BYTES_A_PIXEL, _SPARE = 32, 256 << 20  # of memory beside what the worker has when it starts
-_PATIENCE = 4  # times as much by the clock as of processor time: the machine may be busy
+_PATIENCE, _LEAST = 4, 20.0  # times as much by the clock as of processor time, and seconds at least: a busy machine
 
 
 class Decoders:
@@ -97,7 +97,7 @@ class _Worker:
         os.set_blocking(self._to, False)
 
     def decode(self, data: bytes, max_pixels: int, seconds: int) -> Image.Image:
-        until = time.monotonic() + _PATIENCE * seconds
+        until = time.monotonic() + max(_PATIENCE * seconds, _LEAST)
         left = memoryview(_ASK.pack(len(data), max_pixels, seconds) + data)
         while left:
             if not select([], [self._to], [], max(0.0, until - time.monotonic()))[1]:

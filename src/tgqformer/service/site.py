@@ -42,6 +42,7 @@ log = logging.getLogger("tgqformer.service")
 KEPT = 4  # versions that are open beside the served one, and models in memory
 LONGEST = 300.0  # seconds between two tries of a version that cannot be opened
 TRIM_EVERY = 20.0  # seconds
+LOOK = 2.0  # seconds that an answer about health waits for a store that was lost
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Site:
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="looking")
         self._refusal: Refusal | None = None
         self._lost: Unreachable | None = None
+        self._looks: asyncio.Task[bool] | None = None
         self._trimmed = monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
         version = store.served
@@ -196,6 +198,8 @@ class Site:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._looks is not None:
+            await asyncio.wait([self._looks])
         await self.writer.close()
         for served in (self._served, *self._beside.values()):
             await served.batcher.close()
@@ -219,19 +223,29 @@ class Site:
                 self._keep(_retire(before))
         return self._served is not before
 
-    def trouble(self) -> str | None:
-        """Say why the service is not ready: the store is gone, or cannot be written; None where all is well."""
-        if self._lost is not None:
-            return "the store cannot be reached"
-        return self.store.trouble() or trouble_of(self.places.state, "what comes in over HTTP")
+    async def trouble(self) -> str | None:
+        """Say why the service is not ready: the store is gone, or cannot be written; None where all is well.
+
+        A store that was lost is looked at anew.
+        """
+        if (found := self.store.trouble() or trouble_of(self.places.state, "what comes in over HTTP")) is not None:
+            return found
+        for _ in range(2):  # a look that is at work may have begun before the store was back
+            if self._lost is not None:
+                await asyncio.wait([self._look_once()], timeout=LOOK)
+        return None if self._lost is None else "the store cannot be reached"
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self.settings.refresh)
-            looked = asyncio.ensure_future(self.refresh())
-            await asyncio.wait([looked])
-            if (error := looked.exception()) is not None:
-                log.error("looking at the store failed: %s", error, exc_info=_unless_expected(error))
+            await asyncio.wait([self._look_once()])
+
+    def _look_once(self) -> asyncio.Task[bool]:
+        """Return the look that is at work; begin one where there is none."""
+        if self._looks is None or self._looks.done():
+            self._looks = asyncio.get_running_loop().create_task(self.refresh())
+            self._looks.add_done_callback(_log_failure)
+        return self._looks
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -357,6 +371,11 @@ def _catalog(places: Places, version: Version) -> Path | None:
         return places.catalog
     known = Path(version.catalog) if version.catalog else None
     return known if known is not None and known.is_dir() else None
+
+
+def _log_failure(look: asyncio.Task[bool]) -> None:
+    if not look.cancelled() and (error := look.exception()) is not None:
+        log.error("looking at the store failed: %s", error, exc_info=_unless_expected(error))
 
 
 def _unless_expected(error: BaseException) -> BaseException | None:
