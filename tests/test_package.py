@@ -168,6 +168,13 @@ def test_data_stages_know_no_torch(stage: str) -> None:
     assert files and not guilty
 
 
+def test_types_of_arrays_come_from_one_module() -> None:
+    for path in SOURCE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        own = re.findall(r"\bNDArray\b|numpy\.typing|(?:: |-> |\||\[)np\.ndarray\b", text)
+        assert not own or path == SOURCE / "types.py", f"{path}: types of arrays come from tgqformer.types, not {own}"
+
+
 def test_no_pickle_and_no_torch_load() -> None:
     for path in SOURCE.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))

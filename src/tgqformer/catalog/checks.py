@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tgqformer.catalog.values import as_text, bare_text, is_unknown
+from tgqformer.types import Array
 
 Severity = Literal["error", "warning", "note"]
 Findings = list[tuple[str, str]]
@@ -160,7 +161,7 @@ class SeenIds:
     def __init__(self, recent: int = 1 << 18) -> None:
         self._limit = recent
         self._recent: set[bytes] = set()
-        self._sorted: list[np.ndarray[Any, Any]] = []
+        self._sorted: list[Array] = []
 
     def add(self, name: str) -> bool:
         """Remember an id; False where it was seen before."""
@@ -184,7 +185,7 @@ class SeenIds:
 _DIGEST = np.dtype([("high", ">u8"), ("low", ">u8")])
 
 
-def _holds(run: np.ndarray[Any, Any], digest: bytes) -> bool:
+def _holds(run: Array, digest: bytes) -> bool:
     one = np.frombuffer(digest, dtype=_DIGEST)[0]
     high = run["high"]
     first, last = np.searchsorted(high, one["high"], "left"), np.searchsorted(high, one["high"], "right")

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tgqformer.collaborative.lists import Lists
@@ -26,7 +25,7 @@ from tgqformer.evaluation.metrics import Queries
 from tgqformer.files import read_json, write_json
 from tgqformer.progress import progress
 from tgqformer.topk import best_entries
-from tgqformer.types import Floats, Ints
+from tgqformer.types import Floats, Int32s, Ints
 
 BUCKETS = ("warm", "few clicks", "brand-new")
 """Buckets of items by their clicks: more than few, few, none."""
@@ -166,7 +165,7 @@ def _candidates(lists: Sequence[Lists], rows: Ints, extra: Floats) -> tuple[Ints
     return query, item, facts
 
 
-def _best(query: Ints, item: Ints, facts: Floats, weights: Floats, k: int) -> tuple[NDArray[np.int32], Floats]:
+def _best(query: Ints, item: Ints, facts: Floats, weights: Floats, k: int) -> tuple[Int32s, Floats]:
     """Return the best k candidates of each query: [Q, k]; weights: [Q, F]. Blended scores may be below 0."""
     total = (facts * weights[query]).sum(1)
     kept, rank = best_entries(query, item, total, k)

@@ -23,7 +23,7 @@ from tgqformer.pairs.interactions import Interactions
 from tgqformer.pairs.mining import MiningSettings, Window
 from tgqformer.pairs.pairs import mine_pairs
 from tgqformer.topk import best_entries
-from tgqformer.types import Ints
+from tgqformer.types import Array, Floats, Ints
 
 _ROWS_AT_ONCE = 1024
 
@@ -103,7 +103,7 @@ def swing(rows: Csr, items: int, options: SwingSettings) -> csr_array:
     return csr_array((np.concatenate([weight, weight]), there), shape=(items, items))
 
 
-def ease(matrix: csr_array, l2: float, max_items: int) -> np.ndarray:
+def ease(matrix: csr_array, l2: float, max_items: int) -> Array:
     """EASE's weights [N, N], float32, zero diagonal: B = I - P diag(1 / diag P), P = (X^T X + λ I)^-1.
 
     Raises:
@@ -123,7 +123,7 @@ def ease(matrix: csr_array, l2: float, max_items: int) -> np.ndarray:
     return weights.astype(np.float32)
 
 
-def neighbours_of(similarity: csr_array | np.ndarray, count: int) -> tuple[Ints, np.ndarray]:
+def neighbours_of(similarity: csr_array | Array, count: int) -> tuple[Ints, Floats]:
     """Return the best `count` others of each item, int64 [N, count], -1 where none is left, and their scores, float32.
 
     Only similarities above 0 count; equal ones stand in the order of the items.
@@ -139,7 +139,7 @@ def neighbours_of(similarity: csr_array | np.ndarray, count: int) -> tuple[Ints,
     return items, scores
 
 
-def by_similarity(similarity: csr_array | np.ndarray, items: int) -> Recommender:
+def by_similarity(similarity: csr_array | Array, items: int) -> Recommender:
     """Score by the sum of similarities to what a user touched."""
 
     def scorer(known: Csr) -> Scorer:

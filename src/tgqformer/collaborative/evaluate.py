@@ -23,7 +23,7 @@ from tgqformer.collaborative.settings import EvaluationSettings
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr, Ranks, ndcg, ranks_of_scores, recall
 from tgqformer.progress import progress
-from tgqformer.types import Doubles, Ints
+from tgqformer.types import Array, Doubles, Ints
 
 BLOCK = 256
 
@@ -119,5 +119,5 @@ def _some(users: Ints, settings: EvaluationSettings) -> Ints:
     return np.sort(rng.choice(users, settings.users, replace=False))
 
 
-def _mean(parts: list[np.ndarray]) -> float:
+def _mean(parts: list[Array]) -> float:
     return float(np.concatenate(parts).mean()) if parts else 0.0

@@ -11,7 +11,7 @@ from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
 from tgqformer.evaluation.metrics import Csr
-from tgqformer.types import Ints
+from tgqformer.types import Array, Ints
 
 
 class SparseMatrix:
@@ -126,7 +126,7 @@ def to_tensors(arrays: tuple[Ints, ...], device: torch.device) -> tuple[Tensor, 
     return tuple(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays)
 
 
-def _power(adjacency: csr_array, power: float) -> np.ndarray:
+def _power(adjacency: csr_array, power: float) -> Array:
     degree = np.asarray(adjacency.sum(axis=1), dtype=np.float64).ravel()
     return np.where(degree > 0, np.where(degree > 0, degree, 1.0) ** power, 0.0)
 

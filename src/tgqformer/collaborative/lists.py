@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch.nn.functional import normalize
@@ -18,7 +17,7 @@ from tgqformer.evaluation.metrics import Queries, Ranks
 from tgqformer.files import atomic_path
 from tgqformer.progress import progress
 from tgqformer.topk import best_of
-from tgqformer.types import Bools, Floats, Ints, Vectors
+from tgqformer.types import Bools, Floats, Int32s, Ints, Vectors
 
 BLOCK = 512
 DIGITS = 6
@@ -32,7 +31,7 @@ class Lists:
     items: int32 [N, K], -1 where a list has no more. scores: float32 [N, K], 0 there.
     """
 
-    items: NDArray[np.int32]
+    items: Int32s
     scores: Floats
 
     def __post_init__(self) -> None:

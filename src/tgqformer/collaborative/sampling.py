@@ -7,7 +7,7 @@ import numpy as np
 from tgqformer.collaborative.data import take
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr
-from tgqformer.types import Ints
+from tgqformer.types import Array, Ints
 
 
 class Negatives:
@@ -40,7 +40,7 @@ class Negatives:
             wrong = wrong[self.touched(flat_users[wrong], flat[wrong])]
         return drawn
 
-    def touched(self, users: Ints, items: Ints) -> np.ndarray:
+    def touched(self, users: Ints, items: Ints) -> Array:
         """Tell whether each user touched the item beside it: bool of the same shape."""
         keys = users * self.items + items
         places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tgqformer.collaborative.data import transposed
 from tgqformer.collaborative.sampling import one_of
@@ -13,7 +12,7 @@ from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr
 from tgqformer.progress import progress
 from tgqformer.topk import best_entries
-from tgqformer.types import Ints
+from tgqformer.types import Floats, Ints
 
 _STEPS_AT_ONCE = 1 << 20
 
@@ -28,7 +27,7 @@ class Visits:
     items: Ints
     counts: Ints
 
-    def nearest(self, count: int, *, importance: bool = True) -> tuple[Ints, NDArray[np.float32]]:
+    def nearest(self, count: int, *, importance: bool = True) -> tuple[Ints, Floats]:
         """Return the first `count` neighbours and their weights, float32, which sum to 1 in each row that has any.
 
         importance: weights in proportion to visits (importance pooling); otherwise all alike. Where there is no

@@ -15,18 +15,17 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from tgqformer.encoders.base import TextFeatures, VisionEncoder, VisualFeatures
-from tgqformer.encoders.parts import Digests, PartFolder, PartWriter, Rows, digests_of
+from tgqformer.encoders.parts import PartFolder, PartWriter, digests_of
 from tgqformer.errors import TgqError
 from tgqformer.parallel import ahead, batches, cores, one_thread_each
 from tgqformer.progress import Bar, progress
+from tgqformer.types import Halves, Hashes, Ints
 
 T = TypeVar("T")
-Halves = NDArray[np.float16]
 Load = Callable[[], Image.Image]
 LARGEST = 65504.0  # of float16
 CHUNK = 1024  # keys looked up at once
@@ -100,11 +99,11 @@ class VisualCache:
                 bar.advance(len(keys))
         return writer.count
 
-    def rows(self, keys: Sequence[str | None]) -> Rows:
+    def rows(self, keys: Sequence[str | None]) -> Ints:
         """Return the row of each key [B], -1 for None (no picture); raises TgqError for a key that was never filled."""
         return _rows(self._parts, keys, "picture")
 
-    def gather(self, rows: Rows) -> VisualFeatures:
+    def gather(self, rows: Ints) -> VisualFeatures:
         """Read rows [B] as float16 tokens [B, P, Dv] and vector [B, Dg] on the CPU; zeros for -1."""
         rows = np.asarray(rows, dtype=np.int64)
         height, width = self._encoder.grid
@@ -116,7 +115,7 @@ class VisualCache:
         self._parts.touched(tokens.nbytes + vector.nbytes)
         return VisualFeatures(torch.from_numpy(tokens), torch.from_numpy(vector))
 
-    def vectors(self, rows: Rows) -> Tensor:
+    def vectors(self, rows: Ints) -> Tensor:
         """Read the vectors alone: float16 [B, Dg] on the CPU; zeros for -1."""
         vector = np.zeros((len(rows), self._encoder.vector_width), dtype=np.float16)
         for at, part, local in self._parts.split(np.asarray(rows, dtype=np.int64)):
@@ -124,12 +123,12 @@ class VisualCache:
         self._parts.touched(vector.nbytes)
         return torch.from_numpy(vector)
 
-    def _encode(self, jobs: list[tuple[Digests, tuple[str, Load]]]) -> tuple[Digests, Halves, Halves]:
+    def _encode(self, jobs: list[tuple[Hashes, tuple[str, Load]]]) -> tuple[Hashes, Halves, Halves]:
         opened = [self._open(job) for job in jobs]
         features = self._encoder.encode(torch.stack([pixels for _, pixels in opened]))
         return np.concatenate([key for key, _ in opened]), _half(features.tokens), _half(features.vector)
 
-    def _open(self, job: tuple[Digests, tuple[str, Load]]) -> tuple[Digests, Tensor]:
+    def _open(self, job: tuple[Hashes, tuple[str, Load]]) -> tuple[Hashes, Tensor]:
         digest, (key, load) = job
         try:
             return digest, self._encoder.preprocess(load())
@@ -171,7 +170,7 @@ class TextCache:
                     bar.advance(len(batch))
         return writer.count
 
-    def _encode(self, batch: list[tuple[Digests, tuple[str, str]]], writer: PartWriter) -> None:
+    def _encode(self, batch: list[tuple[Hashes, tuple[str, str]]], writer: PartWriter) -> None:
         features = self._encoder.encode([text for _, (text, _) in batch])
         writer.add(
             np.concatenate([digest for digest, _ in batch]),
@@ -180,11 +179,11 @@ class TextCache:
             vector=_half(features.vector),
         )
 
-    def rows(self, texts: Sequence[str | None]) -> Rows:
+    def rows(self, texts: Sequence[str | None]) -> Ints:
         """Return the row of each text [B], -1 for None (no text); raises TgqError for a text that was never filled."""
         return _rows(self._parts, texts, "text")
 
-    def gather(self, rows: Rows) -> TextFeatures:
+    def gather(self, rows: Ints) -> TextFeatures:
         """Read rows [B] as float16 tokens [B, T, Dt], mask [B, T] and vector [B, Dt] on the CPU.
 
         Tokens stand at the left, padded with zeros to the longest (T is at least 1); a row of -1 has none.
@@ -205,7 +204,7 @@ class TextCache:
         mask = np.arange(tokens.shape[1]) < count[:, None]
         return TextFeatures(torch.from_numpy(tokens), torch.from_numpy(mask), torch.from_numpy(vector))
 
-    def vectors(self, rows: Rows) -> tuple[Tensor, Tensor]:
+    def vectors(self, rows: Ints) -> tuple[Tensor, Tensor]:
         """Read the vectors alone: float16 [B, Dt] on the CPU, and bool [B], which texts have a token."""
         vector, known = np.zeros((len(rows), self._encoder.width), np.float16), np.zeros(len(rows), bool)
         for at, part, local in self._parts.split(np.asarray(rows, dtype=np.int64)):
@@ -214,7 +213,7 @@ class TextCache:
         return torch.from_numpy(vector), torch.from_numpy(known)
 
 
-def _ends(part: Any) -> Rows:
+def _ends(part: Any) -> Ints:
     return np.cumsum(part["lengths"])
 
 
@@ -229,7 +228,7 @@ def _half(values: Tensor) -> Halves:
     return half(values).cpu().numpy()
 
 
-def _rows(parts: PartFolder, keys: Sequence[str | None], what: str) -> Rows:
+def _rows(parts: PartFolder, keys: Sequence[str | None], what: str) -> Ints:
     given = [i for i, key in enumerate(keys) if key is not None]
     digests = digests_of([key for key in keys if key is not None])
     found = parts.index.find(digests)
@@ -247,7 +246,7 @@ def _rows(parts: PartFolder, keys: Sequence[str | None], what: str) -> Rows:
     return rows
 
 
-def _missing(jobs: Iterable[tuple[str, T]], writer: PartWriter, bar: Bar) -> Iterator[tuple[Digests, tuple[str, T]]]:
+def _missing(jobs: Iterable[tuple[str, T]], writer: PartWriter, bar: Bar) -> Iterator[tuple[Hashes, tuple[str, T]]]:
     """Return (digest [1, 2], job) of the jobs that are neither stored nor met before."""
     for chunk in batches(jobs, CHUNK):
         digests = digests_of([key for key, _ in chunk])

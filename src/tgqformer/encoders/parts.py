@@ -22,14 +22,12 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
+from tgqformer.types import Array, Hashes, Ints
 
-Digests = NDArray[np.uint64]
-Rows = NDArray[np.int64]
 DTYPES: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "U64": np.dtype("<u8"), "I64": np.dtype("<i8")}
 MOST_OPEN = 4096  # mapped partitions; the kernel allows 65,530 mappings in a process
 MOST_RESIDENT = 256 * 2**20  # bytes gathered before the pages are handed back to the kernel
@@ -37,7 +35,7 @@ MOST_BUFFERED = 64 * 2**20  # bytes of a partition under construction
 STALE_SECONDS = 3600
 
 
-def digests_of(keys: Sequence[str]) -> Digests:
+def digests_of(keys: Sequence[str]) -> Hashes:
     """Digest n keys to [n, 2]: 16 bytes of BLAKE2b each, as two uint64."""
     joined = b"".join(blake2b(key.encode(), digest_size=16).digest() for key in keys)
     return np.frombuffer(joined, dtype="<u8").reshape(-1, 2)
@@ -47,12 +45,12 @@ def digests_of(keys: Sequence[str]) -> Digests:
 class _SortedKeys:
     """Keys sorted by (high, low) and the row of each."""
 
-    high: Digests
-    low: Digests
-    rows: Rows
+    high: Hashes
+    low: Hashes
+    rows: Ints
 
     @staticmethod
-    def sorted(high: Digests, low: Digests, rows: Rows) -> _SortedKeys:
+    def sorted(high: Hashes, low: Hashes, rows: Ints) -> _SortedKeys:
         order = np.lexsort((low, high))
         return _SortedKeys(high[order], low[order], rows[order])
 
@@ -60,7 +58,7 @@ class _SortedKeys:
         high, low = np.concatenate((self.high, other.high)), np.concatenate((self.low, other.low))
         return _SortedKeys.sorted(high, low, np.concatenate((self.rows, other.rows)))
 
-    def find_into(self, found: Rows, digests: Digests) -> None:
+    def find_into(self, found: Ints, digests: Hashes) -> None:
         """Write the row of every digest that this run holds to `found`."""
         at = np.searchsorted(self.high, digests[:, 0])
         left = np.arange(len(digests))
@@ -82,14 +80,14 @@ class KeyIndex:
     def __len__(self) -> int:
         return sum(len(run.rows) for run in self._runs)
 
-    def add(self, digests: Digests, rows: Rows) -> None:
+    def add(self, digests: Hashes, rows: Ints) -> None:
         """Add keys [n, 2] with their rows [n]."""
         run = _SortedKeys.sorted(digests[:, 0], digests[:, 1], rows)
         while self._runs and len(self._runs[-1].rows) < 2 * len(run.rows):
             run = self._runs.pop().merged(run)
         self._runs.append(run)
 
-    def find(self, digests: Digests) -> Rows:
+    def find(self, digests: Hashes) -> Ints:
         """Return the row of each digest [n, 2] → [n]; -1 where there is none."""
         found = np.full(len(digests), -1, dtype=np.int64)
         for run in self._runs:
@@ -101,7 +99,7 @@ class Part:
     """One partition: the arrays of a safetensors file, memory-mapped and read-only."""
 
     def __init__(self, path: Path) -> None:
-        self._arrays: dict[str, NDArray[Any]] = {}
+        self._arrays: dict[str, Array] = {}
         try:
             with path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -112,15 +110,15 @@ class Part:
         except ValueError as error:  # an empty file, no JSON, or an array that reaches beyond the end
             raise TgqError(f"{path} is damaged ({error}); delete it, and what it held is encoded again") from error
 
-    def _array(self, start: int, spec: dict[str, Any]) -> NDArray[Any]:
+    def _array(self, start: int, spec: dict[str, Any]) -> Array:
         shape, dtype = tuple(spec["shape"]), DTYPES[spec["dtype"]]
         count = math.prod(shape)
         if count == 0:  # a partition of empty texts
             return np.empty(shape, dtype)
-        array: NDArray[Any] = np.frombuffer(self._map, dtype, count, start + int(spec["data_offsets"][0]))
+        array: Array = np.frombuffer(self._map, dtype, count, start + int(spec["data_offsets"][0]))
         return array.reshape(shape)
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
+    def __getitem__(self, name: str) -> Array:
         return self._arrays[name]
 
     def release(self) -> None:
@@ -164,7 +162,7 @@ class PartFolder:
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
                 path.unlink(missing_ok=True)
 
-    def write(self, keys: Digests, arrays: dict[str, NDArray[Any]]) -> None:
+    def write(self, keys: Hashes, arrays: dict[str, Array]) -> None:
         """Write one partition: keys [n, 2] and arrays, each with what belongs to these keys."""
         name = f"part-{time.time_ns():020d}-{uuid4().hex[:8]}.safetensors"
         with atomic_path(self.folder / name) as unfinished:
@@ -172,7 +170,7 @@ class PartFolder:
             save_file({key: np.ascontiguousarray(array) for key, array in {"keys": keys, **arrays}.items()}, unfinished)
         self.refresh()
 
-    def split(self, rows: Rows) -> Iterator[tuple[Rows, Part, Rows]]:
+    def split(self, rows: Ints) -> Iterator[tuple[Ints, Part, Ints]]:
         """Return (positions in `rows`, partition, rows inside it), one a partition, ascending, without rows of -1."""
         order = np.argsort(rows, kind="stable")
         order = order[rows[order] >= 0]
@@ -209,7 +207,7 @@ class PartWriter:
 
     def __init__(self, folder: PartFolder, rows: int) -> None:
         self._folder, self._rows = folder, rows
-        self._pending: list[tuple[Digests, dict[str, NDArray[Any]]]] = []
+        self._pending: list[tuple[Hashes, dict[str, Array]]] = []
         self.in_flight: set[bytes] = set()
         self.count = 0
 
@@ -221,7 +219,7 @@ class PartWriter:
     ) -> None:
         self.flush()  # after an error too: what is encoded is kept
 
-    def new(self, digests: Digests) -> list[int]:
+    def new(self, digests: Hashes) -> list[int]:
         """Return the positions of the digests that are neither stored nor met before, and count them as met."""
         fresh = []
         for i in np.flatnonzero(self._folder.index.find(digests) < 0):
@@ -231,7 +229,7 @@ class PartWriter:
                 fresh.append(int(i))
         return fresh
 
-    def add(self, keys: Digests, **arrays: NDArray[Any]) -> None:
+    def add(self, keys: Hashes, **arrays: Array) -> None:
         """Add the rows of keys [n, 2]."""
         self._pending.append((keys, arrays))
         self.count += len(keys)

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from tgqformer.evaluation.intervals import RESAMPLES, Interval, over_queries
-from tgqformer.types import Bools
+from tgqformer.types import ArrayLike, Bools, Words
 
 CLEAN = ("", "none", "clean")
 """What the kind of a query is called whose picture has no noise."""
@@ -29,8 +28,8 @@ class Bucket:
 
 
 def by_label(
-    values: npt.ArrayLike,
-    labels: Sequence[str] | npt.NDArray[np.str_],
+    values: ArrayLike,
+    labels: Sequence[str] | Words,
     *,
     order: Sequence[str] | None = None,
     resamples: int = RESAMPLES,
@@ -44,9 +43,9 @@ def by_label(
 
 
 def by_noise(
-    values: npt.ArrayLike,
-    kinds: Sequence[str] | npt.NDArray[np.str_],
-    severities: npt.ArrayLike,
+    values: ArrayLike,
+    kinds: Sequence[str] | Words,
+    severities: ArrayLike,
     *,
     resamples: int = RESAMPLES,
 ) -> dict[str, list[tuple[int, Bucket]]]:
@@ -68,9 +67,7 @@ def by_noise(
     return curves
 
 
-def by_quantile(
-    values: npt.ArrayLike, numbers: npt.ArrayLike, *, parts: int = 4, resamples: int = RESAMPLES
-) -> list[Bucket]:
+def by_quantile(values: ArrayLike, numbers: ArrayLike, *, parts: int = 4, resamples: int = RESAMPLES) -> list[Bucket]:
     """Split at the quantiles of a number per query [Q] (agreement), lowest first; NaN (no picture, no title) left out.
 
     A bucket is named by its bounds. Equal numbers stay together, so buckets can differ in size or be fewer.
@@ -86,6 +83,6 @@ def by_quantile(
     return [_bucket(name, values, part == i, resamples) for i, name in enumerate(names) if (part == i).any()]
 
 
-def _bucket(name: str, values: npt.ArrayLike, inside: Bools, resamples: int) -> Bucket:
+def _bucket(name: str, values: ArrayLike, inside: Bools, resamples: int) -> Bucket:
     chosen = np.atleast_2d(np.asarray(values, dtype=np.float64))[:, inside]
     return Bucket(name, int(inside.sum()), over_queries(chosen, resamples=resamples))

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from tgqformer.errors import TgqError
-from tgqformer.types import Doubles
+from tgqformer.types import ArrayLike, Doubles
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -40,7 +39,7 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def resample(values: npt.ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Doubles:
+def resample(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Doubles:
     """Draw Q queries with replacement R times; give the mean of each row in each draw.
 
     values: [n, Q], rows that share their queries (so that differences of rows are paired). Returns [n, R].
@@ -69,7 +68,7 @@ def _draw_each(rows: Doubles, resamples: int, rng: np.random.Generator) -> Doubl
     return means
 
 
-def over_queries(values: npt.ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL) -> Interval:
+def over_queries(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL) -> Interval:
     """Percentile bootstrap of the mean of values [Q], or of seeds' values [S, Q] averaged over the seeds first."""
     averaged = _matrix(values).mean(axis=0, keepdims=True)
     return percentiles(float(averaged.mean()), resample(averaged, resamples=resamples, seed=seed)[0], level=level)
@@ -88,8 +87,8 @@ def over_seeds(means: Sequence[float] | Doubles, *, level: float = LEVEL) -> Int
 
 
 def difference(
-    a: npt.ArrayLike,
-    b: npt.ArrayLike,
+    a: ArrayLike,
+    b: ArrayLike,
     *,
     relative: bool = False,
     resamples: int = RESAMPLES,
@@ -164,7 +163,7 @@ def _draw_seeds(means: Doubles, rng: np.random.Generator) -> Doubles:
     return drawn
 
 
-def _matrix(values: npt.ArrayLike) -> Doubles:
+def _matrix(values: ArrayLike) -> Doubles:
     rows = np.atleast_2d(np.asarray(values, dtype=np.float64))
     if rows.ndim != 2 or 0 in rows.shape:
         raise TgqError(f"values have shape {list(np.shape(values))}; give [queries] or [seeds, queries], not empty")

@@ -21,16 +21,15 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from tgqformer.errors import TgqError
 from tgqformer.progress import progress
 from tgqformer.topk import best_of
-from tgqformer.types import Bools, Doubles, Floats, Ints, Positions
+from tgqformer.types import ArrayLike, Bools, Doubles, Floats, Ints, Positions, Reals
 
-Matrix: TypeAlias = "Tensor | npt.NDArray[np.floating]"
+Matrix: TypeAlias = "Tensor | Reals"
 
 TIE_TOLERANCE = 2e-6
 """Scores nearer than this (times the query's norm times the largest norm of the pool) count as tied.
@@ -98,13 +97,13 @@ class Queries:
     def __len__(self) -> int:
         return len(self.query)
 
-    def at(self, places: npt.ArrayLike) -> Queries:
+    def at(self, places: ArrayLike) -> Queries:
         """Return some of the queries, by their places, in that order."""
         chosen = np.asarray(places, dtype=np.int64)
         return Queries(self.query[chosen], self.positives.at(chosen))
 
     @classmethod
-    def from_pairs(cls, a: npt.ArrayLike, b: npt.ArrayLike) -> Queries:
+    def from_pairs(cls, a: ArrayLike, b: ArrayLike) -> Queries:
         """Make every item of the pairs (a[i], b[i]) a query whose positives are all its partners.
 
         Pairs count in both directions; doubles and pairs of an item with itself are dropped. Queries are sorted.
@@ -124,7 +123,7 @@ class Queries:
         found = Csr(self.positives.indptr, np.searchsorted(pool, self.positives.indices))
         return Queries(np.searchsorted(pool, self.query), found)
 
-    def others(self, a: npt.ArrayLike, b: npt.ArrayLike) -> Csr:
+    def others(self, a: ArrayLike, b: ArrayLike) -> Csr:
         """Return, per query, its partners among the pairs (a[i], b[i]) that are not its positives: what to `ignore`."""
         edges = both_directions(a, b)
         rows = np.searchsorted(self.query, edges[:, 0], sorter=(order := np.argsort(self.query)))
@@ -138,7 +137,7 @@ class Queries:
         return Csr(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), np.ascontiguousarray(extra[:, 1]))
 
 
-def both_directions(a: npt.ArrayLike, b: npt.ArrayLike) -> Ints:
+def both_directions(a: ArrayLike, b: ArrayLike) -> Ints:
     """Return both directions of the pairs (a[i], b[i]), each once; not of an item with itself: int64 [n, 2]."""
     left, right = np.asarray(a, dtype=np.int64).ravel(), np.asarray(b, dtype=np.int64).ravel()
     if len(left) != len(right):
@@ -395,7 +394,7 @@ def ndcg(positives: Csr, ranks: Ranks, k: int) -> Doubles:
 
 
 @torch.no_grad()
-def nearest(vectors: Matrix, query: npt.ArrayLike, k: int) -> tuple[Positions, Floats]:
+def nearest(vectors: Matrix, query: ArrayLike, k: int) -> tuple[Positions, Floats]:
     """Return the k nearest pool items of each query but itself, to be looked at: (positions [Q, k], scores [Q, k]).
 
     One matrix product for all the queries given, so give few.

@@ -7,10 +7,9 @@ import io
 
 import matplotlib
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from tgqformer.types import Bools, Doubles, Floats
+from tgqformer.types import Bools, Doubles, Floats, Reals
 
 THUMB = 160
 """The long side of a thumbnail in pixels; smaller pictures stay as they are."""
@@ -38,7 +37,7 @@ def thumbnail(picture: Image.Image) -> str:
     return data_uri(small)
 
 
-def overlay(picture: Image.Image, heat: npt.NDArray[np.floating] | None, mask: Bools | None) -> Image.Image:
+def overlay(picture: Image.Image, heat: Reals | None, mask: Bools | None) -> Image.Image:
     """Lay an attention map [gh, gw] over a picture, scaled to its own maximum, and outline the mask bool [h, w].
 
     Where attention is low the picture is dimmed and grey, where it is high the heat colour stands on it.

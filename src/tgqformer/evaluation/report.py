@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
@@ -24,7 +23,7 @@ from tgqformer.evaluation.results import Result, summarize
 from tgqformer.evaluation.tables import caption
 from tgqformer.files import write_text
 from tgqformer.progress import track
-from tgqformer.types import Bools
+from tgqformer.types import Bools, Reals
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class AttentionExample:
 
     title: str
     picture: Image.Image
-    maps: Mapping[str, npt.NDArray[np.floating]]
+    maps: Mapping[str, Reals]
     mask: Bools | None = None
     in_noise: Mapping[str, float] = field(default_factory=dict)
 

@@ -10,10 +10,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -28,7 +26,7 @@ from tgqformer.evaluation.intervals import (
 )
 from tgqformer.evaluation.metrics import METRICS, Scores
 from tgqformer.files import atomic_path, read_json, write_json, write_text
-from tgqformer.types import Doubles
+from tgqformer.types import Array, ArrayLike, Doubles
 
 FACTS = {"kind": pa.string(), "severity": pa.int64(), "category": pa.string(), "agreement": pa.float64()}
 """What may be known of a query, and its type: noise kind ("" for none), severity 1-5 (0), category, agreement (NaN)."""
@@ -45,7 +43,7 @@ class ViewScores:
 
     query: Sequence[str]
     values: Mapping[str, Doubles]
-    facts: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    facts: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.facts:
@@ -56,7 +54,7 @@ class ViewScores:
                 raise TgqError(f"{name} has {len(column)} values for {len(self.query)} queries; give one each")
 
     @classmethod
-    def of(cls, scores: Scores, ids: Sequence[str], facts: Mapping[str, npt.ArrayLike] | None = None) -> ViewScores:
+    def of(cls, scores: Scores, ids: Sequence[str], facts: Mapping[str, ArrayLike] | None = None) -> ViewScores:
         """Make a view from scores; ids: of the whole pool [N]; facts: over the queries of `scores` [Q]."""
         known = {name: np.asarray(column) for name, column in (facts or {}).items()}
         return cls([ids[i] for i in scores.query.tolist()], scores.values, known)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from markupsafe import Markup
 
 from tgqformer.evaluation import plots
@@ -14,6 +13,7 @@ from tgqformer.evaluation.buckets import Bucket, by_label, by_noise, by_quantile
 from tgqformer.evaluation.intervals import Interval
 from tgqformer.evaluation.results import Comparison, Result, SummaryRow, compare, models, stacked, views
 from tgqformer.evaluation.tables import NAMES, SHOWN, best, points
+from tgqformer.types import Array
 
 MAIN = "hit@10"
 """The main metric: plots and buckets show it."""
@@ -257,7 +257,7 @@ def _category_table(view: str, columns: dict[str, dict[str, Bucket]]) -> BucketT
     return BucketTable(view, list(columns), lines)
 
 
-def _facts(results: Sequence[Result], name: str, view: str, *wanted: str) -> list[np.ndarray] | None:
+def _facts(results: Sequence[Result], name: str, view: str, *wanted: str) -> list[Array] | None:
     """Return the wanted facts of a model's queries on a view, None unless it has them all and the main metric."""
     for result in results:
         if result.model == name and view in result.views:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
@@ -19,7 +18,7 @@ from tgqformer.model.embedder import Embedded, ItemEmbedder
 from tgqformer.model.encoding import Encoders
 from tgqformer.model.features import CatalogFeatures
 from tgqformer.synthetic.noise import Noised, NoiseView
-from tgqformer.types import Positions, Vectors
+from tgqformer.types import Doubles, Positions, Vectors
 
 
 def neighbour_examples(
@@ -128,7 +127,7 @@ class Inspection:
             made.append(AttentionExample(item.title or item.id, shown.picture, maps, mask, inside))
         return made
 
-    def _map(self, weights: Tensor) -> NDArray[np.float64]:
+    def _map(self, weights: Tensor) -> Doubles:
         return np.asarray(weights.mean((0, 1)).reshape(self.sample.grid).double().cpu().numpy())
 
 

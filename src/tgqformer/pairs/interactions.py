@@ -10,13 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from tgqformer.files import atomic_path
 from tgqformer.pairs.log_files import OURS
 from tgqformer.pairs.logs import LogSettings, ReadReport, read_log
 from tgqformer.progress import console
-from tgqformer.types import Bools, Floats, Ints
+from tgqformer.types import Bools, Floats, Int32s, Ints
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,8 @@ class Interactions:
     weights: float32 [n], or None.
     """
 
-    sessions: NDArray[np.int32]
-    items: NDArray[np.int32]
+    sessions: Int32s
+    items: Int32s
     session_names: pa.StringArray = field(repr=False)
     item_names: pa.StringArray = field(repr=False)
     times: Ints | None = None

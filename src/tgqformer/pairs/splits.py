@@ -17,12 +17,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
 from tgqformer.pairs.interactions import Interactions
-from tgqformer.types import Doubles
+from tgqformer.types import Bytes, Doubles
 
 PARTS = ("train", "val", "test")
 FRACTIONS = (0.7, 0.05, 0.25)
@@ -38,7 +37,7 @@ class ItemSplit:
     """
 
     ids: tuple[str, ...]
-    parts: NDArray[np.int8] = field(repr=False)
+    parts: Bytes = field(repr=False)
 
     @classmethod
     def by_hash(cls, ids: Iterable[str], fractions: Sequence[float] = FRACTIONS, seed: int = 0) -> ItemSplit:
@@ -64,7 +63,7 @@ class ItemSplit:
         """Return the number of items of each part."""
         return {name: int((self.parts == place).sum()) for place, name in enumerate(PARTS)}
 
-    def codes(self, ids: Sequence[str]) -> NDArray[np.int8]:
+    def codes(self, ids: Sequence[str]) -> Bytes:
         """Return for each id the place of its part in `PARTS`, or -1 for an item that the split has not; int8 [n]."""
         return np.array([self._codes.get(name, -1) for name in ids], dtype=np.int8)
 

@@ -9,13 +9,13 @@ from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
 from tgqformer.store.base import StoreTable
 from tgqformer.store.content import SEEN
 from tgqformer.store.neighbours import Neighbours
+from tgqformer.types import Hashes
 
 log = logging.getLogger("tgqformer.service")
 GONE, UNKNOWN = 0, 1  # in place of a short digest
@@ -103,7 +103,7 @@ class Precomputed:
             return None
         return content is None or _short(content[:SEEN]) not in (UNKNOWN, int(self._baseline[at]))
 
-    def _contents(self) -> NDArray[np.uint64]:
+    def _contents(self) -> Hashes:
         """Short digests of what the table holds, in the order of the neighbours; GONE where an item is gone."""
         digests = np.full(len(self._position), GONE, np.uint64)
         position = self._position
@@ -112,7 +112,7 @@ class Precomputed:
                 digests[at] = _short(content[:SEEN])
         return digests
 
-    def _differing(self, now: NDArray[np.uint64]) -> set[str]:
+    def _differing(self, now: Hashes) -> set[str]:
         places = np.flatnonzero(((now != self._baseline) & (now != UNKNOWN)) | (now == GONE))
         ids = self.neighbours.ids()
         return {ids[place] for place in places.tolist()}
@@ -157,10 +157,10 @@ def _short(content: str | None) -> int:
     return max(int.from_bytes(blake2b(content.encode(), digest_size=8).digest(), "little"), UNKNOWN + 1)
 
 
-def _remembered(file: Path, now: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _remembered(file: Path, now: Hashes) -> Hashes:
     """Read the digests written at the first look, or write them now."""
     if file.exists():
-        kept: NDArray[np.uint64] = np.load(file, allow_pickle=False)
+        kept: Hashes = np.load(file, allow_pickle=False)
         if kept.shape == now.shape:
             return kept
     with atomic_path(file) as unfinished, unfinished.open("wb") as sink:

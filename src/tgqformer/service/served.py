@@ -21,9 +21,10 @@ from tgqformer.service.batching import Batcher, Pool
 from tgqformer.service.errors import ApiError, unknown_item
 from tgqformer.service.precomputed import Precomputed
 from tgqformer.service.settings import ServiceSettings
-from tgqformer.store.base import Filter, Hit, StoreTable, UnknownItem, Vector, similar
+from tgqformer.store.base import Filter, Hit, StoreTable, UnknownItem, similar
 from tgqformer.store.embed import embed_prepared
 from tgqformer.store.ledger import Version
+from tgqformer.types import Floats
 
 Prepared = tuple[Item, Tensor | None]
 
@@ -59,7 +60,7 @@ class Served:
         self.truncate_dim = table.version.dim
         self.users = 0
         self._preparing = threading.BoundedSemaphore(settings.decodes)
-        self.batcher: Batcher[Prepared, Vector] = Batcher(
+        self.batcher: Batcher[Prepared, Floats] = Batcher(
             lambda jobs: list(self._embed_prepared(jobs)),
             size=settings.batch,
             wait=settings.batch_wait,
@@ -116,11 +117,11 @@ class Served:
         except UnknownItem as error:  # deleted between the two
             raise unknown_item(item_id) from error
 
-    def search(self, vector: Vector, k: int, where: Filter | None = None) -> list[Hit]:
+    def search(self, vector: Floats, k: int, where: Filter | None = None) -> list[Hit]:
         """Find the items nearest to a vector [d]; blocking."""
         return self.table.search(vector, k, where)
 
-    async def embed(self, item: Item, picture: Callable[[], Image] | None) -> Vector:
+    async def embed(self, item: Item, picture: Callable[[], Image] | None) -> Floats:
         """Embed one item [d], together with others that come at the same moment.
 
         `picture` decodes the item's picture. It is called in a thread that makes the model's input of it at once, so
@@ -131,7 +132,7 @@ class Served:
             pixels = await self._pool.run(self._prepared, picture)
         return await self.batcher.submit((item, pixels))
 
-    def embed_now(self, items: Sequence[Item], pictures: Iterable[Image | None]) -> Vector:
+    def embed_now(self, items: Sequence[Item], pictures: Iterable[Image | None]) -> Floats:
         """Embed items [n, d] in this thread; blocking."""
         pixels = [None if picture is None else self._preprocess(picture) for picture in pictures]
         return self._embed_prepared(list(zip(items, pixels, strict=True)))
@@ -146,10 +147,10 @@ class Served:
             raise TgqError("the model has no encoders; load it with ItemEmbedder.load(path)")
         return encoders.vision.preprocess(picture)
 
-    def _embed_prepared(self, prepared: list[Prepared]) -> Vector:
+    def _embed_prepared(self, prepared: list[Prepared]) -> Floats:
         items, pixels = [item for item, _ in prepared], [one for _, one in prepared]
         vectors = truncate(embed_prepared(self.model, items, pixels), self.truncate_dim)
-        found: Vector = vectors.numpy().astype(np.float32, copy=False)
+        found: Floats = vectors.numpy().astype(np.float32, copy=False)
         return found
 
 

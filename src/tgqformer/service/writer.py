@@ -20,8 +20,9 @@ from tgqformer.service.batching import Batcher
 from tgqformer.service.served import Served
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.shelf import Counter, Entry, Shelf, Target
-from tgqformer.store.base import StoreRow, StoreTable, Vector
+from tgqformer.store.base import StoreRow, StoreTable
 from tgqformer.store.content import row_of
+from tgqformer.types import Floats
 
 log = logging.getLogger("tgqformer.service")
 TOGETHER = 64  # writes of one transaction at most
@@ -35,7 +36,7 @@ class Write:
     id: str
     served: Served
     item: Item | None = None
-    vector: Vector | None = None
+    vector: Floats | None = None
 
 
 class Writer:

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tgqformer.errors import TgqError, nearest
 from tgqformer.store.ledger import Ledger, Version, VersionSpec
-
-Vector = NDArray[np.float32]
+from tgqformer.types import Floats
 
 
 class UnknownItem(TgqError):  # noqa: N818 - a fact, not a fault
@@ -44,7 +42,7 @@ class StoreRow:
     """
 
     id: str
-    vector: Vector
+    vector: Floats
     title: str | None = None
     brand: str | None = None
     category: tuple[str, ...] = ()
@@ -127,7 +125,7 @@ class StoreTable(Protocol):
         """Return the rows with these ids, in this order; raises UnknownItem for the first that is not there."""
         ...
 
-    def search(self, vector: Vector, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
+    def search(self, vector: Floats, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
         """Find the `k` rows nearest to `vector` [d] by cosine among those that pass `where`, best first.
 
         A filter that few rows pass is answered exactly, because an approximate search would lose some of them.

@@ -31,13 +31,13 @@ from tgqformer.store.base import (
     UnknownItem,
     Unreachable,
     Unwritable,
-    Vector,
     VersionGone,
     trouble_of,
 )
 from tgqformer.store.durable import Durability, LocalFiles, Remote
 from tgqformer.store.ledger import FORMAT, Ledger, Version, VersionSpec
 from tgqformer.store.rows import Counts, check_vector, checked, matrix, parts, quantised, unit
+from tgqformer.types import Floats
 
 NAME = "lance"
 INDEX_FROM = 10_000  # rows; below, an exact search takes a few milliseconds and needs no index
@@ -189,7 +189,7 @@ class LanceTable:
         with _gone(self.version, self.where), self._transaction():
             return int(self._table.delete(f"id IN {_in(ids)}").version)
 
-    def search(self, vector: Vector, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
+    def search(self, vector: Floats, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
         """Find the `k` nearest rows; a filter that few rows pass is answered exactly, whatever `exact` says."""
         check_vector(vector, self.version.dim, "the vector to search")
         asked = unit(np.asarray(vector, np.float32)[None])[0]

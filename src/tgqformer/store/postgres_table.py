@@ -12,9 +12,10 @@ from pgvector import Vector as FullVector
 from psycopg import errors
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from tgqformer.store.base import Filter, Hit, StoreRow, TableStats, UnknownItem, Vector, VersionGone
+from tgqformer.store.base import Filter, Hit, StoreRow, TableStats, UnknownItem, VersionGone
 from tgqformer.store.ledger import Version
 from tgqformer.store.rows import Counts, check_vector, checked, matrix, parts, unit
+from tgqformer.types import Floats
 
 INDEX_FROM = 10_000  # rows; below, an exact search takes some milliseconds and needs no index
 EXACT_BELOW = 20_000  # rows that pass a filter; below, the index would lose some of them
@@ -67,7 +68,7 @@ class Form:
         self.taken_name = kind
         self._dtype = dtype
 
-    def value(self, vector: Vector) -> FullVector | HalfVector:
+    def value(self, vector: Floats) -> FullVector | HalfVector:
         """Turn a vector into what PostgreSQL takes."""
         return FullVector(vector) if self._dtype == "float32" else HalfVector(vector.astype(np.float16))
 
@@ -118,7 +119,7 @@ class PostgresTable:
             cursor.execute(SQL("DELETE FROM {} WHERE id = ANY(%s)").format(self._table), [_sayable(ids)])
         return revision
 
-    def search(self, vector: Vector, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
+    def search(self, vector: Floats, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
         """Find the `k` nearest rows; a filter that few rows pass is answered exactly, whatever `exact` says."""
         check_vector(vector, self.version.dim, "the vector to search")
         candidates, limit = max(EF, 4 * k), k
@@ -252,7 +253,7 @@ class PostgresTable:
             raise VersionGone(f"{self.where}: version {self.version.name} was dropped; open the store again")
         return row[0]
 
-    def _vector(self, value: FullVector | HalfVector) -> Vector:
+    def _vector(self, value: FullVector | HalfVector) -> Floats:
         vector = np.asarray(value.to_numpy(), np.float32)
         return vector if self.version.dtype == "float32" else unit(vector[None])[0]
 

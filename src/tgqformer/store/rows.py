@@ -11,8 +11,9 @@ from typing import TypeVar
 import numpy as np
 
 from tgqformer.errors import TgqError
-from tgqformer.store.base import StoreRow, Vector
+from tgqformer.store.base import StoreRow
 from tgqformer.store.ledger import Dtype, Version
+from tgqformer.types import Floats
 
 T = TypeVar("T")
 COUNT_FOR = 30.0  # seconds for which a count is taken as still right: it only chooses the way of searching
@@ -34,25 +35,25 @@ def checked(rows: Iterable[StoreRow], version: Version, where: str, *, model_ver
     return taken
 
 
-def check_vector(vector: Vector, dim: int, what: str) -> None:
+def check_vector(vector: Floats, dim: int, what: str) -> None:
     """Raise TgqError unless a vector is finite and of width `dim`."""
     if vector.shape != (dim,) or not np.isfinite(vector).all():
         raise TgqError(f"{what}: the store takes finite vectors of width {dim}; got {list(vector.shape)}")
 
 
-def matrix(rows: Sequence[StoreRow], version: Version) -> Vector:
+def matrix(rows: Sequence[StoreRow], version: Version) -> Floats:
     """Return the vectors of rows as they are kept: [n, d], of unit length, or whole numbers up to 127 for int8."""
     stacked = np.array([row.vector for row in rows], np.float32).reshape(-1, version.dim)
     return quantised(unit(stacked), version.dtype)
 
 
-def unit(vectors: Vector) -> Vector:
+def unit(vectors: Floats) -> Floats:
     """Scale vectors [n, d] to unit length; a zero vector stays zero."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(length > 0, length, 1), np.float32)
 
 
-def quantised(vectors: Vector, dtype: Dtype) -> Vector:
+def quantised(vectors: Floats, dtype: Dtype) -> Floats:
     """Round vectors [n, d] to what `dtype` can say, still as float32.
 
     int8 is symmetric, with one scale for each vector: its greatest component becomes 127 or -127. The scale need not be

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tgqformer.collaborative.blend import BUCKETS, bucket_of
 from tgqformer.collaborative.data import Split, histories
@@ -22,7 +21,7 @@ from tgqformer.pairs.interactions import Interactions
 from tgqformer.pairs.mining import EVERY_CO_CLICK
 from tgqformer.pairs.pairs import Pairs, mine_pairs
 from tgqformer.pairs.splits import stable_uniform
-from tgqformer.types import Ints
+from tgqformer.types import Bools, Doubles, Ints
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def coded(log: Interactions, places: dict[str, int]) -> tuple[Ints, Ints]:
 def _asked(
     log: Interactions,
     places: dict[str, int],
-    asks: NDArray[np.bool_],
+    asks: Bools,
     bucket: Ints,
     settings: ProtocolSettings,
     what: str,
@@ -151,5 +150,5 @@ def _asked(
     return whole.at(np.sort(np.concatenate(chosen)))
 
 
-def _luck(what: str, seed: int, ids: list[str]) -> NDArray[np.float64]:
+def _luck(what: str, seed: int, ids: list[str]) -> Doubles:
     return np.array([stable_uniform(what, seed, name) for name in ids])

@@ -17,7 +17,6 @@ from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tgqformer.collaborative.blend import Blend, learn_blend
 from tgqformer.collaborative.counting import item_knn, neighbours_of
@@ -33,7 +32,7 @@ from tgqformer.pairs.interactions import Interactions
 from tgqformer.stages import atomic_folder
 from tgqformer.store.embeddings import KIND, Embeddings
 from tgqformer.store.neighbours import Neighbours, write_lists
-from tgqformer.types import Ints, Vectors
+from tgqformer.types import Floats, Int32s, Ints, Vectors
 
 LONG, SHRINK = 200, 10.0
 SPREADS = {"spread, a little": 0.5, "spread, much": 2.0}
@@ -139,12 +138,12 @@ def filled(lists: Lists, content: Lists, k: int) -> Lists:
     return Lists(items, scores)
 
 
-def relative_odds(lists: Lists) -> NDArray[np.float32]:
+def relative_odds(lists: Lists) -> Floats:
     """Return exp(score - best score of the list), 0 where there is no item: float32 [N, K]."""
     return np.where(lists.items >= 0, np.exp(lists.scores - lists.scores[:, :1]), 0.0).astype(np.float32)
 
 
-def _others(have: NDArray[np.int32], near: NDArray[np.int32], row: int, count: int, total: int) -> Ints:
+def _others(have: Int32s, near: Int32s, row: int, count: int, total: int) -> Ints:
     """Return `count` items that are not there yet: by content, then any."""
     taken = {*have.tolist(), row, -1}
     ranked = [*near.tolist(), *range(min(total, count + len(taken) + len(near)))]

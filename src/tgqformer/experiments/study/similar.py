@@ -19,7 +19,7 @@ from tgqformer.evaluation.results import Result, ViewScores
 from tgqformer.files import read_json
 from tgqformer.pairs.pairs import Pairs
 from tgqformer.synthetic.noise import NoisePlan, NoiseView, noise_views
-from tgqformer.types import Ints
+from tgqformer.types import Array, Ints
 
 K, SHOWN, EXAMPLES, FEW = 200, 6, 8, 3
 NOTES = (
@@ -104,7 +104,7 @@ def _of_users(known: Csr, test: Csr) -> Queries:
     return Queries(query, Csr(indptr, np.ascontiguousarray(edges[:, 1])))
 
 
-def _lists(run: FinishedRun, known: np.ndarray, rows: Ints) -> Lists:
+def _lists(run: FinishedRun, known: Array, rows: Ints) -> Lists:
     recommender = run.model
     if recommender.vectors is not None:
         vectors = recommender.vectors().detach().float().cpu().numpy()

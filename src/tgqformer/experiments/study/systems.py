@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from tgqformer.collaborative.base import Recommender
 from tgqformer.collaborative.data import histories
@@ -20,7 +19,7 @@ from tgqformer.experiments.study.log import StudyLog
 from tgqformer.experiments.study.settings import System
 from tgqformer.stages import Stage
 from tgqformer.training.loop import Validation
-from tgqformer.types import Ints, Vectors
+from tgqformer.types import Bools, Ints, Vectors
 
 
 def system_stage(
@@ -73,13 +72,13 @@ def hits(lists: Lists, queries: Queries) -> float:
 
 
 @torch.no_grad()
-def _validated(model: Recommender, system: System, known: NDArray[np.bool_], queries: Queries) -> float:
+def _validated(model: Recommender, system: System, known: Bools, queries: Queries) -> float:
     lists = _lists(model, system, known, 100, queries.query)
     return score(queries, ranks_of_lists(lists, queries, len(known))).means()["hit@10"]
 
 
 @torch.no_grad()
-def _lists(model: Recommender, system: System, known: NDArray[np.bool_], k: int, rows: Ints | None = None) -> Lists:
+def _lists(model: Recommender, system: System, known: Bools, k: int, rows: Ints | None = None) -> Lists:
     if system.by == "cosine" and model.vectors is not None:
         return lists_of_vectors(_vectors(model, known), k, rows=rows)
     everything = np.arange(len(known))
@@ -88,7 +87,7 @@ def _lists(model: Recommender, system: System, known: NDArray[np.bool_], k: int,
 
 
 @torch.no_grad()
-def _vectors(model: Recommender, known: NDArray[np.bool_]) -> Vectors:
+def _vectors(model: Recommender, known: Bools) -> Vectors:
     assert model.vectors is not None
     vectors = model.vectors().detach().float().cpu().numpy()
     return np.asarray(np.where(known[:, None], vectors, 0.0), dtype=np.float32)

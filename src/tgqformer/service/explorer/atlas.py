@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
@@ -27,7 +26,7 @@ from tgqformer.parallel import batches
 from tgqformer.service.errors import Refused
 from tgqformer.service.explorer.layout import lay_out
 from tgqformer.store.base import StoreRow, StoreTable
-from tgqformer.types import Floats
+from tgqformer.types import Floats, Hashes, Shorts
 
 MOST = 50_000
 """A larger catalogue is shown by a sample of so many items, drawn by a fixed seed."""
@@ -52,10 +51,10 @@ class Map:
 
     ids: list[str]
     places: Floats
-    group: NDArray[np.uint16]
+    group: Shorts
     names: list[str]
     of: int
-    digests: NDArray[np.uint64]
+    digests: Hashes
 
     @cached_property
     def tag(self) -> str:
@@ -188,7 +187,7 @@ def make_map(table: StoreTable, work: _Work | None = None, *, most: int = MOST) 
     return Map(ids, lay_out(vectors, told=told), group, names, of, digests)
 
 
-def groups_of(paths: list[tuple[str, ...]]) -> tuple[list[str], NDArray[np.uint16]]:
+def groups_of(paths: list[tuple[str, ...]]) -> tuple[list[str], Shorts]:
     """Return the names of the fullest categories, `other` last, and each item's index among them.
 
     Taken from the first level; from the second where the first has fewer than three categories.

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tgqformer.synthetic.noise.foreground import foreground
 from tgqformer.synthetic.rgb import rgb
+from tgqformer.types import Array
 
 SIDE = 96
 # Names of plain colours and where they stand in sRGB; several places may share a name.
@@ -57,11 +58,11 @@ def swatch(picture: Image.Image) -> Swatch:
     return Swatch("#{:02x}{:02x}{:02x}".format(*color.tolist()), _name(color))
 
 
-def _name(color: np.ndarray) -> str:
+def _name(color: Array) -> str:
     places = np.array([place for _, place in NAMED], np.uint8)
     away = np.linalg.norm(_lab(places) - _lab(color[None]), axis=1)
     return NAMED[int(away.argmin())][0]
 
 
-def _lab(colors: np.ndarray) -> np.ndarray:
+def _lab(colors: Array) -> Array:
     return np.asarray(cv2.cvtColor(colors[None].astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[0])

@@ -7,14 +7,13 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from tgqformer.synthetic.noise.foreground import backdrop, foreground
 from tgqformer.types import Bools, Floats, Pixels
 
 Box = tuple[int, int, int, int]
-Number = TypeVar("Number", np.uint8, np.float32)
+Picture = TypeVar("Picture", Pixels, Floats)
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def _piece(donor: Image.Image, width: int, height: int, *, inset: bool) -> Piece
     return Piece(small, _fit(np.ascontiguousarray(cover), width, height).clip(0, 1))
 
 
-def _fit(values: NDArray[Number], width: int, height: int) -> NDArray[Number]:
+def _fit(values: Picture, width: int, height: int) -> Picture:
     """Scale an array [h, w, ...] to lie within width x height, its proportions kept."""
     factor = min(width / values.shape[1], height / values.shape[0])
     size = max(1, round(values.shape[1] * factor)), max(1, round(values.shape[0] * factor))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from tgqformer.types import Bools, Floats, Pixels
+from tgqformer.types import Array, Bools, Floats, Pixels
 
 NEAR, CLOSE, STEEP = 22.0, 7.0, 14.0
 """Grey levels: at most so far from the background's model; surely background; steepest slope inside a background."""
@@ -65,7 +63,7 @@ def backdrop(pixels: Pixels, height: int, width: int) -> tuple[Floats, float]:
     return np.clip(sheet, 0, 255, out=sheet).reshape(height, width, 3), fits
 
 
-def _like(pixels: Pixels, sheet: Floats, away: NDArray[Any]) -> Bools:
+def _like(pixels: Pixels, sheet: Floats, away: Array) -> Bools:
     """Pixels that may be background: near the sheet, or an even darkening of it, without an edge."""
     gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     slope = cv2.max(np.abs(cv2.Sobel(gray, cv2.CV_16S, 1, 0)), np.abs(cv2.Sobel(gray, cv2.CV_16S, 0, 1)))
@@ -75,7 +73,7 @@ def _like(pixels: Pixels, sheet: Floats, away: NDArray[Any]) -> Bools:
     return np.asarray((away < CLOSE) | ((away < NEAR) & (slope < 4 * STEEP)) | shadow)
 
 
-def _most(planes: Sequence[NDArray[Any]]) -> NDArray[Any]:
+def _most(planes: Sequence[Array]) -> Array:
     return np.asarray(cv2.max(cv2.max(planes[0], planes[1]), planes[2]))
 
 
@@ -93,7 +91,7 @@ def _from_border(like: Bools) -> Bools:
     return np.asarray(labels[1:-1, 1:-1] == labels[0, 0])
 
 
-def _whole(product: NDArray[Any]) -> Bools:
+def _whole(product: Array) -> Bools:
     """Leave out crumbs: parts of less than a hundredth of the largest."""
     _, labels, facts, _ = cv2.connectedComponentsWithStats(product, connectivity=8)
     areas = facts[:, cv2.CC_STAT_AREA].copy()
