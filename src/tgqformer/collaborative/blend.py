@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
+from scipy.optimize import minimize
 
 from tgqformer.collaborative.lists import Lists
 from tgqformer.errors import TgqError
@@ -25,7 +24,7 @@ from tgqformer.evaluation.metrics import Queries
 from tgqformer.files import read_json, write_json
 from tgqformer.progress import progress
 from tgqformer.topk import best_entries
-from tgqformer.types import Floats, Int32s, Ints
+from tgqformer.types import Doubles, Floats, Int32s, Ints
 
 BUCKETS = ("warm", "few clicks", "brand-new")
 """Buckets of items by their clicks: more than few, few, none."""
@@ -184,26 +183,24 @@ def _fit(lists: Sequence[Lists], queries: Queries, extra: Floats) -> Floats:
         raise TgqError(
             "no list holds a held-out partner, so there is nothing to learn a blend from; give more sessions"
         )
-    x, group = torch.from_numpy(facts).double(), torch.from_numpy(query)
-    which, own = torch.from_numpy(np.flatnonzero(chosen)), torch.from_numpy(query[chosen])
-    asked = torch.unique(own)  # a query none of whose partners is listed says nothing
-    weights = torch.zeros(x.shape[1], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+    x, own = facts.astype(np.float64), query[chosen]
+    counted = np.isin(query, own)  # a query none of whose partners is listed says nothing
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
+    def loss(weights: Doubles) -> tuple[float, Doubles]:
         scores = x @ weights
-        liked, every = (_log_sum(*part, len(queries)) for part in ((scores[which], own), (scores, group)))
-        loss: Tensor = (every - liked)[asked].sum() / len(queries) + _RIDGE * weights.pow(2).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+        every, share = _softmax(scores[counted], query[counted])
+        liked, part = _softmax(scores[chosen], own)
+        value = (every - liked).sum() / len(queries) + _RIDGE * weights @ weights
+        return value, (share @ x[counted] - part @ x[chosen]) / len(queries) + 2 * _RIDGE * weights
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return weights.detach().float().numpy()
+    found = minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    return np.asarray(found.x, np.float32)
 
 
-def _log_sum(scores: Tensor, group: Tensor, count: int) -> Tensor:
-    """Log of the sum of exponentials of each group."""
-    top = torch.full((count,), -torch.inf, dtype=scores.dtype).scatter_reduce(0, group, scores.detach(), "amax")
-    summed = torch.zeros(count, dtype=scores.dtype).index_add(0, group, (scores - top[group]).exp())
-    return top + summed.log()
+def _softmax(scores: Doubles, group: Ints) -> tuple[Doubles, Doubles]:
+    """Return the log of the sum of exponentials of each group, and each score's share of it; groups are sorted."""
+    _, first, own = np.unique(group, return_index=True, return_inverse=True)
+    top = np.maximum.reduceat(scores, first)
+    risen = np.exp(scores - top[own])
+    summed = np.add.reduceat(risen, first)
+    return top + np.log(summed), risen / summed[own]
