@@ -6,6 +6,7 @@ import base64
 import csv
 import json
 import tracemalloc
+from dataclasses import replace
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -272,7 +273,9 @@ def test_limit_name_and_plan(messy: Path, tmp_path: Path) -> None:
     mapping = {**COLUMNS, "pictures": []}
     report = import_catalog(messy, tmp_path / "out", mapping=mapping, limit=2, name="mine", on_plan=told.append)
     assert (report.rows, Catalog.open(tmp_path / "out").name) == (2, "mine")
-    assert told == [plan_import(messy, tmp_path / "out", mapping=mapping, overwrite=True)]
+    options = {"mapping": mapping, "limit": 2, "name": "mine"}
+    plan = plan_import(messy, tmp_path / "other", **options)
+    assert told == [replace(plan, to=tmp_path / "out")]
     assert told[0].mapping.brand == "maker"
 
 

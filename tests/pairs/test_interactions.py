@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from tgqformer.catalog.values import UNKNOWN
 from tgqformer.errors import TgqError
+from tgqformer.pairs.columns import LogSettings
 from tgqformer.pairs.interactions import Interactions, read_interactions
-from tgqformer.pairs.logs import LogSettings, ReadReport
+from tgqformer.pairs.logs import ReadReport
 
 DAY = 1_600_214_400  # 2020-09-16 UTC
 ROWS = [("u1", "007", DAY), ("u1", "8", DAY + 1), ("u2", "007", DAY + 86_400)]

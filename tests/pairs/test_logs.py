@@ -13,8 +13,9 @@ import pytest
 
 from tgqformer.config import parse
 from tgqformer.errors import TgqError
+from tgqformer.pairs.columns import LogSettings
 from tgqformer.pairs.interactions import Interactions, read_interactions
-from tgqformer.pairs.logs import LogSettings, ReadReport
+from tgqformer.pairs.logs import ReadReport
 
 START = 1704449472
 ROWS = [(user, item, START + 8 * place) for user in "123" for place, item in enumerate(("1000", "1001"))]

@@ -14,6 +14,7 @@ from tgqformer.errors import TgqError
 from tgqformer.store import lance, make_store, open_store, postgres_table
 from tgqformer.store.base import Filter, StoreRow, StoreTable, UnknownItem, similar
 from tgqformer.store.embeddings import Vectors
+from tgqformer.store.lance_rows import sql_of
 from tgqformer.store.ledger import VersionSpec
 from tgqformer.store.rows import quantised, unit
 
@@ -247,4 +248,4 @@ def test_wrong_filters_are_refused() -> None:
         Filter(min_price=5, max_price=4)
     with pytest.raises(TgqError, match="finite"):
         Filter(max_price=float("nan"))
-    assert not Filter() and Filter(min_price=0.0) and lance.sql_of(Filter(min_price=1)) == "price >= 1.0"
+    assert not Filter() and Filter(min_price=0.0) and sql_of(Filter(min_price=1)) == "price >= 1.0"

@@ -6,7 +6,7 @@ import json
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -25,6 +25,7 @@ from tgqformer.catalog.readers import Reader, SourceRow, choose_reader
 from tgqformer.catalog.report import ImportReport, PictureSamples, write_report
 from tgqformer.catalog.rows import DraftItem, draft_item, with_pictures
 from tgqformer.catalog.styles import SourceStyle, cells
+from tgqformer.config import Positive, parse, settings
 from tgqformer.errors import TgqError
 from tgqformer.progress import progress
 from tgqformer.stages import make_way
@@ -37,6 +38,33 @@ _SOON = 1000
 _RELATED = pa.schema([("id", pa.string()), ("other", pa.string()), ("kind", pa.string())])
 
 
+@settings
+class ImportSettings:
+    """How a source is imported.
+
+    Args:
+        reader: its name; found by itself.
+        mapping: columns by field, `{"title": "name", "category": ["group", "kind"]}`; the rest is known by the reader
+            or guessed. `{"pictures": []}` imports without pictures.
+        pack: store picture bytes; otherwise pictures stay where they are, under `root` (default: beside the source).
+            Pictures given as bytes are always stored.
+        strict: stop at the first rejected row or dropped picture. limit: read only the first rows.
+        name: of the catalogue; that of its folder. overwrite: replace a catalogue that is there.
+        encoding: of text files, where it is neither UTF-8, UTF-16 nor cp1252. language: of texts given in several.
+    """
+
+    reader: str | None = None
+    mapping: dict[str, str | list[str]] | None = None
+    pack: bool = False
+    strict: bool = False
+    root: Path | None = None
+    limit: Positive | None = None
+    name: str | None = None
+    overwrite: bool = False
+    encoding: str | None = None
+    language: str = "en"
+
+
 @dataclass(frozen=True)
 class ImportPlan:
     """What an import is about to do: which reader, which columns (and which not), where pictures are looked for."""
@@ -46,37 +74,27 @@ class ImportPlan:
     reader: Reader
     mapping: ColumnMapping
     root: Path
-    unused: tuple[str, ...] = ()
-    style: SourceStyle = SourceStyle()  # noqa: RUF009
-    encoding: str | None = None
+    settings: ImportSettings
+    unused: tuple[str, ...]
+    style: SourceStyle
 
 
-def plan_import(
-    source: str | Path,
-    to: str | Path,
-    *,
-    reader: str | None = None,
-    mapping: Mapping[str, str | Sequence[str]] | None = None,
-    root: str | Path | None = None,
-    overwrite: bool = False,
-    encoding: str | None = None,
-    language: str = "en",
-) -> ImportPlan:
-    """Choose the reader and the columns of an import without doing it.
+def plan_import(source: str | Path, to: str | Path, **options: Any) -> ImportPlan:
+    """Choose the reader and the columns of an import without doing it; options: see `ImportSettings`.
 
     Raise TgqError where the source is absent or unknown, a column does not exist, or the target may not be written.
     """
-    source, to = Path(source), Path(to)
-    chosen = choose_reader(source, reader)
-    make_way(to, KIND, overwrite=overwrite, sources=[source, None if root is None else Path(root)])
-    if root is not None and not Path(root).is_dir():
-        raise TgqError(f"there is no picture folder {root}; check --pictures")
-    if encoding is not None and chosen.name in _NO_TEXT:
+    how, source, to = parse(ImportSettings, options, "the import"), Path(source), Path(to)
+    chosen = choose_reader(source, how.reader)
+    make_way(to, KIND, overwrite=how.overwrite, sources=[source, how.root])
+    if how.root is not None and not how.root.is_dir():
+        raise TgqError(f"there is no picture folder {how.root}; check --pictures")
+    if how.encoding is not None and chosen.name in _NO_TEXT:
         raise TgqError(f"the reader {chosen.name} reads no text, so --encoding says nothing")
-    rows = _first_rows(source, chosen, encoding)
+    rows = _first_rows(source, chosen, how.encoding)
     columns, filled = _columns(rows, chosen)
     try:
-        planned = plan_mapping(columns, chosen.mapping, mapping, filled)
+        planned = plan_mapping(columns, chosen.mapping, how.mapping, filled)
     except TgqError as error:
         if chosen.mapping is None:
             raise
@@ -84,9 +102,8 @@ def plan_import(
             f"{error}. These are what the reader {chosen.name} makes; --reader csv, or jsonl, takes a file as it is"
         ) from error
     unused = () if chosen.mapping is not None else tuple(name for name in columns if name not in planned.columns())
-    style = SourceStyle.of(rows, planned, language)
-    place = Path(root) if root is not None else chosen.root(source)
-    return ImportPlan(source, to, chosen, planned, place, unused, style, encoding)
+    style = SourceStyle.of(rows, planned, how.language)
+    return ImportPlan(source, to, chosen, planned, how.root or chosen.root(source), how, unused, style)
 
 
 def _first_rows(source: Path, reader: Reader, encoding: str | None) -> list[dict[str, Any]]:
@@ -121,60 +138,44 @@ def import_catalog(
     source: str | Path,
     to: str | Path,
     *,
-    reader: str | None = None,
-    mapping: Mapping[str, str | Sequence[str]] | None = None,
-    pack: bool = False,
-    strict: bool = False,
-    root: str | Path | None = None,
-    limit: int | None = None,
-    name: str | None = None,
     show_progress_bar: bool = False,
     on_plan: Callable[[ImportPlan], None] | None = None,
-    overwrite: bool = False,
-    encoding: str | None = None,
-    language: str = "en",
+    **options: Any,
 ) -> ImportReport:
     """Import a source into a new catalogue folder `to`.
 
-    `mapping` names columns by field (`{"title": "name", "category": ["group", "kind"]}`); the rest is known by the
-    reader or guessed; `on_plan` is told before the import begins. `pack` stores picture bytes; otherwise pictures stay
-    where they are, under `root`. `limit` reads only the first rows. Pictures given as bytes are always stored.
-    `overwrite` replaces a catalogue at `to`.
+    options: see `ImportSettings`. on_plan: told before the import begins.
 
     The folder gets, beside the items: `rejects.jsonl` (rows that were refused), `warnings.jsonl` (what was found in
     items that were kept), `report.html`, `report.json`, and `related.parquet` (id, other, kind) where the source has
     co-purchase lists.
 
-    `encoding` is that of text files where it is neither UTF-8, UTF-16 nor cp1252; `language` that of titles given in
-    several. `mapping={"pictures": []}` imports without pictures.
-
     A bad row or picture never stops the import, unless `strict`: then TgqError at the first rejected row or dropped
     picture, and nothing is written. Nor is anything written where no item, or no picture of those that are named, can
     be used: then TgqError says what was looked for. What is plainly not meant is in `report.warnings`.
     """
-    plan = plan_import(
-        source, to, reader=reader, mapping=mapping, root=root, overwrite=overwrite, encoding=encoding, language=language
-    )
+    plan = plan_import(source, to, **options)
     if on_plan is not None:
         on_plan(plan)
-    about = {"source": str(plan.source), "reader": plan.reader.name, "mapping": dict(plan.mapping.lines())}
-    report = ImportReport(name or plan.to.name, str(plan.source), plan.reader.name, tuple(plan.mapping.lines()))
+    how, columns = plan.settings, tuple(plan.mapping.lines())
+    about = {"source": str(plan.source), "reader": plan.reader.name, "mapping": dict(columns)}
+    report = ImportReport(how.name or plan.to.name, str(plan.source), plan.reader.name, columns)
     started = time.perf_counter()
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")  # of Pillow, about damaged files: the report tells them
         writer = CatalogWriter(
             plan.to,
             name=report.name,
-            pack=pack,
+            pack=how.pack,
             root=plan.root,
             about=about,
             check_ids=False,
-            overwrite=overwrite,
+            overwrite=how.overwrite,
         )
         stack.enter_context(writer)
-        sink = stack.enter_context(_Sink(writer, report, strict))
+        sink = stack.enter_context(_Sink(writer, report, how.strict))
         bar = stack.enter_context(progress("importing items", None, shown=show_progress_bar))
-        for draft in _checked(_drafts(plan, limit), plan, pack):
+        for draft in _checked(_drafts(plan), plan):
             sink.take(draft)
             bar.advance()
             if report.named >= _SOON and not report.pictures:
@@ -186,34 +187,34 @@ def import_catalog(
     return report
 
 
-def _drafts(plan: ImportPlan, limit: int | None) -> Iterator[DraftItem]:
+def _drafts(plan: ImportPlan) -> Iterator[DraftItem]:
     """Make drafts; the first row of an id keeps it."""
     seen = SeenIds()
-    for row in islice(plan.reader.rows(plan.source, plan.encoding), limit):
+    for row in islice(plan.reader.rows(plan.source, plan.settings.encoding), plan.settings.limit):
         draft = draft_item(row, plan.mapping, plan.style)
         if draft.item is not None and not seen.add(draft.item.id):
             draft.reject = ("duplicate-id", f"the id {draft.item.id!r} stands in an earlier row")
         yield draft
 
 
-def _checked(drafts: Iterable[DraftItem], plan: ImportPlan, keep: bool) -> Iterator[DraftItem]:
+def _checked(drafts: Iterable[DraftItem], plan: ImportPlan) -> Iterator[DraftItem]:
     """Check pictures in a few threads, a short window ahead; order is kept."""
     window: deque[Future[DraftItem]] = deque()
     with ThreadPoolExecutor(_THREADS, "pictures") as pool:
         for draft in drafts:
-            window.append(_submitted(pool, draft, plan, keep))
+            window.append(_submitted(pool, draft, plan))
             if len(window) >= _WINDOW:
                 yield window.popleft().result()
         while window:
             yield window.popleft().result()
 
 
-def _submitted(pool: ThreadPoolExecutor, draft: DraftItem, plan: ImportPlan, keep: bool) -> Future[DraftItem]:
+def _submitted(pool: ThreadPoolExecutor, draft: DraftItem, plan: ImportPlan) -> Future[DraftItem]:
     """Hand a draft to the pool; one without pictures is finished at once, which costs a tenth of that."""
     if draft.sources and draft.reject is None:
-        return pool.submit(with_pictures, draft, plan.root, keep=keep, tail=plan.style.tail)
+        return pool.submit(with_pictures, draft, plan.root, keep=plan.settings.pack, tail=plan.style.tail)
     done: Future[DraftItem] = Future()
-    done.set_result(draft if draft.reject is not None else with_pictures(draft, plan.root, keep=keep))
+    done.set_result(draft if draft.reject is not None else with_pictures(draft, plan.root, keep=plan.settings.pack))
     return done
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from importlib.metadata import version as installed_version
 
 import typer
-from rich.markup import escape
 
 from tgqformer.cli import bench, catalog, collab, cost, noise, pairs, run, search, serve, studio
 from tgqformer.cli.options import check_once
 from tgqformer.errors import TgqError
-from tgqformer.progress import console
+from tgqformer.version import __version__
 
 app = typer.Typer(
     name="tgq",
@@ -35,7 +33,7 @@ serve.register(app)
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"tgqformer {installed_version('tgqformer')}")
+        typer.echo(f"tgqformer {__version__}")
         raise typer.Exit
 
 
@@ -61,8 +59,13 @@ def main() -> None:
     """Run the command line; errors a user can mend are printed without a traceback."""
     try:
         _refuse_passwords(sys.argv[1:])
-        check_once(typer.main.get_command(app), sys.argv[1:])
-        app()
+        command = typer.main.get_command(app)
+        check_once(command, sys.argv[1:])
+        command()
     except TgqError as error:
+        from rich.markup import escape
+
+        from tgqformer.progress import console
+
         console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, emoji=False)
         sys.exit(2)

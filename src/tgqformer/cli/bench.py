@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tgqformer.cli.options import list_shipped
 from tgqformer.errors import TgqError
 
 
@@ -58,19 +59,13 @@ def bench(
 
     from tgqformer.config import slug
     from tgqformer.experiments.bench.bench import Bench
-    from tgqformer.experiments.bench.cell import rerun_cell
     from tgqformer.experiments.bench.grid import load_bench, shipped_benches
     from tgqformer.progress import Terminal
 
     if listed:
-        for name, path in shipped_benches().items():
-            typer.echo(f"{name:<10} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}\n{'':<10} {path}")
+        list_shipped(shipped_benches())
     elif cell is not None:
-        again = to or cell.with_name(f"{cell.name}-again")
-        different = rerun_cell(cell, again)
-        if different:
-            raise TgqError(f"{cell} and {again} differ: " + "; ".join(different[:5]))
-        typer.echo(f"{again} has the metrics of {cell}, to the last digit")
+        _again(cell, to or cell.with_name(f"{cell.name}-again"))
     elif grid is None:
         raise TgqError("name a bench: a YAML file or one of `tgq bench --list`")
     else:
@@ -79,6 +74,15 @@ def bench(
         page = made.report()
         Terminal().print(Markdown((made.folder / "table.md").read_text(encoding="utf-8")))
         typer.echo(f"report in {page}")
+
+
+def _again(cell: Path, to: Path) -> None:
+    from tgqformer.experiments.bench.cell import rerun_cell
+
+    different = rerun_cell(cell, to)
+    if different:
+        raise TgqError(f"{cell} and {to} differ: " + "; ".join(different[:5]))
+    typer.echo(f"{to} has the metrics of {cell}, to the last digit")
 
 
 def _own(catalog: str | None, interactions: str | None, pairs: str | None) -> list[str]:

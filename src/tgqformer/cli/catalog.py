@@ -91,22 +91,9 @@ def import_(
     columns: dict[str, str | list[str]] = {name: one for name, one in {**single, **several}.items() if one}
     if no_pictures:
         columns["pictures"] = []
-    report = import_catalog(
-        source,
-        to,
-        reader=reader,
-        mapping=columns,
-        pack=pack,
-        strict=strict,
-        root=pictures,
-        limit=limit,
-        name=name,
-        show_progress_bar=True,
-        on_plan=_show_plan,
-        overwrite=overwrite,
-        encoding=encoding,
-        language=language,
-    )
+    options: dict[str, object] = {"reader": reader, "mapping": columns, "pack": pack, "strict": strict, "limit": limit}
+    options |= {"root": pictures, "name": name, "overwrite": overwrite, "encoding": encoding, "language": language}
+    report = import_catalog(source, to, show_progress_bar=True, on_plan=_show_plan, **options)
     _show_report(report, to)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperGroup, TyperOption
@@ -13,6 +14,25 @@ from tgqformer.errors import TgqError
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what stands there, if `tgq` made it; else nothing is replaced.")
 ]
+S = TypeVar("S")
+
+
+def settings_of(schema: type[S], context: typer.Context, where: str, **more: Any) -> S:
+    """Return the settings that the options of a command say: those with the names of fields, and `more`.
+
+    An option that is not given leaves its default. where: name of the whole, for errors.
+    """
+    from tgqformer.config import parse
+
+    names = schema.__dataclass_fields__  # type: ignore[attr-defined]
+    given = {name: value for name, value in (context.params | more).items() if name in names}
+    return parse(schema, {name: value for name, value in given.items() if value not in (None, [], ())}, where)
+
+
+def list_shipped(shipped: Mapping[str, Path]) -> None:
+    """Print what comes with the package: its name, the first line of its file, and where that is."""
+    for name, path in shipped.items():
+        typer.echo(f"{name:<10} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}\n{'':<10} {path}")
 
 
 def check_once(command: Any, words: Sequence[str]) -> None:

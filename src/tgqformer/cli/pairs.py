@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tgqformer.cli.options import Overwrite
+from tgqformer.cli.options import Overwrite, settings_of
 from tgqformer.errors import TgqError
-from tgqformer.progress import console
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,6 +22,7 @@ app = typer.Typer(
 
 @app.command()
 def mine(
+    context: typer.Context,
     source: Annotated[
         Path,
         typer.Argument(help="A log (CSV, TSV, Parquet, JSON, text; .gz) or a folder, or a list of pairs"),
@@ -85,43 +85,22 @@ def mine(
     `tgq pairs mine shop/related.parquet --kind also_buy --catalog shop --to pairs.parquet`
     """
     from tgqformer.catalog.catalog import Catalog
-    from tgqformer.config import parse
-    from tgqformer.pairs.logs import LogSettings
+    from tgqformer.pairs.columns import LogSettings
     from tgqformer.pairs.mining import MiningSettings
     from tgqformer.pairs.source import read_source
     from tgqformer.pairs.times import seconds_of
     from tgqformer.stages import make_way
 
     make_way(to, "pairs", overwrite=overwrite, file=True, sources=[source, catalog])
-    asked = {
-        "window": window[0] if window and len(window) == 1 else window,
-        "weighting": weighting,
-        "min_support": min_support,
-        "cap": cap,
-        "alpha": alpha,
-        "max_session": max_session,
-    }
-    given = {name: value for name, value in asked.items() if value is not None}
-    mining = parse(MiningSettings, given, "mining")
-    asked = {
-        "session": session,
-        "item": item,
-        "time": time,
-        "weight": weight,
-        "where": where,
-        "missing": missing,
-        "columns": columns.split(",") if columns else None,
-        "time_format": time_format,
-        "encoding": encoding,
-    }
-    log = parse(LogSettings, {name: value for name, value in asked.items() if value is not None}, "the log")
+    log = settings_of(LogSettings, context, "the log")
+    mining = settings_of(MiningSettings, context, "mining")
     until = None if before is None else seconds_of(before)
     if until is not None and until != until:
         raise TgqError(f"--before {before} is not a date; write it as 2020-09-16")
     ids = Catalog.open(catalog).ids() if catalog is not None else None
     pairs = read_source(source, ids=ids, log=log, mining=mining, kinds=kind, before=until)
     pairs.write(to)
-    console.print(f"{len(pairs):,} pairs of {len(pairs.ids()):,} items → {to}", markup=False)
+    _wrote(f"{len(pairs):,} pairs of {len(pairs.ids()):,} items → {to}")
 
 
 @app.command()
@@ -172,7 +151,13 @@ def simulate(
         typer.echo(f"{name:5} {counts[name]:7,} items {len(pairs):9,} pairs of {len(pairs.ids()):,} items")
     if reference:
         _show_reference(reference_rankers(affinity, sets.test, shown=True))
-    console.print(f"→ {to}", markup=False)
+    _wrote(f"→ {to}")
+
+
+def _wrote(words: str) -> None:
+    from tgqformer.progress import console
+
+    console.print(words, markup=False)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tgqformer.cli.options import Overwrite
+from tgqformer.cli.options import Overwrite, list_shipped
 from tgqformer.experiments import Until
 
 
@@ -85,9 +85,7 @@ def recipes() -> None:
     """
     from tgqformer.experiments.recipe import shipped_recipes
 
-    for name, path in shipped_recipes().items():
-        first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        typer.echo(f"{name:<10} {first}\n{'':<10} {path}")
+    list_shipped(shipped_recipes())
 
 
 def embed(

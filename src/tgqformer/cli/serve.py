@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tgqformer.cli.options import settings_of
 from tgqformer.errors import TgqError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
+    context: typer.Context,
     where: Annotated[str, typer.Argument(metavar="PATH", help="folder of a run (demo/), of a store, or a store's URL")],
     host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port; 0 takes a free one", min=0, max=65535)] = 8000,
@@ -77,27 +79,20 @@ def serve(
 
         curl -F picture=@shoe.jpg -F 'title=Red canvas shoe' localhost:8000/search
     """
-    from tgqformer.config import parse
     from tgqformer.service.places import find_places
     from tgqformer.service.settings import ServiceSettings
 
     places = find_places(where, models=model or (), catalog=catalog, neighbours=neighbours or (), state=state)
-    given = {
-        "explorer": not no_explorer,
-        "keys": keys,
-        "open_reads": open_reads,
-        "hosts": ("localhost", *(name.lower() for name in allow_host or ())),
-        "timeout": timeout,
-        "concurrency": concurrency,
-        "max_body_bytes": int(max_upload * (1 << 20)),
-        "max_pixels": int(max_pixels * 1e6),
-        "batch": batch,
-        "decodes": decodes,
-        "optimize_every": optimize_every,
-        "explorer_threads": explorer_threads,
-        "index_cache": None if index_cache is None else int(index_cache * (1 << 20)),
-    }
-    settings = parse(ServiceSettings, given, "the service")
+    settings = settings_of(
+        ServiceSettings,
+        context,
+        "the service",
+        explorer=not no_explorer,
+        hosts=("localhost", *(name.lower() for name in allow_host or ())),
+        max_body_bytes=int(max_upload * (1 << 20)),
+        max_pixels=int(max_pixels * 1e6),
+        index_cache=None if index_cache is None else int(index_cache * (1 << 20)),
+    )
     _serve(places, settings, host, port, log_level)
 
 

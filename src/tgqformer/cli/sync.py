@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tgqformer.cli.options import settings_of
 from tgqformer.cli.store import STORE_HELP, Form
+
+if TYPE_CHECKING:
+    from tgqformer.store.sync import SyncReport
 
 
 def sync(
+    context: typer.Context,
     catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="The catalogue as it is now.")],
     store: Annotated[str, typer.Option(metavar="STORE", help=STORE_HELP)],
     model: Annotated[Path | None, typer.Option(help="A saved model  [default: the one the version knows]")] = None,
@@ -58,12 +63,14 @@ def sync(
     place = model or (Path(known) if known else None)
     if place is None:
         raise TgqError("which model? the version does not know it; give its folder with --model")
-    settings = SyncSettings(
-        version, new_version, label, dtype, dim, place, serve, keep, batch_size, workers, batch_rows, allow_shrink
-    )
+    settings = settings_of(SyncSettings, context, "the sync", model=place)
     report = bring_up_to_date(Catalog.open(catalog), opened, ItemEmbedder.load(place, device), settings)
+    _show(report, opened.where)
+
+
+def _show(report: SyncReport, where: Path | str) -> None:
     typer.echo(
-        f"version {report.version.name} of {opened.where}: embedded {report.embedded:,}, updated {report.updated:,},"
+        f"version {report.version.name} of {where}: embedded {report.embedded:,}, updated {report.updated:,},"
         f" deleted {report.deleted:,}, unchanged {report.same:,}"
     )
     if report.unreadable:

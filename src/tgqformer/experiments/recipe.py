@@ -16,7 +16,7 @@ from tgqformer.encoders import check_encoders
 from tgqformer.errors import TgqError, nearest
 from tgqformer.model.language import check_language
 from tgqformer.model.prompt import Prompt
-from tgqformer.pairs.logs import LogSettings
+from tgqformer.pairs.columns import LogSettings
 from tgqformer.pairs.mining import MiningSettings
 from tgqformer.synthetic.noise import VIEWS, WHOLE_VIEWS, NoisePlan
 from tgqformer.training.settings import AlignmentSettings, TrainingSettings

@@ -1,17 +1,17 @@
-"""Which column of a log holds what: named by the user, or guessed from usual names."""
+"""How a log is read, and which of its columns holds what: named by the user, or guessed from usual names."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from tgqformer.catalog.shape import plain_name
+from tgqformer.config import settings
 from tgqformer.errors import TgqError, nearest
-
-if TYPE_CHECKING:
-    from tgqformer.pairs.logs import LogSettings
 
 _SESSION = (
     "session sessionid sessionkey visit visitid user userid customer customerid customerno client clientid reviewerid "
@@ -40,6 +40,53 @@ _LIST_NAMES = "items itemids productids products skus asins articleids lineitems
 _LISTS = frozenset(_LIST_NAMES.split())
 _WITHIN_A_USER = {"gasessionid": "userpseudoid"}
 """Session numbers that repeat among users, and the column of the user: both make the key."""
+
+
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _split(value: Any) -> Any:
+    return value.split(",") if isinstance(value, str) else value
+
+
+def _choices(value: Any) -> Any:
+    """Return {column: values} of words like `event=view,add_to_cart`; a mapping may name one value or several."""
+    if isinstance(value, Mapping):
+        return {key: _several(one) for key, one in value.items()}
+    found = {}
+    for word in value if isinstance(value, list | tuple) else [value]:
+        column, equals, values = str(word).partition("=")
+        if not equals or not values:
+            raise ValueError(f"write column=value or column=value,value, for example event=view; not {word!r}")
+        found[column] = tuple(part.strip() for part in values.split(","))
+    return found
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
+
+
+@settings
+class LogSettings:
+    """How a log of interactions is read. A column inside objects or lists is named by its path: `items.item_id`.
+
+    Args:
+        session: columns that make the key of a session, user or order. item: the column with the item; `NAME[]` where a
+            cell is a list of items. time, weight: their columns. What is not named is guessed from usual names.
+        where: column → values; only rows with one of them count. missing: further words for "not known".
+        columns: names of all columns, in order, for a file without a header.
+        time_format: see `times.TimeReader`. encoding: of a text file, where it is neither UTF-8, UTF-16 nor cp1252.
+    """
+
+    session: Names = ()
+    item: str | None = None
+    time: str | None = None
+    weight: str | None = None
+    where: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_choices)] = field(default_factory=dict)
+    missing: Names = ()
+    columns: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
+    time_format: str | None = None
+    encoding: str | None = None
 
 
 def choose_columns(path: Path, names: Sequence[str], log: LogSettings) -> LogSettings:

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tgqformer.files import atomic_path
+from tgqformer.pairs.columns import LogSettings
 from tgqformer.pairs.log_files import OURS
-from tgqformer.pairs.logs import LogSettings, ReadReport, read_log
+from tgqformer.pairs.logs import ReadReport, read_log
 from tgqformer.progress import console
 from tgqformer.types import Bools, Floats, Int32s, Ints
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +22,9 @@ from tgqformer.catalog.readers.lines import encoding_of, open_binary, read_lines
 from tgqformer.catalog.readers.parquet import parquet_rows
 from tgqformer.catalog.shape import LOOK, TableShape, plain_name, shape_of
 from tgqformer.errors import TgqError
-from tgqformer.pairs.columns import USUAL
+from tgqformer.pairs.columns import USUAL, LogSettings
 from tgqformer.pairs.times import FIRST, LAST, seconds_of
 from tgqformer.types import Bools, Doubles, Ints
-
-if TYPE_CHECKING:
-    from tgqformer.pairs.logs import LogSettings
 
 Add = Callable[..., None]
 """`ReadReport.add`: notes one bad row by file, row, reason and kind."""

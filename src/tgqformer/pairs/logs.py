@@ -7,20 +7,17 @@ row can be read is an error.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BeforeValidator
 
 from tgqformer.catalog.values import UNKNOWN
-from tgqformer.config import settings
 from tgqformer.errors import TgqError, nearest
-from tgqformer.pairs.columns import choose_columns, is_list
+from tgqformer.pairs.columns import LogSettings, choose_columns, is_list
 from tgqformer.pairs.log_files import Batch, files_of, open_log_file
 from tgqformer.pairs.times import TimeReader
 from tgqformer.types import Bools
@@ -31,49 +28,6 @@ JOINT = "\u241f"
 """Stands between the values of several session columns that make one key."""
 _SPOILT = r"^\d([.,]\d+)?[eE]\+\d{2,3}$"
 _NUMBER = r"^\d+(\.\d+)?([eE][+-]?\d+)?$"
-
-
-def _several(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-def _choices(value: Any) -> Any:
-    """Return {column: values} of words like `event=view,add_to_cart`; a mapping may name one value or several."""
-    if isinstance(value, Mapping):
-        return {key: _several(one) for key, one in value.items()}
-    found = {}
-    for word in value if isinstance(value, list | tuple) else [value]:
-        column, equals, values = str(word).partition("=")
-        if not equals or not values:
-            raise ValueError(f"write column=value or column=value,value, for example event=view; not {word!r}")
-        found[column] = tuple(part.strip() for part in values.split(","))
-    return found
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
-
-
-@settings
-class LogSettings:
-    """How a log of interactions is read. A column inside objects or lists is named by its path: `items.item_id`.
-
-    Args:
-        session: columns that make the key of a session, user or order. item: the column with the item; `NAME[]` where a
-            cell is a list of items. time, weight: their columns. What is not named is guessed from usual names.
-        where: column → values; only rows with one of them count. missing: further words for "not known".
-        columns: names of all columns, in order, for a file without a header.
-        time_format: see `times.TimeReader`. encoding: of a text file, where it is neither UTF-8, UTF-16 nor cp1252.
-    """
-
-    session: Names = ()
-    item: str | None = None
-    time: str | None = None
-    weight: str | None = None
-    where: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_choices)] = field(default_factory=dict)
-    missing: Names = ()
-    columns: Names = ()
-    time_format: str | None = None
-    encoding: str | None = None
 
 
 @dataclass(frozen=True)

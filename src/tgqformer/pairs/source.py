@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 
 from tgqformer.catalog.shape import plain_name
 from tgqformer.errors import TgqError
+from tgqformer.pairs.columns import LogSettings
 from tgqformer.pairs.interactions import Interactions
 from tgqformer.pairs.log_files import files_of, open_log_file
-from tgqformer.pairs.logs import LogSettings, ReadReport, read_log
+from tgqformer.pairs.logs import ReadReport, read_log
 from tgqformer.pairs.matching import check_items
 from tgqformer.pairs.mining import MiningSettings, Window
 from tgqformer.pairs.pairs import Pairs, mine_pairs, pairs_from_related

@@ -35,8 +35,9 @@ from tgqformer.store.base import (
     trouble_of,
 )
 from tgqformer.store.durable import Durability, LocalFiles, Remote
-from tgqformer.store.ledger import FORMAT, Ledger, Version, VersionSpec
-from tgqformer.store.rows import Counts, check_vector, checked, matrix, parts, quantised, unit
+from tgqformer.store.lance_rows import FACTS, any_of, hits_of, rows_of, schema_of, sql_of, table_of
+from tgqformer.store.ledger import FORMAT, Ledger, Version
+from tgqformer.store.rows import Counts, check_vector, checked, parts, unit
 from tgqformer.types import Floats
 
 NAME = "lance"
@@ -56,9 +57,6 @@ INDEX_ROW, ROOM = 450, 1.5  # bytes of a row in all indexes besides one a dimens
 MOST_TRANSACTIONS = 1000  # that are read to find out whether they changed rows
 UPKEEP = {"Rewrite", "CreateIndex", "BaseOperation"}  # the last: of reserving numbers for a rewrite
 LEDGER = "ledger"
-_FACTS = ["id", "title", "brand", "category", "price"]
-# Two processes that add the same id at the same time: with a primary key Lance finds it out.
-_ID = pa.field("id", pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})
 _KEY = pa.field("key", pa.string(), nullable=False)
 _LEDGER_SCHEMA = pa.schema([_KEY, ("revision", pa.int64()), ("content", pa.string())])
 
@@ -123,7 +121,7 @@ class LanceBackend:
             self.drop(version.name)
         if version.name not in self._names():
             with files.transaction():
-                self._database.create_table(version.name, schema=_schema(version), exist_ok=True)
+                self._database.create_table(version.name, schema=schema_of(version), exist_ok=True)
         return self.open(version)
 
     def open(self, version: Version) -> LanceTable:
@@ -187,7 +185,7 @@ class LanceTable:
         if not ids:
             return self.revision()
         with _gone(self.version, self.where), self._transaction():
-            return int(self._table.delete(f"id IN {_in(ids)}").version)
+            return int(self._table.delete(f"id IN {any_of(ids)}").version)
 
     def search(self, vector: Floats, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
         """Find the `k` nearest rows; a filter that few rows pass is answered exactly, whatever `exact` says."""
@@ -202,14 +200,14 @@ class LanceTable:
                 exact = exact or self._counts.of(where, lambda: self.count(where)) < EXACT_BELOW
             candidates = max(EF, 4 * k) * (FILTERED if where else 1)
             query = query.bypass_vector_index() if exact else query.ef(candidates).refine_factor(REFINE)
-            found = query.select([*_FACTS, "_distance"]).to_arrow()
-        return _hits(found)
+            found = query.select([*FACTS, "_distance"]).to_arrow()
+        return hits_of(found)
 
     def get(self, ids: Sequence[str]) -> list[StoreRow]:
         """Return rows by id, in the order asked."""
         found: dict[str, StoreRow] = {}
-        for batch in self._stream([*_FACTS, "content", "vector"], list(dict.fromkeys(ids))):
-            found |= {row.id: row for row in _rows(batch, self.version)}
+        for batch in self._stream([*FACTS, "content", "vector"], list(dict.fromkeys(ids))):
+            found |= {row.id: row for row in rows_of(batch, self.version)}
         for item_id in ids:
             if item_id not in found:
                 raise UnknownItem(f"{self.where} has no item {item_id!r}; check the id")
@@ -303,14 +301,7 @@ class LanceTable:
         return True
 
     def _batch(self, rows: Iterable[StoreRow], model_version: str) -> Any:
-        taken = checked(rows, self.version, self.where, model_version=model_version)
-        schema = _schema(self.version)
-        columns = {name: [getattr(row, name) for row in taken] for name in (*_FACTS, "content")}
-        vectors = unit(matrix(taken, self.version))
-        flat = vectors.astype(schema.field("vector").type.value_type.to_pandas_dtype()).reshape(-1)
-        arrays = {name: pa.array(values, schema.field(name).type) for name, values in columns.items()}
-        arrays["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), self.version.dim)
-        return pa.table(arrays, schema=schema)
+        return table_of(checked(rows, self.version, self.where, model_version=model_version), self.version)
 
     def _stream(self, columns: list[str], ids: Sequence[str] | None) -> Iterator[Any]:
         """Yield batches of some columns of all rows, or of those with some ids."""
@@ -319,7 +310,7 @@ class LanceTable:
                 yield from self._table.search().select(columns).to_batches(8192)
                 return
             for part in parts(ids, 1000):
-                yield self._table.search().where(f"id IN {_in(part)}").select(columns).to_arrow()
+                yield self._table.search().where(f"id IN {any_of(part)}").select(columns).to_arrow()
 
     def _bytes(self) -> int | None:
         folder = Path(self.where) / "tables" / f"{self.version.name}.lance"
@@ -380,59 +371,12 @@ def _connect(where: str, index_cache: int, metadata_cache: int) -> Any:
     return lancedb.connect(place, read_consistency_interval=SEEN_WITHIN, session=session)
 
 
-def sql_of(where: Filter) -> str:
-    """Write a filter as the SQL that LanceDB reads; every value is a quoted literal."""
-    conditions = []
-    if where.category:
-        conditions.append(f"array_has_any(category, [{', '.join(map(_literal, where.category))}])")
-    if where.brand:
-        conditions.append(f"brand IN {_in(where.brand)}")
-    if where.min_price is not None:
-        conditions.append(f"price >= {float(where.min_price)!r}")
-    if where.max_price is not None:
-        conditions.append(f"price <= {float(where.max_price)!r}")
-    return " AND ".join(conditions)
-
-
-def _literal(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
 def _changes_rows(log: Any, number: int) -> bool:
     try:
         made = log.read_transaction(number)
     except OSError:  # cleaned up
         return True
     return made is None or type(made.operation).__name__ not in UPKEEP
-
-
-def _in(values: Iterable[str]) -> str:
-    return f"({', '.join(map(_literal, values))})"
-
-
-def _schema(version: VersionSpec) -> Any:
-    """Return the columns. LanceDB searches no 8-bit vectors: int8 is rounded so and rests as float16."""
-    kept = pa.float32() if version.dtype == "float32" else pa.float16()
-    facts = {"title": pa.string(), "brand": pa.string(), "category": pa.list_(pa.string()), "price": pa.float64()}
-    return pa.schema([_ID, ("vector", pa.list_(kept, version.dim)), *facts.items(), ("content", pa.string())])
-
-
-def _hits(found: Any) -> list[Hit]:
-    hits = []
-    for row in found.to_pylist():
-        score = min(1.0, 1 - row.pop("_distance"))
-        hits.append(Hit(score=score, **row | {"category": tuple(row["category"] or ())}))
-    return sorted(hits, key=lambda hit: (-hit.score, hit.id))
-
-
-def _rows(batch: Any, version: Version) -> Iterator[StoreRow]:
-    flat = batch["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-    vectors = flat.reshape(-1, version.dim)
-    vectors = vectors if version.dtype == "float32" else unit(quantised(vectors, version.dtype))
-    for row, vector in zip(batch.select([*_FACTS, "content"]).to_pylist(), vectors, strict=True):
-        yield StoreRow(
-            vector=vector, **row | {"category": tuple(row["category"] or ()), "content": row["content"] or ""}
-        )
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
+from tgqformer.config import Positive, settings
 from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.prompt import Prompt
@@ -29,7 +30,7 @@ ROWS = 1000  # of one delete, or of one update of facts
 SHRINK = 0.5  # share of a table that may go at once
 
 
-@dataclass(frozen=True)
+@settings
 class SyncSettings:
     """How a sync works.
 
@@ -45,13 +46,13 @@ class SyncSettings:
     new_version: bool = False
     label: str = ""
     dtype: Dtype = "float32"
-    dim: int | None = None
+    dim: Positive | None = None
     model: Path | None = None
     serve: bool = True
-    keep: int = 2
-    batch_size: int = 64
-    workers: int | None = None
-    batch_rows: int = 512
+    keep: Positive = 2
+    batch_size: Positive = 64
+    workers: Positive | None = None
+    batch_rows: Positive = 512
     allow_shrink: bool = False
 
 
@@ -78,9 +79,7 @@ class SyncReport:
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
-def sync(
-    catalog: Catalog, store: Store, model: ItemEmbedder, settings: SyncSettings, *, shown: bool = True
-) -> SyncReport:
+def sync(catalog: Catalog, store: Store, model: ItemEmbedder, how: SyncSettings, *, shown: bool = True) -> SyncReport:
     """Bring a version of the store up to date with a catalogue.
 
     Raises:
@@ -89,19 +88,19 @@ def sync(
     """
     if model.encoders is None:
         raise TgqError("this model has no encoders; load it with ItemEmbedder.load(path)")
-    table, unfinished = _target(catalog, store, model, settings)
+    table, unfinished = _target(catalog, store, model, how)
     _require_model(table, model)
     report = SyncReport(table.version, built=unfinished)
     prompt = model.encoders.prompt
     plan = plan_sync(catalog, table, prompt, shown=shown)
-    _require_no_slip(plan, table, catalog, settings)
+    _require_no_slip(plan, table, catalog, how)
     for ids in parts(plan.gone, ROWS):
         table.delete(ids)
     for places in parts(plan.facts.tolist(), ROWS):
         _update_facts(table, catalog.take_positions(places, pictures=False), prompt)
-    rows = _rows(table, model, catalog, plan.embed, settings, report)
+    rows = _rows(table, model, catalog, plan.embed, how, report)
     with progress("embedding", len(plan.embed), shown=shown) as bar:
-        for part in parts(rows, settings.batch_rows):
+        for part in parts(rows, how.batch_rows):
             table.upsert(part, model_version=model.version)
             report.embedded += len(part)
             bar.advance(len(part))
@@ -110,9 +109,9 @@ def sync(
         store.finish(table.version.name)
     elif report.embedded or report.deleted or report.updated:
         table.optimize()
-    if settings.new_version and settings.serve:
+    if how.new_version and how.serve:
         store.serve(table.version.name)
-        store.prune(settings.keep)
+        store.prune(how.keep)
     return report
 
 
@@ -132,15 +131,15 @@ def plan_sync(catalog: Catalog, table: StoreTable, prompt: Prompt, *, shown: boo
     return SyncPlan(np.array(embed, np.int64), np.array(facts, np.int64), list(known), same)
 
 
-def _target(catalog: Catalog, store: Store, model: ItemEmbedder, settings: SyncSettings) -> tuple[StoreTable, bool]:
+def _target(catalog: Catalog, store: Store, model: ItemEmbedder, how: SyncSettings) -> tuple[StoreTable, bool]:
     """Return the table to bring up to date, and whether it is one that is still being built."""
-    if not settings.new_version:
-        return store.table(settings.version), False
-    if settings.version is not None:
+    if not how.new_version:
+        return store.table(how.version), False
+    if how.version is not None:
         raise TgqError("a version is either named or new; give one of --version and --new-version")
-    place = str(settings.model.resolve()) if settings.model is not None else None
-    dim = settings.dim or model.dim
-    spec = VersionSpec(model.version, dim, settings.dtype, settings.label, place, str(catalog.path.resolve()))
+    place = str(how.model.resolve()) if how.model is not None else None
+    dim = how.dim or model.dim
+    spec = VersionSpec(model.version, dim, how.dtype, how.label, place, str(catalog.path.resolve()))
     if dim > model.dim:
         raise TgqError(f"the model gives {model.dim} dimensions, not {dim}")
     whole = [version for version in store.versions() if alike(version, spec)]
@@ -157,9 +156,9 @@ def _require_model(table: StoreTable, model: ItemEmbedder) -> None:
         )
 
 
-def _require_no_slip(plan: SyncPlan, table: StoreTable, catalog: Catalog, settings: SyncSettings) -> None:
+def _require_no_slip(plan: SyncPlan, table: StoreTable, catalog: Catalog, how: SyncSettings) -> None:
     rows = table.count()
-    if len(plan.gone) > max(SHRINK * rows, 10) and not settings.allow_shrink:
+    if len(plan.gone) > max(SHRINK * rows, 10) and not how.allow_shrink:
         raise TgqError(
             f"{catalog.path} lacks {len(plan.gone):,} of the {rows:,} items in the store, and they would be deleted;"
             " if that is meant, give --allow-shrink"
@@ -180,13 +179,13 @@ def _rows(
     model: ItemEmbedder,
     catalog: Catalog,
     places: Positions,
-    settings: SyncSettings,
+    how: SyncSettings,
     report: SyncReport,
 ) -> Iterator[StoreRow]:
     """Stream the rows of the items at these positions, embedding them on the way."""
     assert model.encoders is not None
     items = (item for part in parts(places.tolist(), 256) for item in catalog.take_positions(part))
-    size, workers, dim = settings.batch_size, settings.workers, table.version.dim
+    size, workers, dim = how.batch_size, how.workers, table.version.dim
     stream = embed_stream(model, items, catalog.root, batch_size=size, workers=workers, truncate_dim=dim)
     for batch in stream:
         report.unreadable |= batch.unreadable

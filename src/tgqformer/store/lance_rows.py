@@ -1,0 +1,77 @@
+"""Rows of a store as LanceDB keeps them: columns, filters as SQL, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tgqformer.store.base import Filter, Hit, StoreRow
+from tgqformer.store.ledger import Version, VersionSpec
+from tgqformer.store.rows import matrix, quantised, unit
+
+FACTS = ["id", "title", "brand", "category", "price"]
+# Two processes that add the same id at the same time: with a primary key Lance finds it out.
+_ID = pa.field("id", pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})
+
+
+def sql_of(where: Filter) -> str:
+    """Write a filter as the SQL that LanceDB reads; every value is a quoted literal."""
+    conditions = []
+    if where.category:
+        conditions.append(f"array_has_any(category, [{', '.join(map(_literal, where.category))}])")
+    if where.brand:
+        conditions.append(f"brand IN {any_of(where.brand)}")
+    if where.min_price is not None:
+        conditions.append(f"price >= {float(where.min_price)!r}")
+    if where.max_price is not None:
+        conditions.append(f"price <= {float(where.max_price)!r}")
+    return " AND ".join(conditions)
+
+
+def _literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def any_of(values: Iterable[str]) -> str:
+    """Write words as the list of an SQL `IN`."""
+    return f"({', '.join(map(_literal, values))})"
+
+
+def schema_of(version: VersionSpec) -> Any:
+    """Return the columns. LanceDB searches no 8-bit vectors: int8 is rounded so and rests as float16."""
+    kept = pa.float32() if version.dtype == "float32" else pa.float16()
+    facts = {"title": pa.string(), "brand": pa.string(), "category": pa.list_(pa.string()), "price": pa.float64()}
+    return pa.schema([_ID, ("vector", pa.list_(kept, version.dim)), *facts.items(), ("content", pa.string())])
+
+
+def table_of(rows: list[StoreRow], version: Version) -> Any:
+    """Return checked rows as an Arrow table of the columns of `schema_of`."""
+    schema = schema_of(version)
+    columns = {name: [getattr(row, name) for row in rows] for name in (*FACTS, "content")}
+    flat = unit(matrix(rows, version)).astype(schema.field("vector").type.value_type.to_pandas_dtype()).reshape(-1)
+    arrays = {name: pa.array(values, schema.field(name).type) for name, values in columns.items()}
+    arrays["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), version.dim)
+    return pa.table(arrays, schema=schema)
+
+
+def hits_of(found: Any) -> list[Hit]:
+    """Return the answers of a search, best first, equal scores by id."""
+    hits = []
+    for row in found.to_pylist():
+        score = min(1.0, 1 - row.pop("_distance"))
+        hits.append(Hit(score=score, **row | {"category": tuple(row["category"] or ())}))
+    return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+
+def rows_of(batch: Any, version: Version) -> Iterator[StoreRow]:
+    """Return the rows of an Arrow batch."""
+    flat = batch["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    vectors = flat.reshape(-1, version.dim)
+    vectors = vectors if version.dtype == "float32" else unit(quantised(vectors, version.dtype))
+    for row, vector in zip(batch.select([*FACTS, "content"]).to_pylist(), vectors, strict=True):
+        yield StoreRow(
+            vector=vector, **row | {"category": tuple(row["category"] or ()), "content": row["content"] or ""}
+        )
