@@ -280,7 +280,7 @@ class Stage:
 
 
 class Stages:
-    """Runs stages; each is asked once, and says in one line whether it was made or reused."""
+    """Runs stages; each is checked once a run, and says in one line whether it was made or reused."""
 
     def __init__(self) -> None:
         self._asked: dict[Path, Any] = {}

@@ -64,17 +64,17 @@ USUAL_NAMES = frozenset(name for names in _USUAL.values() for name in names.spli
 def plan_mapping(
     columns: Sequence[str],
     known: ColumnMapping | None,
-    asked: Mapping[str, str | Sequence[str]] | None,
+    named: Mapping[str, str | Sequence[str]] | None,
     filled: Mapping[str, float] | None = None,
 ) -> ColumnMapping:
-    """Put together what the user asked, what the reader knows (`known`) and what usual names tell, in this order.
+    """Put together what the user named, what the reader knows (`known`) and what usual names tell, in this order.
 
     filled: the share of filled cells of every column, and of every path into objects; a column that is mostly empty is
     never preferred to a full one.
 
     Raise TgqError for a column that is not there (with the nearest names) and where nothing looks like an id.
     """
-    given = _given(asked or {})
+    given = _given(named or {})
     for name in [column for key, value in given.items() if key != "missing" for column in _as_tuple(value)]:
         if name not in columns and name not in (filled or {}):
             raise _no_column(name, columns)
@@ -82,11 +82,11 @@ def plan_mapping(
     return replace(base, **given)
 
 
-def _given(asked: Mapping[str, str | Sequence[str]]) -> dict[str, Any]:
-    unknown = [name for name in asked if name not in _FIELDS]
+def _given(named: Mapping[str, str | Sequence[str]]) -> dict[str, Any]:
+    unknown = [name for name in named if name not in _FIELDS]
     if unknown:
         raise TgqError(f"a column mapping has no field {unknown[0]!r}; {nearest(unknown[0], _FIELDS, 'it has')}")
-    used = {name: value for name, value in asked.items() if value or (name == "pictures" and value is not None)}
+    used = {name: value for name, value in named.items() if value or (name == "pictures" and value is not None)}
     for name, value in used.items():
         if name not in _MANY and not isinstance(value, str):
             raise TgqError(f"{name!r} is one column, not {len(value)}: {_words(tuple(value))}")

@@ -23,7 +23,7 @@ from tgqformer.version import __version__
 
 _EXAMPLES, _ATTRIBUTES = 8, 200
 _SHARED, _DIGESTS = 8, 200_000
-"""So many items and more with one picture are told; so many pictures are compared."""
+"""From so many items with one picture on, the report says so; so many pictures are compared."""
 _SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 _HEADINGS = {
     "error": ("Rows that were rejected", "They are in rejects.jsonl, with file, line and reason."),

@@ -53,7 +53,7 @@ class Split:
 
 @settings
 class SplitSettings:
-    """How interactions are parted.
+    """How interactions are split.
 
     Args:
         kind: `given`, a folder with `train.txt` and `test.txt`, lines `user item item …` (the public Gowalla split);

@@ -20,7 +20,7 @@ SMALL_PRODUCTS = 1.7  # a multiplication of the folded order against one of the 
 def dense(layer: nn.Linear, x: Tensor, activation: Literal["none", "gelu"] = "none") -> Tensor:
     """Apply `layer`, then the activation, to x [..., in].
 
-    Where no gradient is asked on a CPU, oneDNN's product does both at once; it is a tenth faster than PyTorch's own.
+    Where no gradient is needed on a CPU, oneDNN's product does both at once; it is a tenth faster than PyTorch's own.
     """
     plain = x.is_cpu and x.dtype == layer.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     if plain and not torch.is_grad_enabled() and FUSED_LINEAR:

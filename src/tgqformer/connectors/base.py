@@ -65,7 +65,7 @@ class PictureWord:
     """What a connector says that wants an embedding of the picture alone beside that of the item (NoteLLM-2).
 
     Args:
-        prompt: what the LM reads behind the visual tokens, to be asked for the picture's word.
+        prompt: the prompt for the picture's word, which the LM reads after the visual tokens.
         weight: share of the picture's loss, from 0 to below 1; the item's has the rest.
         fusion: whether the picture's global vector is fused into both embeddings late.
     """

@@ -8,16 +8,16 @@ from tgqformer.connectors.qformer import QFormer
 
 
 class NoteLLM2(Connector):
-    """The connector of NoteLLM-2 is a plain Q-Former; what is special is asked of the model (`picture_word`).
+    """The connector of NoteLLM-2 is a plain Q-Former; what is special happens in the model (`picture_word`).
 
-    The LM is asked for one word for the picture, then for one word for the whole (mICL prompt); the picture's global
+    The prompt wants one word for the picture, then one word for the whole item (mICL prompt). The picture's global
     vector is fused into both late; both are trained. See `model/picture_word.py`.
 
     Args:
         widths: what the encoders give.
         tokens: K; NoteLLM-2 has 16. dim, heads, blocks, hidden, cross_every, value_path, prior, agreement_bias, beta,
             dropout: of the Q-Former.
-        word: what asks the LM for the picture's word.
+        word: the prompt for the picture's word.
         weight: share of the picture's loss; NoteLLM-2 weighs the whole item 9 to 1.
         fusion: whether the global vector is fused in.
     """

@@ -219,9 +219,9 @@ class Dataset:
 
     @cached_property
     def views(self) -> dict[str, NoiseView]:
-        """The looks at the catalogue that are cached, by name: those evaluated, and `noised` for the training.
+        """The views of the catalogue that are cached, by name: those evaluated, and `noised` for the training.
 
-        A view that only probes ask for shows the probed queries alone.
+        A view that only probes need shows the probed queries alone.
         """
         plan, section = self.recipe.noise, self.recipe.evaluation
         whole = dict.fromkeys(("mixed", *section.views, "noised"))

@@ -71,10 +71,10 @@ def _card(view: NoiseView, item_id: str, hit: bool, score: float | None) -> Repo
 class NoisedSample:
     """A sample of items as a view shows them, with their masks on the encoder's grid; shared by all models.
 
-    Items that wear noise; all items, where the view draws none. `noised` says which of the two.
+    Items with noise; all items, where the view draws none. `noised` says which of the two.
 
     Args:
-        encoders: whose grid and padding the masks follow. view: the look. positions: int64 [n], of the sample.
+        encoders: whose grid and padding the masks follow. view: which pictures. positions: int64 [n], of the sample.
     """
 
     def __init__(self, encoders: Encoders, view: NoiseView, positions: Positions) -> None:

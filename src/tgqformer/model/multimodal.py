@@ -36,7 +36,7 @@ class MultimodalEmbedder(Embedder):
 
     Args:
         model: an image-text-to-text model whose base model gives `last_hidden_state`. processor: its processor.
-        prompt: which metadata it reads, and how it is asked. version: names model, prompt and picture size.
+        prompt: which metadata it reads, and with which words. version: names model, prompt and picture size.
         longest_side: larger pictures are shrunk to this many pixels before the processor sees them; None for never.
     """
 
@@ -85,7 +85,7 @@ class MultimodalEmbedder(Embedder):
         """Embed B items from pictures that are read already and from their metadata texts.
 
         Returns:
-            float32 [B, d] of unit length, on the CPU. An item without picture is asked by its text alone.
+            float32 [B, d] of unit length, on the CPU. An item without picture is embedded by its text alone.
         """
         vectors = torch.zeros(len(pictures), self.dim)
         for seen in (True, False):

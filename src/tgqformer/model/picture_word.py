@@ -4,8 +4,8 @@ The LM reads
 
     [K visual tokens] [prompt for the picture's word] <IMG_EMB> [the item's own prompt]
 
-and is asked twice: the picture's embedding is its state before `<IMG_EMB>`, the item's the one it always gives. The
-picture's global vector is fused into both, and training weighs both (`PictureWord.weight`).
+and its states are read at two places: the picture's embedding is the state before `<IMG_EMB>`, the item's the usual
+one. The picture's global vector is fused into both, and training weighs both (`PictureWord.weight`).
 
 A decoder (pooling `last`) sees only what stands before, so the state at the last token of the picture's prompt knows
 the picture alone. Ours: in a bidirectional model a state would have read the item's text too. There the tokens up to
@@ -45,7 +45,7 @@ class PictureHead(nn.Module):
 
     Args:
         word: the prompt, the weight of the loss, and whether to fuse.
-        language: the LM that will be asked; not part of this module.
+        language: the LM that reads the prompt; not part of this module.
         vector_width: Dg.
     """
 
@@ -58,7 +58,7 @@ class PictureHead(nn.Module):
     def forward(
         self, language: LanguageModel, visual: Tensor, has_picture: Tensor, states: Tensor, mask: Tensor, vector: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Ask for both.
+        """Return both embeddings.
 
         visual (Tensor): [B, K, H]. has_picture (Tensor): bool [B]. states (Tensor): [B, L, H], of the item's prompt;
         mask (Tensor): bool [B, L]. vector (Tensor): [B, Dg].
@@ -66,9 +66,9 @@ class PictureHead(nn.Module):
         Returns:
             (the item's state [B, H], the picture's [B, H]); for an item without picture both are the item's.
         """
-        asked = language.encode([self.word.prompt], end=False).tokens.to(visual.dtype)
-        batch, own = len(visual), visual.shape[1] + asked.shape[1]
-        prefix = torch.cat([visual, asked.expand(batch, -1, -1), self.mark.to(visual.dtype).expand(batch, -1, -1)], 1)
+        word = language.encode([self.word.prompt], end=False).tokens.to(visual.dtype)
+        batch, own = len(visual), visual.shape[1] + word.shape[1]
+        prefix = torch.cat([visual, word.expand(batch, -1, -1), self.mark.to(visual.dtype).expand(batch, -1, -1)], 1)
         item, picture = language.read_prefixed(prefix, has_picture, own, states, mask)
         if self.fusion is not None:
             item, picture = (self.fusion(h, vector, has_picture) for h in (item, picture))

@@ -89,7 +89,7 @@ def read_log(path: Path, log: LogSettings, report: ReadReport) -> pa.Table:
 
 
 class _Rows:
-    """Turns batches of a log into checked interactions; what is told of a column is decided by its first batch."""
+    """Turns batches of a log into checked interactions; how a column is read is decided by its first batch."""
 
     def __init__(self, log: LogSettings, report: ReadReport) -> None:
         self.log, self.report = log, report

@@ -1,4 +1,4 @@
-"""Times of a log: what form a column has is told by the column, not by one cell, and years must be plausible."""
+"""Times of a log: the form of a column is found from all of its cells, not from one, and years must be plausible."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Precomputed:
     """Precomputed neighbours of one version, kept honest: an item that is not as it was is not answered from them.
 
     A row that is not made from what the neighbours were made from, or that is gone, is `stale`: it is left out of
-    answers, and asked for itself it is searched live. Where neighbours do not say what they were made from (those of
+    answers, and as a query it is searched live. Where neighbours do not say what they were made from (those of
     an earlier version of this package), it is what their rows are at the first look, which is written to `folder`; a
     row that does not say it counts as unchanged. About 100 bytes of memory an item.
     """

@@ -75,7 +75,7 @@ def parts(values: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 class Counts:
-    """Remembers for a while how many rows pass each of the filters asked of late; safe between threads."""
+    """Remembers for a while how many rows pass each of the latest filters; safe between threads."""
 
     def __init__(self, size: int = 1000) -> None:
         self._size, self._lock = size, Lock()

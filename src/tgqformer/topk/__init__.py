@@ -30,7 +30,7 @@ def best_of(scores: Floats, k: int) -> tuple[Ints, Floats]:
 def best_entries(row: Ints, position: Array, score: Floats | Doubles, k: int) -> tuple[Ints, Ints]:
     """Return (entries, ranks): which entries are among the best `k` of their row, best first, and their ranks from 0.
 
-    row, position, score: of each entry of a sparse matrix [n]; no position stands twice in a row.
+    row, position, score: of each entry of a sparse matrix [n]; no row has one position twice.
     """
     order = np.lexsort((position, -score, row))
     row = row[order]

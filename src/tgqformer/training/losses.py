@@ -21,7 +21,7 @@ class PairLoss(nn.Module):
 
     Args:
         temperature: where it starts; it stays above 0.01 (see `keep_above_floor`).
-        widths: the loss is also asked for of the first so many dimensions (Matryoshka, arXiv 2205.13147), and the
+        widths: the loss is also computed on the first so many dimensions (Matryoshka, arXiv 2205.13147), and the
             mean of all is taken.
 
     Example:

@@ -76,7 +76,7 @@ class PairObjective(Objective):
 
 
 class VisualLoss(nn.Module):
-    """The pair loss asked of the visual tokens by themselves (ours).
+    """The pair loss on the visual tokens alone (ours).
 
     Through the language model alone the tokens are learned slowly: it has the text to go by. The head is for training
     only, and is not saved with the model.
@@ -93,9 +93,9 @@ class VisualLoss(nn.Module):
     @classmethod
     def wanted(cls, model: ItemEmbedder, settings: TrainingSettings) -> VisualLoss | None:
         """Return one for a model, or None where its connector has no tokens, or the settings do not ask for it."""
-        asked = settings.visual_loss or settings.visual_steps
+        used = settings.visual_loss or settings.visual_steps
         tokens, width = model.connector.tokens, model.connector.width
-        return cls(tokens, width, settings.temperature) if asked and tokens else None
+        return cls(tokens, width, settings.temperature) if used and tokens else None
 
     def forward(self, tokens: Tensor, batch: PairBatch) -> Tensor:
         """tokens (Tensor): [2B, K, D] of the items of a batch. Returns a scalar.

@@ -37,7 +37,7 @@ class TrainingSettings:
     To train longer or shorter; what is left out follows from the number of training pairs, see `resolved`:
         steps: optimiser steps.
         visual_steps: steps before the first one, in which the connector learns alone, by the visual loss (below):
-            cheap, since no language model is asked. 0 for none.
+            cheap, since no language model runs. 0 for none.
         warmup: steps in which the learning rate rises; then it falls as a cosine down towards `lr · floor`.
         validate_every: steps between validations; 0 for none.
 
@@ -47,7 +47,7 @@ class TrainingSettings:
         wrong_text: how often an item has the text of another one, so that a wrong title is no surprise. It costs hits
             where titles are right.
         visual_drop_text, visual_wrong_text: the same in the steps of the connector alone.
-        matryoshka: widths at which the loss is asked for too, so that embeddings may be cut there (arXiv 2205.13147).
+        matryoshka: widths at which the loss is computed too, so that embeddings may be cut there (arXiv 2205.13147).
 
     Fitting a machine:
         batch: pairs a step. visual_batch: pairs a step of the connector alone (whole groups).
@@ -96,7 +96,7 @@ class TrainingSettings:
     patience: Natural = 0
 
     def __post_init__(self) -> None:
-        first = self.visual_steps != 0  # what the first stage is told matters where there is one
+        first = self.visual_steps != 0  # how texts are dropped there counts only where there is one
         for name, share in (("drop_text", self.drop_text), ("visual_drop_text", first * self.visual_drop_text)):
             if self.drop_picture + share > 1:
                 raise ValueError(f"drop_picture and {name} together must not be above 1")

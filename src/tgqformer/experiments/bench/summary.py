@@ -151,8 +151,8 @@ NOISE_PARTS = ("the noised picture", "only where noise touches it", "only where 
 def noise_lines(table: SettingTable) -> list[tuple[str, list[str]]]:
     """What noise does to the queries of each model, against the clean ones, in points: a text for each `NOISE_PARTS`.
 
-    Second products are left out: the product itself is moved and made smaller for them. A model has a line if it was
-    asked all of `NOISE_PROBES`.
+    Second products are left out: the product itself is moved and made smaller for them. A model has a line if all of
+    `NOISE_PROBES` were measured for it.
     """
     lines = []
     for name in models(table.results):
@@ -186,8 +186,8 @@ def probe_lines(table: SettingTable) -> tuple[list[str], list[tuple[str, list[st
     rows = summarize([result for result in probed if result.views])
     names = [view for view in dict.fromkeys(row.view for row in rows) if not view[-1:].isdigit()]
     cells = {(row.model, row.view): percent(row.interval) for row in rows if row.metric == MAIN}
-    asked = models(result for result in probed if result.views)
-    return names, [(name, [cells.get((name, probe), "") for probe in names]) for name in asked]
+    shown = models(result for result in probed if result.views)
+    return names, [(name, [cells.get((name, probe), "") for probe in names]) for name in shown]
 
 
 def severity_plots(table: SettingTable) -> list[Plot]:

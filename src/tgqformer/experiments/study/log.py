@@ -1,8 +1,8 @@
-"""The log of a study: what everybody trains on, and what is asked afterwards, of warm, little clicked and new items.
+"""The log of a study: what all systems train on, and the queries, of items with many clicks, with few and with none.
 
-Interactions are parted by time: the first for training, the next for validation, the last for the test. Then a share of
+Interactions are split by time: the first for training, the next for validation, the last for the test. Then a share of
 the items is made *new* (every training click is taken away) and a share *few* (one to three are left). Which ones
-follows from (seed, id) by a stable hash. An item that asks for validation never asks in the test.
+follows from (seed, id) by a stable hash. No query item of the validation is one of the test.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tgqformer.types import Bools, Doubles, Ints
 
 @dataclass(frozen=True)
 class StudyLog:
-    """What is known and what is asked.
+    """What is trained on, and the queries.
 
     ids: N items of the catalogue, in its order; all places below are places in it.
     train: Csr of U sessions, in the order of time. clicks: int64 [N], in the training log. bucket: int64 [N], places in
@@ -43,7 +43,7 @@ class StudyLog:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of what is trained on and what is asked."""
+        """16 hex digits of what is trained on and of the queries."""
         digest = blake2b("\0".join(self.ids).encode(), digest_size=8)
         for queries in (self.validation, self.test):
             for part in (queries.query, queries.positives.indptr, queries.positives.indices):
@@ -75,7 +75,7 @@ def make_log(interactions: Interactions, ids: list[str], settings: ProtocolSetti
     """Part a log by time, thin it out, and ask.
 
     Raises:
-        TgqError: where the log and the catalogue share no items, or nothing is left to train on or to ask.
+        TgqError: where the log and the catalogue share no items, or nothing is left to train or to test on.
     """
     log = interactions.within(ids)
     if not len(log):

@@ -127,12 +127,12 @@ def _headlines(found: Findings, chosen: str) -> list[str]:
 
 def _settings(run: StudyRun, chosen: str) -> dict[str, object]:
     log, protocol = run.log, run.study.protocol
-    asked = ", ".join(f"{len(places):,} {name}" for name, places in log.buckets(log.test).items())
+    queries = ", ".join(f"{len(places):,} {name}" for name, places in log.buckets(log.test).items())
     return {
         "catalogue": f"{run.recipe.catalog.source}, {len(log.ids):,} items",
         "training log": f"{len(log.train):,} sessions, {len(log.train.indices):,} clicks",
         "items": ", ".join(f"{int((log.bucket == at).sum()):,} {name}" for at, name in enumerate(BUCKETS)),
-        "queries": asked,
+        "queries": queries,
         "few clicks": f"1 to {protocol.few_clicks}",
         "content model": run.recipe.models[0].name,
         "recommended, best on validation": chosen,

@@ -62,7 +62,7 @@ class LogSection:
 
 @settings
 class ProtocolSettings:
-    """How the log is parted, see `joined.log`.
+    """How the log is split, see `joined.log`.
 
     Args:
         valid, test: shares of the time that are held out for validation and for the test.

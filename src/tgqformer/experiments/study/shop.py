@@ -2,7 +2,7 @@
 
 Nothing is trained but the weights of the blend. Content is spread over clicks, a little and much; the lists of both, of
 content and of item-kNN are blended. What weighs how much is learned as in a study: on the log without its last part, in
-which some items lost their clicks, asked by that last part. Then every click counts.
+which some items lost their clicks, judged on that last part. Then every click counts.
 
 FOLDER/
   blend.json             the weights

@@ -110,7 +110,7 @@ class StudyRun:
 
     @cached_property
     def log(self) -> StudyLog:
-        """What is trained on and what is asked."""
+        """What is trained on, and the queries."""
         return make_log(self.interactions, self.catalog.ids(), self.study.protocol)
 
     # --- one source each ----------------------------------------------------------------------------------------------

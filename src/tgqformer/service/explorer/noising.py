@@ -28,15 +28,15 @@ class NoiseChoice:
     seed: int = 0
 
 
-def noised(catalog: Catalog | None, item: Item, picture: Image.Image, asked: NoiseChoice) -> Image.Image:
+def noised(catalog: Catalog | None, item: Item, picture: Image.Image, noise: NoiseChoice) -> Image.Image:
     """Draw noise on an item's picture. catalog: where the second product of a distractor comes from.
 
     Raises: Refused if there is no second product to show.
     """
-    if not asked.severity:
+    if not noise.severity:
         return picture
-    spec = NoiseSpec(asked.kind, asked.severity, asked.seed)
-    donor = _donor(catalog, item, asked.seed) if asked.kind == "distractor" else None
+    spec = NoiseSpec(noise.kind, noise.severity, noise.seed)
+    donor = _donor(catalog, item, noise.seed) if noise.kind == "distractor" else None
     return add_noise(picture, spec, donor).picture
 
 

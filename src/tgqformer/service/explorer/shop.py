@@ -115,18 +115,18 @@ class Shop:
             return None
         return self._pictures.get((Picture.digest_of(data), size), lambda: jpeg(self.site.stored(data), size))
 
-    def encoded_noised(self, item_id: str, asked: NoiseChoice, size: str) -> bytes | None:
+    def encoded_noised(self, item_id: str, noise: NoiseChoice, size: str) -> bytes | None:
         """Return an item's picture with noise on it as JPEG; None where it has none."""
         item = self.item(item_id)
-        picture = self.noised(item, asked)
+        picture = self.noised(item, noise)
         return jpeg(picture, size) if picture is not None else None
 
-    def noised(self, item: Item, asked: NoiseChoice) -> Image.Image | None:
+    def noised(self, item: Item, noise: NoiseChoice) -> Image.Image | None:
         """Draw noise on an item's clean picture."""
         picture, shown = self.clean_picture(item), self.shown()
         if picture is None:
             return None
-        return noised((shown.clean or shown.catalog) if shown else None, item, picture, asked)
+        return noised((shown.clean or shown.catalog) if shown else None, item, picture, noise)
 
     def _clean_picture(self, item: Item) -> Picture | None:
         """Return the picture that an item's own was drawn on; None where it has come in over HTTP since."""
@@ -152,13 +152,13 @@ class Shop:
 
         return self._columns(versions, column)
 
-    def trial(self, item_id: str, asked: NoiseChoice, versions: Sequence[str], k: int) -> Data:
+    def trial(self, item_id: str, noise: NoiseChoice, versions: Sequence[str], k: int) -> Data:
         """Return, for each version, the neighbours of the noised picture and how many of the clean one's were kept."""
         item = self.item(item_id)
 
         def column(served: Served) -> Data:
             _ = served.model
-            before, after = (self._found(served, item, one, k) for one in (NoiseChoice(), asked))
+            before, after = (self._found(served, item, one, k) for one in (NoiseChoice(), noise))
             was = {hit.id: place for place, hit in enumerate(before)}
             here = {hit.id for hit in after}
             lost = self._column(served, item, [hit for hit in before if hit.id not in here], "live")["hits"]
@@ -192,16 +192,16 @@ class Shop:
         """Open a version by its name, the served one by default; raises ApiError 404 for one that is not there."""
         return self.site.open_version(version) if version else self.site.served
 
-    def _found(self, served: Served, item: Item, asked: NoiseChoice, k: int) -> list[Hit]:
-        vector = self._vector(served, item, asked)
+    def _found(self, served: Served, item: Item, noise: NoiseChoice, k: int) -> list[Hit]:
+        vector = self._vector(served, item, noise)
         return [hit for hit in served.search(vector, k + 1) if hit.id != item.id][:k]
 
-    def _vector(self, served: Served, item: Item, asked: NoiseChoice) -> Floats:
-        asked = asked if asked.severity else NoiseChoice()
+    def _vector(self, served: Served, item: Item, noise: NoiseChoice) -> Floats:
+        noise = noise if noise.severity else NoiseChoice()
         digest = self._clean_picture(item) or (item.pictures[0] if item.pictures else None)
         text = (item.title, item.brand, item.category, tuple(item.attributes.items()))
-        key = (served.key, digest.digest if digest else "", text, asked)
-        return self._vectors.get(key, lambda: served.embed_now([item], [self.noised(item, asked)])[0])
+        key = (served.key, digest.digest if digest else "", text, noise)
+        return self._vectors.get(key, lambda: served.embed_now([item], [self.noised(item, noise)])[0])
 
     def _column(self, served: Served, item: Item, hits: Sequence[Hit], source: str) -> Data:
         found = self.items([hit.id for hit in hits])
@@ -214,10 +214,10 @@ class Shop:
 
     # --- why ----------------------------------------------------------------------------------------------------------
 
-    def why(self, item_id: str, other_id: str, version: str, asked: NoiseChoice | None) -> Data:
-        """Explain one neighbour: facts, and what the model saw in both pictures; `asked`: noise on the first."""
+    def why(self, item_id: str, other_id: str, version: str, noise: NoiseChoice | None) -> Data:
+        """Explain one neighbour: facts, and what the model saw in both pictures; `noise`: noise on the first."""
         served, first, second = self.open(version), self.item(item_id), self.item(other_id)
-        pictures = [self.picture(first.id) if asked is None else self.noised(first, asked), self.picture(second.id)]
+        pictures = [self.picture(first.id) if noise is None else self.noised(first, noise), self.picture(second.id)]
         colors = [swatch(picture) if picture is not None else None for picture in pictures]
         compared = facts(first, second, (colors[0], colors[1]))
         model = served.embedder

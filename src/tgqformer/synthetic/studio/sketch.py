@@ -29,7 +29,7 @@ class Sketch:
     """A product in the making: parts are drawn back to front.
 
     Args:
-        finish: colours, pattern, material and logo that the parts wear.
+        finish: colours, pattern, material and logo of the parts.
     """
 
     def __init__(self, finish: Finish) -> None:
