@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tgqformer.catalog.catalog import Catalog, CatalogWriter
 from tgqformer.catalog.item import Item
 from tgqformer.service.explorer.browse import Browser
+from tgqformer.store.facets import UnknownValue
 
 ROWS = [
     Item("a1", "Blue linen shirt", "Acme", ("Clothes", "Shirts")),
@@ -48,7 +49,10 @@ def ids(browser: Browser, found: np.ndarray) -> list[str]:
         ("", (), "Acme", ["a1"]),
         ("", ("Clothes",), "", ["a1", "a2"]),  # not "Clothes & more"
         ("", ("Clothes", "Shirts", "Long"), "", ["a2"]),
-        ("", ("Shirts",), "", []),
+        ("", ("Shirts",), "", ["a1", "a2"]),  # no path from the root, but a level
+        ("", ("clothes › SHIRTS",), "", ["a1", "a2"]),
+        ("", (), "BOLT", ["a2", "x|%"]),
+        ("", (), "ACME", ["a1", "b1"]),
         ("100% (scarf)", (), "", ["x|%"]),
         ("b2", (), "", ["b2"]),
         ("nothing", (), "", []),
@@ -56,6 +60,13 @@ def ids(browser: Browser, found: np.ndarray) -> list[str]:
 )
 def test_find(browser: Browser, words: str, category: tuple[str, ...], brand: str, expected: list[str]) -> None:
     assert ids(browser, browser.find(words, category, brand)) == expected
+
+
+def test_what_no_item_has_is_told_with_the_nearest(browser: Browser) -> None:
+    with pytest.raises(UnknownValue, match="no item has the category 'Shirt'; did you mean 'Shirts'"):
+        browser.find(category=("Shirt",))
+    with pytest.raises(UnknownValue, match="no item has the brand 'Blot'; did you mean 'Bolt'"):
+        browser.find(brand="Blot")
 
 
 def test_facets_count_items_at_every_level(browser: Browser) -> None:

@@ -61,7 +61,23 @@ def test_what_the_table_cannot_answer_is_searched(still: Still) -> None:
     some = ask.get("/items/sku-4/similar?k=3&category=shoe&category=bag&brand=acme&max_price=25")
     want = similar(shop.store.table(), "sku-4", 3, Filter(("shoe", "bag"), ("acme",), None, 25.0))
     assert some["source"] == "live" and ids(some) == [hit.id for hit in want]
-    assert ask.get("/items/sku-4/similar?category=hat")["results"] == []
+    below = ask.get("/items/sku-4/similar?k=3&category=all%20%E2%80%BA%20SHOE&brand=ACME")
+    wanted = similar(shop.store.table(), "sku-4", 3, Filter(brand=("acme",), path=(("All", "shoe"),)))
+    assert ids(below) == [hit.id for hit in wanted] and len(wanted) == 3
+
+
+def test_a_filter_by_what_no_item_has_is_refused_with_the_nearest(still: Still) -> None:
+    client = still[1].client()
+    for query, error, hint in (
+        ("category=shoo", "no item has the category 'shoo'", "did you mean 'shoe'?"),
+        ("category=shoe%20%3E%20All", "no item has the category 'shoe > All'", "did you mean"),
+        ("category=", "no item has the category ''", "there are 'All'"),
+        ("brand=acmee", "no item has the brand 'acmee'", "did you mean 'acme'?"),
+    ):
+        status, _, told = client("GET", f"/items/sku-4/similar?{query}")
+        assert status == 422 and told["error"] == error and told["hint"].startswith(hint), (query, told)
+    status, told = client.form("POST", "/search?brand=zzz", title="red shoe")
+    assert (status, told) == (422, {"error": "no item has the brand 'zzz'", "hint": "there are 'acme', 'bolt'"})
 
 
 def test_metadata_comes_with_both_kinds_of_answers(still: Still) -> None:

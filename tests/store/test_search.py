@@ -72,6 +72,28 @@ def rows_printed(output: str) -> list[str]:
     return [line.split("│")[2].strip() for line in output.splitlines() if "sku-" in line and "│" in line]
 
 
+@pytest.mark.parametrize("path", ["Shoes › Kind 1", "shoes > kind 1", "SHOES/KIND 1", "Kind 1", "kind 1"])
+def test_the_path_that_is_shown_can_be_pasted_back(made: Path, path: str) -> None:
+    assert "Shoes › Kind 1" in run("similar", "sku-0", "--store", made / "store")
+    assert rows_printed(run("similar", "sku-0", "--store", made / "store", "--category", path)) == [
+        "sku-1", "sku-4", "sku-7",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--category", "Shoe"], "no item has the category 'Shoe'; did you mean 'Shoes'"),
+        (["--category", ""], "no item has the category ''; there are 'Shoes'"),
+        (["--brand", "brandy"], "no item has the brand 'brandy'; did you mean 'brand0' or 'brand1'"),
+        (["--brand", "BRAND0", "--min-price", "17"], "no item passes the filter .by brand0, from 17.; leave a part"),
+    ],
+)
+def test_a_filter_that_no_item_passes_is_an_error(made: Path, options: list[str], error: str) -> None:
+    with pytest.raises(TgqError, match=error):
+        run("similar", "sku-0", "--store", made / "store", *options)
+
+
 def test_index_says_what_it_made(made: Path) -> None:
     output = run("index", made / "embeddings", "--catalog", made / "catalog", "--to", made / "again")
     assert "8 items of 2 dimensions" in output and "tgq-1" in output

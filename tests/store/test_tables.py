@@ -51,6 +51,9 @@ FILTERS: list[tuple[Filter, Callable[[int], object]]] = [
     (Filter(min_price=100), lambda i: i >= 100 and i % 11),
     (Filter(max_price=99.5, brand=("brand0",)), lambda i: i <= 99 and i % 5 == 0 and i % 11),
     (Filter(min_price=50, max_price=60, category=("leaf1",)), lambda i: i in (50, 57)),
+    (Filter(path=(("top1", "leaf2"),)), lambda i: i % 21 == 16),
+    (Filter(path=(("leaf2", "top1"), ("top", "leaf2"))), lambda i: False),
+    (Filter(category=("leaf5",), path=(("top1", "leaf2"),), max_price=40), lambda i: i in (5, 12, 16, 19, 26, 37, 40)),
     (Filter(brand=("nobody",)), lambda i: False),
     (Filter(brand=("nul\x00",)), lambda i: False),
 ]

@@ -69,9 +69,10 @@ def index(
 def similar(
     item_id: Annotated[str, typer.Argument(help="Id of an item in the store.")],
     store: Annotated[str, typer.Option(metavar="STORE", help=STORE_HELP)],
-    k: Annotated[int, typer.Option("-k", help="How many items to find.")] = 10,
+    k: Annotated[int, typer.Option("-k", help="How many items to find.", min=1)] = 10,
     category: Annotated[
-        list[str] | None, typer.Option(help="Only items in this category, at any level; repeat for or.")
+        list[str] | None,
+        typer.Option(help="Only items in this category, at any level, or below a path A > B; repeat for or."),
     ] = None,
     brand: Annotated[list[str] | None, typer.Option(help="Only items of this brand; repeat for or.")] = None,
     min_price: Annotated[float | None, typer.Option(help="Only items that cost at least this.")] = None,
@@ -97,13 +98,17 @@ def similar(
     from tgqformer.store import open_store
     from tgqformer.store.base import Filter, UnknownItem, unknown_item
     from tgqformer.store.base import similar as find
+    from tgqformer.store.facets import KnownValues
+    from tgqformer.store.page import words_of
 
     if html is not None:
         folder = None if "://" in store else Path(store)
         make_way(html, "page", overwrite=overwrite, file=True, sources=[folder, catalog])
     opened = open_store(store)
     table = opened.table(version)
-    where = Filter(tuple(category or ()), tuple(brand or ()), min_price, max_price)
+    where = KnownValues(table).meant(Filter(tuple(category or ()), tuple(brand or ()), min_price, max_price))
+    if where and not table.count(where):
+        raise TgqError(f"no item passes the filter ({words_of(where)}); leave a part of it out")
     try:
         hits = find(table, item_id, k, where, exact=exact)
         [query] = table.get([item_id])

@@ -13,6 +13,7 @@ from tgqformer.catalog.pictures import PictureError
 from tgqformer.errors import TgqError
 from tgqformer.service.shelf import ShelfError
 from tgqformer.store.base import UnknownItem, Unreachable, VersionGone
+from tgqformer.store.facets import UnknownValue
 
 log = logging.getLogger("tgqformer.service")
 RETRY = {"retry-after": "1"}
@@ -56,6 +57,8 @@ def as_api_error(error: TgqError) -> ApiError:
         )
     if isinstance(error, UnknownItem):
         return ApiError(404, "there is no such item", "check the id")  # its words name the store
+    if isinstance(error, UnknownValue):
+        return ApiError(422, what, hint)
     if isinstance(error, VersionGone):
         return ApiError(503, "the version being served was replaced this moment", "try again", RETRY)
     if isinstance(error, ShelfError):

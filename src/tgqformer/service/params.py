@@ -46,7 +46,7 @@ ItemId = Annotated[str, Depends(_item_id)]
 
 
 async def _where(
-    category: Annotated[Words, Query(description="Only items in this category, at any level; repeat for or.")] = None,
+    category: Annotated[Words, Query(description="Only items in this category, or below a path A > B; repeat.")] = None,
     brand: Annotated[Words, Query(description="Only items of this brand; repeat for or.")] = None,
     min_price: Annotated[Price, Query(description="Only items that cost at least this.")] = None,
     max_price: Annotated[Price, Query(description="Only items that cost at most this.")] = None,

@@ -23,6 +23,7 @@ from tgqformer.service.precomputed import Precomputed
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.store.base import Filter, Hit, StoreTable, UnknownItem, similar
 from tgqformer.store.embed import embed_prepared
+from tgqformer.store.facets import KnownValues
 from tgqformer.store.ledger import Version
 from tgqformer.types import Floats
 
@@ -59,6 +60,7 @@ class Served:
         self.model_version, self.label = table.version.model_version, table.version.label
         self.truncate_dim = table.version.dim
         self.users = 0
+        self._values = KnownValues(table)
         self._preparing = threading.BoundedSemaphore(settings.decodes)
         self.batcher: Batcher[Prepared, Floats] = Batcher(
             lambda jobs: list(self._embed_prepared(jobs)),
@@ -109,17 +111,18 @@ class Served:
         return None if found is None else Answer(self.model_version, "precomputed", [Hit(*hit) for hit in found])
 
     def live(self, item_id: str, k: int, where: Filter | None = None) -> Answer:
-        """Search the answer; blocking."""
+        """Search the answer; blocking. Raises: UnknownValue for a filter by what no item has."""
         if not self.has(item_id):
             raise unknown_item(item_id)
+        where = where and self._values.meant(where)
         try:
             return Answer(self.model_version, "live", similar(self.table, item_id, k, where))
         except UnknownItem as error:  # deleted between the two
             raise unknown_item(item_id) from error
 
     def search(self, vector: Floats, k: int, where: Filter | None = None) -> list[Hit]:
-        """Find the items nearest to a vector [d]; blocking."""
-        return self.table.search(vector, k, where)
+        """Find the items nearest to a vector [d]; blocking. Raises: UnknownValue for a filter by what no item has."""
+        return self.table.search(vector, k, where and self._values.meant(where))
 
     async def embed(self, item: Item, picture: Callable[[], Image] | None) -> Floats:
         """Embed one item [d], together with others that come at the same moment.

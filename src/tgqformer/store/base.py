@@ -69,12 +69,16 @@ class Filter:
     category: any level of the item's category path is one of these.
     brand: the item's brand is one of these.
     min_price, max_price: bounds, both included; an item without a price does not pass.
+    path: or several levels of the item's category path that follow each other are one of these.
+
+    What a person typed is turned into values that are there by `facets.KnownValues`.
     """
 
     category: tuple[str, ...] = ()
     brand: tuple[str, ...] = ()
     min_price: float | None = None
     max_price: float | None = None
+    path: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         low, high = self.min_price, self.max_price
@@ -84,7 +88,9 @@ class Filter:
             raise TgqError(f"no price lies between {low} and {high}; give the lower one as the minimum")
 
     def __bool__(self) -> bool:
-        return bool(self.category or self.brand) or self.min_price is not None or self.max_price is not None
+        return (
+            bool(self.category or self.path or self.brand) or self.min_price is not None or self.max_price is not None
+        )
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,10 @@ class StoreTable(Protocol):
 
     def count(self, where: Filter | None = None) -> int:
         """Count the rows that pass."""
+        ...
+
+    def values(self) -> tuple[set[tuple[str, ...]], set[str]]:
+        """Return the category paths and the brands that its items have; reads two columns of all rows."""
         ...
 
     def contents(self, ids: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,7 @@ os.environ.setdefault("LANCEDB_LOG", "error")  # read at import; else every new 
 import lancedb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from lancedb.index import Bitmap, BTree, HnswSq, LabelList
 
 from tgqformer.errors import TgqError
@@ -37,7 +38,7 @@ from tgqformer.store.base import (
 from tgqformer.store.durable import Durability, LocalFiles, Remote
 from tgqformer.store.lance_rows import FACTS, any_of, hits_of, rows_of, schema_of, sql_of, table_of
 from tgqformer.store.ledger import FORMAT, Ledger, Version
-from tgqformer.store.rows import Counts, check_vector, checked, parts, unit
+from tgqformer.store.rows import SEPARATOR, Counts, check_vector, checked, parts, unit
 from tgqformer.types import Floats
 
 NAME = "lance"
@@ -217,6 +218,15 @@ class LanceTable:
         """Count the rows that pass."""
         with _gone(self.version, self.where):
             return int(self._table.count_rows(sql_of(where) if where else None))
+
+    def values(self) -> tuple[set[tuple[str, ...]], set[str]]:
+        """Collect the category paths and the brands."""
+        paths, brands = set[tuple[str, ...]](), set[str]()
+        for batch in self._stream(["category", "brand"], None):
+            joined = pc.binary_join(batch["category"].cast(pa.list_(pa.string())), SEPARATOR)
+            paths.update(tuple(path.split(SEPARATOR)) for path in joined.unique().to_pylist() if path)
+            brands.update(brand for brand in batch["brand"].unique().to_pylist() if brand)
+        return paths, brands
 
     def contents(self, ids: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:
         """Stream ids and contents."""

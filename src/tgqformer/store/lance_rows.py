@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tgqformer.store.base import Filter, Hit, StoreRow
 from tgqformer.store.ledger import Version, VersionSpec
-from tgqformer.store.rows import matrix, quantised, unit
+from tgqformer.store.rows import SEPARATOR, matrix, quantised, unit
 
 FACTS = ["id", "title", "brand", "category", "price"]
 # Two processes that add the same id at the same time: with a primary key Lance finds it out.
@@ -19,9 +19,15 @@ _ID = pa.field("id", pa.string(), nullable=False, metadata={"lance-schema:unenfo
 
 def sql_of(where: Filter) -> str:
     """Write a filter as the SQL that LanceDB reads; every value is a quoted literal."""
-    conditions = []
+    conditions, categories = [], []
     if where.category:
-        conditions.append(f"array_has_any(category, [{', '.join(map(_literal, where.category))}])")
+        categories.append(f"array_has_any(category, [{', '.join(map(_literal, where.category))}])")
+    for path in where.path:
+        levels, run, mark = ", ".join(map(_literal, path)), SEPARATOR.join(["", *path, ""]), _literal(SEPARATOR)
+        whole = f"concat({mark}, array_to_string(category, {mark}), {mark})"
+        categories.append(f"(array_has_all(category, [{levels}]) AND strpos({whole}, {_literal(run)}) > 0)")
+    if categories:
+        conditions.append(f"({' OR '.join(categories)})")
     if where.brand:
         conditions.append(f"brand IN {any_of(where.brand)}")
     if where.min_price is not None:

@@ -64,7 +64,8 @@ def words_of(where: Filter | None) -> str:
     """Say a filter in words; empty for none."""
     if not where:
         return ""
-    parts = ["in " + " or ".join(where.category)] if where.category else []
+    categories = [*where.category, *map(" › ".join, where.path)]
+    parts = ["in " + " or ".join(categories)] if categories else []
     parts += ["by " + " or ".join(where.brand)] if where.brand else []
     parts += [f"from {price_of(where.min_price)}"] if where.min_price is not None else []
     parts += [f"up to {price_of(where.max_price)}"] if where.max_price is not None else []

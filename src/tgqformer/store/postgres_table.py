@@ -14,7 +14,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from tgqformer.store.base import Filter, Hit, StoreRow, TableStats, UnknownItem, VersionGone
 from tgqformer.store.ledger import Version
-from tgqformer.store.rows import Counts, check_vector, checked, matrix, parts, unit
+from tgqformer.store.rows import SEPARATOR, Counts, check_vector, checked, matrix, parts, unit
 from tgqformer.types import Floats
 
 INDEX_FROM = 10_000  # rows; below, an exact search takes some milliseconds and needs no index
@@ -164,6 +164,13 @@ class PostgresTable:
             query = SQL("SELECT count(*) FROM {} WHERE {}").format(self._table, condition)
             return int(cursor.execute(query, values).fetchone()[0])
 
+    def values(self) -> tuple[set[tuple[str, ...]], set[str]]:
+        """Ask for the category paths and the brands."""
+        with self._cursor() as cursor:
+            paths = cursor.execute(SQL("SELECT DISTINCT category FROM {}").format(self._table)).fetchall()
+            brands = cursor.execute(SQL("SELECT DISTINCT brand FROM {}").format(self._table)).fetchall()
+        return {tuple(path) for (path,) in paths if path}, {brand for (brand,) in brands if brand}
+
     def contents(self, ids: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:
         """Stream ids and contents."""
         query = SQL("SELECT id, content FROM {}").format(self._table)
@@ -270,8 +277,14 @@ def condition_of(where: Filter) -> tuple[Composed, list[Any]]:
     """Write a filter as SQL and the values of its parameters."""
     conditions: list[Composable] = [SQL("true")]
     values: list[Any] = []
+    categories = [SQL("category && %s")] if where.category else []
+    values += [_sayable(where.category)] if where.category else []
+    for path in where.path:
+        categories.append(SQL("(category @> %s AND strpos(%s || array_to_string(category, %s) || %s, %s) > 0)"))
+        values += [_sayable(path), SEPARATOR, SEPARATOR, SEPARATOR, SEPARATOR.join(["", *_sayable(path), ""])]
+    if categories:
+        conditions.append(SQL("({})").format(SQL(" OR ").join(categories)))
     for given, condition, value in (
-        (where.category, "category && %s", _sayable(where.category)),
         (where.brand, "brand = ANY(%s)", _sayable(where.brand)),
         (where.min_price is not None, "price >= %s", where.min_price),
         (where.max_price is not None, "price <= %s", where.max_price),

@@ -16,6 +16,7 @@ from tgqformer.store.ledger import Dtype, Version
 from tgqformer.types import Floats
 
 T = TypeVar("T")
+SEPARATOR = "\x1f"  # between the levels of a category where a whole path is compared
 COUNT_FOR = 30.0  # seconds for which a count is taken as still right: it only chooses the way of searching
 
 

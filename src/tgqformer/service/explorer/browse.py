@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tgqformer.catalog.catalog import Catalog
+from tgqformer.store.facets import Facets
 from tgqformer.types import Ints
 
 SEPARATOR = "\x1f"
@@ -51,22 +53,44 @@ class Browser:
         """Return the positions of all items that fit, int64: titles that begin with the words first, then in order.
 
         words: all of them must occur. category: a path from the root; items in it or below it. brand: exactly this.
+        Where there is no such path or brand, those that a person can mean by it, see `Facets`.
+
+        Raises: UnknownValue for a category or a brand that no item has.
         """
         wanted = pc.utf8_lower(pa.scalar(words)).as_py().split()[:WORDS]
         fits = pa.array(np.ones(len(self), dtype=bool))
         for word in wanted:
             fits = pc.and_(fits, pc.match_substring(self._text, word))
         if category:
-            path = SEPARATOR.join(category)
-            below = pc.starts_with(self._paths, path + SEPARATOR)
-            fits = pc.and_(fits, pc.or_(pc.equal(self._paths, path), below))
+            fits = pc.and_(fits, self._in_category(category))
         if brand:
-            fits = pc.and_(fits, pc.equal(self._brands, brand))
+            exact = pc.equal(self._brands, brand)
+            known = pc.any(exact).as_py()
+            fits = pc.and_(fits, exact if known else pc.is_in(self._brands, pa.array(self.facets.brand(brand))))
         found = np.asarray(pc.indices_nonzero(fits), dtype=np.int64)
         if not wanted or not len(found):
             return found
         begins = np.asarray(pc.starts_with(self._titles.take(pa.array(found)), " ".join(wanted)))
         return np.concatenate([found[begins], found[~begins]])
+
+    def _in_category(self, category: tuple[str, ...]) -> Any:
+        """Return which items are in a category or below it."""
+        path = SEPARATOR.join(category) + SEPARATOR
+        closed = pc.binary_join_element_wise(self._paths, "", SEPARATOR)
+        below = pc.starts_with(closed, path)
+        if pc.any(below).as_py():
+            return below
+        within = pc.binary_join_element_wise("", closed, SEPARATOR)
+        runs = self.facets.category(SEPARATOR.join(category))
+        return reduce(pc.or_, (pc.match_substring(within, SEPARATOR.join(["", *run, ""])) for run in runs))
+
+    @cached_property
+    def facets(self) -> Facets:
+        """What a word that a person typed can mean."""
+        paths = self._paths.unique().to_pylist()
+        return Facets(
+            (tuple(path.split(SEPARATOR)) for path in paths if path), filter(None, self._brands.unique().to_pylist())
+        )
 
     def position(self, item_id: str) -> int:
         """Return where an item stands in the catalogue; -1 where it is not in it."""
