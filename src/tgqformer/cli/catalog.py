@@ -95,6 +95,7 @@ def import_(
     options |= {"root": pictures, "name": name, "overwrite": overwrite, "encoding": encoding, "language": language}
     report = import_catalog(source, to, show_progress_bar=True, on_plan=_show_plan, **options)
     _show_report(report, to)
+    _show_unread(to)
 
 
 @app.command()
@@ -157,6 +158,22 @@ def _show_plan(plan: ImportPlan) -> None:
     console.print(table, emoji=False)
     if plan.unused:
         console.print(f"not used: {escape(', '.join(plan.unused))}", emoji=False)
+
+
+def _show_unread(to: Path) -> None:
+    """Warn of titles that the packaged text model cannot read; it is the one that is used where no other is named."""
+    from tgqformer.catalog import Catalog
+    from tgqformer.progress import console
+    from tgqformer.scripts import packaged_tokenizer, unread
+
+    tokenizer = packaged_tokenizer()
+    if tokenizer is None:
+        return
+    warning = unread(
+        Catalog.open(to).table(["title"])["title"].to_pylist(), *tokenizer, "the packaged text encoder minilm"
+    )
+    if warning is not None:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
 
 
 def _show_report(report: ImportReport, to: Path) -> None:

@@ -25,7 +25,7 @@ from tgqformer.evaluation.metrics import Queries, both_directions, evaluate
 from tgqformer.evaluation.untrained import STEPS, Choice, choose_best
 from tgqformer.experiments.recipe import Recipe
 from tgqformer.files import read_json, write_json
-from tgqformer.model.encoding import Encoders, make_encoders
+from tgqformer.model.encoding import Encoders, make_encoders, unread_titles
 from tgqformer.model.features import CatalogFeatures, cache_features
 from tgqformer.model.frozen import FrozenPart
 from tgqformer.model.language import LanguageModel, LoRA, make_language
@@ -270,7 +270,13 @@ class Dataset:
         if evaluation.picture_probes:  # these show test queries alone
             probes = [*evaluation.picture_probes, evaluation.probe_queries]
             inputs |= {"probes": probes, "pairs": self.pairs_digest}
-        self.stages.run(Stage("features", self.folder / "cache", "features", inputs, lambda: self.features, keep="all"))
+        self.stages.run(Stage("features", self.folder / "cache", "features", inputs, self._encode, keep="all"))
+
+    def _encode(self) -> None:
+        titles = self.catalog.table(["title"])["title"].to_pylist()
+        for warning in unread_titles(titles, self.encoders, self.language()):
+            console.print(f"warning: {warning}", style="yellow", markup=False)
+        _ = self.features
 
     # --- what needs no training ---------------------------------------------------------------------------------------
 

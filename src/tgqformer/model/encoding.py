@@ -25,6 +25,7 @@ from tgqformer.files import read_json, write_json
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.language import LanguageModel
 from tgqformer.model.prompt import Prompt
+from tgqformer.scripts import tokenizer_of, unread
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,16 @@ def make_encoders(vision: str, text: str, prompt: Prompt, options: Mapping[str, 
         joint = make_joint(vision.removeprefix("joint:"), **options)
         return Encoders(joint.vision, joint.text, prompt, joint.space)
     return Encoders(make_vision(vision, **options), make_text(text), prompt)
+
+
+def unread_titles(titles: Sequence[str | None], encoders: Encoders, language: LanguageModel | None) -> list[str]:
+    """Return a warning for the text encoder, and one for the language model, that cannot read many titles of items."""
+    if "title" not in encoders.prompt.fields:
+        return []
+    readers = {f"the text encoder {encoders.text.name}": encoders.text, "the language model": language}
+    known = [(name, getattr(reader, "tokenizer", None)) for name, reader in readers.items()]
+    told = [unread(titles, *tokenizer_of(tokenizer), name) for name, tokenizer in known if tokenizer is not None]
+    return [warning for warning in told if warning is not None]
 
 
 def no_states(batch: int) -> TextFeatures:

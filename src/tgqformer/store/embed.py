@@ -18,7 +18,7 @@ from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
 from tgqformer.model.base import truncate
 from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.model.encoding import Encoders
+from tgqformer.model.encoding import Encoders, unread_titles
 from tgqformer.parallel import ahead, batches, cores, one_thread_each
 from tgqformer.progress import console, progress
 from tgqformer.stages import make_way
@@ -86,6 +86,9 @@ def embed_catalog(
     report = EmbedReport(unreadable=read_json(listed) if listed.exists() else {})
     if shown and not missing:
         console.print(f"{to} is finished already, by this model and of this catalogue: nothing to do")
+    if shown and missing:
+        for warning in unread_titles(catalog.table(["title"])["title"].to_pylist(), encoders, model.language):
+            console.print(f"warning: {warning}", style="yellow", markup=False)
     left = sum(stop - start for start, stop in map(table.bounds, missing))
 
     with progress("embedding", left, shown=shown) as bar:
