@@ -85,7 +85,7 @@ def test_the_path_that_is_shown_can_be_pasted_back(made: Path, path: str) -> Non
     [
         (["--category", "Shoe"], "no item has the category 'Shoe'; did you mean 'Shoes'"),
         (["--category", ""], "no item has the category ''; there are 'Kind 0'"),
-        (["--brand", "brandy"], "no item has the brand 'brandy'; did you mean 'brand0' or 'brand1'"),
+        (["--brand", "brandy"], "no item has the brand 'brandy'; did you mean 'brand1' or 'brand0'"),
         (["--brand", "BRAND0", "--min-price", "17"], "no item passes the filter .by brand0, from 17.; leave a part"),
     ],
 )

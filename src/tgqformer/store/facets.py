@@ -113,11 +113,12 @@ def _folded(word: str) -> str:
 
 def _unknown(kind: str, word: str, key: str, names: Mapping[str, str]) -> UnknownValue:
     """Make the error for a value that no item has; it names the nearest, or some that there are."""
+    names = dict(sorted(names.items()))
     alike = islice((other for other in names if abs(len(other) - len(key)) <= max(3, len(key) // 2)), _COMPARED)
     close = get_close_matches(key, list(alike), n=_SHOWN, cutoff=0.6)
     inside = [other for other in islice(names, _COMPARED) if key and key in other]
     near = [repr(names[other]) for other in dict.fromkeys([*close, *inside])][:_SHOWN]
-    some = ", ".join(repr(names[other]) for other in sorted(names)[:_SHOWN])
+    some = ", ".join(repr(names[other]) for other in islice(names, _SHOWN))
     if near:
         hint = f"did you mean {' or '.join(near)}?"
     else:
