@@ -19,11 +19,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from tgqformer.evaluation.metrics import evaluate, nearest
+from tgqformer.evaluation.metrics import evaluate
 from tgqformer.experiments.recipe import load_recipe
 from tgqformer.experiments.run import Run
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.store.rows import quantised, unit
+from tgqformer.topk.vectors import nearest_items
 
 NEAR = 10
 SHARED = ("alignment", "catalog", "pairs", "cache", "shown")  # folders of a run that do not hang on the training
@@ -47,7 +48,7 @@ def vectors_of(run: Run) -> np.ndarray:
 
 def recall(whole: np.ndarray, cut: np.ndarray, sample: np.ndarray) -> float:
     """Share of the ten nearest by whole vectors that are among the ten nearest by cut ones."""
-    truth, found = nearest(whole, sample, NEAR)[0], nearest(cut, sample, NEAR)[0]
+    truth, found = nearest_items(whole, sample, NEAR)[0], nearest_items(cut, sample, NEAR)[0]
     return float(np.mean([len(set(a) & set(b)) / NEAR for a, b in zip(truth, found, strict=True)]))
 
 

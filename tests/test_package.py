@@ -175,6 +175,16 @@ def test_types_of_arrays_come_from_one_module() -> None:
         assert not own or path == SOURCE / "types.py", f"{path}: types of arrays come from tgqformer.types, not {own}"
 
 
+def test_files_and_bodies_of_functions_fit_on_a_page() -> None:
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
+                assert (body[-1].end_lineno or 0) - body[0].lineno < 60, f"{path}: {node.name}"
+
+
 def test_no_pickle_and_no_torch_load() -> None:
     for path in SOURCE.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))

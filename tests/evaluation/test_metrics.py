@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tgqformer.errors import TgqError
-from tgqformer.evaluation.metrics import METRICS, Csr, Queries, Ranks, evaluate, nearest, retrieve_ranks, score
+from tgqformer.evaluation.metrics import METRICS, Csr, Queries, Ranks, evaluate, retrieve_ranks, score
+from tgqformer.topk.vectors import nearest_items
 
 torch.set_num_threads(1)
 
@@ -205,15 +206,15 @@ def test_bad_input_is_explained() -> None:
 
 
 def test_nearest_leaves_the_query_out() -> None:
-    positions, scores = nearest(one_query([0.2, 0.9, 0.5]), [0], 2)
+    positions, scores = nearest_items(one_query([0.2, 0.9, 0.5]), [0], 2)
     assert positions.tolist() == [[2, 3]]
     assert scores[0] == pytest.approx([0.9, 0.5])
 
 
 def test_nearest_takes_ties_by_position() -> None:
-    positions, _ = nearest(one_query([0.2] + [0.5] * 30), [0, 1], 3)
+    positions, _ = nearest_items(one_query([0.2] + [0.5] * 30), [0, 1], 3)
     assert positions.tolist() == [[2, 3, 4], [0, 2, 3]]
-    assert nearest(one_query([]), [0], 3)[0].shape == (1, 0)
+    assert nearest_items(one_query([]), [0], 3)[0].shape == (1, 0)
 
 
 def test_queries_may_look_other_than_they_stand_in_the_pool() -> None:

@@ -12,11 +12,12 @@ from PIL import Image, ImageDraw
 from tgqformer.evaluation.attention import gate_statistics, noise_shares
 from tgqformer.evaluation.cost import Cost
 from tgqformer.evaluation.masks import pool_mask
-from tgqformer.evaluation.metrics import METRICS, Queries, evaluate, nearest
+from tgqformer.evaluation.metrics import METRICS, Queries, evaluate
 from tgqformer.evaluation.pictures import outline, overlay, thumbnail
 from tgqformer.evaluation.report import AttentionExample, NeighbourExample, Report, ReportCard, amount, write_report
 from tgqformer.evaluation.results import Result, ViewScores, summarize
 from tgqformer.evaluation.tables import percent
+from tgqformer.topk.vectors import nearest_items
 
 HOSTILE = '<script src="http://evil.example/x.js">alert(1)</script>" onerror="x'
 COLORS = ("crimson", "seagreen", "royalblue", "goldenrod", "slateblue", "sienna")
@@ -112,7 +113,7 @@ def made_examples(queries: Queries, settings: dict[str, tuple[float, float]]) ->
         query, positives = int(queries.query[row]), set(queries.positives.row(row).tolist())
         rows = {}
         for name, (strength, noise) in settings.items():
-            found, scores = nearest(vectors(strength, noise, 0), [query], 8)
+            found, scores = nearest_items(vectors(strength, noise, 0), [query], 8)
             pairs = zip(found[0].tolist(), scores[0].tolist(), strict=True)
             rows[name] = [made_card(i, hit=i in positives, score=score) for i, score in pairs]
         examples.append(NeighbourExample(made_card(query), rows))

@@ -26,7 +26,6 @@ from torch import Tensor
 
 from tgqformer.errors import TgqError
 from tgqformer.progress import progress
-from tgqformer.topk import best_of
 from tgqformer.types import ArrayLike, Bools, Doubles, Floats, Ints, Positions, Reals
 
 Matrix: TypeAlias = "Tensor | Reals"
@@ -391,15 +390,3 @@ def ndcg(positives: Csr, ranks: Ranks, k: int) -> Doubles:
     ideal = discount[np.minimum(np.diff(positives.indptr), k)]
     gains: Doubles = np.add.reduceat(gain, positives.indptr[:-1]) / ideal
     return gains
-
-
-@torch.no_grad()
-def nearest(vectors: Matrix, query: ArrayLike, k: int) -> tuple[Positions, Floats]:
-    """Return the k nearest pool items of each query but itself, to be looked at: (positions [Q, k], scores [Q, k]).
-
-    One matrix product for all the queries given, so give few.
-    """
-    pool, positions = _as_float(vectors), torch.from_numpy(np.asarray(query, dtype=np.int64).ravel())
-    scores = (pool[positions.to(pool.device)] @ pool.T).cpu()
-    scores[torch.arange(len(positions)), positions] = -torch.inf
-    return best_of(scores.numpy(), min(k, len(pool) - 1))

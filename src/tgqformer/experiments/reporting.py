@@ -12,12 +12,13 @@ from tgqformer.encoders.cache import half
 from tgqformer.evaluation.attention import GateStatistics, NoiseShare, gate_statistics, noise_shares
 from tgqformer.evaluation.cost import Cost, count_flops, flops_per_item, parameters, throughput
 from tgqformer.evaluation.masks import as_seen, pool_mask
-from tgqformer.evaluation.metrics import Queries, nearest
+from tgqformer.evaluation.metrics import Queries
 from tgqformer.evaluation.report import AttentionExample, NeighbourExample, ReportCard
 from tgqformer.model.embedder import Embedded, ItemEmbedder
 from tgqformer.model.encoding import Encoders
 from tgqformer.model.features import CatalogFeatures
 from tgqformer.synthetic.noise import Noised, NoiseView
+from tgqformer.topk.vectors import nearest_items
 from tgqformer.types import Doubles, Positions, Vectors
 
 
@@ -33,7 +34,7 @@ def neighbour_examples(
     noised = np.array([at for at, position in enumerate(queries.query) if view.spec(ids[int(position)]) is not None])
     shown = noised if len(noised) else np.arange(len(queries))
     candidates = shown[:: max(1, len(shown) // 400)]
-    found = {name: nearest(table, queries.query[candidates], k) for name, table in vectors.items()}
+    found = {name: nearest_items(table, queries.query[candidates], k) for name, table in vectors.items()}
     positives = [queries.positives.row(int(at)) for at in candidates]
     hits = {
         name: np.array([np.isin(row, own).sum() for row, own in zip(near, positives, strict=True)])

@@ -11,10 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from math import sqrt
 from threading import local
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tgqformer.parallel import ahead, one_thread_each
+from tgqformer.topk import best_of
+from tgqformer.types import ArrayLike, Floats, Positions, Reals
 
 QUERIES = 512  # rows of one product, and
 COLUMNS = 16_384  # its columns: 32 MB of scores, which measured best on two cores; the whole pool need not fit
@@ -39,6 +42,18 @@ def top_k(
 
     with one_thread_each(), ThreadPoolExecutor(workers) as threads:
         yield from ahead(threads, answer, spans, 2 * workers)
+
+
+@torch.no_grad()
+def nearest_items(vectors: Tensor | Reals, query: ArrayLike, k: int) -> tuple[Positions, Floats]:
+    """Return the k nearest pool items of each query but itself, to be looked at: (positions [Q, k], scores [Q, k]).
+
+    One matrix product for all the queries given, so give few.
+    """
+    pool, positions = torch.as_tensor(vectors).float(), torch.from_numpy(np.asarray(query, dtype=np.int64).ravel())
+    scores = (pool[positions.to(pool.device)] @ pool.T).cpu()
+    scores[torch.arange(len(positions)), positions] = -torch.inf
+    return best_of(scores.numpy(), min(k, len(pool) - 1))
 
 
 class TopK:

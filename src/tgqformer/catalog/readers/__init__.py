@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tgqformer.catalog.readers.amazon import Amazon2018Reader, Amazon2023Reader
+from tgqformer.catalog.readers.amazon import AMAZON_2018, AMAZON_2023
 from tgqformer.catalog.readers.base import Reader, SourceRow
-from tgqformer.catalog.readers.fashion import FashionReader, KaggleFashionReader
+from tgqformer.catalog.readers.fashion import FASHION, KaggleFashionReader
 from tgqformer.catalog.readers.feed import FEED
 from tgqformer.catalog.readers.folder import ItemFoldersReader, PicturesReader
 from tgqformer.catalog.readers.hm import HMReader
@@ -21,11 +21,11 @@ __all__ = ["READERS", "Reader", "SourceRow", "choose_reader"]
 
 READERS: tuple[Reader, ...] = (
     CatalogReader(),
-    FashionReader(),
+    FASHION,
     KaggleFashionReader(),
     HMReader(),
-    Amazon2023Reader(),
-    Amazon2018Reader(),
+    AMAZON_2023,
+    AMAZON_2018,
     SHOPIFY,
     WOOCOMMERCE,
     PARQUET,

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tgqformer.catalog.mapping import ColumnMapping
-from tgqformer.catalog.readers.base import SourceRow, files_of, pictures_folder
+from tgqformer.catalog.readers.base import FileReader, SourceRow, pictures_folder
 from tgqformer.catalog.readers.jsonlines import SUFFIXES as JSON_LINES
 from tgqformer.catalog.readers.jsonlines import first_object, json_rows
 from tgqformer.catalog.readers.parquet import SUFFIXES as PARQUET
@@ -37,49 +37,16 @@ _TAG = re.compile(r"<[^<>]{0,2000}>")
 _SCALED = re.compile(r"\._[^/]*_(?=\.[A-Za-z]+$)")
 
 
-class Amazon2018Reader:
-    """Reads `meta_*.json.gz` of Amazon Reviews 2018 or 2014: JSON, or Python dictionaries, one a line."""
-
-    name = "amazon-2018"
-    about = "item metadata of Amazon Reviews 2018 or 2014 (meta_*.json, also .gz); writes related.parquet too"
-    mapping: ColumnMapping | None = _MAPPING
-
-    def sniff(self, path: Path) -> bool:
-        """Say whether the first object has an `asin` (and no `parent_asin`)."""
-        first = first_object(path)
-        return "asin" in first and "parent_asin" not in first
-
-    def rows(self, path: Path, encoding: str | None = None) -> Iterator[SourceRow]:
-        """Stream the items with their co-purchase lists."""
-        for file in files_of(path, JSON_LINES):
-            for row in json_rows(file, encoding):
-                yield row if row.fields is None else _row_2018(row, row.fields)
-
-    def root(self, path: Path) -> Path:
-        """Pictures lie in `images/` beside the file, or beside it."""
-        return pictures_folder(path)
+def _rows_2018(file: Path, encoding: str | None = None) -> Iterator[SourceRow]:
+    """Stream the items with their co-purchase lists: JSON, or Python dictionaries, one a line."""
+    for row in json_rows(file, encoding):
+        yield row if row.fields is None else _row_2018(row, row.fields)
 
 
-class Amazon2023Reader:
-    """Reads `meta_*.jsonl` (also `.gz`) or Parquet of Amazon Reviews 2023."""
-
-    name = "amazon-2023"
-    about = "item metadata of Amazon Reviews 2023 (meta_*.jsonl, also .gz, or Parquet); writes related.parquet too"
-    mapping: ColumnMapping | None = _MAPPING
-
-    def sniff(self, path: Path) -> bool:
-        """Say whether the items have a `parent_asin`."""
-        return "parent_asin" in first_object(path) or {"parent_asin", "title"} <= columns_of(path)
-
-    def rows(self, path: Path, encoding: str | None = None) -> Iterator[SourceRow]:
-        """Stream the items with what was bought together with them."""
-        for file in files_of(path, (*JSON_LINES, *PARQUET)):
-            for row in parquet_rows(file) if file.name.lower().endswith(PARQUET) else json_rows(file, encoding):
-                yield row if row.fields is None else _row_2023(row, row.fields)
-
-    def root(self, path: Path) -> Path:
-        """Pictures lie in `images/` beside the file, or beside it."""
-        return pictures_folder(path)
+def _rows_2023(file: Path, encoding: str | None = None) -> Iterator[SourceRow]:
+    """Stream the items with what was bought together with them."""
+    for row in parquet_rows(file) if file.name.lower().endswith(PARQUET) else json_rows(file, encoding):
+        yield row if row.fields is None else _row_2023(row, row.fields)
 
 
 def _row_2018(row: SourceRow, raw: Mapping[str, Any]) -> SourceRow:
@@ -208,3 +175,33 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, str):
         return [value] if value else []
     return [part for part in value if isinstance(part, str) and part] if isinstance(value, (list, tuple)) else []
+
+
+def _is_2018(file: Path) -> bool:
+    first = first_object(file)
+    return "asin" in first and "parent_asin" not in first
+
+
+def _is_2023(file: Path) -> bool:
+    return "parent_asin" in first_object(file) or {"parent_asin", "title"} <= columns_of(file)
+
+
+_ABOUT = "item metadata of Amazon Reviews {}; writes related.parquet too"
+AMAZON_2018 = FileReader(
+    "amazon-2018",
+    _ABOUT.format("2018 or 2014 (meta_*.json, also .gz)"),
+    JSON_LINES,
+    _rows_2018,
+    _MAPPING,
+    _is_2018,
+    pictures_folder,
+)
+AMAZON_2023 = FileReader(
+    "amazon-2023",
+    _ABOUT.format("2023 (meta_*.jsonl, also .gz, or Parquet)"),
+    (*JSON_LINES, *PARQUET),
+    _rows_2023,
+    _MAPPING,
+    _is_2023,
+    pictures_folder,
+)

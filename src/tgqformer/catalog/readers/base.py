@@ -55,12 +55,24 @@ class Reader(Protocol):
         ...
 
 
+def folder_of(path: Path) -> Path:
+    """Return the folder of a source: itself, or the folder a file lies in."""
+    return path if path.is_dir() else path.parent
+
+
+def pictures_folder(path: Path) -> Path:
+    """Return `images/` beside the source where there is one, else the source's folder."""
+    folder = folder_of(path)
+    return folder / "images" if (folder / "images").is_dir() else folder
+
+
 @dataclass
 class FileReader:
     """Reads files with certain endings, or folders of them, one after the other.
 
     suffixes: how their names end. read: streams the rows of one file.
-    fits: says whether a file with such an ending is meant; None: always.
+    fits: says whether a file with such an ending is meant; None: always. pictures: the folder of the pictures of a
+    source.
     """
 
     name: str
@@ -69,6 +81,7 @@ class FileReader:
     read: Callable[[Path, str | None], Iterator[SourceRow]]
     mapping: ColumnMapping | None = None
     fits: Callable[[Path], bool] | None = None
+    pictures: Callable[[Path], Path] = folder_of
 
     def sniff(self, path: Path) -> bool:
         """Say whether there are such files, and the first of them fits."""
@@ -81,8 +94,8 @@ class FileReader:
             yield from self.read(file, encoding)
 
     def root(self, path: Path) -> Path:
-        """Picture names are relative to the folder of the file."""
-        return folder_of(path)
+        """Return what `pictures` says: by default the folder of the file."""
+        return self.pictures(path)
 
 
 def parts(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
@@ -101,14 +114,3 @@ def parts(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
 def files_of(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Return the files to read once a reader is chosen: a single file is read whatever its name ends in."""
     return [path] if path.is_file() else parts(path, suffixes)
-
-
-def folder_of(path: Path) -> Path:
-    """Return the folder of a source: itself, or the folder a file lies in."""
-    return path if path.is_dir() else path.parent
-
-
-def pictures_folder(path: Path) -> Path:
-    """Return `images/` beside the source where there is one, else the source's folder."""
-    folder = folder_of(path)
-    return folder / "images" if (folder / "images").is_dir() else folder

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tgqformer.catalog.mapping import ColumnMapping
-from tgqformer.catalog.readers.base import SourceRow, files_of, folder_of
+from tgqformer.catalog.readers.base import FileReader, SourceRow, folder_of
 from tgqformer.catalog.readers.parquet import SUFFIXES as PARQUET
 from tgqformer.catalog.readers.parquet import columns_of, parquet_rows
 from tgqformer.catalog.readers.table import header_of, table_rows
@@ -22,28 +22,6 @@ _MAPPING = ColumnMapping(
 )
 _KAGGLE_NAMES = {"masterCategory": "master_category", "subCategory": "sub_category", "articleType": "article_type"}
 _KAGGLE_NAMES |= {"baseColour": "base_colour", "productDisplayName": "title"}
-
-
-class FashionReader:
-    """Reads the fashion products from Parquet files with the columns `master_category`, `article_type`, `image` …"""
-
-    name = "fashion"
-    about = "the Fashion Product Images set as Parquet files with the pictures inside"
-    mapping: ColumnMapping | None = _MAPPING
-
-    def sniff(self, path: Path) -> bool:
-        """Say whether the Parquet files have the columns of this set."""
-        return set(_MAPPING.columns()) <= columns_of(path)
-
-    def rows(self, path: Path, encoding: str | None = None) -> Iterator[SourceRow]:
-        """Stream the products of all files, in order of their names."""
-        for file in files_of(path, PARQUET):
-            for row in parquet_rows(file):
-                yield _whole_year(row)
-
-    def root(self, path: Path) -> Path:
-        """The pictures are inside; the folder of the files stands for a root."""
-        return folder_of(path)
 
 
 class KaggleFashionReader:
@@ -82,3 +60,13 @@ def _whole_year(row: SourceRow) -> SourceRow:
     if row.fields is None or not str(row.fields.get("year", "")).endswith(".0"):
         return row
     return replace(row, fields={**row.fields, "year": str(row.fields["year"])[:-2]})
+
+
+FASHION = FileReader(
+    "fashion",
+    "the Fashion Product Images set as Parquet files with the pictures inside",
+    PARQUET,
+    lambda file, _: map(_whole_year, parquet_rows(file)),
+    _MAPPING,
+    lambda file: set(_MAPPING.columns()) <= columns_of(file),
+)
