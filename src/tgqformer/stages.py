@@ -254,7 +254,7 @@ class Stage:
         make: makes the content of the folder, which exists.
         format: number of the form of the content; raise it when the code makes something else from the same inputs.
         keep: what stays in the folder when the stage must run: nothing; what a killed call left, if it had the
-            `same inputs`; or `all` of it, where the stage adds to what is there.
+            `same inputs`; or `all` of it, where the stage adds to what is there in the same format.
         outputs: files outside the folder that the stage writes too.
     """
 
@@ -305,7 +305,8 @@ class Stages:
         note, key = note_of(stage.folder), stage.key
         same = note is not None and not note.get("done") and {name: note.get(name) for name in key} == key
         going_on = stage.keep == "same inputs" and same
-        if stage.folder.exists() and not (going_on or stage.keep == "all"):
+        adds = stage.keep == "all" and (note is None or note.get("format") == stage.format)
+        if stage.folder.exists() and not (going_on or adds):
             shutil.rmtree(stage.folder)
         console.print(f"[bold]{stage.name}[/]" + (", going on where it was" if going_on else ""))
         stage.folder.mkdir(parents=True, exist_ok=True)

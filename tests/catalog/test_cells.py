@@ -73,11 +73,14 @@ def test_several_currencies_are_told(tmp_path: Path) -> None:
 def test_a_column_that_is_mostly_empty_is_not_preferred(tmp_path: Path) -> None:
     text = 'id,name,title,Sale price,Regular price\n1,Tee,,,"25,00"\n2,Mug,,"19,90","27,00"\n3,Lamp,x,,"59,00"\n'
     mapping = plan_import(put(tmp_path / "shop.csv", text), tmp_path / "out").mapping
-    assert (mapping.title, mapping.price) == ("name", ("Sale price", "Regular price"))
+    assert (mapping.title, mapping.price, mapping.sale_price) == ("name", ("Regular price",), "Sale price")
     items = items_of(tmp_path, text)
-    assert [(item.title, item.price) for item in items.values()] == [("Tee", 25.0), ("Mug", 19.9), ("Lamp", 59.0)]
+    assert [(item.title, item.price) for item in items.values()] == [("Tee", 25.0), ("Mug", 27.0), ("Lamp", 59.0)]
+    assert items["2"].sale_price == 19.9
     full = plan_import(put(tmp_path / "full.csv", "id,price,sale_price\n1,2,\n2,3,1\n"), tmp_path / "out").mapping
-    assert full.price == ("price",)
+    assert (full.price, full.sale_price) == (("price",), "sale_price")
+    alone = plan_import(put(tmp_path / "alone.csv", "id,sale_price\n1,2\n"), tmp_path / "out").mapping
+    assert (alone.price, alone.sale_price) == (("sale_price",), None)
 
 
 # ---- texts

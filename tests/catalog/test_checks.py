@@ -115,6 +115,7 @@ def test_usual_names_are_guessed() -> None:
         price=("Price",),
         pictures=("image_1", "image_2"),
         attributes=("Colour",),
+        availability="stock",
     )
 
 

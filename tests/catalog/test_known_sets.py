@@ -290,9 +290,10 @@ def test_woocommerce_joins_variations_to_their_parent(tmp_path: Path) -> None:
     items, catalog = imported(file, root=tmp_path / "photos")
     assert [(item.id, item.price, item.category) for item in items] == [
         ("TEE", 25.0, ("Clothing", "Shirts")),
-        ("LAMP", 49.9, ("Home", "Lamps")),
+        ("LAMP", 59.0, ("Home", "Lamps")),
         ("505", 9.0, ("Kitchen, Bath", "Mugs")),
     ]
+    assert [(item.sale_price, item.item_group) for item in items] == [(None, "TEE"), (49.9, "LAMP"), (None, "505")]
     assert dict(items[0].attributes) == {"Colour": "Black; White"}
     assert [picture.path for picture in items[0].pictures] == ["a.jpg", "b.jpg"]
     warnings = (catalog.path / "warnings.jsonl").read_text()

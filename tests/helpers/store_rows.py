@@ -27,7 +27,12 @@ def rows_of(vectors: Vectors) -> Iterator[StoreRow]:
     """Give rows whose facts follow from their number."""
     for i, vector in enumerate(vectors):
         path = (f"top{i % 3}", f"leaf{i % 7}")
-        yield StoreRow(f"i{i}", vector, f"title {i}", f"brand{i % 5}", path, None if i % 11 == 0 else float(i), f"c{i}")
+        price, stock = None if i % 11 == 0 else float(i), ("in_stock", "out_of_stock", None)[i % 3]
+        offer = {"item_group": f"g{i // 4}", "availability": stock, "currency": "EUR" if i % 2 else None}
+        look = bytes([i % 256]) * 192
+        half = price / 2 if price and i % 10 == 7 else None
+        facts = (f"title {i}", f"brand{i % 5}", path, price, f"c{i}")
+        yield StoreRow(f"i{i}", vector, *facts, **offer, sale_price=half, created="2024-02-29", look=look)
 
 
 def truth(vectors: Vectors, query: Vectors, k: int, passing: Sequence[int] | None = None) -> list[str]:

@@ -96,6 +96,7 @@ def test_an_item_is_read_whole(still: Still) -> None:
     shop, running = still
     assert running.client().get("/items/sku-5") == {
         "id": "sku-5", "title": "black bag", "brand": "bolt", "category": ["All", "bag"], "price": 15.0,
+        "sale_price": None, "currency": None, "availability": None, "item_group": None, "created": None,
         "attributes": {"size": "5"}, "pictures": 0, "model_version": shop.model(0).version,
     }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from tgqformer.cli import app
 from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.store import make_store, open_store
-from tgqformer.store.base import Filter, Store, StoreTable
+from tgqformer.store.base import FACTS, Filter, Store, StoreTable
 from tgqformer.store.build import Build, build_store
 from tgqformer.store.content import BLIND, SEEN
 from tgqformer.store.embed import embed_catalog
@@ -89,6 +90,41 @@ def test_a_store_follows_its_catalogue(
     assert [hit.id for hit in store.table().search(store.table().get(["new"])[0].vector, 3, Filter(max_price=5))] == [
         "new"
     ]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_what_changes_from_day_to_day_changes_no_vector(
+    place: Callable[[], str],
+    tmp_path: Path,
+    tiny_items: list[Item],
+    model: ItemEmbedder,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: Any,
+) -> None:
+    offer = {"availability": "in_stock", "item_group": "A", "currency": "EUR", "created": "2024-02-29"}
+    items = [replace(item, price=10.0, **offer) for item in tiny_items]
+    store = make_store(place())
+    run(written(tmp_path / "a", items), store, model, replace(FIRST, dtype=dtype))
+    before = {row.id: row for row in store.table().get([item.id for item in items])}
+
+    def embeds(*given: object, **named: object) -> object:
+        raise AssertionError("something is embedded again")
+
+    monkeypatch.setattr(ItemEmbedder, "forward", embeds)
+    changes: list[dict[str, Any]] = [
+        {"availability": "out_of_stock"},
+        {"price": 12.0, "sale_price": 8.0},
+        {"item_group": None, "currency": "SEK", "created": "2025-01-01"},
+    ]
+    now = [replace(item, **change) for item, change in zip(items, changes, strict=False)] + items[len(changes) :]
+    report = run(written(tmp_path / "b", now), store, model)
+    assert (report.embedded, report.updated, report.deleted, report.same) == (0, 3, 0, len(items) - 3)
+    for item in now:
+        [row] = store.table().get([item.id])
+        assert all(getattr(row, name) == getattr(item, name) for name in FACTS if name != "look")
+        np.testing.assert_array_equal(row.vector, before[item.id].vector)
+        assert row.look == before[item.id].look and (row.look is not None) == bool(item.pictures)
+    assert store.table().count(Filter(in_stock=True)) == len(items) - 1
 
 
 def test_a_sync_that_breaks_goes_on(

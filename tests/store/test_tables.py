@@ -12,7 +12,7 @@ from store_rows import clusters, rows_of, truth
 
 from tgqformer.errors import TgqError
 from tgqformer.store import lance, make_store, open_store, postgres_table
-from tgqformer.store.base import Filter, StoreRow, StoreTable, UnknownItem, similar
+from tgqformer.store.base import FACTS, Filter, StoreRow, StoreTable, UnknownItem, similar
 from tgqformer.store.embeddings import Vectors
 from tgqformer.store.lance_rows import sql_of
 from tgqformer.store.ledger import VersionSpec
@@ -41,19 +41,31 @@ def test_a_hit_carries_what_the_row_has(place: Callable[[], str]) -> None:
     assert (hit.id, hit.title, hit.brand, hit.category) == ("i12", "title 12", "brand2", ("top0", "leaf5"))
     assert hit.price == 12.0 and hit.score == pytest.approx(1, abs=1e-5) and hit.score <= 1
     assert table.search(VECTORS[11], 1)[0].price is None
+    hit = table.search(VECTORS[17], 1)[0]
+    assert (hit.item_group, hit.availability, hit.sale_price) == ("g4", None, 8.5)
+    assert (hit.currency, hit.created, hit.look) == ("EUR", "2024-02-29", bytes([17]) * 192)
+    [row] = table.get(["i17"])
+    assert all(getattr(row, name) == getattr(hit, name) for name in FACTS)
 
 
+CHEAP = (5, 12, 16, 19, 26, 37, 40, 47)
 FILTERS: list[tuple[Filter, Callable[[int], object]]] = [
     (Filter(brand=("brand1",)), lambda i: i % 5 == 1),
     (Filter(brand=("brand1", "brand2")), lambda i: i % 5 in (1, 2)),
     (Filter(category=("top1",)), lambda i: i % 3 == 1),
     (Filter(category=("leaf2", "top0")), lambda i: i % 7 == 2 or i % 3 == 0),
-    (Filter(min_price=100), lambda i: i >= 100 and i % 11),
+    (Filter(min_price=100), lambda i: i / (2 if i % 10 == 7 else 1) >= 100 and i % 11),
     (Filter(max_price=99.5, brand=("brand0",)), lambda i: i <= 99 and i % 5 == 0 and i % 11),
-    (Filter(min_price=50, max_price=60, category=("leaf1",)), lambda i: i in (50, 57)),
+    (Filter(availability=("in_stock",)), lambda i: i % 3 == 0),
+    (Filter(in_stock=True), lambda i: i % 3 != 1),
+    (Filter(item_group=("g2", "g3"), currency=("EUR",)), lambda i: i in (9, 11, 13, 15)),
+    (Filter(min_price=50, max_price=60, category=("leaf1",)), lambda i: i == 50),
     (Filter(path=(("top1", "leaf2"),)), lambda i: i % 21 == 16),
     (Filter(path=(("leaf2", "top1"), ("top", "leaf2"))), lambda i: False),
-    (Filter(category=("leaf5",), path=(("top1", "leaf2"),), max_price=40), lambda i: i in (5, 12, 16, 19, 26, 37, 40)),
+    (
+        Filter(category=("leaf5",), path=(("top1", "leaf2"),), max_price=40),
+        lambda i: i in (5, 12, 16, 19, 26, 37, 40, 47),
+    ),
     (Filter(brand=("nobody",)), lambda i: False),
     (Filter(brand=("nul\x00",)), lambda i: False),
 ]
@@ -251,4 +263,6 @@ def test_wrong_filters_are_refused() -> None:
         Filter(min_price=5, max_price=4)
     with pytest.raises(TgqError, match="finite"):
         Filter(max_price=float("nan"))
-    assert not Filter() and Filter(min_price=0.0) and sql_of(Filter(min_price=1)) == "price >= 1.0"
+    assert not Filter() and Filter(min_price=0.0) and sql_of(Filter(brand=("a'b",))) == "brand IN ('a''b')"
+    with pytest.raises(TgqError, match="did you mean 'in_stock'"):
+        Filter(availability=("instock",))

@@ -226,4 +226,4 @@ def test_whatever_is_done_the_ledger_stays_true(steps: list[tuple[str, int]]) ->
 
 def test_a_ledger_of_a_later_format_is_refused() -> None:
     with pytest.raises(TgqError, match="another version of tgqformer"):
-        Ledger.from_json(Ledger().to_json().replace('"format": 2', '"format": 9'))
+        Ledger.from_json(Ledger().to_json().replace('"format": 3', '"format": 9'))

@@ -23,17 +23,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tgqformer.catalog.checks import SeenIds
-from tgqformer.catalog.item import Item, Picture
-from tgqformer.catalog.pictures import picture_bytes
+from tgqformer.catalog.item import OFFER, Item, Picture
+from tgqformer.catalog.pictures import look_of, picture_bytes
 from tgqformer.errors import TgqError, nearest
 from tgqformer.files import is_checked, read_json, with_check, write_json
 from tgqformer.stages import atomic_folder, make_way
 from tgqformer.types import Positions
 
-FORMAT, VERSION, KIND = "tgqformer-catalog", 1, "catalogue"
+FORMAT, VERSION, KIND = "tgqformer-catalog", 2, "catalogue"
 GROUP_ROWS, GROUP_BYTES = 256, 16 << 20
 PARTITION_ROWS, PARTITION_BYTES = 100_000, 512 << 20
 
+_PICTURE = pa.struct([("digest", pa.string()), ("path", pa.string()), ("data", pa.binary()), ("look", pa.binary())])
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -42,14 +43,15 @@ SCHEMA = pa.schema(
         ("category", pa.list_(pa.string())),
         ("attributes", pa.map_(pa.string(), pa.string())),
         ("price", pa.float64()),
-        ("pictures", pa.list_(pa.struct([("digest", pa.string()), ("path", pa.string()), ("data", pa.binary())]))),
+        ("pictures", pa.list_(_PICTURE)),
+        *((name, pa.float64() if name == "sale_price" else pa.string()) for name in OFFER),
     ]
 )
-_LIGHT = ["id", "title", "brand", "category", "attributes", "price"]
-_PICTURES_LIGHT = ["pictures.list.element.digest", "pictures.list.element.path"]
+_LIGHT = [name for name in SCHEMA.names if name != "pictures"]
+_PICTURES_LIGHT = ["pictures.list.element.digest", "pictures.list.element.path", "pictures.list.element.look"]
 _DATA = "pictures.list.element.data"
 _ATTRIBUTES = ["attributes.key_value.key", "attributes.key_value.value"]
-_LEAVES = ["id", "title", "brand", "category.list.element", *_ATTRIBUTES, "price", *_PICTURES_LIGHT, _DATA]
+_LEAVES = ["id", "title", "brand", "category.list.element", *_ATTRIBUTES, "price", *_PICTURES_LIGHT, _DATA, *OFFER]
 
 
 class Catalog:
@@ -146,7 +148,7 @@ class Catalog:
         return [found[place] for place in places.reshape(-1)]
 
     def table(self, columns: Sequence[str]) -> pa.Table:
-        """Read whole columns (id, title, brand, category, attributes, price; pictures without their bytes).
+        """Read whole columns, as `SCHEMA` names them; pictures without their bytes.
 
         Raise TgqError for a column that a catalogue has not.
         """
@@ -253,11 +255,15 @@ class CatalogWriter:
             "category": list(item.category),
             "attributes": list(item.attributes.items()),
             "price": item.price,
-            "pictures": [
-                {"digest": picture.digest, "path": picture.path, "data": self._data(picture)}
-                for picture in item.pictures
-            ],
+            "pictures": [self._picture(picture, first=not place) for place, picture in enumerate(item.pictures)],
+            **{name: getattr(item, name) for name in OFFER},
         }
+
+    def _picture(self, picture: Picture, *, first: bool) -> dict[str, Any]:
+        look = picture.look
+        if first and look is None and picture.data is not None:
+            look = look_of(picture.data)
+        return {"digest": picture.digest, "path": picture.path, "data": self._data(picture), "look": look}
 
     def _data(self, picture: Picture) -> bytes | None:
         if self.pack or picture.path is None:
@@ -274,7 +280,7 @@ class CatalogWriter:
                 self.folder / name,
                 SCHEMA,
                 compression={leaf: "none" if leaf == _DATA else "zstd" for leaf in _LEAVES},
-                use_dictionary=["brand", "category.list.element", *_ATTRIBUTES],
+                use_dictionary=["brand", "category.list.element", *_ATTRIBUTES, "availability", "currency", "created"],
                 write_statistics=["id", "price"],
                 write_page_checksum=True,
             )
@@ -318,13 +324,16 @@ def _item(row: dict[str, Any]) -> Item:
         category=tuple(row["category"] or ()),
         attributes=dict(row["attributes"] or ()),
         price=row["price"],
-        pictures=tuple(Picture(one["digest"], one["path"], one.get("data")) for one in row["pictures"] or ()),
+        pictures=tuple(Picture(**{"data": None, **one}) for one in row["pictures"] or ()),
+        **{name: row[name] for name in OFFER},
     )
 
 
 def _canonical(item: Item) -> bytes:
     digests = [picture.digest for picture in item.pictures]
     content = [item.id, item.title, item.brand, item.category, list(item.attributes.items()), item.price, digests]
+    offer = [getattr(item, name) for name in OFFER]
+    content += [offer] if any(one is not None for one in offer) else []  # else as before there were any
     return json.dumps(content).encode() + b"\n"
 
 

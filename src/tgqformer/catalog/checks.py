@@ -16,7 +16,15 @@ Severity = Literal["error", "warning", "note"]
 Findings = list[tuple[str, str]]
 """What was found in a value, as (kind, words)."""
 
-LIMITS = {"id": 256, "title": 1000, "brand": 200, "category": 200, "attribute": 4000, "attribute name": 100}
+LIMITS = {
+    "id": 256,
+    "title": 1000,
+    "brand": 200,
+    "category": 200,
+    "attribute": 4000,
+    "attribute name": 100,
+    "group": 256,
+}
 """Longest texts, in characters; a longer one is cut (an id: rejected)."""
 MAX_ATTRIBUTES, MAX_PICTURES, MAX_LEVELS = 200, 64, 20
 
@@ -69,6 +77,9 @@ KINDS: dict[str, ProblemKind] = {
     "control": ProblemKind("warning", "Control characters in texts", "They were taken out."),
     "long-text": ProblemKind("warning", "Over-long texts", "They were cut."),
     "price": ProblemKind("warning", "Prices that cannot be read", "The item has no price."),
+    "offer": ProblemKind(
+        "warning", "Stock, days or currencies that cannot be read", "The item has none; name another column."
+    ),
     "object": ProblemKind("warning", "Objects where a text is expected", "Name the part by its path: --title name.en."),
     "attributes": ProblemKind("warning", "Attributes that could not be kept", "See the reasons."),
     "html": ProblemKind("note", "HTML in texts", "Entities were decoded, tags taken out."),

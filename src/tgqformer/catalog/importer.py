@@ -67,7 +67,10 @@ class ImportSettings:
 
 @dataclass(frozen=True)
 class ImportPlan:
-    """What an import is about to do: which reader, which columns (and which not), where pictures are looked for."""
+    """What an import is about to do: which reader, which columns (and which not), where pictures are looked for.
+
+    sold: columns that were asked for as attributes, and are fields of their own: what changes from day to day.
+    """
 
     source: Path
     to: Path
@@ -77,6 +80,7 @@ class ImportPlan:
     settings: ImportSettings
     unused: tuple[str, ...]
     style: SourceStyle
+    sold: tuple[str, ...] = ()
 
 
 def plan_import(source: str | Path, to: str | Path, **options: Any) -> ImportPlan:
@@ -103,7 +107,9 @@ def plan_import(source: str | Path, to: str | Path, **options: Any) -> ImportPla
         ) from error
     unused = () if chosen.mapping is not None else tuple(name for name in columns if name not in planned.columns())
     style = SourceStyle.of(rows, planned, how.language)
-    return ImportPlan(source, to, chosen, planned, how.root or chosen.root(source), how, unused, style)
+    asked = (how.mapping or {}).get("attributes", ())
+    sold = tuple(name for name in ([asked] if isinstance(asked, str) else asked) if name not in planned.attributes)
+    return ImportPlan(source, to, chosen, planned, how.root or chosen.root(source), how, unused, style, sold)
 
 
 def _first_rows(source: Path, reader: Reader, encoding: str | None) -> list[dict[str, Any]]:

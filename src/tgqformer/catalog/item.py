@@ -12,12 +12,14 @@ class Picture:
     """One picture of an item: where it lies, or its encoded bytes, and a digest of its content.
 
     `path` is as the catalogue names it (absolute, or relative to the catalogue's picture root); `data` holds the
-    encoded bytes of a packed picture; `digest` is 32 hex digits of BLAKE2b over the encoded bytes.
+    encoded bytes of a packed picture; `digest` is 32 hex digits of BLAKE2b over the encoded bytes. `look`, where it is
+    known, is the picture at 8 x 8 pixels, 192 bytes of RGB: near-identical pictures have nearly the same.
     """
 
     digest: str
     path: str | None = None
     data: bytes | None = None
+    look: bytes | None = field(default=None, compare=False, repr=False)
 
     @staticmethod
     def digest_of(data: bytes) -> str:
@@ -27,7 +29,13 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One product of a shop. Everything but the id may be missing; an empty string counts as missing (None)."""
+    """One product of a shop. Everything but the id may be missing; an empty string counts as missing (None).
+
+    A model may read title, brand, category, attributes and the first picture. The rest is stored and filtered by, and
+    never read by a model: `price` (the regular one), `sale_price` (only where it is lower), `currency` (ISO 4217),
+    `availability` (one of `offers.AVAILABILITY`), `item_group` (variants of one product share it), `created` (a day,
+    2024-02-29).
+    """
 
     id: str
     title: str | None = None
@@ -36,3 +44,12 @@ class Item:
     attributes: Mapping[str, str] = field(default_factory=dict)
     price: float | None = None
     pictures: tuple[Picture, ...] = ()
+    item_group: str | None = None
+    availability: str | None = None
+    sale_price: float | None = None
+    currency: str | None = None
+    created: str | None = None
+
+
+OFFER = ("item_group", "availability", "sale_price", "currency", "created")
+"""The fields of an item that say how it is sold, besides its price."""

@@ -15,6 +15,7 @@ from tgqformer.errors import TgqError, nearest
 class ColumnMapping:
     """The columns that make an item. Several category columns make one path, several picture columns one list.
     Of several price columns the first that is filled counts. A field inside objects is named by its path: `name.en`.
+    group, availability, sale_price, currency, created: how an item is sold, see `Item`; never read by a model.
 
     A column of `attributes` that holds a dictionary gives one attribute for each of its keys.
     `missing` are values that mean "not known" in this source (an empty cell always does).
@@ -28,6 +29,11 @@ class ColumnMapping:
     pictures: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    group: str | None = None
+    availability: str | None = None
+    sale_price: str | None = None
+    currency: str | None = None
+    created: str | None = None
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the mapping as (what, columns) for people."""
@@ -38,18 +44,29 @@ class ColumnMapping:
 
     def columns(self) -> list[str]:
         """Return every column that is used."""
-        single = [name for name in (self.id, self.title, self.brand) if name is not None]
+        single = [name for name in (self.id, self.title, self.brand, *self.offer()) if name is not None]
         return [*single, *self.price, *self.category, *self.pictures, *self.attributes]
+
+    def offer(self) -> list[str]:
+        """Return the columns that say how an item is sold, besides its price."""
+        return [name for name in (getattr(self, field) for field in _OFFER) if name is not None]
 
 
 _MANY = ("category", "price", "pictures", "attributes", "missing")
-_FIELDS = ("id", "title", "brand", *_MANY)
+_OFFER = ("group", "availability", "sale_price", "currency", "created")
+_FIELDS = ("id", "title", "brand", *_OFFER, *_MANY)
 _USUAL = {
     "id": "id itemid productid sku articleid parentasin asin goodsid offerid uniqid code productcode articlecode "
     "gtin ean handle variantid item product",
     "title": "title name productname productdisplayname prodname itemname producttitle displayname articlename",
     "brand": "brand brandname maker manufacturer vendor store",
-    "price": "price saleprice currentprice discountedprice unitprice variantprice regularprice retailprice listprice",
+    "price": "price currentprice regularprice variantprice unitprice retailprice listprice originalprice msrp",
+    "sale_price": "saleprice specialprice discountedprice discountprice offerprice reducedprice",
+    "group": "itemgroupid itemgroup variantgroup parentsku parentproductid productgroupid configurablesku",
+    "availability": "availability stockstatus instock isinstock available stock stockquantity inventoryquantity "
+    "variantinventoryqty stocklevel inventory qty quantity",
+    "currency": "currency currencycode pricecurrency",
+    "created": "created createdat createddate datecreated dateadded addedat publishedat publicationdate",
     "category": "category categories categorypath categorytree productcategory googleproductcategory producttype",
     "levels": "gendercategory mastercategory maincategory category1 category subcategory category2 category3",
     "pictures": "picture pictures image images photo photos img picturepath imagepath imagefile imageurl imageurls "
@@ -59,6 +76,7 @@ _USUAL = {
 }
 USUAL_NAMES = frozenset(name for names in _USUAL.values() for name in names.split())
 """All usual names of columns, as `readers.shape.plain_name` gives them."""
+_SOLD = frozenset(name for field in ("price", *_OFFER) for name in _USUAL[field].split())
 
 
 def plan_mapping(
@@ -79,7 +97,9 @@ def plan_mapping(
         if name not in columns and name not in (filled or {}):
             raise _no_column(name, columns)
     base = known if known is not None else _guess(columns, given, filled or {})
-    return replace(base, **given)
+    planned = replace(base, **given)
+    sold = {*planned.price, *planned.offer()}  # these change from day to day: no model reads them
+    return replace(planned, attributes=tuple(name for name in planned.attributes if name not in sold))
 
 
 def _given(named: Mapping[str, str | Sequence[str]]) -> dict[str, Any]:
@@ -94,7 +114,9 @@ def _given(named: Mapping[str, str | Sequence[str]]) -> dict[str, Any]:
 
 
 def _guess(columns: Sequence[str], given: Mapping[str, Any], filled: Mapping[str, float]) -> ColumnMapping:
-    free = [name for name in columns if name not in {c for v in given.values() for c in _as_tuple(v)}]
+    taken = {c for field, v in given.items() if field != "attributes" for c in _as_tuple(v)}
+    asked = {plain_name(name) for name in _as_tuple(given.get("attributes", ()))} - _SOLD
+    free = [name for name in columns if name not in taken and plain_name(name) not in asked]
     plain: dict[str, str] = {}
     for name in free:
         plain.setdefault(plain_name(name), name)
@@ -104,14 +126,19 @@ def _guess(columns: Sequence[str], given: Mapping[str, Any], filled: Mapping[str
     if found is None:
         raise TgqError(f"no column looks like an id; name it with --id. The columns are: {_words(tuple(columns))}")
     levels = _all(plain, "levels")
+    price, reduced = _all(plain, "price"), _all(plain, "sale_price")
+    offer: dict[str, Any] = {field: _fullest(_all(plain, field), filled) for field in _OFFER}
+    if not price and not given.get("price"):
+        price, offer["sale_price"] = reduced, None
     return ColumnMapping(
         id=found,
         title=_fullest(_all(plain, "title"), filled),
         brand=_fullest(_all(plain, "brand"), filled),
-        price=_until_full(_all(plain, "price"), filled),
+        price=_until_full(price, filled),
         category=tuple(levels) if len(levels) > 1 else tuple(_all(plain, "category")[:1] or levels),
         pictures=tuple(_all(plain, "pictures") + _numbered(free)),
         attributes=tuple(_all(plain, "attributes")),
+        **offer,
     )
 
 

@@ -62,11 +62,12 @@ class PictureError(TgqError):
 
 @dataclass(frozen=True, slots=True)
 class PictureCheck:
-    """What a full decode of a picture found: its size in pixels as stored, and notes as (kind, words)."""
+    """What a full decode of a picture found: its size in pixels as stored, notes as (kind, words), and its look."""
 
     width: int
     height: int
     notes: tuple[tuple[str, str], ...] = ()
+    look: bytes = b""
 
 
 def read_picture(picture: Picture, root: Path | None) -> Image.Image:
@@ -131,6 +132,14 @@ def check(data: bytes) -> PictureCheck:
     return _guarded(data, _examine)
 
 
+def look_of(data: bytes) -> bytes | None:
+    """Return the look of a picture (see `Picture`); None where it cannot be decoded."""
+    try:
+        return check(data).look
+    except PictureError:
+        return None
+
+
 def _guarded(data: bytes, work: Callable[[Image.Image], T], max_pixels: int | None = None) -> T:
     if not data:
         raise PictureError("unreadable", "the picture is empty (0 bytes)")
@@ -185,7 +194,7 @@ def _examine(image: Image.Image) -> PictureCheck:
     bounds = cast(_Extrema, seen.getextrema())
     if min(low for low, _ in bounds) > 250 or max(high for _, high in bounds) < 5:
         notes.append(("blank", "all of it is white" if bounds[0][0] > 250 else "all of it is black"))
-    return PictureCheck(width, height, tuple(notes))
+    return PictureCheck(width, height, tuple(notes), seen.resize((8, 8), Image.Resampling.BOX).tobytes())
 
 
 def _oddities(image: Image.Image) -> list[tuple[str, str]]:

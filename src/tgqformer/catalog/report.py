@@ -15,7 +15,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from tgqformer.catalog.checks import KINDS, ImportProblem, Severity
-from tgqformer.catalog.item import Item
+from tgqformer.catalog.item import OFFER, Item
 from tgqformer.catalog.pictures import PictureError, read_picture
 from tgqformer.errors import TgqError
 from tgqformer.files import write_json, write_text
@@ -68,7 +68,8 @@ class ImportReport:
             self.shared[item.pictures[0].digest] += 1
         for name in ("title", "brand", "category", "pictures"):
             self.filled[name] += bool(getattr(item, name))
-        self.filled["price"] += item.price is not None
+        for name in ("price", *OFFER):
+            self.filled[name] += getattr(item, name) is not None
         for name in item.attributes:
             if f"attribute {name}" in self.filled or len(self.filled) < _ATTRIBUTES:
                 self.filled[f"attribute {name}"] += 1
@@ -207,8 +208,8 @@ def _template() -> Template:
 
 def _bars(report: ImportReport) -> list[tuple[str, int, float]]:
     """Return (field, items that have it, share in %) for the fields of an item, then its attributes."""
-    fields = ["title", "brand", "category", "price", "pictures"]
-    attributes = [name for name, _ in report.filled.most_common() if name not in fields]
+    fields = ["title", "brand", "category", "price", "pictures", *(name for name in OFFER if report.filled[name])]
+    attributes = [name for name, _ in report.filled.most_common() if name.startswith("attribute ")]
     return [
         (name, report.filled[name], 100 * report.filled[name] / max(report.items, 1))
         for name in [*fields, *attributes[:40]]

@@ -8,7 +8,7 @@ import binascii
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from tgqformer.catalog.checks import (
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.catalog.mapping import ColumnMapping
 from tgqformer.catalog.nested import value_at
+from tgqformer.catalog.offers import availability_of, currency_code, day_of
 from tgqformer.catalog.pictures import PictureError, check, read_file, resolve
 from tgqformer.catalog.prices import price_of
 from tgqformer.catalog.readers.base import SourceRow
@@ -94,7 +95,7 @@ def draft_item(row: SourceRow, mapping: ColumnMapping, style: SourceStyle = Sour
         brand=value.text(mapping.brand, "brand"),
         category=value.path(mapping.category),
         attributes=value.attributes(mapping.attributes),
-        price=value.price(mapping.price),
+        **value.offer(mapping),
     )
     if item.title is None and mapping.title is not None and not any(kind == "no-title" for kind, _ in found):
         found.append(("no-title", "the title is empty"))
@@ -153,7 +154,8 @@ def _inspect(source: PictureSource, root: Path, keep: bool, tail: int) -> tuple[
     if seen.width < 2 or seen.height < 2:
         raise PictureError("tiny", f"{name}: {seen.width} x {seen.height} pixels")
     kept = data if keep or path is None else None
-    return Picture(Picture.digest_of(data), path, kept), [(kind, f"{name}: {words}") for kind, words in seen.notes]
+    notes = [(kind, f"{name}: {words}") for kind, words in seen.notes]
+    return Picture(Picture.digest_of(data), path, kept, seen.look), notes
 
 
 def _first_file(names: tuple[str, ...], root: Path, tail: int) -> tuple[str, bytes]:
@@ -219,6 +221,38 @@ class _Cells:
     def text(self, column: str | None, what: str) -> str | None:
         """Return a cleaned text, or None."""
         return None if column is None else self._clean(self.of(column), what)
+
+    def offer(self, mapping: ColumnMapping) -> dict[str, Any]:
+        """Return how the item is sold: price, sale price where it is lower, and the other fields of an offer."""
+        reduced = None if mapping.sale_price is None else self.price((mapping.sale_price,))
+        currency, self.currency = self.currency, None
+        price = self.price(mapping.price)
+        self.currency = self.currency or currency
+        if price is None:
+            price, reduced = reduced, None
+        elif reduced is not None and reduced >= price:
+            if reduced > price:
+                self._found.append(("price", f"the sale price {reduced:g} is above the price {price:g}: left out"))
+            reduced = None
+        named = self._read(mapping.currency, currency_code)
+        self.currency = named or self.currency
+        return {
+            "price": price,
+            "sale_price": reduced,
+            "currency": self.currency if price is not None else None,
+            "item_group": self.text(mapping.group, "group"),
+            "availability": self._read(mapping.availability, availability_of),
+            "created": self._read(mapping.created, day_of),
+        }
+
+    def _read(self, column: str | None, read: Callable[[Any], tuple[str | None, str | None]]) -> str | None:
+        value = None if column is None else self.of(column)
+        if isinstance(value, str) and value.strip() in self._missing:
+            return None
+        found, wrong = read(value)
+        if wrong is not None:
+            self._found.append(("offer", f"{column}: {wrong}"))
+        return found
 
     def price(self, columns: tuple[str, ...]) -> float | None:
         """Return the price of the first column that has one, or None."""

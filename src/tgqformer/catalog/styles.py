@@ -40,9 +40,10 @@ class SourceStyle:
     def of(cls, rows: Sequence[Mapping[str, Any]], mapping: ColumnMapping, language: str = "en") -> SourceStyle:
         """Tell the style by the first rows of a source."""
         paths = [str(cell) for column in mapping.category for cell in cells(rows, column) if isinstance(cell, str)]
+        priced = (*mapping.price, *([mapping.sale_price] if mapping.sale_price else []))
         ids = [str(cell).strip() for cell in cells(rows, mapping.id)]
         return cls(
-            prices=PriceStyle.of(cell for column in mapping.price for cell in cells(rows, column)),
+            prices=PriceStyle.of(cell for column in priced for cell in cells(rows, column)),
             slashes=_are_levels(paths),
             whole_ids=bool(ids) and all(map(_WHOLE_ID.fullmatch, ids)),
             tail=_needed_tail(rows, mapping.pictures),

@@ -39,6 +39,17 @@ def import_(
         _Columns | None,
         typer.Option(metavar="COLUMN", help="The column of the price; of several the first filled."),
     ] = None,
+    sale_price: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of the price now, where it is lower.")
+    ] = None,
+    currency: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of the currency.")] = None,
+    availability: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of the stock: words, yes or no, or a number.")
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column that variants of one product share.")
+    ] = None,
+    created: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of the day it came.")] = None,
     picture: Annotated[
         _Columns | None, typer.Option(metavar="COLUMN", help="A column of pictures: paths or bytes; may be repeated.")
     ] = None,
@@ -86,7 +97,8 @@ def import_(
     """
     from tgqformer.catalog import import_catalog
 
-    single = {"id": id_, "title": title, "brand": brand}
+    offer = {"group": group, "availability": availability, "sale_price": sale_price}
+    single = {"id": id_, "title": title, "brand": brand, **offer, "currency": currency, "created": created}
     several = {"category": category, "price": price, "pictures": picture, "attributes": attribute, "missing": missing}
     columns: dict[str, str | list[str]] = {name: one for name, one in {**single, **several}.items() if one}
     if no_pictures:
@@ -156,6 +168,8 @@ def _show_plan(plan: ImportPlan) -> None:
     for field, columns in plan.mapping.lines():
         table.add_row(field, f"[dim]{columns}[/]" if columns == "-" else escape(columns))
     console.print(table, emoji=False)
+    if plan.sold:
+        console.print(f"fields of their own, which no model reads: {escape(', '.join(plan.sold))}", emoji=False)
     if plan.unused:
         console.print(f"not used: {escape(', '.join(plan.unused))}", emoji=False)
 
@@ -218,6 +232,8 @@ def _show_catalog(catalog: Catalog, first: int) -> None:
         "brand": [item.brand or "" for item in items],
         "category": [" > ".join(item.category) for item in items],
         "price": ["" if item.price is None else f"{item.price:,.2f}" for item in items],
+        "group": [item.item_group or "" for item in items],
+        "stock": [item.availability or "" for item in items],
         "pictures": [str(len(item.pictures)) for item in items],
     }
     filled = {name: cells for name, cells in columns.items() if any(cells)}
@@ -232,16 +248,23 @@ def _show_catalog(catalog: Catalog, first: int) -> None:
 def _show_item(item: Item, catalog: Catalog) -> None:
     from rich.markup import escape
 
+    from tgqformer.catalog.item import OFFER
     from tgqformer.progress import Terminal
 
     table = _table("field", "value")
     rows = [("id", item.id), ("title", item.title), ("brand", item.brand), ("category", " > ".join(item.category))]
-    rows += [("price", None if item.price is None else f"{item.price:,.2f}"), *item.attributes.items()]
+    rows += [(name, None if price is None else f"{price:,.2f}") for name, price in _prices(item).items()]
+    rows += [(name, getattr(item, name)) for name in OFFER if name != "sale_price"]
+    rows += item.attributes.items()
     for field, value in rows:
         table.add_row(escape(field), escape(value) if value else "[dim]-[/]")
     for number, picture in enumerate(item.pictures, 1):
         table.add_row(f"picture {number}", escape(_describe(picture, catalog)))
     Terminal(emoji=False).print(table)
+
+
+def _prices(item: Item) -> dict[str, float | None]:
+    return {"price": item.price, "sale price": item.sale_price}
 
 
 def _describe(picture: Picture, catalog: Catalog) -> str:

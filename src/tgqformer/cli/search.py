@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,6 +78,11 @@ def similar(
     brand: Annotated[list[str] | None, typer.Option(help="Only items of this brand; repeat for or.")] = None,
     min_price: Annotated[float | None, typer.Option(help="Only items that cost at least this.")] = None,
     max_price: Annotated[float | None, typer.Option(help="Only items that cost at most this.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=VALUE", help="Of availability, item_group, currency; repeat a field for or."),
+    ] = None,
+    in_stock: Annotated[bool, typer.Option("--in-stock", help="Leave out what is known to be out of stock.")] = False,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every item instead of using the index.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a page with the pictures.")] = None,
     catalog: Annotated[Path | None, typer.Option(help="Where the pictures are, if the catalogue was moved.")] = None,
@@ -92,11 +98,13 @@ def similar(
         tgq similar studio-00042 --store demo/store
 
         tgq similar B000123456 --store store -k 20 --category Shoes --max-price 80 --html similar.html
+
+        tgq similar B000123456 --store store --in-stock --where currency=EUR
     """
     from tgqformer.progress import Terminal
     from tgqformer.stages import make_way
     from tgqformer.store import open_store
-    from tgqformer.store.base import Filter, UnknownItem, unknown_item
+    from tgqformer.store.base import Filter, UnknownItem, fields_of, unknown_item
     from tgqformer.store.base import similar as find
     from tgqformer.store.facets import KnownValues
     from tgqformer.store.page import words_of
@@ -106,11 +114,12 @@ def similar(
         make_way(html, "page", overwrite=overwrite, file=True, sources=[folder, catalog])
     opened = open_store(store)
     table = opened.table(version)
-    where = KnownValues(table).meant(Filter(tuple(category or ()), tuple(brand or ()), min_price, max_price))
-    if where and not table.count(where):
-        raise TgqError(f"no item passes the filter ({words_of(where)}); leave a part of it out")
+    asked = Filter(tuple(category or ()), tuple(brand or ()), min_price, max_price, in_stock=in_stock)
+    passing = KnownValues(table).meant(replace(asked, **fields_of(where or ())))
+    if passing and not table.count(passing):
+        raise TgqError(f"no item passes the filter ({words_of(passing)}); leave a part of it out")
     try:
-        hits = find(table, item_id, k, where, exact=exact)
+        hits = find(table, item_id, k, passing, exact=exact)
         [query] = table.get([item_id])
     except UnknownItem as error:
         raise unknown_item(item_id, [name for name, _ in table.contents()], opened.where) from error
@@ -118,7 +127,7 @@ def similar(
     if html is not None:
         known = table.version.catalog
         pictures = catalog or (Path(known) if known else None)
-        _write_html(html, pictures, query, hits, where, table.version.model_version)
+        _write_html(html, pictures, query, hits, passing, table.version.model_version)
 
 
 def neighbours(
@@ -153,7 +162,7 @@ def _table(query: StoreRow, hits: Sequence[Hit]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from tgqformer.store.page import price_of
+    from tgqformer.store.page import price_now
 
     table = Table(title=Text(f"Similar to {query.id}: {query.title or '(no title)'}"), title_justify="left")
     for name, side in (("", "right"), ("id", "left"), ("title", "left"), ("brand", "left"), ("category", "left")):
@@ -161,7 +170,7 @@ def _table(query: StoreRow, hits: Sequence[Hit]) -> Table:
     table.add_column("price", justify="right")
     table.add_column("score", justify="right")
     for rank, hit in enumerate(hits, 1):
-        words = (str(rank), hit.id, hit.title or "", hit.brand or "", " › ".join(hit.category), price_of(hit.price))
+        words = (str(rank), hit.id, hit.title or "", hit.brand or "", " › ".join(hit.category), price_now(hit))
         table.add_row(*(Text(word) for word in words), f"{hit.score:.3f}")
     return table
 

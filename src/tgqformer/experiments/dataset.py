@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tgqformer import config
-from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.catalog import VERSION, Catalog, CatalogWriter
 from tgqformer.catalog.importer import import_catalog
 from tgqformer.catalog.readers import choose_reader
 from tgqformer.catalog.readers.folder import SUFFIXES as PICTURES
@@ -74,7 +74,8 @@ class Dataset:
                 Path(section.pictures) if section.pictures else choose_reader(source, section.reader).root(source)
             )
             inputs["content"] = [self.digests.of(source), self.digests.of(pictures, PICTURES)]
-        return Catalog.open(self.stages.run(Stage("catalogue", to, "catalogue", inputs, partial(self._import, to))))
+        make = partial(self._import, to)
+        return Catalog.open(self.stages.run(Stage("catalogue", to, "catalogue", inputs, make, format=VERSION)))
 
     def _import(self, to: Path) -> None:
         section = self.recipe.catalog

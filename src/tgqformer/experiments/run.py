@@ -11,7 +11,7 @@ from typing import Any, get_args
 import numpy as np
 
 from tgqformer import config
-from tgqformer.catalog.catalog import Catalog
+from tgqformer.catalog.catalog import VERSION, Catalog
 from tgqformer.config import slug
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.results import Result, summarize
@@ -29,6 +29,7 @@ from tgqformer.stages import Digests, Stage, Stages, claim, only_one
 from tgqformer.store.build import Build, build_store
 from tgqformer.store.content import prompt_of, seen_of
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
+from tgqformer.store.ledger import FORMAT
 from tgqformer.store.neighbours import build_neighbours
 from tgqformer.synthetic.noise import write_view
 
@@ -108,7 +109,8 @@ class Run:
         def make() -> None:
             write_view(self.data.views["mixed"], to)
 
-        return Catalog.open(self.stages.run(Stage("catalogue with its noise", to, "catalogue", inputs, make)))
+        stage = Stage("catalogue with its noise", to, "catalogue", inputs, make, format=VERSION)
+        return Catalog.open(self.stages.run(stage))
 
     def embed(self, section: ModelSection | None = None) -> Embeddings:
         """Embed the catalogue with a model (the first of the recipe), of the first seed, from the cached features."""
@@ -147,7 +149,7 @@ class Run:
                 build = Build(section.name, model, keep=len(sections))  # the last one made is served
                 build_store(table, self.shown_catalog, to, build)
 
-        return self.stages.run(Stage("store", to, "store", inputs, make, keep="all"))
+        return self.stages.run(Stage("store", to, "store", inputs, make, format=FORMAT, keep="all"))
 
     def neighbours(self) -> Path:
         """Work out the exact top K of every item."""

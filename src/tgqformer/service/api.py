@@ -26,8 +26,9 @@ from tgqformer.service.schemas import (
 from tgqformer.service.served import Answer, Served
 from tgqformer.service.site import Site
 from tgqformer.service.writer import Write
-from tgqformer.store.base import Hit, UnknownItem
+from tgqformer.store.base import FACTS, Hit, UnknownItem
 
+SHOWN = tuple(name for name in FACTS if name != "look")
 METRICS: dict[int | str, dict[str, Any]] = {
     200: {"content": {CONTENT_TYPE_LATEST.partition(";")[0]: {}}, "description": "Counters for Prometheus."}
 }
@@ -66,7 +67,7 @@ def _add_items(router: APIRouter, site: Site) -> None:
         item = await site.run(lambda: site.items.item(served, item_id, pictures=False))
         if item is None:
             raise unknown_item(item_id)
-        about = {name: getattr(item, name) for name in ("id", "title", "brand", "category", "attributes", "price")}
+        about = {name: getattr(item, name) for name in ("id", "attributes", *SHOWN)}
         return _json({**about, "pictures": len(item.pictures), "model_version": served.model_version})
 
     @router.put("/items/{item_id}", tags=["items"], response_model=Written, responses=problems(413, 501))
@@ -159,14 +160,14 @@ def _with_metadata(served: Served, item_id: str, k: int, answer: Answer) -> Answ
     except UnknownItem:
         return served.live(item_id, k)
     hits = [
-        Hit(row.id, hit.score, row.title, row.brand, row.category, row.price)
+        Hit(row.id, hit.score, **{name: getattr(row, name) for name in FACTS})
         for row, hit in zip(rows, answer.hits, strict=True)
     ]
     return Answer(answer.model_version, answer.source, hits)
 
 
 def _found(model_version: str, source: str, hits: Sequence[Hit], metadata: bool) -> dict[str, Any]:
-    names = ("id", "score", "title", "brand", "category", "price") if metadata else ("id", "score")
+    names = ("id", "score", *SHOWN) if metadata else ("id", "score")
     results = [{name: getattr(hit, name) for name in names} for hit in hits]
     return {"model_version": model_version, "source": source, "results": results}
 

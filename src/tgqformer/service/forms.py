@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
 
 import orjson
 from fastapi import Depends, File, Form, UploadFile
 
 from tgqformer.catalog.item import Item, Picture
+from tgqformer.catalog.offers import AVAILABILITY, availability_of, currency_code, day_of
 from tgqformer.service.errors import ApiError
 
 MAX_TITLE, MAX_WORD, MAX_LEVELS, MAX_ATTRIBUTES = 2000, 500, 16, 100
@@ -26,9 +27,11 @@ class ItemForm:
     attributes: dict[str, str]
     price: float | None
     picture: UploadFile | None
+    offer: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for words in (self.title, self.brand, *self.category, *self.attributes, *self.attributes.values()):
+        texts = (value for value in self.offer.values() if isinstance(value, str))
+        for words in (self.title, self.brand, *self.category, *self.attributes, *self.attributes.values(), *texts):
             _check_text(words)
 
     @property
@@ -43,7 +46,7 @@ class ItemForm:
 
     def item(self, item_id: str) -> Item:
         """Return the item without its picture."""
-        return Item(item_id, self.title, self.brand, self.category, self.attributes, self.price)
+        return Item(item_id, self.title, self.brand, self.category, self.attributes, self.price, **self.offer)
 
     def require_content(self) -> None:
         """Raise ApiError 422 where there is neither a picture nor text to embed."""
@@ -55,7 +58,27 @@ class ItemForm:
         return await self.picture.read() if self.picture is not None and self.has_picture else None
 
 
+async def _offer(
+    item_group: Annotated[str | None, Form(max_length=256, description="Variants share it.", examples=["TEE"])] = None,
+    availability: Annotated[str | None, Form(max_length=40, description=", ".join(AVAILABILITY))] = None,
+    sale_price: Annotated[float | None, Form(description="Less than the price.", examples=[14.9])] = None,
+    currency: Annotated[str | None, Form(max_length=3, description="Of ISO 4217.", examples=["EUR"])] = None,
+    created: Annotated[str | None, Form(max_length=40, examples=["2024-02-29"])] = None,
+) -> dict[str, Any]:
+    offer: dict[str, Any] = {"item_group": item_group or None, "sale_price": _price(sale_price)}
+    for name, read, sent in (
+        ("availability", availability_of, availability),
+        ("currency", currency_code, currency),
+        ("created", day_of, created),
+    ):
+        offer[name], wrong = read(sent)
+        if wrong is not None:
+            raise ApiError(422, f"{name}: {wrong}", f"check the field {name}")
+    return offer
+
+
 async def _item_form(
+    offer: Annotated[dict[str, Any], Depends(_offer)],
     title: Annotated[str | None, Form(max_length=MAX_TITLE, examples=["Red canvas shoe"])] = None,
     brand: Annotated[str | None, Form(max_length=MAX_WORD, examples=["Acme"])] = None,
     category: Annotated[
@@ -70,8 +93,11 @@ async def _item_form(
         UploadFile | None, File(description="A picture: JPEG, PNG, WebP, AVIF or GIF. URLs are never fetched.")
     ] = None,
 ) -> ItemForm:
+    price, sale_price = _price(price), offer["sale_price"]
+    if sale_price is not None and (price is None or sale_price >= price):
+        raise ApiError(422, "a sale price is less than the price", "send both, or the price alone")
     return ItemForm(
-        title or None, brand or None, _levels(category or []), _attributes(attributes), _price(price), picture
+        title or None, brand or None, _levels(category or []), _attributes(attributes), price, picture, offer
     )
 
 

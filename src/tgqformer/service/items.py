@@ -11,7 +11,7 @@ from tgqformer.catalog.pictures import picture_bytes
 from tgqformer.errors import TgqError
 from tgqformer.service.served import Served
 from tgqformer.service.shelf import Shelf
-from tgqformer.store.base import UnknownItem
+from tgqformer.store.base import FACTS, UnknownItem
 
 
 class Items:
@@ -89,7 +89,7 @@ def _bare(served: Served, item_id: str) -> Item | None:
         [row] = served.table.get([item_id])
     except UnknownItem:  # deleted this moment
         return None
-    return Item(row.id, row.title, row.brand, row.category, price=row.price)
+    return Item(row.id, **{name: getattr(row, name) for name in FACTS if name != "look"})
 
 
 def _stamp(path: Path) -> tuple[int, int]:

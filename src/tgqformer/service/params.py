@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from fastapi import Depends, Path, Query
 
+from tgqformer.catalog.offers import AVAILABILITY
 from tgqformer.errors import TgqError
 from tgqformer.service.errors import ApiError, Refused
 from tgqformer.store.base import Filter
@@ -50,9 +51,15 @@ async def _where(
     brand: Annotated[Words, Query(description="Only items of this brand; repeat for or.")] = None,
     min_price: Annotated[Price, Query(description="Only items that cost at least this.")] = None,
     max_price: Annotated[Price, Query(description="Only items that cost at most this.")] = None,
+    availability: Annotated[Words, Query(description=f"Only items of this: {', '.join(AVAILABILITY)}.")] = None,
+    item_group: Annotated[Words, Query(description="Only variants of this product; repeat for or.")] = None,
+    currency: Annotated[Words, Query(description="Only items with a price in this currency.")] = None,
 ) -> Filter:
+    kinds, brands, stock, groups, money = (
+        tuple(words or ()) for words in (category, brand, availability, item_group, currency)
+    )
     try:
-        return Filter(tuple(category or ()), tuple(brand or ()), min_price, max_price)
+        return Filter(kinds, brands, min_price, max_price, availability=stock, item_group=groups, currency=money)
     except TgqError as error:
         raise Refused(str(error)) from error
 

@@ -36,6 +36,11 @@ class Found(BaseModel):
     brand: str | None = Field(None, description="With metadata=true.", examples=["Acme"])
     category: list[str] | None = Field(None, description="With metadata=true.", examples=[["Shoes", "Canvas"]])
     price: float | None = Field(None, description="With metadata=true.", examples=[19.9])
+    sale_price: float | None = Field(None, description="With metadata=true; only where it is lower.", examples=[14.9])
+    currency: str | None = Field(None, description="With metadata=true.", examples=["EUR"])
+    availability: str | None = Field(None, description="With metadata=true.", examples=["in_stock"])
+    item_group: str | None = Field(None, description="With metadata=true: variants share it.", examples=["TEE"])
+    created: str | None = Field(None, description="With metadata=true.", examples=["2024-02-29"])
 
 
 class SimilarItems(BaseModel):
@@ -64,6 +69,11 @@ class StoredItem(BaseModel):
     category: list[str] = Field(examples=[["Shoes", "Canvas"]])
     attributes: dict[str, str] = Field(examples=[{"color": "red"}])
     price: float | None = Field(examples=[19.9])
+    sale_price: float | None = Field(description="What it costs now, where that is less.", examples=[14.9])
+    currency: str | None = Field(examples=["EUR"])
+    availability: str | None = Field(examples=["in_stock"])
+    item_group: str | None = Field(description="Variants of one product share it.", examples=["TEE"])
+    created: str | None = Field(examples=["2024-02-29"])
     pictures: int = Field(description="How many pictures it has.", examples=[1])
     model_version: str = Field(examples=[VERSION])
 

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 from filelock import FileLock, Timeout
 
-from tgqformer.catalog.item import Item, Picture
+from tgqformer.catalog.item import OFFER, Item, Picture
 from tgqformer.errors import TgqError
 from tgqformer.files import make_folder, read_number, write_number
 
@@ -207,7 +207,7 @@ def _packed(item: Item | None) -> tuple[str | None, bytes | None]:
     if item is None:
         return None, None
     picture = item.pictures[0].data if item.pictures else None
-    about = {name: getattr(item, name) for name in ("title", "brand", "category", "attributes", "price")}
+    about = {name: getattr(item, name) for name in ("title", "brand", "category", "attributes", "price", *OFFER)}
     return orjson.dumps(about).decode(), picture
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from tgqformer.catalog.item import OFFER
+from tgqformer.catalog.offers import AVAILABILITY
 from tgqformer.errors import TgqError, nearest
 from tgqformer.store.ledger import Ledger, Version, VersionSpec
 from tgqformer.types import Floats
@@ -39,6 +41,7 @@ class StoreRow:
     """One item in a table. `vector` [d] is float32; the table keeps it L2-normalised, in its own dtype.
 
     `content` is a digest of what the row was made from (see `content.py`); tables keep it and never look into it.
+    `look` is that of the first picture, see `catalog.item.Picture`.
     """
 
     id: str
@@ -48,6 +51,12 @@ class StoreRow:
     category: tuple[str, ...] = ()
     price: float | None = None
     content: str = ""
+    item_group: str | None = None
+    availability: str | None = None
+    sale_price: float | None = None
+    currency: str | None = None
+    created: str | None = None
+    look: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,16 @@ class Hit:
     brand: str | None = None
     category: tuple[str, ...] = ()
     price: float | None = None
+    item_group: str | None = None
+    availability: str | None = None
+    sale_price: float | None = None
+    currency: str | None = None
+    created: str | None = None
+    look: bytes | None = field(default=None, compare=False, repr=False)
+
+
+FACTS = ("title", "brand", "category", "price", *OFFER, "look")
+"""What a row says of its item, besides its vector; a hit has the same fields."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +87,10 @@ class Filter:
 
     category: any level of the item's category path is one of these.
     brand: the item's brand is one of these.
-    min_price, max_price: bounds, both included; an item without a price does not pass.
+    min_price, max_price: bounds of what is paid now, both included; an item without a price does not pass.
     path: or several levels of the item's category path that follow each other are one of these.
+    availability, item_group, currency: the item's is one of these.
+    in_stock: leave out what is known to be out of stock.
 
     What a person typed is turned into values that are there by `facets.KnownValues`.
     """
@@ -79,6 +100,10 @@ class Filter:
     min_price: float | None = None
     max_price: float | None = None
     path: tuple[tuple[str, ...], ...] = ()
+    availability: tuple[str, ...] = ()
+    item_group: tuple[str, ...] = ()
+    currency: tuple[str, ...] = ()
+    in_stock: bool = False
 
     def __post_init__(self) -> None:
         low, high = self.min_price, self.max_price
@@ -86,11 +111,24 @@ class Filter:
             raise TgqError(f"a price to filter by must be a finite number; got {low} to {high}")
         if low is not None and high is not None and low > high:
             raise TgqError(f"no price lies between {low} and {high}; give the lower one as the minimum")
+        for word in self.availability:
+            if word not in AVAILABILITY:
+                raise TgqError(f"there is no availability {word!r}; {nearest(word, AVAILABILITY)}")
 
     def __bool__(self) -> bool:
-        return (
-            bool(self.category or self.path or self.brand) or self.min_price is not None or self.max_price is not None
-        )
+        return self != Filter()
+
+
+def fields_of(given: Iterable[str]) -> dict[str, Any]:
+    """Read `FIELD=VALUE` words of a command into fields of a `Filter`. Raise TgqError for another field."""
+    known, found = ("availability", "item_group", "currency"), dict[str, tuple[str, ...]]()
+    for word in given:
+        name, equals, value = word.partition("=")
+        if name not in known or not value:
+            hint = nearest(name, known) if equals else "write FIELD=VALUE, such as availability=in_stock"
+            raise TgqError(f"{word!r} is nothing to filter by; {hint}")
+        found[name] = (*found.get(name, ()), value)
+    return found
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from tgqformer.config import parse
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json
 from tgqformer.model.prompt import Prompt
-from tgqformer.store.base import StoreRow
+from tgqformer.store.base import FACTS, StoreRow
 
 SEEN = 32  # hex digits of what the model sees; those of the facts that are only kept follow
 BLIND = "0" * SEEN  # of an item whose picture could not be read: never equal, so that the next sync tries again
@@ -40,8 +40,9 @@ def row_of(item: Item, vector: Any, prompt: Prompt | None, *, blind: bool = Fals
     if seen is None and prompt is not None:
         seen = seen_of(item, prompt)
     content = "" if seen is None else (BLIND if blind else seen) + _facts_of(item)
-    facts = (item.title, item.brand, item.category, item.price)
-    return StoreRow(item.id, np.asarray(vector, np.float32), *facts, content)
+    facts = {name: getattr(item, name) for name in FACTS if name != "look"}
+    look = item.pictures[0].look if item.pictures else None
+    return StoreRow(item.id, np.asarray(vector, np.float32), content=content, look=look, **facts)
 
 
 def prompt_of(model: Path) -> Prompt:
@@ -55,7 +56,7 @@ def prompt_of(model: Path) -> Prompt:
 
 
 def _facts_of(item: Item) -> str:
-    return _digest([item.title, item.brand, item.category, item.price], 8)
+    return _digest([getattr(item, name) for name in FACTS if name != "look"], 8)
 
 
 def _digest(content: list[Any], size: int) -> str:

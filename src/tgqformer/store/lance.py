@@ -36,7 +36,7 @@ from tgqformer.store.base import (
     trouble_of,
 )
 from tgqformer.store.durable import Durability, LocalFiles, Remote
-from tgqformer.store.lance_rows import FACTS, any_of, hits_of, rows_of, schema_of, sql_of, table_of
+from tgqformer.store.lance_rows import FOUND, any_of, hits_of, rows_of, schema_of, sql_of, table_of
 from tgqformer.store.ledger import FORMAT, Ledger, Version
 from tgqformer.store.rows import SEPARATOR, Counts, check_vector, checked, parts, unit
 from tgqformer.types import Floats
@@ -201,13 +201,13 @@ class LanceTable:
                 exact = exact or self._counts.of(where, lambda: self.count(where)) < EXACT_BELOW
             candidates = max(EF, 4 * k) * (FILTERED if where else 1)
             query = query.bypass_vector_index() if exact else query.ef(candidates).refine_factor(REFINE)
-            found = query.select([*FACTS, "_distance"]).to_arrow()
+            found = query.select([*FOUND, "_distance"]).to_arrow()
         return hits_of(found)
 
     def get(self, ids: Sequence[str]) -> list[StoreRow]:
         """Return rows by id, in the order asked."""
         found: dict[str, StoreRow] = {}
-        for batch in self._stream([*FACTS, "content", "vector"], list(dict.fromkeys(ids))):
+        for batch in self._stream([*FOUND, "content", "vector"], list(dict.fromkeys(ids))):
             found |= {row.id: row for row in rows_of(batch, self.version)}
         for item_id in ids:
             if item_id not in found:
@@ -327,7 +327,14 @@ class LanceTable:
         return None if "://" in self.where else sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-_INDEXES = (("id", BTree()), ("brand", Bitmap()), ("category", LabelList()), ("price", BTree()))
+_INDEXES = (
+    ("id", BTree()),
+    ("brand", Bitmap()),
+    ("category", LabelList()),
+    ("price", BTree()),
+    ("sale_price", BTree()),
+    ("availability", Bitmap()),
+)
 
 
 def open_lance(where: str, index_cache: int | None = None) -> LanceBackend:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tgqformer.store.base import Filter, Hit, StoreRow
+from tgqformer.store.base import FACTS, Filter, Hit, StoreRow
 from tgqformer.store.ledger import Version, VersionSpec
 from tgqformer.store.rows import SEPARATOR, matrix, quantised, unit
 
-FACTS = ["id", "title", "brand", "category", "price"]
+FOUND = ["id", *FACTS]
 # Two processes that add the same id at the same time: with a primary key Lance finds it out.
 _ID = pa.field("id", pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})
 
@@ -28,12 +28,15 @@ def sql_of(where: Filter) -> str:
         categories.append(f"(array_has_all(category, [{levels}]) AND strpos({whole}, {_literal(run)}) > 0)")
     if categories:
         conditions.append(f"({' OR '.join(categories)})")
-    if where.brand:
-        conditions.append(f"brand IN {any_of(where.brand)}")
-    if where.min_price is not None:
-        conditions.append(f"price >= {float(where.min_price)!r}")
-    if where.max_price is not None:
-        conditions.append(f"price <= {float(where.max_price)!r}")
+    for column in ("brand", "availability", "item_group", "currency"):
+        if words := getattr(where, column):
+            conditions.append(f"{column} IN {any_of(words)}")
+    for sign, price in ((">=", where.min_price), ("<=", where.max_price)):
+        if price is not None:
+            bound = f"{sign} {float(price)!r}"
+            conditions.append(f"(sale_price {bound} OR (sale_price IS NULL AND price {bound}))")
+    if where.in_stock:
+        conditions.append("(availability IS NULL OR availability != 'out_of_stock')")
     return " AND ".join(conditions)
 
 
@@ -49,14 +52,15 @@ def any_of(values: Iterable[str]) -> str:
 def schema_of(version: VersionSpec) -> Any:
     """Return the columns. LanceDB searches no 8-bit vectors: int8 is rounded so and rests as float16."""
     kept = pa.float32() if version.dtype == "float32" else pa.float16()
-    facts = {"title": pa.string(), "brand": pa.string(), "category": pa.list_(pa.string()), "price": pa.float64()}
+    facts = dict.fromkeys(FACTS, pa.string()) | {"category": pa.list_(pa.string()), "look": pa.binary()}
+    facts |= dict.fromkeys(("price", "sale_price"), pa.float64())
     return pa.schema([_ID, ("vector", pa.list_(kept, version.dim)), *facts.items(), ("content", pa.string())])
 
 
 def table_of(rows: list[StoreRow], version: Version) -> Any:
     """Return checked rows as an Arrow table of the columns of `schema_of`."""
     schema = schema_of(version)
-    columns = {name: [getattr(row, name) for row in rows] for name in (*FACTS, "content")}
+    columns = {name: [getattr(row, name) for row in rows] for name in (*FOUND, "content")}
     flat = unit(matrix(rows, version)).astype(schema.field("vector").type.value_type.to_pandas_dtype()).reshape(-1)
     arrays = {name: pa.array(values, schema.field(name).type) for name, values in columns.items()}
     arrays["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), version.dim)
@@ -77,7 +81,7 @@ def rows_of(batch: Any, version: Version) -> Iterator[StoreRow]:
     flat = batch["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
     vectors = flat.reshape(-1, version.dim)
     vectors = vectors if version.dtype == "float32" else unit(quantised(vectors, version.dtype))
-    for row, vector in zip(batch.select([*FACTS, "content"]).to_pylist(), vectors, strict=True):
+    for row, vector in zip(batch.select([*FOUND, "content"]).to_pylist(), vectors, strict=True):
         yield StoreRow(
             vector=vector, **row | {"category": tuple(row["category"] or ()), "content": row["content"] or ""}
         )

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from tgqformer.errors import TgqError, nearest
 
-FORMAT = 2
+FORMAT = 3
 Dtype = Literal["float32", "float16", "int8"]
 
 

@@ -60,6 +60,13 @@ def price_of(price: float | None) -> str:
     return "" if price is None else f"{price:,.2f}".removesuffix(".00")
 
 
+def price_now(item: Item | Hit) -> str:
+    """Write what an item costs now, and in brackets what it cost before."""
+    if item.sale_price is None:
+        return price_of(item.price)
+    return f"{price_of(item.sale_price)} ({price_of(item.price)})"
+
+
 def words_of(where: Filter | None) -> str:
     """Say a filter in words; empty for none."""
     if not where:
@@ -69,11 +76,14 @@ def words_of(where: Filter | None) -> str:
     parts += ["by " + " or ".join(where.brand)] if where.brand else []
     parts += [f"from {price_of(where.min_price)}"] if where.min_price is not None else []
     parts += [f"up to {price_of(where.max_price)}"] if where.max_price is not None else []
+    parts += [" or ".join(word.replace("_", " ") for word in where.availability)] if where.availability else []
+    parts += ["variants of " + " or ".join(where.item_group)] if where.item_group else []
+    parts += ["in " + " or ".join(where.currency)] if where.currency else []
     return ", ".join(parts)
 
 
 def _card(item: Item, root: Path | None, score: float | None = None) -> PageCard:
-    facts = " · ".join(filter(None, [item.brand, " › ".join(item.category), price_of(item.price)]))
+    facts = " · ".join(filter(None, [item.brand, " › ".join(item.category), price_now(item)]))
     image = _first_picture(item, root)
     picture, backdrop = (None, "") if image is None else (_data_uri(image), _edge_colour(image))
     card = PageCard(item.id, item.title or "(no title)", facts, picture, backdrop)

@@ -23,7 +23,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from tgqformer.errors import TgqError
 from tgqformer.store.base import Unreachable, VersionGone
 from tgqformer.store.ledger import Ledger, Version
-from tgqformer.store.postgres_table import Form, PostgresTable
+from tgqformer.store.postgres_table import COLUMNS, Form, PostgresTable
 
 NAME = "postgres"
 WIDEST = {"float32": 2000, "float16": 4000, "int8": 4000}  # dimensions that pgvector can index
@@ -31,9 +31,14 @@ CONNECTIONS, PATIENCE = 8, 20  # at once; seconds to wait for one
 
 
 _NEW_TABLE = SQL(
-    "CREATE TABLE IF NOT EXISTS {} (id text PRIMARY KEY, vector {} NOT NULL, title text, brand text,"
-    " category text[] NOT NULL, price float8, content text NOT NULL)"
+    "CREATE TABLE IF NOT EXISTS {} (id text PRIMARY KEY, vector {} NOT NULL, " + COLUMNS + ", content text NOT NULL)"
 )
+_INDEXES = {
+    "brand": "btree (brand)",
+    "category": "gin (category)",
+    "price": "btree ((coalesce(sale_price, price)))",
+    "availability": "btree (availability)",
+}
 _NEW_LEDGER = SQL(
     "CREATE TABLE IF NOT EXISTS {}.ledger (single bool PRIMARY KEY DEFAULT true CHECK (single), content text)"
 )
@@ -87,9 +92,9 @@ class PostgresBackend:
             cursor.execute(_NEW_TABLE.format(table, Form(version).kept))
             counted = SQL("INSERT INTO {} VALUES (%s, 0) ON CONFLICT DO NOTHING").format(self.place("revisions"))
             cursor.execute(counted, [version.name])
-            for column, way in (("brand", "btree"), ("category", "gin"), ("price", "btree")):
-                words = (Identifier(f"{version.name}_{column}"), table, Identifier(way), Identifier(column))
-                cursor.execute(SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING {} ({})").format(*words))
+            for name, way in _INDEXES.items():
+                words = (Identifier(f"{version.name}_{name}"), table, SQL(way))
+                cursor.execute(SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING {}").format(*words))
         return self.open(version)
 
     def open(self, version: Version) -> PostgresTable:

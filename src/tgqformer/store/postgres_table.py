@@ -12,7 +12,7 @@ from pgvector import Vector as FullVector
 from psycopg import errors
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from tgqformer.store.base import Filter, Hit, StoreRow, TableStats, UnknownItem, VersionGone
+from tgqformer.store.base import FACTS, Filter, Hit, StoreRow, TableStats, UnknownItem, VersionGone
 from tgqformer.store.ledger import Version
 from tgqformer.store.rows import SEPARATOR, Counts, check_vector, checked, matrix, parts, unit
 from tgqformer.types import Floats
@@ -23,7 +23,14 @@ WRITE_ROWS = 8192  # rows of one transaction of a bulk load
 EF, EF_MOST = 200, 1000  # candidates of HNSW at least, and at most (pgvector's own limit)
 SPARE = 4  # candidates that pass the filter, for each row that is asked for
 M, EF_CONSTRUCTION = 16, 100  # links of a node of HNSW, and candidates when it is built
-_FACTS = SQL("id, title, brand, category, price")
+_FACTS = SQL(", ".join(("id", *FACTS)))
+_TYPES = dict.fromkeys(FACTS, "text") | {
+    "category": "text[]",
+    "look": "bytea",
+    "price": "float8",
+    "sale_price": "float8",
+}
+COLUMNS = ", ".join(f"{name} {kind}" for name, kind in _TYPES.items())
 
 
 class Database(Protocol):
@@ -80,13 +87,12 @@ class Form:
 
 
 _INCOMING = SQL(
-    "CREATE TEMP TABLE IF NOT EXISTS {} (id text, vector {}, title text, brand text, category text[],"
-    " price float8, content text) ON COMMIT DELETE ROWS"
+    "CREATE TEMP TABLE IF NOT EXISTS {} (id text, vector {}, " + COLUMNS + ", content text) ON COMMIT DELETE ROWS"
 )
+_NAMES = ("vector", *FACTS, "content")
 _UPSERT = SQL(
-    "INSERT INTO {} SELECT id, {}, title, brand, category, price, content FROM {} ON CONFLICT (id) DO"
-    " UPDATE SET (vector, title, brand, category, price, content) = (EXCLUDED.vector, EXCLUDED.title,"
-    " EXCLUDED.brand, EXCLUDED.category, EXCLUDED.price, EXCLUDED.content)"
+    f"INSERT INTO {{}} (id, {', '.join(_NAMES)}) SELECT id, {{}}, {', '.join(_NAMES[1:])} FROM {{}} ON CONFLICT (id) DO"
+    f" UPDATE SET ({', '.join(_NAMES)}) = ({', '.join(f'EXCLUDED.{name}' for name in _NAMES)})"
 )
 
 
@@ -137,10 +143,7 @@ class PostgresTable:
         with self._cursor() as cursor:
             cursor.execute("SELECT set_config('hnsw.ef_search', %s, true)", [str(min(EF_MOST, candidates))])
             found = cursor.execute(query, [asked, *values, asked, limit]).fetchall()
-        hits = [
-            Hit(name, self._form.score(far), title, brand, tuple(path), price)
-            for name, title, brand, path, price, far in found
-        ]
+        hits = [Hit(row[0], self._form.score(row[-1]), **_facts(row[1:-1])) for row in found]
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k]
 
     def get(self, ids: Sequence[str]) -> list[StoreRow]:
@@ -149,8 +152,8 @@ class PostgresTable:
         with self._cursor() as cursor:
             rows = cursor.execute(query, [_sayable(ids)]).fetchall()
         found = {
-            name: StoreRow(name, self._vector(kept), title, brand, tuple(path), price, content)
-            for name, title, brand, path, price, content, kept in rows
+            name: StoreRow(name, self._vector(kept), content=content, **_facts(facts))
+            for name, *facts, content, kept in rows
         }
         for item_id in ids:
             if item_id not in found:
@@ -223,10 +226,11 @@ class PostgresTable:
             cursor.execute(_INCOMING.format(incoming, form.taken))
             revision = self._count_up(cursor)
             with cursor.copy(SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(incoming)) as copy:
-                copy.set_types(["text", form.taken_name, "text", "text", "text[]", "float8", "text"])
+                copy.set_types(["text", form.taken_name, *_TYPES.values(), "text"])
                 for row, vector in zip(rows, matrix(rows, self.version), strict=True):
-                    facts = (row.title, row.brand, list(row.category), row.price, row.content)
-                    copy.write_row((row.id, form.value(vector), *facts))
+                    facts = [getattr(row, name) for name in FACTS]
+                    facts[FACTS.index("category")] = list(row.category)
+                    copy.write_row((row.id, form.value(vector), *facts, row.content))
             cursor.execute(_UPSERT.format(self._table, form.write, incoming))
         return revision
 
@@ -285,14 +289,26 @@ def condition_of(where: Filter) -> tuple[Composed, list[Any]]:
     if categories:
         conditions.append(SQL("({})").format(SQL(" OR ").join(categories)))
     for given, condition, value in (
-        (where.brand, "brand = ANY(%s)", _sayable(where.brand)),
-        (where.min_price is not None, "price >= %s", where.min_price),
-        (where.max_price is not None, "price <= %s", where.max_price),
+        *((words, f"{name} = ANY(%s)", _sayable(words)) for name, words in _equal(where).items()),
+        (where.min_price is not None, "coalesce(sale_price, price) >= %s", where.min_price),
+        (where.max_price is not None, "coalesce(sale_price, price) <= %s", where.max_price),
     ):
         if given:
             conditions.append(SQL(condition))
             values.append(float(value) if isinstance(value, int | float) else value)
+    if where.in_stock:
+        conditions.append(SQL("availability IS DISTINCT FROM 'out_of_stock'"))
     return SQL(" AND ").join(conditions), values
+
+
+def _equal(where: Filter) -> dict[str, tuple[str, ...]]:
+    return {name: getattr(where, name) for name in ("brand", "availability", "item_group", "currency")}
+
+
+def _facts(values: Sequence[Any]) -> dict[str, Any]:
+    """Return the facts of a row as fields of a `StoreRow` or a `Hit`."""
+    facts = dict(zip(FACTS, values, strict=True))
+    return facts | {"category": tuple(facts["category"] or ())}
 
 
 def _sayable(values: Sequence[str]) -> list[str]:

@@ -17,6 +17,7 @@ from tgqformer.types import Floats
 
 T = TypeVar("T")
 SEPARATOR = "\x1f"  # between the levels of a category where a whole path is compared
+UNIT = 1e-6  # what rounding may make of a length of 1
 COUNT_FOR = 30.0  # seconds for which a count is taken as still right: it only chooses the way of searching
 
 
@@ -49,9 +50,9 @@ def matrix(rows: Sequence[StoreRow], version: Version) -> Floats:
 
 
 def unit(vectors: Floats) -> Floats:
-    """Scale vectors [n, d] to unit length; a zero vector stays zero."""
+    """Scale vectors [n, d] to unit length; a zero vector stays zero, one of unit length as it is."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(length > 0, length, 1), np.float32)
+    return np.asarray(vectors / np.where((length > 0) & (np.abs(length - 1) > UNIT), length, 1), np.float32)
 
 
 def quantised(vectors: Floats, dtype: Dtype) -> Floats:

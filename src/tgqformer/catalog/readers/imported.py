@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tgqformer.catalog.catalog import Catalog
+from tgqformer.catalog.item import OFFER
 from tgqformer.catalog.mapping import ColumnMapping
 from tgqformer.catalog.readers.base import SourceRow
 
@@ -23,6 +24,11 @@ class CatalogReader:
         price=("price",),
         pictures=("pictures",),
         attributes=("attributes",),
+        group="item_group",
+        availability="availability",
+        sale_price="sale_price",
+        currency="currency",
+        created="created",
     )
 
     def sniff(self, path: Path) -> bool:
@@ -39,6 +45,7 @@ class CatalogReader:
                 "category": list(item.category),
                 "price": item.price,
                 "attributes": dict(item.attributes),
+                **{name: getattr(item, name) for name in OFFER},
                 "pictures": [{"bytes": picture.data, "path": picture.path} for picture in item.pictures],
             }
             yield SourceRow("catalog.json", number, fields)

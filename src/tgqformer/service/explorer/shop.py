@@ -18,7 +18,7 @@ from tgqformer.service.explorer.explain import agreeing, explain, facts
 from tgqformer.service.explorer.noising import NoiseChoice, noised
 from tgqformer.service.explorer.pictures import Recent, jpeg
 from tgqformer.stages import note_of
-from tgqformer.store.base import Hit
+from tgqformer.store.base import FACTS, Hit
 from tgqformer.types import Floats
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class Shop:
         found = self.items([hit.id for hit in hits])
         rows = []
         for hit, other in zip(hits, found, strict=True):
-            other = other or Item(hit.id, hit.title, hit.brand, hit.category, {}, hit.price)
+            other = other or Item(hit.id, **{name: getattr(hit, name) for name in FACTS if name != "look"})
             shared = agreeing(item, other) if item.id else None
             rows.append({**card_of(other), "score": round(float(hit.score), 4), "shared": shared})
         return {**_named(served), "source": source, "hits": rows}
