@@ -20,7 +20,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from tgqformer.errors import TgqError
-from tgqformer.files import beside, exchange, read_json, sync, sync_entries, write_json
+from tgqformer.files import beside, read_json, replace_folder, write_json
 from tgqformer.progress import console, progress
 
 NOTE = "tgq.json"
@@ -111,9 +111,7 @@ def clear(folder: Path, kind: str) -> None:
 def atomic_folder(path: Path, kind: str, *, overwrite: bool = False) -> Iterator[Path]:
     """Make a folder beside `path`, with our note; it becomes `path`, on the disk, once the block succeeds.
 
-    Whatever the block raises, what stood at `path` stays. The old folder and the new one change places in one step.
-    Where the system cannot do that it takes two renames, and a process that is killed between them leaves none;
-    `files.restore` puts the old one back.
+    Whatever the block raises, what stood at `path` stays.
 
     Raises:
         TgqError: before the block, as `make_way` does.
@@ -121,19 +119,13 @@ def atomic_folder(path: Path, kind: str, *, overwrite: bool = False) -> Iterator
     make_way(path, kind, overwrite=overwrite)
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished, old = beside(path, "tmp"), beside(path, "old")
+    unfinished = beside(path, "tmp")
     unfinished.mkdir()
     try:
         mark(unfinished, kind)
         yield unfinished
-        sync(unfinished)
         make_way(path, kind, overwrite=overwrite)  # somebody else may have written there meanwhile
-        if not (path.exists() and exchange(unfinished, path)):
-            if path.exists():
-                path.replace(old)
-            unfinished.replace(path)
-        sync_entries(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        replace_folder(unfinished, path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

@@ -148,6 +148,7 @@ def embed(
     for number in made.missing():
         start, stop = made.bounds(number)
         made.write(number, ids[start:stop], vectors[start:stop])
+    made.finish()
     typer.echo(f"{len(ids) - missing:,} items of {vectors.shape[1]} dimensions in {to}, model {version}")
     if missing:
         typer.echo(f"{missing:,} items of the catalogue have no interactions in this run: their vectors are zeros")

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 from uuid import uuid4
+from zlib import crc32
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -96,19 +97,24 @@ class KeyIndex:
 
 
 class Part:
-    """One partition: the arrays of a safetensors file, memory-mapped and read-only."""
+    """One partition: the arrays of a safetensors file, memory-mapped and read-only.
+
+    An array is held against its checksum when it is read first; those of an earlier version have none.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._arrays: dict[str, Array] = {}
+        self._path, self._arrays = path, dict[str, Array]()
         try:
             with path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             start = 8 + int.from_bytes(self._map[:8], "little")
-            for name, spec in json.loads(self._map[8:start]).items():
-                if name != "__metadata__":
-                    self._arrays[name] = self._array(start, spec)
-        except ValueError as error:  # an empty file, no JSON, or an array that reaches beyond the end
-            raise TgqError(f"{path} is damaged ({error}); delete it, and what it held is encoded again") from error
+            described = json.loads(self._map[8:start])
+            sums = described.pop("__metadata__", {})
+            for name, spec in described.items():
+                self._arrays[name] = self._array(start, spec)
+            self._unchecked = {name: int(sums[name], 16) for name in self._arrays} if sums else {}
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:  # no JSON, or not ours
+            raise self._damaged(str(error)) from error
 
     def _array(self, start: int, spec: dict[str, Any]) -> Array:
         shape, dtype = tuple(spec["shape"]), DTYPES[spec["dtype"]]
@@ -119,7 +125,15 @@ class Part:
         return array.reshape(shape)
 
     def __getitem__(self, name: str) -> Array:
+        if name in self._unchecked:
+            if crc32(self._arrays[name]) != self._unchecked[name]:
+                raise self._damaged(f"the checksum of its {name} does not fit")
+            self._unchecked.pop(name, None)
+            self.release()
         return self._arrays[name]
+
+    def _damaged(self, why: str) -> TgqError:
+        return TgqError(f"{self._path} is damaged ({why}); delete it, and what it held is encoded again")
 
     def release(self) -> None:
         """Hand the pages read so far back to the kernel's cache; the next access maps them again."""
@@ -167,7 +181,8 @@ class PartFolder:
         name = f"part-{time.time_ns():020d}-{uuid4().hex[:8]}.safetensors"
         with atomic_path(self.folder / name) as unfinished:
             # safetensors writes an array's bytes as they lie, whatever its strides: they must lie in C order.
-            save_file({key: np.ascontiguousarray(array) for key, array in {"keys": keys, **arrays}.items()}, unfinished)
+            held = {key: np.ascontiguousarray(array) for key, array in {"keys": keys, **arrays}.items()}
+            save_file(held, unfinished, {key: f"{crc32(array):08x}" for key, array in held.items()})
         self.refresh()
 
     def split(self, rows: Ints) -> Iterator[tuple[Ints, Part, Ints]]:

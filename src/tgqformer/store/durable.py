@@ -8,6 +8,8 @@ the last of them a manifest, whose name counts the transactions. So this is enou
 - A manifest beyond the mark was never acknowledged. When a table is opened, those of them that lack a file, or a part
   of one, are removed; the newest that is whole is taken, synced and marked.
 - A transaction that fails after its manifest was written is taken back.
+
+LanceDB checks nothing that it reads either: each file has a checksum of ours, which is looked at when a table opens.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from tgqformer.files import read_number, sync_entries, write_number
 from tgqformer.store.base import Unreachable
+from tgqformer.store.sums import Sums
 
 _LAST = 2**64 - 1  # a manifest is named by this less its number, so that the newest comes first
 _ENDS = {".lance": b"LANC", ".idx": b"LANC", ".manifest": b"LANC", ".arrow": b"ARROW1"}
@@ -47,6 +50,10 @@ class Durability(Protocol):
 
     def recover(self) -> None:
         """Mend what a power cut left; call it before the table is opened."""
+        ...
+
+    def check(self) -> None:
+        """Read all files, and raise TgqError for one that is not as it was written."""
         ...
 
     def is_unborn(self) -> bool:
@@ -78,6 +85,9 @@ class Remote:
     def recover(self) -> None:
         """Do nothing: there are no halves of files."""
 
+    def check(self) -> None:
+        """Do nothing: an object store checks what it keeps."""
+
     def is_unborn(self) -> bool:
         """Say no: a table is there or not."""
         return False
@@ -99,6 +109,7 @@ class LocalFiles:
         self._writing = FileLock(store / f".{name}.lock", poll_interval=_POLL)
         self._upkeep = FileLock(store / f".{name}.upkeep.lock", poll_interval=_POLL)
         self._known: dict[Path, set[str]] = {}
+        self._sums = Sums(store / f".{name}.sums", self.folder)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -143,14 +154,19 @@ class LocalFiles:
             self._sync()
             write_number(self._mark, whole)
 
+    def check(self) -> None:
+        """Read all files, and raise TgqError for one that is not as it was written."""
+        self._sums.check()
+
     def is_unborn(self) -> bool:
         """Say whether the table was cut off while it was made: it was never acknowledged, and no manifest is whole."""
         there = self._numbers()
         return self.folder.is_dir() and not self.marked() and not any(is_whole(self.folder, one) for one in there)
 
     def forget(self) -> None:
-        """Remove the mark of a table that was dropped."""
+        """Remove the mark and the checksums of a table that was dropped."""
         self._mark.unlink(missing_ok=True)
+        self._sums.journal.unlink(missing_ok=True)
 
     def latest(self) -> int:
         """Return the number of the newest manifest; 0 where there is none."""
@@ -182,7 +198,7 @@ class LocalFiles:
         """Bring all files onto the disk that are new since the last call, and then the folders that hold them."""
         if self.folder not in self._known:
             sync_entries(self.folder.parent)
-        known, folders, changed = {}, [self.folder], []
+        known, folders, changed, new = {}, [self.folder], [], list[Path]()
         for folder in folders:
             known[folder], before = set[str](), self._known.get(folder, set())
             for entry in _entries(folder):
@@ -191,11 +207,15 @@ class LocalFiles:
                     folders.append(folder / entry.name)
                 elif entry.name not in before:
                     _sync_file(folder / entry.name)
+                    new.append(folder / entry.name)
             if not known[folder] <= before:
                 changed.append(folder)
         for folder in changed:
             _sync_file(folder)
         self._known = known
+        marked = self.marked()
+        written = [one for one in new if one.suffix != ".json" and not one.name.startswith(".")]  # those change no more
+        self._sums.add(written, [one for one in written if _number_of(one) > marked])
 
     def _take_back(self, before: int) -> None:
         """Remove the manifests that a failed transaction wrote; one who compacts meanwhile is waited for."""
@@ -205,9 +225,11 @@ class LocalFiles:
 
     def _remove(self, numbers: Iterator[int]) -> None:
         versions = self.folder / "_versions"
-        for number in numbers:
-            (versions / f"{_LAST - number}.manifest").unlink()
-            self._known.get(versions, set()).discard(f"{_LAST - number}.manifest")
+        gone = [versions / f"{_LAST - number}.manifest" for number in numbers]
+        self._sums.drop(gone)
+        for manifest in gone:
+            manifest.unlink()
+            self._known.get(versions, set()).discard(manifest.name)
         (versions / "latest_version_hint.json").unlink(missing_ok=True)
         sync_entries(versions)
 
@@ -234,6 +256,11 @@ def is_whole(folder: Path, number: int) -> bool:
     except (OSError, ValueError, RuntimeError):
         return False
     return True
+
+
+def _number_of(file: Path) -> int:
+    """Return the number of a manifest; 0 for another file."""
+    return _LAST - int(file.stem) if file.suffix == ".manifest" and file.stem.isdigit() else 0
 
 
 def _ends_well(path: Path) -> bool:

@@ -61,7 +61,8 @@ def embed_catalog(
 ) -> EmbedReport:
     """Embed every item of a catalogue into a folder of partitions; a killed job continues where it was.
 
-    A finished job embeds nothing. `overwrite` replaces embeddings of another model, width or catalogue.
+    A finished job embeds nothing. `overwrite` replaces embeddings of another model, width or catalogue, which stay
+    until the new ones are whole.
 
     Each of `workers` threads (one per processor by default) reads, prepares and embeds a batch at a time; the catalogue
     streams, so memory does not grow with it. An item whose picture can no longer be read is embedded by its text and
@@ -82,7 +83,7 @@ def embed_catalog(
         catalog=catalog.fingerprint,
         overwrite=overwrite,
     )
-    missing, listed, prompt = table.missing(), to / "unreadable.json", encoders.prompt
+    missing, listed, prompt = table.missing(), table.path / "unreadable.json", encoders.prompt
     report = EmbedReport(unreadable=read_json(listed) if listed.exists() else {})
     if shown and not missing:
         console.print(f"{to} is finished already, by this model and of this catalogue: nothing to do")
@@ -107,6 +108,7 @@ def embed_catalog(
                 write_json(listed, report.unreadable)  # before the partition: a kill between the two forgets none
             table.write(partition, ids, np.concatenate(vectors), contents)
             report.embedded += len(ids)
+    table.finish()
     return report
 
 

@@ -51,8 +51,7 @@ class Embeddings:
     """N vectors of width d of one model version, in the order of the catalogue; made by `create` or `open`."""
 
     def __init__(self, folder: PartitionFolder) -> None:
-        self._folder = folder
-        self.path, self.manifest = folder.path, EmbeddingsManifest(**folder.manifest)
+        self._folder, self.manifest = folder, EmbeddingsManifest(**folder.manifest)
 
     @classmethod
     def create(
@@ -70,7 +69,8 @@ class Embeddings:
         """Start a folder for `count` vectors of width `dim`, or take up the one that a killed job left.
 
         Call it from one process; others `open` the folder and write partitions of their own. `catalog` is the
-        fingerprint of the catalogue, where there is one. `overwrite` replaces embeddings that were made otherwise.
+        fingerprint of the catalogue, where there is one. `overwrite` replaces embeddings that were made otherwise, once
+        `finish` is called.
 
         Raises: TgqError where `path` holds embeddings of another model version, width, catalogue or partition size.
         """
@@ -87,6 +87,11 @@ class Embeddings:
         """
         names = [field.name for field in fields(EmbeddingsManifest)]
         return cls(PartitionFolder.open(path, names, kind=KIND, command=COMMAND))
+
+    @property
+    def path(self) -> Path:
+        """Where they are now: beside what they replace, until `finish`."""
+        return self._folder.path
 
     @property
     def dim(self) -> int:
@@ -163,6 +168,10 @@ class Embeddings:
         for partition in self:
             vectors[partition.start : partition.start + len(partition.ids)] = partition.vectors
         return vectors
+
+    def finish(self) -> None:
+        """Take the place of what they replace, if anything; raises TgqError unless every partition is written."""
+        self._folder.finish()
 
     def require_complete(self) -> None:
         """Raise TgqError unless every partition is written."""

@@ -71,6 +71,7 @@ class LanceBackend:
         self.where, self._index_cache = where, index_cache
         self._database, self._files = _connect(where, LEDGER_CACHE, LEDGER_CACHE), _files_of(where, LEDGER)
         self._files.recover()
+        self._files.check()
         if make and self._files.is_unborn() and not self.tables():
             self._database.drop_table(LEDGER)
         if make and LEDGER not in self._names():
@@ -160,6 +161,7 @@ class LanceTable:
         self._cache, self._grows = index_cache or SPARE_CACHE, index_cache is None
         with _gone(version, where):
             self._files.recover()
+            self._files.check()
             self._table = self._opened()
             self._fit()
 

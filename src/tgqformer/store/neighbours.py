@@ -77,7 +77,7 @@ class Neighbours:
         names = [field.name for field in fields(NeighboursManifest)]
         folder = PartitionFolder.open(path, names, kind=KIND, command=COMMAND)
         folder.require_complete()
-        table = _read_ids(path / "ids.arrow")
+        table = _read_ids(path / "ids.arrow", sealed=folder.sealed)
         found = cls(folder, table["id"].to_pylist(), table["content"])
         if before != _identity(path):
             raise TgqError(f"{path} was replaced while it was opened; open it again")
@@ -155,7 +155,7 @@ def build_neighbours(
     What the vectors were made from is kept with the ids, so that a service knows which items have changed since.
 
     Raises: TgqError where the embeddings are not complete, or `to` holds neighbours of other embeddings or another k,
-        and `overwrite` does not say to replace them.
+        and `overwrite` does not say to replace them; those stay until the new ones are whole.
     """
     if k < 1:
         raise TgqError(f"k is the number of neighbours to keep, at least 1; got {k}")
@@ -164,7 +164,7 @@ def build_neighbours(
     make_way(to, KIND, resumable=True, sources=[embeddings.path])
     folder, manifest = _start(embeddings, to, k, overwrite=overwrite)
     if missing := folder.missing():
-        scratch = to / ".pool.f32"
+        scratch = folder.path / ".pool.f32"
         try:
             pool = normalised_pool(embeddings, scratch)
             _search_all(pool, manifest.width, folder, missing, device, show_progress_bar)
@@ -172,6 +172,7 @@ def build_neighbours(
             scratch.unlink(missing_ok=True)
     elif show_progress_bar:
         console.print(f"{to} is finished already, of these embeddings: nothing to do")
+    folder.finish()
     return Neighbours.open(to)
 
 
@@ -209,8 +210,8 @@ def _start(
     shared = (source.model_version, source.ids_fingerprint, source.count, source.partition_size)
     manifest = NeighboursManifest(k, *shared, digest.hexdigest())
     folder = PartitionFolder.create(to, asdict(manifest), kind=KIND, command=COMMAND, overwrite=overwrite)
-    if not (to / "ids.arrow").exists():
-        _write_ids(to / "ids.arrow", ids, contents)
+    if not (folder.path / "ids.arrow").exists():
+        _write_ids(folder.path / "ids.arrow", ids, contents)
     return folder, manifest
 
 
@@ -266,9 +267,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return seen.st_ino, seen.st_mtime_ns
 
 
-def _read_ids(path: Path) -> Any:
+def _read_ids(path: Path, *, sealed: bool) -> Any:
     try:
-        return read_arrow(path)
+        return read_arrow(path, sealed=sealed)
     except (OSError, pa.ArrowInvalid) as error:
         raise TgqError(f"{path} is missing or damaged; make {path.parent} anew by `tgq {COMMAND}`") from error
 

@@ -25,8 +25,8 @@ from tgqformer.files import (
     is_intact,
     make_folder,
     read_json,
+    replace_folder,
     seal,
-    unseal,
     with_check,
     write_json,
 )
@@ -42,6 +42,8 @@ class PartitionFolder:
         self.path, self.manifest = path, manifest
         self.count, self.partition_size = int(manifest["count"]), int(manifest["partition_size"])
         self._kind, self._command = kind, command
+        self.sealed = True  # whether each file has a checksum; those of an earlier version have none
+        self._instead: Path | None = None  # where it will stand once it is whole
 
     @classmethod
     def create(
@@ -49,27 +51,46 @@ class PartitionFolder:
     ) -> PartitionFolder:
         """Start a folder, or take up the one that a killed job left. Call it from one process; others `open`.
 
-        Partitions with another manifest are replaced where `overwrite` says so.
+        Partitions with another manifest are replaced where `overwrite` says so: the new ones are written to a hidden
+        folder beside, and take their place by `finish`.
 
         Raises: TgqError where `path` holds something else, or partitions with another manifest.
         """
         check_ours(path, kind)
         if (path / "manifest.json").exists():
             try:
-                found = cls.open(path, manifest.keys(), kind=kind, command=command)
-                found._refuse_mix(manifest)
+                return cls._taken_up(path, manifest, kind, command)
             except TgqError:
                 if not overwrite:
                     raise
-                clear(path, kind)
-            else:
-                for file in path.glob(".*.tmp"):
-                    file.unlink(missing_ok=True)
-                return found
+            return cls._begun_beside(path.resolve(), manifest, kind, command)
+        return cls._begun(path, manifest, kind, command)
+
+    @classmethod
+    def _taken_up(cls, path: Path, manifest: Mapping[str, Any], kind: str, command: str) -> PartitionFolder:
+        found = cls.open(path, manifest.keys(), kind=kind, command=command)
+        found._refuse_mix(manifest)
+        for file in path.glob(".*.tmp"):
+            file.unlink(missing_ok=True)
+        return found
+
+    @classmethod
+    def _begun_beside(cls, path: Path, manifest: Mapping[str, Any], kind: str, command: str) -> PartitionFolder:
+        beside = path.with_name(f".{path.name}.next")
+        try:
+            found = cls._taken_up(beside, manifest, kind, command)
+        except TgqError:
+            clear(beside, kind)
+            found = cls._begun(beside, manifest, kind, command)
+        found._instead = path
+        return found
+
+    @classmethod
+    def _begun(cls, path: Path, manifest: Mapping[str, Any], kind: str, command: str) -> PartitionFolder:
         make_folder(path)
         if note_of(path) is None:
             mark(path, kind)
-        write_json(path / "manifest.json", with_check({"kind": kind, "format": FORMAT, **manifest}))
+        write_json(path / "manifest.json", with_check({"kind": kind, "format": FORMAT, "sealed": True, **manifest}))
         return cls(path, manifest, kind=kind, command=command)
 
     @classmethod
@@ -92,7 +113,9 @@ class PartitionFolder:
             raise TgqError(f"{path} has format {found}, this version reads {FORMAT}; make it anew by `tgq {command}`")
         if not is_checked(content):
             raise TgqError(f"{path / 'manifest.json'} is damaged; make the folder anew by `tgq {command}`")
-        return cls(path, {name: content[name] for name in names}, kind=kind, command=command)
+        found = cls(path, {name: content[name] for name in names}, kind=kind, command=command)
+        found.sealed = "sealed" in content
+        return found
 
     def __len__(self) -> int:
         return -(-self.count // self.partition_size)
@@ -124,12 +147,23 @@ class PartitionFolder:
             raise TgqError(f"{file} is not written yet; run the same `tgq {self._command}` again")
         damaged = TgqError(f"{file} is damaged; remove it and run the same `tgq {self._command}` again")
         try:
-            table = read_arrow(file)
+            table = read_arrow(file, sealed=self.sealed)
         except (OSError, pa.ArrowInvalid) as error:
             raise damaged from error
         if table.num_rows != stop - start:
             raise damaged
         return table
+
+    def finish(self) -> None:
+        """Take the place of the folder that is to be replaced, if there is one, in one step.
+
+        Raises: TgqError unless every partition is written.
+        """
+        self.require_complete()
+        if self._instead is not None:
+            check_ours(self._instead, self._kind)
+            replace_folder(self.path, self._instead)
+            self.path, self._instead = self._instead, None
 
     def require_complete(self) -> None:
         """Raise TgqError unless every partition is written."""
@@ -158,13 +192,17 @@ def write_arrow(path: Path, table: Any) -> None:
     with atomic_path(path) as unfinished:
         with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
-        unseal(path)
-    seal(path)
+        seal(path, unfinished)
 
 
-def read_arrow(path: Path) -> Any:
-    """Map such a file. Raises: OSError, ArrowInvalid where it is not there, or not as it was written."""
-    if not is_intact(path):
+def read_arrow(path: Path, *, sealed: bool) -> Any:
+    """Map such a file.
+
+    Raises: OSError, ArrowInvalid where it is not there, or not as it was written.
+
+    sealed: whether it must have a checksum.
+    """
+    if not is_intact(path, sealed=sealed):
         raise pa.ArrowInvalid(f"{path} is not as it was written: its checksum does not fit")
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
