@@ -2,8 +2,9 @@
 
     python benchmarks/faults_bits.py --flips 1000
 
-Each flip is in a random bit of a random file, of embeddings, neighbours, a catalogue with packed pictures, or a saved
-model. It is read in a process of its own, and compared with what was read before; then the bit is put back.
+Each flip is in a random bit of a random file, of embeddings, neighbours, a catalogue with packed pictures, a store with
+an index and deleted rows, the token cache, or a saved model. A copy is flipped, read in a process of its own, and
+compared with what was read before.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
+import signal
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,15 +26,20 @@ import numpy as np
 
 from tgqformer.catalog.catalog import Catalog, CatalogWriter
 from tgqformer.catalog.item import Item, Picture
+from tgqformer.encoders.parts import PartFolder, digests_of
 from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder, version_of
+from tgqformer.store import make_store, open_store
+from tgqformer.store.base import Filter, StoreRow
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
+from tgqformer.store.ledger import VersionSpec
 from tgqformer.store.neighbours import Neighbours, build_neighbours
 
 SAME, TOLD, OTHER = 0, 3, 4
+PATIENCE = 300  # seconds for one reader
 
 
-def write_all(folder: Path, items: int = 300, dim: int = 16) -> None:
+def write_all(folder: Path, items: int = 300, dim: int = 16, *, store: bool = True) -> None:
     """Write one of each kind, except the model."""
     rng, ids = np.random.default_rng(0), [f"item-{n}" for n in range(items)]
     made = Embeddings.create(
@@ -46,6 +56,48 @@ def write_all(folder: Path, items: int = 300, dim: int = 16) -> None:
             data = rng.bytes(200)
             writer.add(Item(name, f"title of {name}", "acme", ("All", "Shoes"), {"color": "red"}, 5.0,
                             (Picture(Picture.digest_of(data), None, data),)))  # fmt: skip
+
+    if store:
+        assert in_a_child(lambda: write_store(folder / "store", ids, dim)) == 0
+    cache = PartFolder(folder / "cache")
+    for start in range(0, items, 100):
+        keys = ids[start : start + 100]
+        tokens = rng.normal(size=(len(keys), 9, dim)).astype(np.float16)
+        cache.write(digests_of(keys), {"tokens": tokens, "vector": tokens.mean(1)})
+
+
+def write_store(path: Path, ids: list[str], dim: int) -> int:
+    """Write a store with an index, changed and deleted rows, and rows beside the index; return 0."""
+    from tgqformer.store import lance
+
+    lance.INDEX_FROM, rng = len(ids) // 2, np.random.default_rng(1)
+    vectors = rng.normal(size=(len(ids), dim)).astype(np.float32)
+    rows = [StoreRow(name, vector, f"title of {name}", "acme", ("All", name[-1]), float(n), f"c{n}")
+            for n, (name, vector) in enumerate(zip(ids, vectors, strict=True))]  # fmt: skip
+    store = make_store(str(path))
+    table = store.table(store.serve(store.create(VersionSpec("m", dim), rows).name).name)
+    table.upsert([StoreRow("item-7", vectors[8], "changed"), StoreRow("new", vectors[9], "new")], model_version="m")
+    table.delete(["item-3"])
+    return 0
+
+
+def read_store(path: Path) -> str:
+    """Read all rows, and what searches find with and without index and filter."""
+    table = open_store(str(path)).table()
+    contents = sorted(table.contents())
+    rows = [(row, row.vector.tobytes()) for row in table.get([name for name, _ in contents])]
+    filters = (None, Filter(category=("3",)), Filter(min_price=50.0))
+    hits = [table.search(row.vector, 5, where, exact=exact) for row, _ in rows[:3] for where in filters
+            for exact in (False, True)]  # fmt: skip
+    return digest(contents, [(replace(row, vector=row.vector[:0]), kept) for row, kept in rows], hits, table.count())
+
+
+def read_cache(path: Path) -> str:
+    """Read all rows of a cache."""
+    cache = PartFolder(path)
+    found = [(part[name].tobytes(), at.tolist(), local.tolist()) for name in ("keys", "tokens", "vector")
+             for at, part, local in cache.split(np.arange(len(cache)))]  # fmt: skip
+    return digest(found, cache.index.find(digests_of(["item-1"])).tolist())
 
 
 def read_embeddings(path: Path) -> str:
@@ -72,7 +124,8 @@ def read_model(path: Path) -> str:
 
 
 READERS: dict[str, Callable[[Path], str]] = {
-    "embeddings": read_embeddings, "neighbours": read_neighbours, "catalog": read_catalog, "model": read_model
+    "embeddings": read_embeddings, "neighbours": read_neighbours, "catalog": read_catalog, "store": read_store,
+    "cache": read_cache, "model": read_model,
 }  # fmt: skip
 
 
@@ -82,26 +135,31 @@ def digest(*what: object) -> str:
 
 
 def flip(path: Path, kind: str, expected: str, luck: random.Random) -> int:
-    """Flip a bit below a folder and read it in a child; put the bit back; return the child's status."""
-    files = sorted(file for file in path.rglob("*") if file.is_file() and file.stat().st_size)
-    file = (
-        luck.choices(files, [file.stat().st_size for file in files])[0] if luck.random() < 0.5 else luck.choice(files)
-    )
-    at, bit = luck.randrange(file.stat().st_size), 1 << luck.randrange(8)
-    turn(file, at, bit)
-    try:
-        child = os.fork()
-        if child == 0:
-            try:
-                os._exit(status_of(path, kind, expected))
-            finally:  # any other error than ours is a fault
-                os._exit(1)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    finally:
+    """Flip a bit below a copy of a folder and read it in a child; return the child's status."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as made:
+        copy = Path(shutil.copytree(path, Path(made) / path.name))
+        files = sorted(file for file in copy.rglob("*") if file.is_file() and file.stat().st_size)
+        sizes = [file.stat().st_size for file in files]
+        file = luck.choices(files, sizes)[0] if luck.random() < 0.5 else luck.choice(files)
+        at, bit = luck.randrange(file.stat().st_size), 1 << luck.randrange(8)
         turn(file, at, bit)
-    if status not in (SAME, TOLD):
-        print(f"{kind}: {file.relative_to(path)}, byte {at}, bit {bit}: {status}", flush=True)
-    return status
+        status = in_a_child(lambda: status_of(copy, kind, expected))
+        if status not in (SAME, TOLD):
+            print(f"{kind}: {file.relative_to(copy)}, byte {at}, bit {bit}: {status}", flush=True)
+        return status
+
+
+def in_a_child(work: Callable[[], int]) -> int:
+    """Do what LanceDB may crash of in a process of its own, which has not begun its threads yet; return its status."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(PATIENCE)
+        try:
+            os._exit(work())
+        finally:  # any other error than ours is a fault
+            traceback.print_exc()
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def status_of(path: Path, kind: str, expected: str) -> int:
@@ -124,7 +182,10 @@ def turn(file: Path, at: int, bit: int) -> None:
 def flips(folder: Path, count: int, kinds: list[str], seed: int = 0) -> Counter[tuple[str, int]]:
     """Flip bits in each kind in turn; return how often each kind was read how."""
     luck, seen = random.Random(seed), Counter[tuple[str, int]]()
-    expected = {kind: READERS[kind](folder / kind) for kind in kinds}
+    for kind in kinds:
+        noted = folder / f"{kind}.expected"
+        in_a_child(lambda kind=kind, noted=noted: noted.write_text(READERS[kind](folder / kind)) * 0)
+    expected = {kind: (folder / f"{kind}.expected").read_text() for kind in kinds}
     for n in range(count):
         kind = kinds[n % len(kinds)]
         seen[kind, flip(folder / kind, kind, expected[kind], luck)] += 1

@@ -68,6 +68,32 @@ def test_other_models_dims_or_catalogues_are_refused(tmp_path: Path, change: dic
         made(tmp_path / "e", **change)  # type: ignore[arg-type]
 
 
+def test_what_is_replaced_stays_until_the_new_is_whole(tmp_path: Path) -> None:
+    fill(made(tmp_path / "e"))
+    old = Embeddings.open(tmp_path / "e").vectors()
+    shape = {"model_version": "v2", "ids_fingerprint": "f", "count": 10, "partition_size": 4, "dim": 2}
+    new = Embeddings.create(tmp_path / "e", overwrite=True, **shape)
+    new.write(0, ["i0", "i1", "i2", "i3"], np.ones((4, 2), np.float32))
+    with pytest.raises(TgqError, match="lacks 2 of 3"):
+        new.finish()
+    assert np.array_equal(Embeddings.open(tmp_path / "e").vectors(), old)
+    again = Embeddings.create(tmp_path / "e", overwrite=True, **shape)  # killed, and called again
+    assert again.missing() == [1, 2]
+    other = Embeddings.create(tmp_path / "e", overwrite=True, **{**shape, "model_version": "v3"})
+    assert other.missing() == [0, 1, 2], "of another model: begun anew"
+    fill(other)
+    other.finish()
+    assert other.path == (tmp_path / "e").resolve() and [path.name for path in tmp_path.iterdir()] == ["e"]
+    assert Embeddings.open(tmp_path / "e").model_version == "v3"
+
+
+def test_a_partition_without_its_checksum_is_told(tmp_path: Path) -> None:
+    fill(made(tmp_path / "e"))
+    (tmp_path / "e/part-00001.arrow.crc").unlink()
+    with pytest.raises(TgqError, match="is damaged"):
+        Embeddings.open(tmp_path / "e").read(1)
+
+
 def test_create_resumes_and_removes_what_a_killed_writer_left(tmp_path: Path) -> None:
     fill(made(tmp_path / "e"))
     (tmp_path / "e" / ".part-00001.arrow.deadbeef.tmp").write_bytes(b"half")
