@@ -126,7 +126,7 @@ class Part:
 
     def __getitem__(self, name: str) -> Array:
         if name in self._unchecked:
-            if crc32(self._arrays[name]) != self._unchecked[name]:
+            if crc32(self._arrays[name].data) != self._unchecked[name]:
                 raise self._damaged(f"the checksum of its {name} does not fit")
             self._unchecked.pop(name, None)
             self.release()
@@ -182,7 +182,7 @@ class PartFolder:
         with atomic_path(self.folder / name) as unfinished:
             # safetensors writes an array's bytes as they lie, whatever its strides: they must lie in C order.
             held = {key: np.ascontiguousarray(array) for key, array in {"keys": keys, **arrays}.items()}
-            save_file(held, unfinished, {key: f"{crc32(array):08x}" for key, array in held.items()})
+            save_file(held, unfinished, {key: f"{crc32(array.data):08x}" for key, array in held.items()})
         self.refresh()
 
     def split(self, rows: Ints) -> Iterator[tuple[Ints, Part, Ints]]:
