@@ -14,8 +14,6 @@ def test_reciprocal_rank_by_hand() -> None:
     items, scores = reciprocal_rank([first, second], 5)
     assert items.tolist() == [[1, 3, 5, 2, -1]]
     assert scores[0, 0] == pytest.approx(1 / 62 + 1 / 61) and scores[0, 2] == pytest.approx(1 / 62)
-    assert reciprocal_rank([first, second], 2, weights=[0, 1])[0].tolist() == [[1, 5]]
-    assert reciprocal_rank([first, second], 1, constant=0, weights=[1.0, 0.4])[0].tolist() == [[3]]
 
 
 def test_equal_scores_stand_in_the_order_of_items_and_an_empty_list_is_no_vote() -> None:
@@ -26,8 +24,6 @@ def test_equal_scores_stand_in_the_order_of_items_and_an_empty_list_is_no_vote()
 def test_what_cannot_be_fused_is_refused() -> None:
     with pytest.raises(TgqError, match="same queries"):
         reciprocal_rank([np.zeros((1, 2), int), np.zeros((2, 2), int)], 2)
-    with pytest.raises(TgqError, match="a weight of 0 or more"):
-        reciprocal_rank([np.zeros((1, 2), int)], 2, weights=[-1])
 
 
 def test_code_of_the_page_runs() -> None:

@@ -32,6 +32,8 @@ _CLICKS = ("few clicks", "no click", "log of clicks")
 _HALF = 10.0
 _ROWS = 256
 _RIDGE = 1e-2
+_LEAST = 30
+"""A bucket with fewer queries shares the weights learned on all."""
 FITTED = f"to any partner, ridge {_RIDGE:g}"
 """What weights are fitted to: what holds some is made again where this has changed."""
 
@@ -111,13 +113,12 @@ def bucket_of(clicks: Ints, few: int) -> Ints:
     return np.where(clicks == 0, 2, np.where(clicks <= few, 1, 0)).astype(np.int64)
 
 
-def learn_blend(lists: Mapping[str, Lists], queries: Queries, clicks: Ints, *, few: int = 3, least: int = 30) -> Blend:
+def learn_blend(lists: Mapping[str, Lists], queries: Queries, clicks: Ints, *, few: int = 3) -> Blend:
     """Learn the weights of each bucket on held-out queries.
 
     Args:
         lists: name → lists of all N items. queries: with their held-out partners. clicks: int64 [N], that the lists
-            were made from. few: clicks up to which an item is one of few. least: a bucket with fewer queries shares the
-            weights learned on all.
+            were made from. few: clicks up to which an item is one of few.
 
     Raises:
         TgqError: where no source lists any held-out partner.
@@ -128,7 +129,7 @@ def learn_blend(lists: Mapping[str, Lists], queries: Queries, clicks: Ints, *, f
     for one in range(3):
         places = np.flatnonzero(code == one)
         if len(places):
-            weights[one] = _fit(mine, queries.at(places if len(places) >= least else np.arange(len(code))), extra)
+            weights[one] = _fit(mine, queries.at(places if len(places) >= _LEAST else np.arange(len(code))), extra)
     return Blend(tuple(lists), weights, few)
 
 

@@ -13,24 +13,32 @@ from tgqformer.topk import best_entries
 from tgqformer.types import Doubles, Ints, Vectors
 
 
-def reciprocal_rank(
-    lists: Sequence[Ints], k: int, *, weights: Sequence[float] | None = None, constant: float = 60.0
-) -> tuple[Ints, Doubles]:
-    """Fuse ranked lists: an item's score is the sum of weight / (constant + its place, from 1) over the lists.
+def reciprocal_rank(lists: Sequence[Ints], k: int) -> tuple[Ints, Doubles]:
+    """Fuse ranked lists: an item's score is the sum of 1 / (60 + its place, from 1) over the lists.
 
     Cormack, Clarke, Buettcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning methods",
     SIGIR 2009.
 
     Args:
         lists: int64 [Q, K] each, items best first, -1 where a list has no more. k: length of the answer.
-        weights: of the lists, all 1 if None; a weight may be 0.
 
     Returns:
         Items int64 [Q, k], best first, -1 where there are no more, and their scores float64 [Q, k]. Equal scores stand
         in the order of the items.
     """
-    values = [np.broadcast_to(1.0 / (constant + 1 + np.arange(one.shape[1])), one.shape) for one in lists]
-    return _fuse(lists, values, k, weights)
+    if not lists or len({len(one) for one in lists}) != 1:
+        raise TgqError(f"lists of the same queries can be fused; got {[len(one) for one in lists]} queries")
+    queries, span = len(lists[0]), max(int(one.max(initial=0)) for one in lists) + 1
+    keys = np.concatenate([(np.arange(queries)[:, None] * span + one).ravel() for one in lists])
+    real = np.concatenate([(one >= 0).ravel() for one in lists])
+    gains = np.concatenate([np.tile(1 / (61.0 + np.arange(one.shape[1])), queries) for one in lists])
+    unique, inverse = np.unique(keys[real], return_inverse=True)
+    totals: Doubles = np.asarray(np.bincount(inverse, weights=gains[real], minlength=len(unique)), np.float64)
+    query, item = np.divmod(unique, span)
+    kept, rank = best_entries(query, item, totals, k)
+    items, scores = np.full((queries, k), -1, np.int64), np.zeros((queries, k))
+    items[query[kept], rank], scores[query[kept], rank] = item[kept], totals[kept]
+    return items, scores
 
 
 def spread(vectors: Vectors, lists: Lists, share: float, near: int = 30) -> Vectors:
@@ -58,25 +66,3 @@ def spread(vectors: Vectors, lists: Lists, share: float, near: int = 30) -> Vect
 def _unit(vectors: Vectors) -> Vectors:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=np.float32)
-
-
-def _fuse(
-    lists: Sequence[Ints], values: Sequence[Doubles], k: int, weights: Sequence[float] | None
-) -> tuple[Ints, Doubles]:
-    """Sum values by (query, item) and return the best k of each query."""
-    if not lists or len({len(one) for one in lists}) != 1:
-        raise TgqError(f"lists of the same queries can be fused; got {[len(one) for one in lists]} queries")
-    factors = [1.0] * len(lists) if weights is None else list(weights)
-    if len(factors) != len(lists) or min(factors) < 0:
-        raise TgqError(f"fusion takes a weight of 0 or more for each of {len(lists)} lists; got {factors}")
-    queries, span = len(lists[0]), max(int(one.max(initial=0)) for one in lists) + 1
-    keys = np.concatenate([(np.arange(queries)[:, None] * span + one).ravel() for one in lists])
-    real = np.concatenate([(one >= 0).ravel() for one in lists])
-    gains = np.concatenate([(w * v).ravel() for w, v in zip(factors, values, strict=True)])
-    unique, inverse = np.unique(keys[real], return_inverse=True)
-    totals: Doubles = np.asarray(np.bincount(inverse, weights=gains[real], minlength=len(unique)), np.float64)
-    query, item = np.divmod(unique, span)
-    kept, rank = best_entries(query, item, totals, k)
-    items, scores = np.full((queries, k), -1, np.int64), np.zeros((queries, k))
-    items[query[kept], rank], scores[query[kept], rank] = item[kept], totals[kept]
-    return items, scores

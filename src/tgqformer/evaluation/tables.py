@@ -40,27 +40,27 @@ def best(rows: Sequence[SummaryRow], view: str, metric: str) -> float | None:
     return max((r.interval.mean for r in rows if (r.view, r.metric) == (view, metric)), default=None)
 
 
-def _grid(rows: Sequence[SummaryRow], metrics: Sequence[str]) -> tuple[list[str], list[list[tuple[str, bool]]]]:
+def _grid(rows: Sequence[SummaryRow]) -> tuple[list[str], list[list[tuple[str, bool]]]]:
     """Lay rows out as one line per model and view: (headers, cells with whether they are the best of the view)."""
     cells = {(r.model, r.view, r.metric): r.interval for r in rows}
     lines = []
     for model, view in dict.fromkeys((r.model, r.view) for r in sorted(rows, key=lambda r: _place(rows, r))):
         line = [(view, False), (model, False)]
-        for metric in metrics:
+        for metric in SHOWN:
             interval = cells.get((model, view, metric))
             text = "" if interval is None else percent(interval)
             line.append((text, interval is not None and interval.mean == best(rows, view, metric)))
         lines.append(line)
-    return ["view", "model", *(NAMES.get(metric, metric) for metric in metrics)], lines
+    return ["view", "model", *(NAMES.get(metric, metric) for metric in SHOWN)], lines
 
 
 def _place(rows: Sequence[SummaryRow], row: SummaryRow) -> int:
     return list(dict.fromkeys(r.view for r in rows)).index(row.view)
 
 
-def rich_table(rows: Sequence[SummaryRow], *, metrics: Sequence[str] = SHOWN, title: str | None = None) -> Table:
+def rich_table(rows: Sequence[SummaryRow], *, title: str | None = None) -> Table:
     """Lay the rows of `summarize` out for the terminal; the best of each view is bold."""
-    headers, lines = _grid(rows, metrics)
+    headers, lines = _grid(rows)
     table = Table(title=title, caption=caption(rows))
     for i, header in enumerate(headers):
         table.add_column(header, justify="left" if i < 2 else "right")
@@ -74,9 +74,9 @@ def _plain(text: str) -> str:
     return text.replace("[", r"\[")
 
 
-def markdown(rows: Sequence[SummaryRow], *, metrics: Sequence[str] = SHOWN) -> str:
+def markdown(rows: Sequence[SummaryRow]) -> str:
     """Write the rows of `summarize` as a Markdown table; the best of each view is bold."""
-    headers, lines = _grid(rows, metrics)
+    headers, lines = _grid(rows)
     written = [f"| {' | '.join(headers)} |", f"|{'|'.join('---' if i < 2 else '--:' for i in range(len(headers)))}|"]
     for line in lines:
         cells = (f"**{text}**" if top else text.replace("|", r"\|") for text, top in line)
@@ -84,13 +84,13 @@ def markdown(rows: Sequence[SummaryRow], *, metrics: Sequence[str] = SHOWN) -> s
     return "\n".join([*written, "", caption(rows), ""])
 
 
-def differences_markdown(results: Sequence[Result], *, metric: str = SHOWN[0]) -> str:
+def differences_markdown(results: Sequence[Result]) -> str:
     """Write how far the first model is ahead of each other one, per view: points with their paired 95 % interval."""
     names, columns = models(results), views(results)
     heads = [f"{names[0]} against", *columns]
     written = [f"| {' | '.join(heads)} |", f"|---|{'|'.join('--:' for _ in columns)}|"]
     for other in names[1:]:
-        found = {c.view: points(c.difference) for c in compare(results, names[0], other) if c.metric == metric}
+        found = {c.view: points(c.difference) for c in compare(results, names[0], other) if c.metric == SHOWN[0]}
         written.append(f"| {other} | {' | '.join(found.get(view, '') for view in columns)} |")
     return "\n".join(written) + "\n"
 

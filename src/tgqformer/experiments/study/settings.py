@@ -68,7 +68,7 @@ class ProtocolSettings:
         valid, test: shares of the time that are held out for validation and for the test.
         new, few: shares of the items that lose all, or nearly all, of their training clicks.
         few_clicks: clicks that make an item one of few: 1 to this.
-        validation_items: share of the items that ask for validation; the others ask in the test.
+        validation_items: share of the items that are queries of the validation; the others are of the test.
         queries: of each bucket at most. k: how long the lists are. seed: of hashes and draws.
     """
 
