@@ -1,4 +1,4 @@
-"""Progress bars: one look for everything that takes more than two seconds."""
+"""What reaches a terminal: progress bars of one look, and text whose control characters are shown, not sent."""
 
 from __future__ import annotations
 
@@ -6,21 +6,33 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.text import Text
 
 T = TypeVar("T")
-_CONTROLS = {*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)} - {ord("\n"), ord("\t")}
+_TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # of the direction of writing
+_CONTROLS = {*range(32), *range(127, 160), *_TURNS, *range(0xD800, 0xE000)} - {ord("\n"), ord("\t")}
 _SHOWN = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in _CONTROLS}
+
+
+def shown(text: str) -> str:
+    """Spell out control characters, and bytes of a file's name that are no text: a terminal would obey them."""
+    return text.translate(_SHOWN)
 
 
 class Terminal(Console):
     """A console that shows control characters, of a title or an id, rather than send them to the terminal."""
 
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Render anything; what would reach the terminal in it is spelt out."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else shown(text), style, control)
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Turn a string into text, its control characters spelt out."""
-        return super().render_str(text.translate(_SHOWN), **options)
+        return super().render_str(shown(text), **options)
 
 
 console = Terminal(stderr=True)

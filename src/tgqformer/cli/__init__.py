@@ -8,7 +8,7 @@ import sys
 import typer
 
 from tgqformer.cli import bench, catalog, collab, cost, noise, pairs, run, search, serve, studio
-from tgqformer.cli.options import check_once
+from tgqformer.cli.options import check_once, say
 from tgqformer.errors import TgqError
 from tgqformer.version import __version__
 
@@ -33,7 +33,7 @@ serve.register(app)
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"tgqformer {__version__}")
+        say(f"tgqformer {__version__}")
         raise typer.Exit
 
 

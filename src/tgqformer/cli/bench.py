@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tgqformer.cli.options import list_shipped
+from tgqformer.cli.options import list_shipped, say
 from tgqformer.errors import TgqError
 
 
@@ -73,7 +73,7 @@ def bench(
         made = Bench(loaded, to or Path("runs") / slug(f"bench-{loaded.name}"), only=only or (), jobs=jobs)
         page = made.report()
         Terminal().print(Markdown((made.folder / "table.md").read_text(encoding="utf-8")))
-        typer.echo(f"report in {page}")
+        say(f"report in {page}")
 
 
 def _again(cell: Path, to: Path) -> None:
@@ -82,7 +82,7 @@ def _again(cell: Path, to: Path) -> None:
     different = rerun_cell(cell, to)
     if different:
         raise TgqError(f"{cell} and {to} differ: " + "; ".join(different[:5]))
-    typer.echo(f"{to} has the metrics of {cell}, to the last digit")
+    say(f"{to} has the metrics of {cell}, to the last digit")
 
 
 def _own(catalog: str | None, interactions: str | None, pairs: str | None) -> list[str]:

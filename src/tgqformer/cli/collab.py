@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tgqformer.cli.options import Overwrite
+from tgqformer.cli.options import Overwrite, say
 from tgqformer.errors import TgqError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def evaluate(
     page = write_run_report(run, metrics, judged, Catalog.open(catalog) if catalog is not None else None)
     _show(metrics, run)
     Terminal().print(rich_table(summarize([judged.result]), title="similar items"))
-    typer.echo(f"report: {page}")
+    say(f"report: {page}")
 
 
 @app.command()
@@ -149,9 +149,9 @@ def embed(
         start, stop = made.bounds(number)
         made.write(number, ids[start:stop], vectors[start:stop])
     made.finish()
-    typer.echo(f"{len(ids) - missing:,} items of {vectors.shape[1]} dimensions in {to}, model {version}")
+    say(f"{len(ids) - missing:,} items of {vectors.shape[1]} dimensions in {to}, model {version}")
     if missing:
-        typer.echo(f"{missing:,} items of the catalogue have no interactions in this run: their vectors are zeros")
+        say(f"{missing:,} items of the catalogue have no interactions in this run: their vectors are zeros")
 
 
 @app.command()
@@ -194,7 +194,7 @@ def study(
     with only_one(folder):
         page = write_report(run)
         Terminal().print(rich_table(Findings(run, run.results()).shown(), title=loaded.name))
-        typer.echo(f"recommended, best on validation: {run.chosen()}; report: {page}")
+        say(f"recommended, best on validation: {run.chosen()}; report: {page}")
 
 
 @app.command()
@@ -238,7 +238,7 @@ def join(
     made = Neighbours.open(to / "neighbours")
     if parquet is not None:
         made.to_parquet(parquet)
-    typer.echo(
+    say(
         f"{made.manifest.width} neighbours of each of {len(made):,} items in {made.path};"
         f" vectors in {to / 'embeddings'}, weights in {to / 'blend.json'}"
     )
@@ -256,7 +256,7 @@ def presets() -> None:
 
     for name, path in shipped_presets().items():
         first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        typer.echo(f"{name:<22} {first}\n{'':<22} {path}")
+        say(f"{name:<22} {first}\n{'':<22} {path}")
 
 
 def _content(folder: Path | None) -> Content | None:
@@ -286,5 +286,5 @@ def _check_device(device: str) -> None:
 
 def _show(metrics: dict[str, float], folder: Path) -> None:
     for name, value in metrics.items():
-        typer.echo(f"{name:<14} {value:,.0f}" if name == "users" else f"{name:<14} {value:.4f}")
-    typer.echo(f"run in {folder}")
+        say(f"{name:<14} {value:,.0f}" if name == "users" else f"{name:<14} {value:.4f}")
+    say(f"run in {folder}")

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from tgqformer.cli.options import say
+
 PARTS = ("vision tower", "text encoder", "connector", "language model")
 
 
@@ -25,20 +27,20 @@ def cost(
 
     backbones = packaged(), published()
     small, large = (connector_costs(one, tokens) for one in backbones)
-    typer.echo(f"Connectors at {tokens} tokens: (a) {backbones[0].name}; (b) {backbones[1].name}\n")
+    say(f"Connectors at {tokens} tokens: (a) {backbones[0].name}; (b) {backbones[1].name}\n")
     head = ("connector", "parameters, M (a)", "MFLOPs an item (a)", "parameters, M (b)", "MFLOPs an item (b)")
     both = [
         (a.model, (a.parameters, a.total_flops, b.parameters, b.total_flops)) for a, b in zip(small, large, strict=True)
     ]
-    typer.echo(_table(head, [(model, *(f"{number / 1e6:.2f}" for number in numbers)) for model, numbers in both]))
-    typer.echo("\nWhole systems, 64 tokens of text, GFLOPs an item\n")
+    say(_table(head, [(model, *(f"{number / 1e6:.2f}" for number in numbers)) for model, numbers in both]))
+    say("\nWhole systems, 64 tokens of text, GFLOPs an item\n")
     lines = []
     for one in system_costs(tokens):
         flops = (f"{one.flops[part] / 1e9:,.2f}" if part in one.flops else "-" for part in PARTS)
         lines.append((one.model, f"{one.parameters / 1e6:,.0f}", *flops, f"{one.total_flops / 1e9:,.2f}"))
-    typer.echo(_table(("system", "parameters, M", *PARTS, "all"), lines))
+    say(_table(("system", "parameters, M", *PARTS, "all"), lines))
     beside = f"{projection_flops() / 1e9:.2f} G beside the tower"
-    typer.echo(f"\nViT-B/16 with one linear layer for all its patches, as the paper counts: {beside}")
+    say(f"\nViT-B/16 with one linear layer for all its patches, as the paper counts: {beside}")
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

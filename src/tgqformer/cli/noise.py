@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tgqformer.cli.options import Overwrite
+from tgqformer.cli.options import Overwrite, say
 
 app = typer.Typer(no_args_is_help=True, help="Draw promo noise on pictures, and look at it.")
 
@@ -36,7 +36,7 @@ def sheet(
     drawn = contact_sheet(Catalog.open(catalog), items=items, seed=seed, outlines=outlines)
     with atomic_path(to) as unfinished:
         drawn.save(unfinished, "PNG")
-    typer.echo(f"wrote {to} ({drawn.width} x {drawn.height})")
+    say(f"wrote {to} ({drawn.width} x {drawn.height})")
 
 
 @app.command()
@@ -59,4 +59,4 @@ def apply(
 
     noised = NoiseView(Catalog.open(catalog), view, NoisePlan(share=share, seed=seed))
     written = write_view(noised, to, overwrite=overwrite)
-    typer.echo(f"wrote {len(written):,} items to {to}")
+    say(f"wrote {len(written):,} items to {to}")

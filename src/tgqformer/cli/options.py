@@ -35,6 +35,13 @@ def list_shipped(shipped: Mapping[str, Path]) -> None:
         typer.echo(f"{name:<10} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}\n{'':<10} {path}")
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line, its control characters shown: a title or a path may hold what a terminal obeys."""
+    from tgqformer.progress import shown
+
+    typer.echo(shown(text), err=err)
+
+
 def check_once(command: Any, words: Sequence[str]) -> None:
     """Refuse an option that takes one value and is given twice: the first would be dropped without a word.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tgqformer.cli.options import Overwrite, settings_of
+from tgqformer.cli.options import Overwrite, say, settings_of
 from tgqformer.errors import TgqError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def simulate(
         sets = write_pairs(sessions, split, unfinished)
     counts = split.counts()
     for name, pairs in (("train", sets.train), ("val", sets.val), ("test", sets.test)):
-        typer.echo(f"{name:5} {counts[name]:7,} items {len(pairs):9,} pairs of {len(pairs.ids()):,} items")
+        say(f"{name:5} {counts[name]:7,} items {len(pairs):9,} pairs of {len(pairs.ids()):,} items")
     if reference:
         _show_reference(reference_rankers(affinity, sets.test, shown=True))
     _wrote(f"→ {to}")
@@ -188,7 +188,7 @@ def show(
     rows = table.sort_by([("weight", "descending"), ("a", "ascending"), ("b", "ascending")]).slice(0, top)
     _show_pairs(rows, _titles(catalog, rows))
     items = len(found.ids())
-    typer.echo(f"{len(found):,} pairs of {items:,} items; {2 * len(found) / max(items, 1):.1f} an item on average")
+    say(f"{len(found):,} pairs of {items:,} items; {2 * len(found) / max(items, 1):.1f} an item on average")
 
 
 def _titles(catalog: Path | None, rows: pa.Table) -> dict[str, str]:
@@ -203,12 +203,12 @@ def _titles(catalog: Path | None, rows: pa.Table) -> dict[str, str]:
 def _show_pairs(rows: pa.Table, titles: dict[str, str]) -> None:
     for row in rows.to_pylist():
         a, b = (f"{row[side]} {titles.get(row[side], '')}".strip() for side in ("a", "b"))
-        typer.echo(f"{row['weight']:9.3f} {row['count']:6}  {a}  |  {b}")
+        say(f"{row['weight']:9.3f} {row['count']:6}  {a}  |  {b}")
 
 
 def _show_reference(table: pa.Table) -> None:
     names = [name for name in table.column_names if name.startswith("H@")]
-    typer.echo(f"{'ranker':16}" + "".join(f"{name:>8}" for name in names) + f"{'queries':>9}")
+    say(f"{'ranker':16}" + "".join(f"{name:>8}" for name in names) + f"{'queries':>9}")
     for row in table.to_pylist():
         shares = "".join(f"{100 * (row[name] or 0):8.1f}" for name in names)
-        typer.echo(f"{row['ranker']:16}{shares}{row['queries']:>9,}")
+        say(f"{row['ranker']:16}{shares}{row['queries']:>9,}")

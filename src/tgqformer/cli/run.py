@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tgqformer.cli.options import Overwrite, list_shipped
+from tgqformer.cli.options import Overwrite, list_shipped, say
 from tgqformer.experiments import Until
 
 
@@ -67,7 +67,7 @@ def demo(
     from tgqformer.experiments.run import execute
 
     execute(load_recipe("demo", tuple(change or ())), to, "report")
-    typer.echo(
+    say(
         "\nWhat to try next:\n"
         f"  open {to / 'report.html'} in a browser\n"
         f"  tgq similar studio-00042 --store {to / 'store'}\n"
@@ -121,11 +121,11 @@ def embed(
         truncate_dim=truncate_dim,
         overwrite=overwrite,
     )
-    typer.echo(f"embedded {report.embedded:,} items into {to}")
+    say(f"embedded {report.embedded:,} items into {to}")
     if report.unreadable:
         kept = to / "unreadable.json"
         count = len(report.unreadable)
-        typer.echo(f"{count:,} pictures could not be read; those items are embedded by their text, see {kept}")
+        say(f"{count:,} pictures could not be read; those items are embedded by their text, see {kept}")
 
 
 def register(app: typer.Typer) -> None:

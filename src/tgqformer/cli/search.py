@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tgqformer.cli import store as store_commands
-from tgqformer.cli.options import Overwrite
+from tgqformer.cli.options import Overwrite, say
 from tgqformer.cli.store import STORE_HELP, Form
 from tgqformer.cli.sync import sync
 from tgqformer.errors import TgqError
@@ -61,7 +61,7 @@ def index(
     stats = store.table(store.versions()[-1].name).stats()
     how = "indexed" if stats.indexed else "searched exactly: too few to need an index"
     made = stats.version
-    typer.echo(
+    say(
         f"{stats.rows:,} items of {made.dim} dimensions in {store.where} ({how}), version {made.name},"
         f" model {made.model_version}{'' if serve else ', not served yet'}"
     )
@@ -152,10 +152,10 @@ def neighbours(
     if parquet is not None:
         make_way(parquet, "neighbours", overwrite=overwrite, file=True, sources=[embeddings, to])
     built = build_neighbours(Embeddings.open(embeddings), to, k, device=device, overwrite=overwrite)
-    typer.echo(f"{built.manifest.width} neighbours of each of {len(built):,} items in {to}")
+    say(f"{built.manifest.width} neighbours of each of {len(built):,} items in {to}")
     if parquet is not None:
         built.to_parquet(parquet)
-        typer.echo(f"the same with ids in {parquet}")
+        say(f"the same with ids in {parquet}")
 
 
 def _table(query: StoreRow, hits: Sequence[Hit]) -> Table:
@@ -184,4 +184,4 @@ def _write_html(
     if catalog is None:
         raise TgqError("the store does not know its catalogue; give it with --catalog to get pictures")
     write_page(html, query.id, hits, Catalog.open(catalog), model_version=model_version, where=where)
-    typer.echo(f"pictures in {html}")
+    say(f"pictures in {html}")

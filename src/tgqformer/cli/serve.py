@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tgqformer.cli.options import settings_of
+from tgqformer.cli.options import say, settings_of
 from tgqformer.errors import TgqError
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def new(
     """
     from tgqformer.service.keys import new_key
 
-    typer.echo(new_key(file, name, "read" if read_only else "write"))
-    typer.echo(f"kept as a digest in {file}; it cannot be shown again", err=True)
+    say(new_key(file, name, "read" if read_only else "write"))
+    say(f"kept as a digest in {file}; it cannot be shown again", err=True)
 
 
 @keys_app.command("list")
@@ -127,7 +127,7 @@ def listed(file: KeysFile = Path("keys.json")) -> None:
     from tgqformer.service.keys import read_keys
 
     for key in read_keys(file):
-        typer.echo(f"{key.name:<24} {key.scope:<6} {key.created}")
+        say(f"{key.name:<24} {key.scope:<6} {key.created}")
 
 
 @keys_app.command("remove")
@@ -141,7 +141,7 @@ def remove(name: Annotated[str, typer.Argument(help="name of the key")], file: K
     from tgqformer.service.keys import remove_key
 
     remove_key(file, name)
-    typer.echo(f"{name} is removed from {file}")
+    say(f"{name} is removed from {file}")
 
 
 def _serve(places: Places, settings: ServiceSettings, host: str, port: int, log_level: str) -> None:

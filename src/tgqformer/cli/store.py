@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tgqformer.cli.options import say
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -49,7 +51,7 @@ def serve(store: StorePlace, version: VersionName) -> None:
 
     opened = open_store(store)
     served = opened.serve(version)
-    typer.echo(f"{opened.where} serves {served.name}, model {served.model_version}")
+    say(f"{opened.where} serves {served.name}, model {served.model_version}")
 
 
 @app.command()
@@ -64,7 +66,7 @@ def rollback(store: StorePlace) -> None:
 
     opened = open_store(store)
     served = opened.rollback()
-    typer.echo(f"{opened.where} serves {served.name} again, model {served.model_version}")
+    say(f"{opened.where} serves {served.name} again, model {served.model_version}")
 
 
 @app.command()
@@ -79,7 +81,7 @@ def drop(store: StorePlace, version: VersionName) -> None:
 
     opened = open_store(store)
     opened.drop(version)
-    typer.echo(f"{version} is gone from {opened.where}")
+    say(f"{version} is gone from {opened.where}")
 
 
 @app.command()
@@ -98,7 +100,7 @@ def optimize(
     table = open_store(store).table(version)
     table.optimize()
     stats = table.stats()
-    typer.echo(f"version {stats.version.name}: {stats.indexed:,} of {stats.rows:,} rows indexed")
+    say(f"version {stats.version.name}: {stats.indexed:,} of {stats.rows:,} rows indexed")
 
 
 def _table(store: Store) -> Table:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tgqformer.cli.options import Overwrite
+from tgqformer.cli.options import Overwrite, say
 
 
 def studio(
@@ -34,8 +34,8 @@ def studio(
     if sheet is not None:
         make_way(sheet, "contact sheet", overwrite=overwrite, file=True)
     drawn = draw_studio(to, items=items, seed=seed, overwrite=overwrite)
-    typer.echo(f"wrote {len(drawn):,} items with {drawn.about['pictures']:,} pictures to {to}")
+    say(f"wrote {len(drawn):,} items with {drawn.about['pictures']:,} pictures to {to}")
     if sheet is not None:
         with atomic_path(sheet) as unfinished:
             studio_sheet(seed=seed).save(unfinished, "PNG")
-        typer.echo(f"wrote {sheet}")
+        say(f"wrote {sheet}")

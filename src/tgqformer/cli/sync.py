@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tgqformer.cli.options import settings_of
+from tgqformer.cli.options import say, settings_of
 from tgqformer.cli.store import STORE_HELP, Form
 
 if TYPE_CHECKING:
@@ -69,13 +69,13 @@ def sync(
 
 
 def _show(report: SyncReport, where: Path | str) -> None:
-    typer.echo(
+    say(
         f"version {report.version.name} of {where}: embedded {report.embedded:,}, updated {report.updated:,},"
         f" deleted {report.deleted:,}, unchanged {report.same:,}"
     )
     if report.unreadable:
         first, reason = next(iter(report.unreadable.items()))
-        typer.echo(
+        say(
             f"{len(report.unreadable):,} pictures could not be read (first {first!r}: {reason}); those items are"
             " embedded by their text, and the next sync tries again"
         )

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from tgqformer.progress import shown
+
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 LOGGERS = {"tgqformer.service": "", "uvicorn": "", "py.warnings": "", "python_multipart": "ERROR"}
@@ -71,11 +73,11 @@ class JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": shown(record.getMessage()),
             **getattr(record, "about", {}),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = shown(self.formatException(record.exc_info))
         return orjson.dumps(line).decode()
 
 
