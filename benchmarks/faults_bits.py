@@ -28,7 +28,8 @@ from tgqformer.catalog.catalog import Catalog, CatalogWriter
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.encoders.parts import PartFolder, digests_of
 from tgqformer.errors import TgqError
-from tgqformer.model.embedder import ItemEmbedder, version_of
+from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.model.version import version_of
 from tgqformer.store import make_store, open_store
 from tgqformer.store.base import Filter, StoreRow
 from tgqformer.store.embeddings import Embeddings, fingerprint_of

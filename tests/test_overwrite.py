@@ -15,7 +15,7 @@ from tgqformer.catalog.catalog import Catalog
 from tgqformer.cli import app
 from tgqformer.collaborative.blend import Blend
 from tgqformer.errors import TgqError
-from tgqformer.model.embedder import version_of
+from tgqformer.model.version import version_of
 from tgqformer.stages import NOTE, mark, note_of
 from tgqformer.store import open_store
 from tgqformer.store.embeddings import Embeddings

@@ -51,7 +51,13 @@ def located(value: Any, info: ValidationInfo) -> Any:
         return value
     if isinstance(value, _Typed):
         return str((Path.cwd() / value).resolve())
-    return str((info.context["base"] / value).resolve()) if info.context else value
+    base = (info.context or {}).get("base")
+    return value if base is None else str((base / value).resolve())
+
+
+def is_deep(info: ValidationInfo) -> bool:
+    """Say whether a section checks what takes the import of torch, see `parse`; one that is made in code does not."""
+    return bool((info.context or {}).get("deep", False))
 
 
 def _located_model(value: Any, info: ValidationInfo) -> Any:
@@ -100,19 +106,21 @@ def load(
     shipped: Mapping[str, Path],
     kind: str,
     changes: tuple[str, ...] = (),
+    *,
+    deep: bool = True,
 ) -> S:
     """Load settings from a YAML file, or from one that is shipped, by its name.
 
     Args:
         schema: the class of the whole. source: path or name. shipped: name → path. kind: what it is, for errors.
-        changes: `section.key=value`, read as YAML, set on top.
+        changes: `section.key=value`, read as YAML, set on top. deep: see `parse`.
 
     Raises:
         TgqError: for a file that is not there, a key that is not known (with the nearest one), or a wrong value.
     """
     path, data = read_yaml(source, shipped, kind, changes)
     base = Path.cwd() if path in shipped.values() else path.parent
-    return parse(schema, data, str(path), base=base)
+    return parse(schema, data, str(path), base=base, deep=deep)
 
 
 def read_yaml(
@@ -153,12 +161,13 @@ def set_key(data: dict[str, Any], place: str, value: Any) -> None:
     data[key] = value
 
 
-def parse(schema: type[S], data: Any, where: str, *, base: Path | None = None) -> S:
+def parse(schema: type[S], data: Any, where: str, *, base: Path | None = None, deep: bool = True) -> S:
     """Check plain data and make the settings.
 
     Args:
         schema: a class made by `settings`. data: plain data. where: name of the file or section, for errors.
         base: the folder that paths in `data` are relative to; None leaves them as they are.
+        deep: whether sections ask the classes that they name for their options, which takes the import of torch.
 
     Raises:
         TgqError: for a key that is not known (with the nearest one) or a wrong value, with its place.
@@ -166,7 +175,7 @@ def parse(schema: type[S], data: Any, where: str, *, base: Path | None = None) -
     if not isinstance(data, Mapping):
         raise TgqError(f"{where}: must be a section of keys, found {data!r:.60}")
     try:
-        return TypeAdapter(schema).validate_python(data, context=base and {"base": base})
+        return TypeAdapter(schema).validate_python(data, context={"base": base, "deep": deep})
     except TgqError as error:
         raise TgqError(f"{where}: {error}") from error
     except ValidationError as error:

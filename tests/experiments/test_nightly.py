@@ -6,7 +6,10 @@ import csv
 import os
 import random
 import re
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,9 @@ from rich.console import Console
 
 from tgqformer import stages
 from tgqformer.errors import TgqError
+from tgqformer.experiments import run
 from tgqformer.experiments.recipe import load_recipe
-from tgqformer.experiments.run import execute
+from tgqformer.experiments.run import Run, execute
 
 COLOURS = ("red", "blue", "green")
 KINDS = ("shirt", "shoe", "bag")
@@ -143,9 +147,70 @@ def test_the_store_serves_all_through_a_retraining(shop: Path, night: Callable[.
 def test_a_missing_file_is_named_before_anything_is_made(shop: Path, tmp_path: Path) -> None:
     with pytest.raises(TgqError, match=r"pairs\.interactions: there is no file or folder .*no\.csv"):
         execute(load_recipe(shop / "shop.yaml", ("pairs.interactions=no.csv",)), tmp_path / "run")
-    with pytest.raises(TgqError, match="column"):
-        execute(load_recipe(shop / "shop.yaml", ("catalog.mapping={title: nmae}",)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("catalog.mapping={title: nmae}", "column"),
+        ("pairs.log.item=itme", "clicks.csv has no column 'itme'; did you mean 'item'"),
+        ("pairs.log.where={event: view}", "clicks.csv has no column 'event'"),
+        ("encoders.vision=hf:no/such-model", "encoders.vision: The Hugging Face model 'no/such-model' cannot be read"),
+        ("encoders.text=hf:./nowhere", "encoders.text: The Hugging Face model"),
+        ("language.name=hf:no/such-model", "language.name: The Hugging Face model"),
+        ("encoders.vision_options={levls: last}", "'levls' is not a key here; did you mean 'levels'"),
+        ("models=[{name: x, connector: tgq, options: {gates: boht}}]", "did you mean 'both'"),
+        ("models=[{name: x, multimodal: hf:no/such-model}]", "models: x is a whole multimodal model"),
+    ],
+)
+@pytest.mark.parametrize("deep", [True, False])
+def test_what_a_recipe_names_is_checked_before_anything_is_made(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, message: str, deep: bool
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(TgqError, match=message):
+        execute(load_recipe(shop / "shop.yaml", (change,), deep=deep), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_call_with_nothing_to_do_imports_no_torch(shop: Path, night: Callable[..., list[str]]) -> None:
+    night()
+    again = f"""
+import sys
+from tgqformer.cli import main
+sys.argv = ["tgq", "run", {str(shop / "shop.yaml")!r}, "--to", {str(shop / "run")!r}]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+print("loaded:", *sorted({{"torch", "scipy", "transformers", "lancedb", "matplotlib"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", again], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded:"
+    asked = ["catalogue", "pairs", "features", *MODEL, "judged", "report"]
+    assert done.stderr.count(": reused") == len(asked) and ": made" not in done.stderr
+
+
+def test_the_steps_and_the_time_are_said_before_the_first_training(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = Console(file=StringIO(), width=200)
+    monkeypatch.setattr(run, "console", said)
+    monkeypatch.setattr(stages, "console", said)
+    loaded = load_recipe(shop / "shop.yaml")
+    loaded = replace(loaded, seeds=(0, 1), models=(replace(loaded.models[0], preset="auto"),))
+    execute(loaded, tmp_path / "run", "train")
+    text = said.file.getvalue()  # type: ignore[attr-defined]
+    lines = [
+        line for line in text.splitlines() if "steps:" in line or "to train" in line or line.startswith("training")
+    ]
+    assert lines[:3] == [
+        "TGQ-Former, gentle settings: steps: 2 of the whole model",
+        "TGQ-Former, given settings: steps: 2 of the connector alone, 2 of the whole model",
+        "2 to train, under a minute",
+    ]
+    assert lines[3].startswith("training of TGQ-Former, seed 0")
 
 
 def test_a_folder_with_files_of_a_person_is_refused_and_left_alone(shop: Path) -> None:
@@ -155,6 +220,27 @@ def test_a_folder_with_files_of_a_person_is_refused_and_left_alone(shop: Path) -
     with pytest.raises(TgqError, match="was not made by tgq"):
         execute(load_recipe(shop / "shop.yaml"), own)
     assert [path.name for path in own.rglob("*")] == ["catalog", "mine.txt"]
+
+
+def test_a_folder_of_a_person_inside_the_run_is_refused_before_anything_is_made(shop: Path, tmp_path: Path) -> None:
+    stages.claim(tmp_path / "run", "run", "shop")
+    for name in ("pairs", "models/tgq-former/seed-0", "neighbours"):
+        own = tmp_path / "run" / name
+        own.mkdir(parents=True)
+        (own / "mine.txt").write_text("of a person")
+        with pytest.raises(TgqError, match=f"{name} was not made by tgq"):
+            execute(load_recipe(shop / "shop.yaml"), tmp_path / "run")
+        assert not (tmp_path / "run" / "catalog").exists() and (own / "mine.txt").read_text() == "of a person"
+        (own / "mine.txt").unlink()
+
+
+def test_every_folder_that_is_written_is_looked_at_first(shop: Path, night: Callable[..., list[str]]) -> None:
+    night()
+    known = Run(load_recipe(shop / "shop.yaml"), shop / "run").folders()
+    noted = {path.parent for path in (shop / "run").rglob(stages.NOTE)} - {shop / "run"}
+    fixed = {path for path in noted if path.parent.name not in ("alignment", "frozen") and path.name != "model"}
+    # Results, and what stands in folders that are ours: whoever writes there has taken our folder for theirs.
+    assert {path for path in fixed if path.name != "result" and path.parent not in known} == set(known)
 
 
 def test_two_runs_in_one_folder(shop: Path, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def run(
     from tgqformer.experiments.recipe import load_recipe
     from tgqformer.experiments.run import execute
 
-    loaded = load_recipe(recipe, tuple(change or ()))
+    loaded = load_recipe(recipe, tuple(change or ()), deep=False)  # `execute` checks the rest
     execute(loaded, to or Path("runs") / slug(loaded.name), until, recheck=recheck, overwrite=overwrite)
 
 
@@ -66,7 +66,7 @@ def demo(
     from tgqformer.experiments.recipe import load_recipe
     from tgqformer.experiments.run import execute
 
-    execute(load_recipe("demo", tuple(change or ())), to, "report")
+    execute(load_recipe("demo", tuple(change or ()), deep=False), to, "report")
     say(
         "\nWhat to try next:\n"
         f"  open {to / 'report.html'} in a browser\n"

@@ -293,6 +293,28 @@ def read_model(source: str, class_name: str | None = None) -> Any:
     return model
 
 
+def check_pretrained(source: str, *, pictures: bool) -> None:
+    """Check that a saved model is in a folder or on the hub, without reading its weights.
+
+    Args:
+        source: folder or hub id. pictures: whether it reads pictures, so that it needs an image processor; others need
+            a tokenizer.
+
+    Raises:
+        TgqError: for what is not there.
+    """
+    from transformers import AutoConfig
+
+    try:
+        AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise unreadable(source, error) from error
+    if pictures:
+        read_processor(source)
+    else:
+        read_tokenizer(source)
+
+
 def read_processor(source: str) -> Any:
     """Read the image processor of a model as its PIL class; raises TgqError where there is none."""
     import transformers

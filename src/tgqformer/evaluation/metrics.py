@@ -18,15 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tgqformer.errors import TgqError
 from tgqformer.progress import progress
 from tgqformer.types import ArrayLike, Bools, Doubles, Floats, Ints, Positions, Reals
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Matrix: TypeAlias = "Tensor | Reals"
 
@@ -164,7 +165,6 @@ class Ranks:
     tied: Ints
 
 
-@torch.no_grad()
 def retrieve_ranks(
     vectors: Matrix,
     queries: Queries,
@@ -184,6 +184,8 @@ def retrieve_ranks(
 
     Raises TgqError when a vector is not finite, a position is outside the pool, or a positive is to be ignored.
     """
+    import torch  # here, because it takes a second: tables are made of results without it
+
     pool = _as_float(vectors)
     _check(pool, queries, ignore)
     seen = pool[torch.from_numpy(queries.query).to(pool.device)]
@@ -221,14 +223,16 @@ def ranks_by(scores: Callable[[Ints], Floats], queries: Queries, *, block: int =
 
 
 def _as_float(vectors: Matrix) -> Tensor:
-    tensor = vectors if isinstance(vectors, Tensor) else torch.from_numpy(np.ascontiguousarray(vectors))
+    import torch
+
+    tensor = vectors if isinstance(vectors, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(vectors))
     if tensor.ndim != 2:
         raise TgqError(f"vectors have shape {list(tensor.shape)}; give a matrix [items, width]")
     return tensor.detach().float()
 
 
 def _check(pool: Tensor, queries: Queries, ignore: Csr | None) -> None:
-    if not bool(torch.isfinite(pool).all()):
+    if not bool(pool.isfinite().all()):
         raise TgqError("some item vectors hold NaN or infinity; look for a diverged training or a broken picture")
     top = max(int(queries.query.max()), int(queries.positives.indices.max()))
     if top >= len(pool) or min(int(queries.query.min()), int(queries.positives.indices.min())) < 0:
@@ -296,6 +300,8 @@ def ranks_of_scores(scores: Tensor, positives: Csr, k: int) -> Ranks:
     Only equal scores tie. What cannot come into the first `k` places counts as ranked just behind them. Items at -inf
     are left out.
     """
+    import torch
+
     place, items = (torch.from_numpy(one).to(scores.device) for one in (positives.rows(), positives.indices))
     best = scores.topk(min(k, scores.shape[1]), dim=1).values
     own, kth = scores[place, items], best[place, -1]

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from scipy import sparse
 
 from tgqformer.evaluation.intervals import Interval
 from tgqformer.evaluation.metrics import Queries, Scores, ranks_by, score
 from tgqformer.evaluation.results import Result, compare, models
 from tgqformer.evaluation.tables import points
 from tgqformer.types import Doubles, Floats, Ints
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 Key = TypeVar("Key", float, str)
 PREFIX = "no training: "
@@ -31,6 +33,8 @@ def tfidf(texts: Sequence[str]) -> sparse.csr_matrix:
 
     Small letters; a Chinese, Japanese or Korean character is a word of its own. Texts without words have zeros.
     """
+    from scipy import sparse
+
     number: dict[str, int] = {}
     rows, columns = [], []
     for row, text in enumerate(texts):

@@ -1,4 +1,7 @@
-"""The data of a recipe: catalogue, pairs, features, alignment; each made once and shared by all models."""
+"""The data of a recipe: catalogue, pairs, features, alignment; each made once and shared by all models.
+
+What needs torch is imported where it is used: a call that has nothing to do does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,20 @@ from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
-from safetensors.torch import load_file, save_file
 
 from tgqformer import config
 from tgqformer.catalog.catalog import VERSION, Catalog, CatalogWriter
 from tgqformer.catalog.importer import import_catalog
 from tgqformer.catalog.readers import choose_reader
 from tgqformer.catalog.readers.folder import SUFFIXES as PICTURES
-from tgqformer.encoders.alignment import Alignment, JointAlignment, TokenNorm
-from tgqformer.encoders.frozen import best_device
-from tgqformer.evaluation.masks import touched
 from tgqformer.evaluation.metrics import Queries, both_directions, evaluate
 from tgqformer.evaluation.untrained import STEPS, Choice, choose_best
 from tgqformer.experiments.recipe import Recipe
 from tgqformer.files import read_json, write_json
-from tgqformer.model.encoding import Encoders, make_encoders, unread_titles
-from tgqformer.model.features import CatalogFeatures, cache_features
-from tgqformer.model.frozen import FrozenPart
-from tgqformer.model.language import LanguageModel, LoRA, make_language
 from tgqformer.pairs.pairs import Pairs, PairSets, check_parts, split_pairs
 from tgqformer.pairs.source import read_source
 from tgqformer.pairs.splits import PARTS, ItemSplit
@@ -37,8 +31,14 @@ from tgqformer.stages import Digests, Stage, Stages, digest_of
 from tgqformer.store.embeddings import fingerprint_of
 from tgqformer.synthetic.noise import NoiseView, noise_views
 from tgqformer.synthetic.shoppers import FASHION, STUDIO, prepare_pairs, subset
-from tgqformer.training.alignment import fit_token_norm, train_alignment
 from tgqformer.types import Bools, Floats, Ints, Positions, Vectors
+
+if TYPE_CHECKING:
+    from tgqformer.encoders.alignment import Alignment, JointAlignment, TokenNorm
+    from tgqformer.model.encoding import Encoders
+    from tgqformer.model.features import CatalogFeatures
+    from tgqformer.model.frozen import FrozenPart
+    from tgqformer.model.language import LanguageModel
 
 CROSS = "pairs-cross.parquet"
 CHOSEN_ON = 1000
@@ -241,16 +241,22 @@ class Dataset:
     @cached_property
     def touched(self) -> Bools:
         """Where the noise of the view `noised` is in each probed query: bool [n, P], places of the encoder's grid."""
+        from tgqformer.evaluation.masks import touched
+
         return touched(self.encoders.vision, self.views["noised"], self.queries.query[self.probed])
 
     @cached_property
     def encoders(self) -> Encoders:
         """The frozen encoders and the prompt."""
+        from tgqformer.model.encoding import make_encoders
+
         section = self.recipe.encoders
         return make_encoders(section.vision, section.text, self.recipe.prompt, section.vision_options)
 
     def language(self) -> LanguageModel:
         """A fresh language model with fresh adapters."""
+        from tgqformer.model.language import LoRA, make_language
+
         section = self.recipe.language
         return make_language(
             section.name, layers=section.layers, frozen_layers=section.frozen_layers, pooling=section.pooling,
@@ -261,6 +267,8 @@ class Dataset:
     @cached_property
     def features(self) -> CatalogFeatures:
         """What the frozen encoders saw in every item, in every view."""
+        from tgqformer.model.features import cache_features
+
         views = list(self.views.values())
         return cache_features(self.catalog, self.encoders, self.language(), views, self.folder / "cache")
 
@@ -274,6 +282,8 @@ class Dataset:
         self.stages.run(Stage("features", self.folder / "cache", "features", inputs, self._encode, keep="all"))
 
     def _encode(self) -> None:
+        from tgqformer.model.encoding import unread_titles
+
         titles = self.catalog.table(["title"])["title"].to_pylist()
         for warning in unread_titles(titles, self.encoders, self.language()):
             console.print(f"warning: {warning}", style="yellow", markup=False)
@@ -284,6 +294,10 @@ class Dataset:
     @cached_property
     def frozen(self) -> FrozenPart:
         """The frozen vectors of picture and text, fitted to the items of training."""
+        from safetensors.torch import load_file
+
+        from tgqformer.model.frozen import FrozenPart
+
         inputs = self.frozen_inputs()
         to = self.folder / "frozen" / digest_of(inputs)[:8]
         self.stages.run(Stage("what needs no training", to, "frozen", inputs, partial(self._fit_frozen, to)))
@@ -296,6 +310,10 @@ class Dataset:
         return self.inputs() | {"pairs": self.pairs_digest, "validation_pool": self.recipe.evaluation.validation_pool}
 
     def _fit_frozen(self, to: Path) -> None:
+        from safetensors.torch import save_file
+
+        from tgqformer.model.frozen import FrozenPart
+
         features, items, part = self.features, self.positions("train"), FrozenPart(self.encoders.widths)
         part.fit(features.vectors(items[start : start + 4096]) for start in range(0, len(items), 4096))
         save_file(part.state_dict(), to / "frozen.safetensors")
@@ -312,12 +330,14 @@ class Dataset:
         tried = {share: self.frozen_vectors(part.sharing(share), pool) for share in STEPS}
         return choose_best({share: evaluate(vectors, queries).values["hit@10"] for share, vectors in tried.items()})
 
-    @torch.inference_mode()
     def frozen_vectors(self, part: FrozenPart, positions: Positions, view: str = "mixed") -> Vectors:
         """Return the frozen vectors of items as a view shows them: float32 [n, d]."""
+        import torch
+
         chunks = [positions[start : start + 4096] for start in range(0, len(positions), 4096)]
-        found = [part(self.features.vectors(chunk, view)) for chunk in chunks]
-        return torch.cat(found or [torch.zeros(0, part.dim)]).numpy()
+        with torch.inference_mode():
+            found = [part(self.features.vectors(chunk, view)) for chunk in chunks]
+            return torch.cat(found or [torch.zeros(0, part.dim)]).numpy()
 
     # --- alignment ----------------------------------------------------------------------------------------------------
 
@@ -326,6 +346,10 @@ class Dataset:
 
         A joint encoder brings its own alignment; then only the standardisation is fitted.
         """
+        from safetensors.torch import load_file
+
+        from tgqformer.encoders.alignment import Alignment, TokenNorm
+
         inputs = self.inputs() | {"split": self.split_digest, "seed": seed}
         inputs["settings"] = config.plain(self.recipe.alignment)
         to = self.folder / "alignment" / f"seed-{seed}-{digest_of(inputs)[:8]}"
@@ -339,6 +363,12 @@ class Dataset:
         return norm, alignment.requires_grad_(False).eval()
 
     def _align(self, to: Path, seed: int) -> None:
+        from safetensors.torch import save_file
+
+        from tgqformer.encoders.alignment import TokenNorm
+        from tgqformer.encoders.frozen import best_device
+        from tgqformer.training.alignment import fit_token_norm, train_alignment
+
         features, items, norm = self.features, self.positions("train"), TokenNorm(self.encoders.widths.visual)
         fit_token_norm(norm, features.pictures, items, seed)
         save_file(norm.state_dict(), to / "norm.safetensors")
@@ -348,7 +378,6 @@ class Dataset:
             trained = train_alignment(features.pictures, noised, norm, items, settings, seed=seed, device=device)
             save_file(trained.state_dict(), to / "alignment.safetensors")
 
-    @torch.inference_mode()
     def agreement(self, seed: int, view: str, positions: Positions) -> Floats:
         """How well picture and metadata of items agree: s, float32 [n]; NaN where one of the two is missing.
 
@@ -360,14 +389,17 @@ class Dataset:
         return self._agreements[key]
 
     def _agreement(self, seed: int, view: str, positions: Positions) -> Floats:
+        import torch
+
         norm, alignment = self.alignment(seed)
         found = np.full(len(positions), np.nan, np.float32)
-        if isinstance(alignment, JointAlignment):
+        if self.encoders.space is not None:
             return found
         for start in range(0, len(positions), 512):
             chosen = positions[start : start + 512]
             batch = self.features.pictures(chosen, view)
-            _, agreement = alignment(norm(batch.visual), batch.metadata_vector.float())
+            with torch.inference_mode():
+                _, agreement = alignment(norm(batch.visual), batch.metadata_vector.float())
             both = (batch.has_picture & batch.metadata_mask.any(1)).numpy()
             found[start : start + len(chosen)][both] = agreement.numpy()[both]
         return found

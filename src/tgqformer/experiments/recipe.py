@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo
+import yaml
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from tgqformer import config
 from tgqformer.catalog.importer import plan_import
-from tgqformer.config import FilePath, ModelName, Natural, Positive, Seeds, Share, settings, unique_slugs
-from tgqformer.connectors import check_connector
-from tgqformer.encoders import check_encoders
+from tgqformer.config import FilePath, ModelName, Natural, Positive, Seeds, Share, is_deep, settings, unique_slugs
 from tgqformer.errors import TgqError, nearest
-from tgqformer.model.language import check_language
 from tgqformer.model.prompt import Prompt
 from tgqformer.pairs.columns import LogSettings
 from tgqformer.pairs.mining import MiningSettings
+from tgqformer.pairs.source import check_source
 from tgqformer.synthetic.noise import VIEWS, WHOLE_VIEWS, NoisePlan
 from tgqformer.training.settings import AlignmentSettings, TrainingSettings
 
@@ -101,8 +100,13 @@ class EncoderSection:
     text: ModelName = "minilm"
     vision_options: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        check_encoders(self.vision, self.text, self.vision_options)
+    @model_validator(mode="after")
+    def _check(self, info: ValidationInfo) -> Self:
+        if is_deep(info):
+            from tgqformer.encoders import check_encoders
+
+            check_encoders(self.vision, self.text, self.vision_options)
+        return self
 
 
 @settings
@@ -118,8 +122,13 @@ class LanguageSection:
     lora_alpha: Positive = 32
     lora_dropout: Share = 0.0
 
-    def __post_init__(self) -> None:
-        check_language(self.name)
+    @model_validator(mode="after")
+    def _check(self, info: ValidationInfo) -> Self:
+        if is_deep(info):
+            from tgqformer.model.language import check_language
+
+            check_language(self.name)
+        return self
 
 
 @settings
@@ -142,8 +151,13 @@ class ModelSection:
     share: Annotated[Literal["auto"] | Share, Field(union_mode="left_to_right")] = "auto"
     preset: Literal["auto", "given", "gentle"] = "auto"
 
-    def __post_init__(self) -> None:
-        check_connector(self.connector, self.options)
+    @model_validator(mode="after")
+    def _check(self, info: ValidationInfo) -> Self:
+        if is_deep(info):
+            from tgqformer.connectors import check_connector
+
+            check_connector(self.connector, self.options)
+        return self
 
 
 @settings
@@ -204,7 +218,7 @@ class Recipe:
         unique_slugs("models", [model.name for model in self.models])
 
 
-def load_recipe(source: str | Path, changes: tuple[str, ...] = ()) -> Recipe:
+def load_recipe(source: str | Path, changes: tuple[str, ...] = (), *, deep: bool = True) -> Recipe:
     """Load a recipe: a file, or the name of one that is shipped.
 
     Relative paths in a file are relative to it; those of a shipped recipe and of `changes` to the working folder.
@@ -212,16 +226,53 @@ def load_recipe(source: str | Path, changes: tuple[str, ...] = ()) -> Recipe:
     Args:
         source: path of a YAML file, or one of `shipped_recipes()`.
         changes: `section.key=value`, read as YAML, set on top.
+        deep: whether the options of encoders and connectors are checked too, which takes the import of torch; if not,
+            `check_models` is to do it.
 
     Raises:
         TgqError: for a file that is not there, a key that is not known (with the nearest one), or a wrong value.
     """
-    return config.load(Recipe, source, shipped_recipes(), "recipe", changes)
+    return config.load(Recipe, source, shipped_recipes(), "recipe", changes, deep=deep)
 
 
 def shipped_recipes() -> dict[str, Path]:
     """Return the recipes that come with the package, by name."""
     return config.shipped_in("tgqformer.experiments", "recipes")
+
+
+def is_written(recipe: Recipe, path: Path) -> bool:
+    """Say whether a file is just this recipe, as `config.write` writes it."""
+    try:
+        return bool(yaml.safe_load(path.read_text(encoding="utf-8")) == config.plain(recipe))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+
+
+def check_models(recipe: Recipe) -> None:
+    """Check, before any work, the models that a recipe names: that they are there, and their options.
+
+    Raises:
+        TgqError: for a model that is neither a folder nor on the hub, for one that a run cannot serve, and for an
+            option that is not known, with the nearest one.
+    """
+    from tgqformer.encoders.huggingface import check_pretrained
+
+    config.parse(Recipe, config.plain(recipe), recipe.name)
+    for model in recipe.models:
+        if model.multimodal is not None:
+            what = f"{model.name} is a whole multimodal model, which a run cannot serve"
+            raise TgqError(f"models: {what}; compare it with `tgq bench`")
+    encoders = recipe.encoders
+    named = {"encoders.vision": encoders.vision, "encoders.text": encoders.text, "language.name": recipe.language.name}
+    if encoders.vision.startswith("joint:"):
+        del named["encoders.text"]  # which is not read then
+    for key, name in named.items():
+        _, hub, source = name.rpartition("hf:")
+        if hub:
+            try:
+                check_pretrained(source, pictures=key == "encoders.vision")
+            except TgqError as error:
+                raise TgqError(f"{key}: {error}") from error
 
 
 def check_files(recipe: Recipe) -> None:
@@ -241,3 +292,6 @@ def check_files(recipe: Recipe) -> None:
         nowhere = Path(catalog.source).with_name(".checked")  # nothing is written
         mapping = catalog.mapping or None
         plan_import(catalog.source, nowhere, reader=catalog.reader, mapping=mapping, root=catalog.pictures)
+    log = pairs.interactions or pairs.pairs
+    if log is not None:
+        check_source(Path(log), pairs.log)

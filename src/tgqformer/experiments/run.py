@@ -1,4 +1,7 @@
-"""A run: one recipe, from raw files to a served table, stage by stage. A stage that is done is not done again."""
+"""A run: one recipe, from raw files to a served table, stage by stage. A stage that is done is not done again.
+
+What needs torch is imported where it is used: a call that has nothing to do does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +9,33 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from tgqformer import config
 from tgqformer.catalog.catalog import VERSION, Catalog
 from tgqformer.config import slug
-from tgqformer.errors import TgqError
 from tgqformer.evaluation.results import Result, summarize
 from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown, rich_table
 from tgqformer.evaluation.untrained import PREFIX, verdict
 from tgqformer.experiments import Until
 from tgqformer.experiments.dataset import Dataset
-from tgqformer.experiments.recipe import ModelSection, Recipe, check_files
-from tgqformer.experiments.trial import CHOICE, Trial
+from tgqformer.experiments.presets import CHOICE, trial_inputs
+from tgqformer.experiments.recipe import ModelSection, Recipe, check_files, check_models, is_written
 from tgqformer.experiments.untrained import NEW_ITEM, untrained_results
 from tgqformer.files import read_json, write_text
-from tgqformer.model.embedder import ItemEmbedder, version_of
+from tgqformer.model.version import version_of
 from tgqformer.progress import Terminal, console
-from tgqformer.stages import Digests, Stage, Stages, claim, only_one
+from tgqformer.stages import Digests, Stage, Stages, check_ours, claim, only_one
 from tgqformer.store.build import Build, build_store
 from tgqformer.store.content import prompt_of, seen_of
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
 from tgqformer.store.ledger import FORMAT
-from tgqformer.store.neighbours import build_neighbours
 from tgqformer.synthetic.noise import write_view
+
+if TYPE_CHECKING:
+    from tgqformer.experiments.trial import Trial
 
 NOTES = (
     "Every item but the query is in the pool. Test queries and their positives are items that training never saw. Ties "
@@ -63,35 +67,66 @@ class Run:
 
     # --- training and evaluation --------------------------------------------------------------------------------------
 
+    def trial_folder(self, section: ModelSection, seed: int) -> Path:
+        """Return where one model of one seed lives."""
+        return self.folder / "models" / slug(section.name) / f"seed-{seed}"
+
     def trial(self, section: ModelSection, seed: int) -> Trial:
         """Return one model of one seed, in the folder where it lives."""
-        folder = self.folder / "models" / slug(section.name) / f"seed-{seed}"
-        return Trial(self.recipe, self.data, section, seed, folder)
+        from tgqformer.experiments.trial import Trial
+
+        return Trial(self.recipe, self.data, section, seed, self.trial_folder(section, seed))
 
     def train(self, section: ModelSection, seed: int) -> Path:
         """Train one model; return the folder of the saved model."""
-        trial = self.trial(section, seed)
-        name, make = f"training of {section.name}, seed {seed}", partial(self._train, trial)
-        stage = Stage(name, trial.folder, "training", trial.inputs(), make, keep="same inputs")
-        return self.stages.run(stage) / "model"
+        return self.stages.run(self._training(section, seed)) / "model"
 
-    def _train(self, trial: Trial) -> None:
-        model = trial.fit(announced=True)
-        if not isinstance(model, ItemEmbedder):
-            name = trial.section.name
-            raise TgqError(f"{name} is a whole multimodal model, which a run cannot serve; use `tgq bench`")
+    def _training(self, section: ModelSection, seed: int) -> Stage:
+        name, inputs = f"training of {section.name}, seed {seed}", trial_inputs(self.recipe, self.data, section, seed)
+        make = partial(self._train, section, seed)
+        return Stage(name, self.trial_folder(section, seed), "training", inputs, make, keep="same inputs")
+
+    def _train(self, section: ModelSection, seed: int) -> None:
+        from tgqformer.model.embedder import ItemEmbedder
+
+        trial = self.trial(section, seed)
+        model = trial.fit()
+        assert isinstance(model, ItemEmbedder)  # others are refused before, see `check_models`
         model.save(trial.folder / "model")
         trial.drop_checkpoints()
 
+    def announce(self) -> None:
+        """Say what will be trained, and about how long all of it takes; nothing where all is trained."""
+        left = [
+            (section, seed)
+            for seed in self.recipe.seeds
+            for section in self.recipe.models
+            if section.connector != "frozen" and not self._training(section, seed).is_done()
+        ]
+        if not left:
+            return
+        console.print(f"{len(self.data.pairs.train):,} training pairs")
+        whole, estimates = 0.0, dict[str, float]()
+        for section, seed in left:
+            if section.name not in estimates:
+                lines, estimates[section.name] = self.trial(section, seed).estimate()
+                for line in lines:
+                    console.print(line, markup=False)
+            whole += estimates[section.name]
+        console.print(f"{len(left)} to train, {_about(whole)}" if len(left) > 1 else _about(whole))
+
     def evaluate(self, section: ModelSection, seed: int) -> Result:
         """Measure one model in the full pool, on every view and by every probe."""
-        saved, trial, evaluation = self.train(section, seed), self.trial(section, seed), self.recipe.evaluation
-        to = trial.folder / "result"
-        inputs = trial.inputs() | {"views": evaluation.views, "probes": evaluation.probes}
+        saved, evaluation = self.train(section, seed), self.recipe.evaluation
+        to = self.trial_folder(section, seed) / "result"
+        inputs = trial_inputs(self.recipe, self.data, section, seed)
+        inputs |= {"views": evaluation.views, "probes": evaluation.probes}
         inputs["probe_queries"] = evaluation.probe_queries if evaluation.probes else 0
 
         def make() -> None:
-            trial.measure(ItemEmbedder.load(saved)).write(to)
+            from tgqformer.model.embedder import ItemEmbedder
+
+            self.trial(section, seed).measure(ItemEmbedder.load(saved)).write(to)
 
         self.stages.run(Stage(f"evaluation of {section.name}, seed {seed}", to, "result", inputs, make))
         return Result.read(to)
@@ -114,17 +149,19 @@ class Run:
 
     def embed(self, section: ModelSection | None = None) -> Embeddings:
         """Embed the catalogue with a model (the first of the recipe), of the first seed, from the cached features."""
-        trial = self.trial(section or self.recipe.models[0], self.recipe.seeds[0])
-        saved = self.train(trial.section, trial.seed)
-        to = self.folder / "embeddings" / trial.folder.parent.name
+        section = section or self.recipe.models[0]
+        saved, to = self.train(section, self.recipe.seeds[0]), self.folder / "embeddings" / slug(section.name)
         version = self._versions.get(saved) or self._versions.setdefault(saved, version_of(saved))
         inputs = {"model": version, "catalog": self.shown_catalog.fingerprint}
-        make = partial(self._embed, trial, saved, to)
-        stage = Stage(f"embeddings by {trial.section.name}", to, "embeddings", inputs, make, keep="same inputs")
+        make = partial(self._embed, section, saved, to)
+        stage = Stage(f"embeddings by {section.name}", to, "embeddings", inputs, make, keep="same inputs")
         return Embeddings.open(self.stages.run(stage))
 
-    def _embed(self, trial: Trial, saved: Path, to: Path) -> None:
-        catalog, model, prompt = self.shown_catalog, ItemEmbedder.load(saved), prompt_of(saved)
+    def _embed(self, section: ModelSection, saved: Path, to: Path) -> None:
+        from tgqformer.model.embedder import ItemEmbedder
+
+        trial, catalog, prompt = self.trial(section, self.recipe.seeds[0]), self.shown_catalog, prompt_of(saved)
+        model = ItemEmbedder.load(saved)
         ids = catalog.ids()
         table = Embeddings.create(
             to, dim=model.dim, model_version=model.version, ids_fingerprint=fingerprint_of(ids), count=len(ids)
@@ -145,7 +182,7 @@ class Run:
 
         def make() -> None:
             for section, table in zip(reversed(sections), reversed(tables), strict=True):
-                model = self.trial(section, self.recipe.seeds[0]).folder / "model"
+                model = self.trial_folder(section, self.recipe.seeds[0]) / "model"
                 build = Build(section.name, model, keep=len(sections))  # the last one made is served
                 build_store(table, self.shown_catalog, to, build)
 
@@ -158,6 +195,8 @@ class Run:
         inputs = {"model": version, "catalog": self.shown_catalog.fingerprint, "k": k}
 
         def make() -> None:
+            from tgqformer.store.neighbours import build_neighbours
+
             build_neighbours(embeddings, to, k)
 
         return self.stages.run(Stage("neighbours", to, "neighbours", inputs, make, keep="same inputs"))
@@ -185,7 +224,7 @@ class Run:
 
     def _share_of(self, section: ModelSection) -> str:
         """Say which share of a model's cosine is learned; nothing where all of it is."""
-        path = self.trial(section, self.recipe.seeds[0]).folder / CHOICE
+        path = self.trial_folder(section, self.recipe.seeds[0]) / CHOICE
         if not path.is_file():
             return ""
         found = read_json(path)
@@ -195,7 +234,11 @@ class Run:
     def report(self) -> Path:
         """Write report.html, table.md and table.csv."""
         results, page = self.results(), self.folder / "report.html"
-        trials = [self.trial(section, seed).inputs() for section in self.recipe.models for seed in self.recipe.seeds]
+        trials = [
+            trial_inputs(self.recipe, self.data, section, seed)
+            for section in self.recipe.models
+            for seed in self.recipe.seeds
+        ]
         inputs = {"name": self.recipe.name, "trials": trials, "evaluation": config.plain(self.recipe.evaluation)}
         outputs = page, self.folder / "table.md", self.folder / "table.csv"
         make = partial(self._report, results, page)
@@ -206,6 +249,7 @@ class Run:
         # Here, because Matplotlib takes long to import, and most nights there is no report to write.
         from tgqformer.evaluation.report import Report, write_report
         from tgqformer.experiments.reporting import Inspection, NoisedSample, cost_of, neighbour_examples
+        from tgqformer.model.embedder import ItemEmbedder
 
         verdict, results = self.verdict(), [*results, *self.untrained()]
         rows = summarize(results)
@@ -261,7 +305,7 @@ class Run:
         chosen = {}
         for section in self.recipe.models:
             for seed in self.recipe.seeds:
-                path = self.trial(section, seed).folder / CHOICE
+                path = self.trial_folder(section, seed) / CHOICE
                 if path.is_file():
                     found = read_json(path)
                     name = f"chosen for {section.name}, seed {seed}"
@@ -275,6 +319,18 @@ class Run:
         whole = len(sets.train) + len(sets.val) + len(sets.test) + len(sets.cross)
         share = f"{len(sets.cross):,} of {whole:,} ({100 * len(sets.cross) / whole:.0f} %)"
         return f"{share}, not trained on; the view {NEW_ITEM!r} asks for them" if len(sets.cross) else "none"
+
+    def folders(self) -> dict[Path, str]:
+        """Return the folders that the stages write, each with its kind; those with a digest in their name left out."""
+        found = {"catalog": "catalogue", "pairs": "pairs", "cache": "features", "store": "store"}
+        found |= {"neighbours": "neighbours", "untrained": "untrained", ".report": "report"}
+        if self.recipe.noise.share:
+            found["shown"] = "catalogue"
+        whole = {self.folder / name: kind for name, kind in found.items()}
+        for section in self.recipe.models:
+            whole[self.folder / "embeddings" / slug(section.name)] = "embeddings"
+            whole |= {self.trial_folder(section, seed): "training" for seed in self.recipe.seeds}
+        return whole
 
     def warn(self) -> None:
         """Say where there are too few pairs or queries for the figures to mean much."""
@@ -297,11 +353,15 @@ def execute(
     Raises:
         TgqError: if the folder is not ours or in use, or a file that the recipe names is not there.
     """
+    if not is_written(recipe, folder / "recipe.yaml"):  # else an earlier call has checked it
+        check_models(recipe)
     check_files(recipe)
     claim(folder, "run", recipe.name, overwrite=overwrite)
     with only_one(folder):
-        config.write(recipe, folder / "recipe.yaml")
         run = Run(recipe, folder, recheck=recheck)
+        for written, kind in run.folders().items():
+            check_ours(written, kind)
+        config.write(recipe, folder / "recipe.yaml")
         _work(run, until)
     return run
 
@@ -314,11 +374,16 @@ def _work(run: Run, until: Until) -> None:
         _ = run.data.pairs
         run.warn()
 
+    def train() -> None:
+        run.announce()
+        for one in every:
+            run.train(*one)
+
     work: tuple[Callable[[], Any], ...] = (  # one for each word of `Until`, in its order
         lambda: run.data.catalog,
         pairs,
         run.data.prepare_features,
-        lambda: [run.train(*one) for one in every],
+        train,
         lambda: [run.evaluate(*one) for one in every],
         lambda: [run.embed(section) for section in recipe.models],
         run.index,
@@ -336,3 +401,8 @@ def _work(run: Run, until: Until) -> None:
         terminal.print(run.verdict(), markup=False)
         terminal.print(rich_table(short, title=recipe.name))
         terminal.print("* needs no training", markup=False)
+
+
+def _about(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"about {minutes:.0f} min" if minutes >= 1.5 else "about a minute" if minutes > 0.5 else "under a minute"

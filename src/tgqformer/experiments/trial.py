@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from tgqformer import config
 from tgqformer.encoders.alignment import Alignment
 from tgqformer.encoders.frozen import Precision, best_device
 from tgqformer.evaluation.metrics import Queries, evaluate
 from tgqformer.evaluation.results import Result, ViewScores, read_log
 from tgqformer.evaluation.untrained import STEPS, Choice, choose_middle, choose_name
 from tgqformer.experiments.dataset import Dataset
+from tgqformer.experiments.presets import CHOICE, presets_of, trial_inputs
 from tgqformer.experiments.recipe import TOKEN_PROBES, ModelSection, Recipe
 from tgqformer.experiments.untrained import NEW_ITEM
 from tgqformer.files import write_json
@@ -25,7 +23,7 @@ from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.features import Spliced, embed_features
 from tgqformer.model.frozen import FrozenPart
 from tgqformer.model.multimodal import MultimodalEmbedder, load_multimodal
-from tgqformer.progress import console, progress
+from tgqformer.progress import progress
 from tgqformer.training.checkpoint import drop_checkpoints
 from tgqformer.training.embedder import seconds_of_training, train_embedder
 from tgqformer.training.sampling import PairSampler
@@ -33,20 +31,7 @@ from tgqformer.training.settings import TrainingSettings
 from tgqformer.types import Doubles, Positions, Vectors
 
 Model = ItemEmbedder | MultimodalEmbedder
-CHOICE = "choice.json"
-"""What validation chose for a model: the settings it was trained with, the learned share, and why."""
 NOTHING = np.zeros(0)
-MANY_PAIRS = 20_000
-"""With more training pairs than this the settings as given are safe; else gentle ones are tried beside them."""
-GENTLE_STEPS, GENTLE_PASSES, GENTLE_HIDDEN = 300, 13, 0.3
-GENTLE: dict[str, Any] = {
-    "lr": 3e-4,
-    "weight_decay": 0.1,
-    "visual_steps": 0,
-    "visual_loss": 0.0,
-}
-"""For shops with few pairs: slower, without what learns from the picture alone; at most so many steps and passes
-through the pairs, with so many of the pictures hidden."""
 
 
 class Trial:
@@ -62,17 +47,7 @@ class Trial:
 
     def inputs(self) -> dict[str, Any]:
         """All that decides the trained weights."""
-        recipe = self.recipe
-        return self.data.inputs() | {
-            "pairs": self.data.pairs_digest,
-            "seed": self.seed,
-            "model": config.plain(self.section),
-            "gentle": None if self.section.preset == "given" else GENTLE,
-            "alignment": config.plain(recipe.alignment),
-            "training": config.plain(recipe.training.resolved(len(self.data.pairs.train))),
-            "language": self.data.language_inputs() if self.section.language else None,
-            "validation_pool": recipe.evaluation.validation_pool,
-        }
+        return trial_inputs(self.recipe, self.data, self.section, self.seed)
 
     def build(self) -> ItemEmbedder:
         """A fresh model."""
@@ -92,20 +67,17 @@ class Trial:
         model.token_norm.load_state_dict(norm.state_dict())
         return model
 
-    def fit(self, *, announced: bool = False) -> Model:
+    def fit(self) -> Model:
         """Train a fresh model, or go on where a killed training was; with several settings, keep what validates best.
 
         A whole multimodal model is taken as it is, a frozen one needs no training.
-
-        Args:
-            announced: whether to say first how many steps there are, and about how long they take.
         """
         if self.section.multimodal is not None:
             return load_multimodal(self.section.multimodal, device=best_device())
         if self.section.connector == "frozen":
             return self.build()
         presets = self.presets()
-        models = {name: self._train(settings, folder, announced) for name, (settings, folder) in presets.items()}
+        models = {name: self._train(settings, folder) for name, (settings, folder) in presets.items()}
         if self._share == 1 and len(models) == 1:
             return models.popitem()[1]
         tried = {name: self._mixtures(model) for name, model in models.items()}
@@ -120,41 +92,40 @@ class Trial:
 
     def presets(self) -> dict[str, tuple[TrainingSettings, Path]]:
         """Return the settings that the model is trained with, by name, each with its folder; the safest first."""
-        given, pairs = self.recipe.training, len(self.data.pairs.train)
-        if self.section.preset == "given" or (self.section.preset == "auto" and pairs > MANY_PAIRS):
-            return {"given": (given, self.folder)}
-        steps = min(GENTLE_STEPS, given.steps or math.ceil(GENTLE_PASSES * pairs / given.batch))
-        warmup = given.warmup if given.warmup is not None and given.warmup < steps else None
-        hidden = min(GENTLE_HIDDEN, 1 - given.drop_text)
-        gentle = replace(given, steps=steps, warmup=warmup, drop_picture=hidden, **GENTLE).resolved(pairs)
-        if self.section.preset == "gentle":
-            return {"gentle": (gentle, self.folder)}
-        return {"gentle": (gentle, self.folder / "gentle"), "given": (given, self.folder / "given")}
+        return presets_of(self.recipe.training, self.section, len(self.data.pairs.train), self.folder)
 
     def drop_checkpoints(self) -> None:
         """Remove the checkpoints of a training that is done."""
         for _, folder in self.presets().values():
             drop_checkpoints(folder)
 
-    def _train(self, settings: TrainingSettings, folder: Path, announced: bool) -> ItemEmbedder:
-        model, data = self.build(), self.data
-        a, b = data.pair_positions("train")
-        items, batch, group = len(data.catalog), settings.batch, settings.group
-        sampler = PairSampler(a, b, data.categories, items=items, batch=batch, group=group, seed=self.seed)
-        validate = self.validate if self._validation is not None else None
-        if announced:
-            self._announce(model, sampler, settings)
-        train_embedder(model, data.features, sampler, settings, folder, seed=self.seed, validate=validate)
+    def _train(self, settings: TrainingSettings, folder: Path) -> ItemEmbedder:
+        model, validate = self.build(), self.validate if self._validation is not None else None
+        sampler = self._sampler(settings)
+        train_embedder(model, self.data.features, sampler, settings, folder, seed=self.seed, validate=validate)
         return model
 
-    def _announce(self, model: ItemEmbedder, sampler: PairSampler, settings: TrainingSettings) -> None:
-        settings = settings.resolved(len(sampler.a))
-        alone = f"{settings.visual_steps} of the connector alone, " if settings.visual_steps and model.sees else ""
-        minutes = seconds_of_training(model, self.data.features, sampler, settings, seed=self.seed) / 60
-        about = (
-            f"about {minutes:.0f} min" if minutes >= 1.5 else "about a minute" if minutes > 0.5 else "under a minute"
-        )
-        console.print(f"{len(sampler.a):,} training pairs; steps: {alone}{settings.steps} of the whole model; {about}")
+    def _sampler(self, settings: TrainingSettings) -> PairSampler:
+        a, b = self.data.pair_positions("train")
+        items, categories = len(self.data.catalog), self.data.categories
+        return PairSampler(a, b, categories, items=items, batch=settings.batch, group=settings.group, seed=self.seed)
+
+    def estimate(self) -> tuple[list[str], float]:
+        """Say what will be trained, a line for each of the settings tried; and about how many seconds it takes.
+
+        A step of each part is timed on a model that is thrown away.
+        """
+        if self.section.connector == "frozen":
+            return [], 0.0
+        lines, seconds, presets = [], 0.0, self.presets()
+        for name, (settings, _) in presets.items():
+            sampler, model = self._sampler(settings), self.build()
+            found = settings.resolved(len(sampler.a))
+            alone = f"{found.visual_steps} of the connector alone, " if found.visual_steps and model.sees else ""
+            tried = f", {name} settings" if len(presets) > 1 else ""
+            lines.append(f"{self.section.name}{tried}: steps: {alone}{found.steps} of the whole model")
+            seconds += seconds_of_training(model, self.data.features, sampler, found, seed=self.seed)
+        return lines, seconds
 
     def _mixtures(self, model: ItemEmbedder) -> dict[float, Doubles]:
         """H@10 of the validation queries by the shares that may be chosen: share -> [Q]; nothing without any."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from tgqformer.evaluation.metrics import Queries, Scores, evaluate
 from tgqformer.evaluation.results import Result, ViewScores, read_results
 from tgqformer.evaluation.untrained import PREFIX, evaluate_sparse, tfidf
 from tgqformer.experiments.dataset import Dataset
-from tgqformer.model.frozen import FrozenPart
 from tgqformer.stages import Stage
+
+if TYPE_CHECKING:
+    from tgqformer.model.frozen import FrozenPart
 
 NEW_ITEM = "new item"
 """The view of a new item in a known shop: a query that training never saw, of which any partner counts."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,8 @@ from tgqformer.model.encoding import Encoders
 from tgqformer.model.frozen import FrozenPart, FrozenVectors
 from tgqformer.model.language import LanguageModel, load_language
 from tgqformer.model.picture_word import PictureHead
-from tgqformer.stages import NOTE, atomic_folder, mark, note_of
+from tgqformer.model.version import version_of
+from tgqformer.stages import atomic_folder, mark, note_of
 from tgqformer.version import __version__
 
 FORMAT = 3
@@ -312,13 +312,3 @@ class LanguageEntry(nn.Module):
         """tokens (Tensor): [B, K, D]. Returns [B, K, H]."""
         normed: Tensor = self.norm(self.linear(tokens))
         return normed
-
-
-def version_of(folder: Path) -> str:
-    """Name a saved model by the content of its files: equal folders, equal versions."""
-    digest = blake2b(digest_size=8)
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NOTE):
-        digest.update(str(path.relative_to(folder)).encode())
-        with path.open("rb") as file:
-            digest.update(file_digest(file, "sha256").digest())
-    return digest.hexdigest()

@@ -23,8 +23,8 @@ from tgqformer.config import plain
 from tgqformer.encoders.frozen import Precision, resolve_precision
 from tgqformer.errors import TgqError
 from tgqformer.model.base import Embedder
-from tgqformer.model.embedder import version_of
 from tgqformer.model.prompt import Prompt
+from tgqformer.model.version import version_of
 from tgqformer.parallel import TOKENIZING
 
 ASK = Prompt(template="{metadata}\nThis product in one word:")

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import scipy.sparse as sp
 from pydantic import BeforeValidator, Field
 
 from tgqformer.config import Natural, Positive, PositiveFloat, settings
@@ -120,6 +119,8 @@ class _Clicks:
 
     @classmethod
     def of(cls, interactions: Interactions, max_session: int) -> _Clicks:
+        from scipy.sparse import csr_matrix  # here: recipes name this module, and scipy takes long to import
+
         item_rank, names = _ranked(interactions.item_names)
         session_rank, session_names = _ranked(interactions.session_names)
         session, item = session_rank[interactions.sessions], item_rank[interactions.items]
@@ -129,7 +130,7 @@ class _Clicks:
         order = order[from_end <= max_session]
         session, item = session[order], item[order]
         ones = np.ones(len(item), dtype=np.int32)
-        sessions = sp.csr_matrix((ones, (session, item)), shape=(len(session_names), len(names)))
+        sessions = csr_matrix((ones, (session, item)), shape=(len(session_names), len(names)))
         sessions.data[:] = 1
         items = sessions.T.tocsr()
         by_item = np.argsort(item, kind="stable")

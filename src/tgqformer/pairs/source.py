@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from tgqformer.catalog.shape import plain_name
 from tgqformer.errors import TgqError
-from tgqformer.pairs.columns import LogSettings
+from tgqformer.pairs.columns import LogSettings, choose_columns
 from tgqformer.pairs.interactions import Interactions
 from tgqformer.pairs.log_files import files_of, open_log_file
 from tgqformer.pairs.logs import ReadReport, read_log
@@ -65,6 +65,18 @@ def read_source(
     return pairs
 
 
+def check_source(source: Path, log: LogSettings) -> None:
+    """Check that a log, or a list of pairs, has the columns that are needed; only the start of its first file is read.
+
+    Raises:
+        TgqError: for a column that is not there, with the nearest, or that cannot be guessed.
+    """
+    first = files_of(source)[0]
+    names = open_log_file(first, log, lambda *_: None).names
+    if log.session or log.item or not (_is_table(source, names) or _two_columns(names)):
+        choose_columns(first, names, log)
+
+
 def tell_read(report: ReadReport) -> None:
     """Say on standard error which columns were used, how many rows were left out and why."""
     log = report.log
@@ -89,14 +101,12 @@ def _listed(source: Path, kinds: Sequence[str] | None, log: LogSettings) -> Pair
     if log.session or log.item:
         return None
     names = open_log_file(files_of(source)[0], log, lambda *_: None).names
-    if {"id", "other", "kind"} <= set(names) and source.suffix == ".parquet":
-        return pairs_from_related(source, kinds)
-    if kinds:
+    related = {"id", "other", "kind"} <= set(names)
+    if kinds and not (related and _is_table(source, names)):
         raise TgqError(f"{source} has no kinds of relations, so --kind says nothing; only related.parquet has them")
-    if {"a", "b"} <= set(names) and source.suffix == ".parquet":
-        return Pairs.read(source)
-    plain = {plain_name(name): name for name in reversed(names)}
-    found = next(((plain[one], plain[two]) for one, two in _LIST_NAMES if {one, two} <= plain.keys()), None)
+    if _is_table(source, names):
+        return pairs_from_related(source, kinds) if related else Pairs.read(source)
+    found = _two_columns(names)
     if found is None:
         return None
     report = ReadReport()
@@ -106,6 +116,17 @@ def _listed(source: Path, kinds: Sequence[str] | None, log: LogSettings) -> Pair
     )
     weights = table["weight"].to_pylist() if "weight" in table.column_names else None
     return Pairs.of(table["session"].to_pylist(), table["item"].to_pylist(), weights)
+
+
+def _is_table(source: Path, names: Sequence[str]) -> bool:
+    """Say whether a file is a table of relations or of pairs, as we write them."""
+    return source.suffix == ".parquet" and ({"id", "other", "kind"} <= set(names) or {"a", "b"} <= set(names))
+
+
+def _two_columns(names: Sequence[str]) -> tuple[str, str] | None:
+    """Return the two columns of a list of pairs, by their names."""
+    plain = {plain_name(name): name for name in reversed(names)}
+    return next(((plain[one], plain[two]) for one, two in _LIST_NAMES if {one, two} <= plain.keys()), None)
 
 
 def _within(pairs: Pairs, ids: Sequence[str] | None, source: Path) -> Pairs:

@@ -15,8 +15,9 @@ from torch import Tensor
 from tgqformer.catalog.item import Item
 from tgqformer.errors import TgqError
 from tgqformer.model.base import truncate
-from tgqformer.model.embedder import ItemEmbedder, version_of
+from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.prompt import Prompt
+from tgqformer.model.version import version_of
 from tgqformer.service.batching import Batcher, Pool
 from tgqformer.service.errors import ApiError, unknown_item
 from tgqformer.service.precomputed import Precomputed

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from tgqformer import config
 from tgqformer.config import Natural, Positive, PositiveFloat, settings, slug, unique_slugs
+from tgqformer.connectors import check_connector
 from tgqformer.errors import nearest
 from tgqformer.experiments.recipe import LanguageSection, ModelSection, Recipe, RecipeName, load_recipe
 from tgqformer.synthetic.noise import NoisePlan
@@ -191,6 +192,7 @@ def recipe_of(bench: BenchRecipe, cell: Cell, lr: float) -> Recipe:
     options = dict(model.options)
     if model.connector != "none":
         options.setdefault("tokens", cell.setting.tokens)
+    check_connector(model.connector, options)
     values = config.plain(base.training) | {"lr": lr} | model.training
     training = config.parse(TrainingSettings, values, f"models: {model.name}: training")
     evaluation = base.evaluation if is_probed(bench, cell) else replace(base.evaluation, probes=())
