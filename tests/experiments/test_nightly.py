@@ -154,7 +154,7 @@ def test_a_missing_file_is_named_before_anything_is_made(shop: Path, tmp_path: P
     ("change", "message"),
     [
         ("catalog.mapping={title: nmae}", "column"),
-        ("pairs.log.item=itme", "clicks.csv has no column 'itme'; did you mean 'item'"),
+        ("pairs.log.item=itm", "clicks.csv has no column 'itm'; did you mean 'item'"),
         ("pairs.log.where={event: view}", "clicks.csv has no column 'event'"),
         ("encoders.vision=hf:no/such-model", "encoders.vision: The Hugging Face model 'no/such-model' cannot be read"),
         ("encoders.text=hf:./nowhere", "encoders.text: The Hugging Face model"),
