@@ -8,20 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from tgqformer import config
-from tgqformer.catalog.catalog import VERSION, Catalog, CatalogWriter
-from tgqformer.catalog.importer import import_catalog
+from tgqformer.catalog.catalog import VERSION, Catalog
 from tgqformer.catalog.readers import choose_reader
 from tgqformer.catalog.readers.folder import SUFFIXES as PICTURES
 from tgqformer.evaluation.metrics import Queries, both_directions, evaluate
 from tgqformer.evaluation.untrained import STEPS, Choice, choose_best
 from tgqformer.experiments.recipe import Recipe
+from tgqformer.experiments.sources import make_catalog
 from tgqformer.files import read_json, write_json
 from tgqformer.pairs.pairs import Pairs, PairSets, check_parts, split_pairs
 from tgqformer.pairs.source import read_source
@@ -30,7 +29,7 @@ from tgqformer.progress import console
 from tgqformer.stages import Digests, Stage, Stages, digest_of
 from tgqformer.store.embeddings import fingerprint_of
 from tgqformer.synthetic.noise import NoiseView, noise_views
-from tgqformer.synthetic.shoppers import FASHION, STUDIO, prepare_pairs, subset
+from tgqformer.synthetic.shoppers import FASHION, STUDIO, prepare_pairs
 from tgqformer.types import Bools, Floats, Ints, Positions, Vectors
 
 if TYPE_CHECKING:
@@ -74,32 +73,8 @@ class Dataset:
                 Path(section.pictures) if section.pictures else choose_reader(source, section.reader).root(source)
             )
             inputs["content"] = [self.digests.of(source), self.digests.of(pictures, PICTURES)]
-        make = partial(self._import, to)
+        make = partial(make_catalog, section, to, self.folder)
         return Catalog.open(self.stages.run(Stage("catalogue", to, "catalogue", inputs, make, format=VERSION)))
-
-    def _import(self, to: Path) -> None:
-        section = self.recipe.catalog
-        if section.source == "studio":
-            from tgqformer.synthetic.studio import draw_studio
-
-            draw_studio(to, items=section.items or 2000, seed=section.seed)
-            return
-        with TemporaryDirectory(dir=self.folder, prefix=".imported-") as whole:
-            imported = Path(whole) / "catalog" if section.items else to
-            report = import_catalog(
-                Path(section.source),
-                imported,
-                reader=section.reader,
-                mapping=section.mapping or None,
-                pack=section.pack,
-                root=Path(section.pictures) if section.pictures else None,
-                show_progress_bar=True,
-            )
-            console.print(report.summary())
-            for warning in report.warnings:
-                console.print(f"warning: {warning}", style="yellow", markup=False)
-            if section.items:
-                _keep_some(Catalog.open(imported), section.items, to)
 
     # --- pairs --------------------------------------------------------------------------------------------------------
 
@@ -426,12 +401,3 @@ class Dataset:
         """The digest of a model that lies in a folder, by its name; nothing for other models."""
         folder = Path(name.rpartition("hf:")[2])
         return {name: self.digests.of(folder)} if "hf:" in name and folder.exists() else {}
-
-
-def _keep_some(catalog: Catalog, count: int, to: Path) -> None:
-    """Write a catalogue of `count` items, chosen by a stable hash of their ids, in the same order."""
-    kept = set(subset(catalog.ids(), count))
-    with CatalogWriter(to, name=catalog.name, pack=False, root=catalog.root) as writer:
-        for item in catalog.items():
-            if item.id in kept:
-                writer.add(item)
