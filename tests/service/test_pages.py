@@ -50,7 +50,12 @@ def curl(ask: Client, words: list[str]) -> tuple[int, Any]:
 def test_the_page_is_true(shop: Shop) -> None:
     with serving(shop) as running:
         ask, done = running.client(), 0
-        assert ask.form("PUT", "/items/studio-00042", png("red"), title="red shoe", price="20")[0] == 200
+        assert (
+            ask.form("PUT", "/items/studio-00042", png("red"), title="red shoe", price="20", category="shoes > boots")[
+                0
+            ]
+            == 200
+        )
         for block in blocks(ROOT / "docs/service.md"):
             for words in block.commands() if block.is_shell else ():
                 if words[0] == "curl" and "Authorization" not in " ".join(words):
