@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
 
 
@@ -11,6 +13,24 @@ class TgqError(Exception):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+_KEYS: ContextVar[Mapping[str, str]] = ContextVar("_KEYS", default={})  # noqa: B039 - never changed
+
+
+@contextmanager
+def named_by(keys: Mapping[str, str]) -> Iterator[None]:
+    """Let errors name options by the keys of a file of settings while the block runs: {"item": "pairs.log.item"}."""
+    before = _KEYS.set(keys)
+    try:
+        yield
+    finally:
+        _KEYS.reset(before)
+
+
+def option(name: str) -> str:
+    """Return how a person sets something: by an option of a command, `--time-format`, or by a key, see `named_by`."""
+    return _KEYS.get().get(name, "--" + name.replace("_", "-"))
 
 
 def nearest(word: str, known: Iterable[str], otherwise: str = "choose from", most: int = 100) -> str:

@@ -123,6 +123,24 @@ def test_the_whole_way_from_a_log_to_neighbours(log: Path, tmp_path: Path) -> No
     assert "shop-pinsage" in tgq("collab", "presets")
 
 
+def test_a_log_is_read_by_the_options_of_the_log_reader(log: Path, tmp_path: Path) -> None:
+    lines = log.read_text().splitlines()
+    odd = ["who;no;thing;what"] + [line.replace(",", ";1;", 1).rsplit(",", 1)[0] + ";buy" for line in lines[1:]]
+    odd += ["u0;2;i35;look", "u1;2;i34;look"]
+    (tmp_path / "odd.csv").write_text("\n".join(odd) + "\n")
+    words = [word for change in QUICK for word in ("--set", change)]
+    place = ["--data", str(tmp_path / "odd.csv"), "--to", str(tmp_path / "run")]
+    train = ["collab", "train", "shop-lightgcn", *place, *words]
+    with pytest.raises(TgqError, match="no column looks like the session; name it with --session"):
+        tgq(*train)
+    said = tgq(*train, "--session", "who", "--session", "no", "--item", "thing", "--where", "what=buy")
+    kept = load_preset(str(tmp_path / "run/preset.yaml")).log
+    assert (kept.session, kept.item, kept.where) == (("who", "no"), "thing", {"what": ("buy",)})
+    about = json.loads((tmp_path / "run/run.json").read_text())
+    assert sum(about["interactions"].values()) == len(lines) - 1 and about["users"] == 60
+    assert tgq("collab", "evaluate", str(tmp_path / "run")).startswith(said)
+
+
 def test_a_catalogue_gives_order_and_zeros_and_can_be_indexed(log: Path, tmp_path: Path) -> None:
     train_run(load_preset("shop-lightgcn", QUICK), tmp_path / "run", data=log, shown=False)
     with CatalogWriter(tmp_path / "catalog", name="shop", pack=True) as writer:

@@ -59,6 +59,36 @@ def write_log(shop: Path, sessions: int) -> None:
                 rows.writerow([f"s{session}", f"i{item}", 1_700_000_000 + 1000 * session + at])
 
 
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ("pairs.log.session=visit", "no column 'visit'"),
+        ("pairs.interactions=odd.csv", r"looks like the item; name it with pairs\.log\.item"),
+        (
+            "pairs.interactions=days.csv",
+            r"say pairs\.log\.time_format day-first or pairs\.log\.time_format month-first",
+        ),
+        ("pairs.mining.min_support=99", r"pairs\.mining\.min_support asks for 99"),
+    ],
+)
+def test_an_error_about_the_log_names_the_key_of_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, error: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_items(tmp_path)
+    write_log(tmp_path, 20)
+    (tmp_path / "odd.csv").write_text("session,what\n1,i1\n")
+    (tmp_path / "days.csv").write_text("session,item,time\n1,i1,01/02/2024\n1,i2,01/02/2024\n")
+    recipe = {
+        "name": "keys", "catalog": {"source": "items.csv", "mapping": {"pictures": []}},
+        "pairs": {"interactions": "clicks.csv"}, "models": [{"name": "none", "connector": "none"}],
+    }  # fmt: skip
+    (tmp_path / "keys.yaml").write_text(yaml.safe_dump(recipe))
+    with pytest.raises(TgqError, match=error) as told:
+        execute(load_recipe("keys.yaml", (change,)), tmp_path / "run", "pairs")
+    assert "--" not in str(told.value)
+
+
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory, tiny_model: Callable[[str], Path]) -> Path:
     torch.set_num_threads(1)

@@ -26,7 +26,7 @@ from tgqformer.catalog.report import ImportReport, PictureSamples, write_report
 from tgqformer.catalog.rows import DraftItem, draft_item, with_pictures
 from tgqformer.catalog.styles import SourceStyle, cells
 from tgqformer.config import Positive, parse, settings
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, option
 from tgqformer.progress import progress
 from tgqformer.stages import make_way
 
@@ -92,7 +92,7 @@ def plan_import(source: str | Path, to: str | Path, **options: Any) -> ImportPla
     chosen = choose_reader(source, how.reader)
     make_way(to, KIND, overwrite=how.overwrite, sources=[source, how.root])
     if how.root is not None and not how.root.is_dir():
-        raise TgqError(f"there is no picture folder {how.root}; check --pictures")
+        raise TgqError(f"there is no picture folder {how.root}; check {option('pictures')}")
     if how.encoding is not None and chosen.name in _NO_TEXT:
         raise TgqError(f"the reader {chosen.name} reads no text, so --encoding says nothing")
     rows = _first_rows(source, chosen, how.encoding)
@@ -103,7 +103,8 @@ def plan_import(source: str | Path, to: str | Path, **options: Any) -> ImportPla
         if chosen.mapping is None:
             raise
         raise TgqError(
-            f"{error}. These are what the reader {chosen.name} makes; --reader csv, or jsonl, takes a file as it is"
+            f"{error}. These are what the reader {chosen.name} makes; "
+            f"{option('reader')} csv, or jsonl, takes a file as it is"
         ) from error
     unused = () if chosen.mapping is not None else tuple(name for name in columns if name not in planned.columns())
     style = SourceStyle.of(rows, planned, how.language)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tgqformer.catalog.shape import plain_name
-from tgqformer.errors import TgqError, nearest
+from tgqformer.errors import TgqError, nearest, option
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,9 @@ def _guess(columns: Sequence[str], given: Mapping[str, Any], filled: Mapping[str
         plain.setdefault(plain_name(re.split(r"[,(\[]", name)[0]), name)
     found = given.get("id") or _fullest(_all(plain, "id"), filled)
     if found is None:
-        raise TgqError(f"no column looks like an id; name it with --id. The columns are: {_words(tuple(columns))}")
+        raise TgqError(
+            f"no column looks like an id; name it with {option('id')}. The columns are: {_words(tuple(columns))}"
+        )
     levels = _all(plain, "levels")
     price, reduced = _all(plain, "price"), _all(plain, "sale_price")
     offer: dict[str, Any] = {field: _fullest(_all(plain, field), filled) for field in _OFFER}

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from tgqformer.catalog.checks import KINDS, ImportProblem, Severity
 from tgqformer.catalog.item import OFFER, Item
 from tgqformer.catalog.pictures import PictureError, read_picture
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, option
 from tgqformer.files import write_json, write_text
 from tgqformer.version import __version__
 
@@ -88,7 +88,8 @@ class ImportReport:
             there = ", ".join(beside) or "no files"
             raise TgqError(
                 f"none of {self.named:,} pictures was found: {missing}. In {root} lie {there}. "
-                "Name the folder of the pictures by --pictures, or import without them by --no-pictures"
+                f"Name the folder of the pictures by {option('pictures')}, or import without them by "
+                f"{option('no_pictures')}"
             )
         if sum(lost.values()) > self.named / 2:
             why = self._reasons("warning", max(lost, key=lambda kind: lost[kind]))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tgqformer.cli.options import Overwrite, say
+from tgqformer.cli.options import Overwrite, log_options, say, settings_of
 from tgqformer.errors import TgqError
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ FeaturesOption = Annotated[
 
 
 @app.command()
+@log_options
 def train(
+    context: typer.Context,
     preset: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped preset.")],
     to: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]")] = None,
     data: Annotated[
@@ -49,12 +52,16 @@ def train(
         tgq collab train gowalla-lightgcn --data ../shared/data/gowalla --to runs/lightgcn --device cuda
 
         tgq collab train shop-pinsage --data clicks.csv --features embeddings --to runs/pinsage
+
+        tgq collab train shop-pinsage --data events/ --session user --where event=view,buy --to runs/pinsage
     """
     from tgqformer.collaborative.run import train_run
     from tgqformer.collaborative.settings import load_preset
     from tgqformer.config import slug
+    from tgqformer.pairs.columns import LogSettings
 
     loaded = load_preset(preset, tuple(change or ()))
+    loaded = replace(loaded, log=settings_of(LogSettings, context, "the log", loaded.log))
     folder = to or Path("runs") / slug(loaded.name)
     _check_device(device)
     given, mined = _content(features), _pairs(pairs)
@@ -90,7 +97,7 @@ def evaluate(
     from tgqformer.evaluation.tables import rich_table
     from tgqformer.experiments.study.similar import judge, write_run_report
     from tgqformer.files import read_json
-    from tgqformer.progress import Terminal
+    from tgqformer.progress import Terminal, console
 
     open_run(run)
     known = read_json(run / "run.json").get("content")
@@ -101,6 +108,8 @@ def evaluate(
     page = write_run_report(run, metrics, judged, Catalog.open(catalog) if catalog is not None else None)
     _show(metrics, run)
     Terminal().print(rich_table(summarize([judged.result]), title="similar items"))
+    if judged.warning is not None:
+        console.print(f"warning: {judged.warning}", style="yellow", markup=False)
     say(f"report: {page}")
 
 
@@ -198,7 +207,9 @@ def study(
 
 
 @app.command()
+@log_options
 def join(
+    context: typer.Context,
     embeddings: Annotated[Path, typer.Argument(metavar="EMBEDDINGS", help="Content: a folder written by `tgq embed`.")],
     log: Annotated[Path, typer.Option(help="The shop's interactions, a log as `tgq pairs mine` reads it.")],
     to: Annotated[Path, typer.Option(help="Folder for what is made.")],
@@ -221,6 +232,7 @@ def join(
     """
     from tgqformer.collaborative.blend import Blend
     from tgqformer.experiments.study import shop
+    from tgqformer.pairs.columns import LogSettings
     from tgqformer.pairs.interactions import read_interactions
     from tgqformer.stages import atomic_folder, make_way
     from tgqformer.store.embeddings import Embeddings
@@ -229,7 +241,8 @@ def join(
     make_way(to, "joined embeddings", overwrite=overwrite, sources=[embeddings, log, blend])
     if parquet is not None:
         make_way(parquet, "neighbours", overwrite=overwrite, file=True, sources=[embeddings, log, blend, to])
-    opened, interactions = Embeddings.open(embeddings), read_interactions(log)
+    reading = settings_of(LogSettings, context, "the log")
+    opened, interactions = Embeddings.open(embeddings), read_interactions(log, reading)
     ids, vectors = opened.ids(), opened.vectors()
     weights = Blend.read(blend) if blend is not None else shop.learn(vectors, ids, interactions)
     joined = shop.join(vectors, ids, interactions, weights, k)

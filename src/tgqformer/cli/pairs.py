@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tgqformer.cli.options import Overwrite, say, settings_of
+from tgqformer.cli.options import Overwrite, log_options, say, settings_of
 from tgqformer.errors import TgqError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ app = typer.Typer(
 
 
 @app.command()
+@log_options
 def mine(
     context: typer.Context,
     source: Annotated[
@@ -29,26 +30,6 @@ def mine(
     ],
     to: Annotated[Path, typer.Option(help="File to write: Parquet with a, b, weight, count")],
     catalog: Annotated[Path | None, typer.Option(help="Keep only the items of this catalogue")] = None,
-    session: Annotated[
-        list[str] | None, typer.Option(help="Column with the session, user or order; several make one key")
-    ] = None,
-    item: Annotated[
-        str | None, typer.Option(help="Column with the item; inside objects by its path, items.item_id; NAME[]: a list")
-    ] = None,
-    time: Annotated[str | None, typer.Option(help="Column with the time")] = None,
-    weight: Annotated[str | None, typer.Option(help="Column with the weight")] = None,
-    where: Annotated[
-        list[str] | None, typer.Option(help="Only rows with such a value: event=view,add_to_cart; may be repeated")
-    ] = None,
-    missing: Annotated[list[str] | None, typer.Option(help="A further word for *not known*; may be repeated")] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="Names of all columns, where the file has no header: session,item,time")
-    ] = None,
-    time_format: Annotated[
-        str | None,
-        typer.Option(help="seconds, ms, us, ns, excel, day-first, month-first, or such as '%d.%m.%Y %H:%M'"),
-    ] = None,
-    encoding: Annotated[str | None, typer.Option(help="Of a text file; else UTF-8 or UTF-16")] = None,
     window: Annotated[
         list[str] | None,
         typer.Option(

@@ -14,6 +14,7 @@ from pydantic import Field
 from tgqformer.config import Natural, settings
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Csr
+from tgqformer.pairs.columns import LogSettings
 from tgqformer.pairs.interactions import Interactions, read_interactions
 from tgqformer.types import Ints
 
@@ -70,13 +71,14 @@ class SplitSettings:
     seed: Natural = 0
 
 
-def read_split(path: Path, settings: SplitSettings) -> Split:
+def read_split(path: Path, settings: SplitSettings, log: LogSettings = LogSettings()) -> Split:  # noqa: B008
     """Read interactions and part them; the same file and settings give the same split.
 
     Raises:
         TgqError: where a file is absent or unreadable, or nothing is left to train or test on.
     """
-    split = _read_given(path, settings) if settings.kind == "given" else _read_log(path, settings)
+    given = settings.kind == "given"
+    split = _read_given(path, settings, log) if given else part(read_interactions(path, log), settings)
     if not len(split.train.indices) or not len(split.test.indices):
         raise TgqError(
             f"{path}: {len(split.train.indices)} interactions to train on and {len(split.test.indices)} to test on;"
@@ -125,14 +127,8 @@ def take(rows: Csr, chosen: Ints) -> tuple[Ints, Ints]:
     return part.rows(), part.indices
 
 
-def _read_log(path: Path, settings: SplitSettings) -> Split:
-    if path.is_dir():
-        raise TgqError(f"{path} is a folder; name a log of interactions, or use split.kind: given for train and test")
-    return part(read_interactions(path), settings)
-
-
-def _read_given(path: Path, settings: SplitSettings) -> Split:
-    parts = [read_interactions(path / name) for name in ("train.txt", "test.txt")]
+def _read_given(path: Path, settings: SplitSettings, log: LogSettings) -> Split:
+    parts = [read_interactions(path / name, log) for name in ("train.txt", "test.txt")]
     both = Interactions.from_table(pa.concat_tables([one.table() for one in parts], promote_options="default"))
     users, items = both.sessions.astype(np.int64), both.items.astype(np.int64)
     rng, first = np.random.default_rng([settings.seed, 1]), len(parts[0])

@@ -78,7 +78,7 @@ def train_run(
     if place is None:
         raise TgqError(f"the preset {preset.name} names no data; say with --data where the interactions are")
     preset = dataclasses.replace(preset, data=str(place))
-    split, features = _with_content(read_split(place, preset.split), content)
+    split, features = _with_content(read_split(place, preset.split, preset.log), content)
     _same_run(folder, preset, split, content)
     model = make_recommender(preset, split, device=device, features=features, pairs=_places(pairs, split))
     about = {
@@ -131,7 +131,7 @@ def load_run(
 ) -> FinishedRun:
     """Load a finished run; raises TgqError where it is not finished, or the data are not those it was trained on."""
     preset = open_run(folder)
-    split, features = _with_content(read_split(data or Path(str(preset.data)), preset.split), content)
+    split, features = _with_content(read_split(data or Path(str(preset.data)), preset.split, preset.log), content)
     _same_run(folder, preset, split, content)
     model = make_recommender(preset, split, device=device, features=features)
     if model.objective is not None:

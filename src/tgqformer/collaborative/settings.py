@@ -20,6 +20,7 @@ from tgqformer.collaborative.pinsage import PinSageSettings
 from tgqformer.collaborative.sasrec import SASRecSettings
 from tgqformer.collaborative.training import EpochSettings
 from tgqformer.config import Natural, Positive, load, parse, plain, settings, shipped_in
+from tgqformer.pairs.columns import LogSettings
 
 ModelName = Literal["lightgcn", "ngcf", "sasrec", "pinsage", "popularity", "co-occurrence", "item-knn", "swing", "ease"]
 OPTIONS: dict[ModelName, type[Any]] = {
@@ -55,12 +56,16 @@ class EvaluationSettings:
 
 @settings
 class Preset:
-    """One model on one split. `options` are those of the model's class in `OPTIONS`; `data` is where the data lies."""
+    """One model on one split. `options` are those of the model's class in `OPTIONS`; `data` is where the data lies.
+
+    log: how the file of the interactions is read.
+    """
 
     name: str
     model: ModelName
     data: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    log: LogSettings = LogSettings()
     split: SplitSettings = field(default_factory=SplitSettings)
     training: EpochSettings = field(default_factory=EpochSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)

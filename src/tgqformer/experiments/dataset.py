@@ -17,9 +17,10 @@ from tgqformer import config
 from tgqformer.catalog.catalog import VERSION, Catalog
 from tgqformer.catalog.readers import choose_reader
 from tgqformer.catalog.readers.folder import SUFFIXES as PICTURES
+from tgqformer.errors import named_by
 from tgqformer.evaluation.metrics import Queries, both_directions, evaluate
 from tgqformer.evaluation.untrained import STEPS, Choice, choose_best
-from tgqformer.experiments.recipe import Recipe
+from tgqformer.experiments.recipe import PAIRS_KEYS, Recipe
 from tgqformer.experiments.sources import make_catalog
 from tgqformer.files import read_json, write_json
 from tgqformer.pairs.pairs import Pairs, PairSets, check_parts, split_pairs
@@ -130,7 +131,8 @@ class Dataset:
     def _mine(self) -> Pairs:
         section = self.recipe.pairs
         source = Path(str(section.pairs if section.pairs is not None else section.interactions))
-        return read_source(source, ids=self.catalog.ids(), log=section.log, mining=section.mining)
+        with named_by(PAIRS_KEYS):
+            return read_source(source, ids=self.catalog.ids(), log=section.log, mining=section.mining)
 
     def positions(self, part: str) -> Positions:
         """Positions of the items of one part of the split, ascending."""

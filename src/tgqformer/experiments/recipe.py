@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 from tgqformer import config
 from tgqformer.catalog.importer import plan_import
 from tgqformer.config import FilePath, ModelName, Natural, Positive, Seeds, Share, is_deep, settings, unique_slugs
-from tgqformer.errors import TgqError, nearest
+from tgqformer.errors import TgqError, named_by, nearest
 from tgqformer.model.prompt import Prompt
 from tgqformer.pairs.columns import LogSettings
 from tgqformer.pairs.mining import MiningSettings
@@ -218,6 +218,20 @@ class Recipe:
         unique_slugs("models", [model.name for model in self.models])
 
 
+IMPORT_KEYS = {
+    "id": "catalog.mapping.id",
+    "pictures": "catalog.pictures",
+    "no_pictures": "catalog.mapping.pictures: []",
+    "reader": "catalog.reader",
+}
+PAIRS_KEYS = {
+    name: f"pairs.{section}.{name}"
+    for section, schema in (("log", LogSettings), ("mining", MiningSettings))
+    for name in schema.__dataclass_fields__
+}
+"""Options of the commands that import and that mine -> the keys of a recipe that say the same, for errors."""
+
+
 def load_recipe(source: str | Path, changes: tuple[str, ...] = (), *, deep: bool = True) -> Recipe:
     """Load a recipe: a file, or the name of one that is shipped.
 
@@ -291,7 +305,9 @@ def check_files(recipe: Recipe) -> None:
     if catalog.source != "studio":
         nowhere = Path(catalog.source).with_name(".checked")  # nothing is written
         mapping = catalog.mapping or None
-        plan_import(catalog.source, nowhere, reader=catalog.reader, mapping=mapping, root=catalog.pictures)
+        with named_by(IMPORT_KEYS):
+            plan_import(catalog.source, nowhere, reader=catalog.reader, mapping=mapping, root=catalog.pictures)
     log = pairs.interactions or pairs.pairs
     if log is not None:
-        check_source(Path(log), pairs.log)
+        with named_by(PAIRS_KEYS):
+            check_source(Path(log), pairs.log)

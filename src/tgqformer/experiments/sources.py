@@ -7,7 +7,8 @@ from tempfile import TemporaryDirectory
 
 from tgqformer.catalog.catalog import Catalog, CatalogWriter
 from tgqformer.catalog.importer import import_catalog
-from tgqformer.experiments.recipe import CatalogSection
+from tgqformer.errors import named_by
+from tgqformer.experiments.recipe import IMPORT_KEYS, CatalogSection
 from tgqformer.progress import console
 from tgqformer.synthetic.shoppers import subset
 
@@ -19,7 +20,7 @@ def make_catalog(section: CatalogSection, to: Path, beside: Path) -> None:
 
         draw_studio(to, items=section.items or 2000, seed=section.seed)
         return
-    with TemporaryDirectory(dir=beside, prefix=".imported-") as whole:
+    with TemporaryDirectory(dir=beside, prefix=".imported-") as whole, named_by(IMPORT_KEYS):
         imported = Path(whole) / "catalog" if section.items else to
         report = import_catalog(
             Path(section.source),

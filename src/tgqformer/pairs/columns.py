@@ -11,7 +11,7 @@ from pydantic import BeforeValidator
 
 from tgqformer.catalog.shape import plain_name
 from tgqformer.config import settings
-from tgqformer.errors import TgqError, nearest
+from tgqformer.errors import TgqError, nearest, option
 
 _SESSION = (
     "session sessionid sessionkey visit visitid user userid customer customerid customerno client clientid reviewerid "
@@ -110,7 +110,7 @@ def choose_columns(path: Path, names: Sequence[str], log: LogSettings) -> LogSet
     for need, found in (("session", session), ("item", item)):
         if not found:
             raise TgqError(
-                f"{path}: no column looks like the {need}; name it with --{need}. It has: {', '.join(names)}"
+                f"{path}: no column looks like the {need}; name it with {option(need)}. It has: {', '.join(names)}"
             )
     for column in (*session, item, time, weight):
         if list(names).count(str(column).removesuffix("[]")) > 1:

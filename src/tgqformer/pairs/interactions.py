@@ -64,6 +64,10 @@ class Interactions:
             empty = not len(table)
             names[column] = pa.array([], pa.string()) if empty else whole.dictionary.cast(pa.string())
             codes[column] = np.zeros(0, np.int32) if empty else whole.indices.to_numpy().astype(np.int32)
+            used = np.bincount(codes[column], minlength=len(names[column])) > 0
+            if not used.all():  # rows that were left out had them
+                names[column] = names[column].filter(pa.array(used))
+                codes[column] = (np.cumsum(used) - 1).astype(np.int32)[codes[column]]
         times = table["time"].to_numpy().astype(np.int64) if "time" in table.column_names else None
         weights = table["weight"].to_numpy().astype(np.float32) if "weight" in table.column_names else None
         return cls(codes["session"], codes["item"], names["session"], names["item"], times, weights)

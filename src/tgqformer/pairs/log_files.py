@@ -21,7 +21,7 @@ from tgqformer.catalog.readers.jsonlines import json_rows
 from tgqformer.catalog.readers.lines import encoding_of, open_binary, read_lines
 from tgqformer.catalog.readers.parquet import parquet_rows
 from tgqformer.catalog.shape import LOOK, TableShape, plain_name, shape_of
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, option
 from tgqformer.pairs.columns import USUAL, LogSettings
 from tgqformer.pairs.times import FIRST, LAST, seconds_of
 from tgqformer.types import Bools, Doubles, Ints
@@ -137,12 +137,12 @@ def _table(path: Path, shape: TableShape, log: LogSettings, add: Add) -> LogFile
     names, skip = [name.strip() for name in shape.names], shape.header + 1
     if log.columns:
         if len(log.columns) != len(names):
-            raise TgqError(f"{path} has {len(names)} columns, and --columns names {len(log.columns)}")
+            raise TgqError(f"{path} has {len(names)} columns, and {option('columns')} names {len(log.columns)}")
         names, skip = list(log.columns), shape.header + (shape.known >= 2)
     elif shape.headless:
         raise TgqError(
             f"{path}: the first line ({shape.delimiter.join(names)[:80]}) looks like data, not like names of columns; "
-            "name them in their order, for example --columns session,item,time"
+            f"name them in their order, for example {option('columns')} session,item,time"
         )
     return LogFile(names, lambda _: _table_batches(path, names, skip, shape.delimiter, log.encoding, add))
 
@@ -192,7 +192,7 @@ def _word_lines(path: Path, look: Sequence[str], log: LogSettings, add: Add) -> 
     if len(widths) == 1 and len(words) > 1 and len(words[0]) > 2 and all(_is_time(row[-1]) for row in words):
         raise TgqError(
             f"{path}: its lines look like rows of a table ({' '.join(words[0])[:80]}), not like a user and its items; "
-            "name the columns in their order, for example --columns session,item,time"
+            f"name the columns in their order, for example {option('columns')} session,item,time"
         )
     return LogFile(["session", "item"], lambda _: _word_batches(path, log.encoding, add))
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tgqformer.catalog.values import UNKNOWN
-from tgqformer.errors import TgqError, nearest
+from tgqformer.errors import TgqError, nearest, option
 from tgqformer.pairs.columns import LogSettings, choose_columns, is_list
 from tgqformer.pairs.log_files import Batch, files_of, open_log_file
 from tgqformer.pairs.times import TimeReader
@@ -201,7 +201,7 @@ class _Rows:
             if not self._lists and marked * 2 > len(sample):
                 name = self.log.item
                 self.report.warnings.append(
-                    f"{name} holds , ; or |: where a cell is a list of items, say --item '{name}[]'"
+                    f"{name} holds , ; or |: where a cell is a list of items, say {option('item')} '{name}[]'"
                 )
         if not self._lists or not len(table):
             return table

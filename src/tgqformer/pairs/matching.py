@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, option
 
 FEW = 0.02
 """A smaller share of known items is plainly not meant: it is told."""
@@ -62,4 +62,4 @@ def _difference(names: Sequence[str], known: Sequence[str]) -> str:
         if len(alike) > best:
             best, (left, right) = len(alike), alike[0]
             example = f"They differ in {what}: {left!r} here, {right!r} there ({best:,} would match)"
-    return example or "Check the column of the item (--item) and that both are of the same shop"
+    return example or f"Check the column of the item ({option('item')}) and that both are of the same shop"

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tgqformer.catalog.shape import plain_name
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, option
 from tgqformer.pairs.columns import LogSettings, choose_columns
 from tgqformer.pairs.interactions import Interactions
 from tgqformer.pairs.log_files import files_of, open_log_file
@@ -103,7 +103,9 @@ def _listed(source: Path, kinds: Sequence[str] | None, log: LogSettings) -> Pair
     names = open_log_file(files_of(source)[0], log, lambda *_: None).names
     related = {"id", "other", "kind"} <= set(names)
     if kinds and not (related and _is_table(source, names)):
-        raise TgqError(f"{source} has no kinds of relations, so --kind says nothing; only related.parquet has them")
+        raise TgqError(
+            f"{source} has no kinds of relations, so {option('kind')} says nothing; only related.parquet has them"
+        )
     if _is_table(source, names):
         return pairs_from_related(source, kinds) if related else Pairs.read(source)
     found = _two_columns(names)
@@ -152,16 +154,17 @@ def _why_none(interactions: Interactions, mining: MiningSettings) -> str:
     several = int((counts > 1).sum())
     if not several:
         name = pc.unique(interactions.session_names).to_pylist()[:3]
-        return (
-            f"none of its {len(sessions):,} sessions ({', '.join(map(repr, name))} …) holds two items; check --session"
-        )
+        some = ", ".join(map(repr, name))
+        return f"none of its {len(sessions):,} sessions ({some} …) holds two items; check {option('session')}"
     looser = mine_pairs(interactions, replace(mining, min_support=1))
     if len(looser):
         most = max(looser.table["count"].to_pylist())
         return (
-            f"{len(looser):,} pairs stand in one session or more, the most frequent in {most}, and --min-support asks "
-            f"for {mining.min_support}; {several:,} of {len(sessions):,} sessions hold two items"
+            f"{len(looser):,} pairs stand in one session or more, the most frequent in {most}, and "
+            f"{option('min_support')} asks for {mining.min_support}; "
+            f"{several:,} of {len(sessions):,} sessions hold two items"
         )
     if len(mine_pairs(interactions, replace(mining, min_support=1, window=Window(), weighting="count"))):
-        return f"{several:,} sessions hold two items, but none so near to each other (--window) or so strongly tied"
+        near = f"none so near to each other ({option('window')}) or so strongly tied"
+        return f"{several:,} sessions hold two items, but {near}"
     return f"{several:,} sessions hold two items"

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, option
 from tgqformer.types import Doubles
 
 FIRST, LAST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (1990, 2100))
@@ -45,7 +45,9 @@ class TimeReader:
 
     def __init__(self, column: str, form: str | None = None) -> None:
         if form is not None and form not in WORDS and "%" not in form:
-            raise TgqError(f"--time-format {form!r} is neither one of {', '.join(WORDS)} nor a format with % signs")
+            raise TgqError(
+                f"{option('time_format')} {form!r} is neither one of {', '.join(WORDS)} nor a format with % signs"
+            )
         self.column, self.form = column, form
         self._unit = form if form in (*UNITS, "excel") else None
         self._day_first = {"day-first": True, "month-first": False}.get(form or "")
@@ -98,7 +100,8 @@ class TimeReader:
                 f"the column {self.column!r} holds numbers that are no times of a shop, such as "
                 f"{', '.join(some.slice(0, 3).to_pylist())}: neither seconds, milli-, micro- or nanoseconds "
                 "since 1970, nor days of a "
-                "spreadsheet, nor dates like 20240105. Seconds from another start: --time-format seconds"
+                "spreadsheet, nor dates like 20240105. Seconds from another start: "
+                f"{option('time_format')} seconds"
             )
         return best
 
@@ -117,7 +120,7 @@ class TimeReader:
         if day_first == month_first:
             raise TgqError(
                 f"in the column {self.column!r}, {slashes[0][0]!r} may be day/month or month/day; "
-                "say --time-format day-first or --time-format month-first"
+                f"say {option('time_format')} day-first or {option('time_format')} month-first"
             )
         return day_first
 

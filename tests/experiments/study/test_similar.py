@@ -16,7 +16,8 @@ from tgqformer.config import parse
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.results import Result
 from tgqformer.experiments.study.similar import judge
-from tgqformer.pairs.pairs import Pairs
+from tgqformer.pairs.interactions import read_interactions
+from tgqformer.pairs.pairs import Pairs, mine_pairs
 
 MODELS = {
     "item-knn": {},
@@ -48,6 +49,20 @@ def test_a_run_is_judged_by_held_out_items_and_by_pairs(tmp_path: Path, model: s
     assert sorted(pairs.result.views["all"].query) == ["i0", "i2"]
     with pytest.raises(TgqError, match="one shop"):
         judge(load_run(folder), Pairs.of(["x"], ["y"]))
+
+
+def test_pairs_of_the_log_that_it_was_trained_on_are_told(tmp_path: Path) -> None:
+    folder = trained(tmp_path, "item-knn", [f"i{at}" for at in range(30)])
+    mined = mine_pairs(read_interactions(tmp_path / "log.csv"))
+    judged = judge(load_run(folder), mined)
+    assert judged.known > 0.8 and judged.warning is not None and "were clicked together in the log" in judged.warning
+    held = judge(load_run(folder), Pairs.of(["i0", "i1", "i0"], ["i12", "i13", "i1"]))
+    assert held.known <= 1 / 3 and held.warning is None
+    assert judge(load_run(folder)).warning is None
+    mined.write(tmp_path / "pairs.parquet")
+    result = CliRunner().invoke(app, ["collab", "evaluate", str(folder), "--pairs", str(tmp_path / "pairs.parquet")])
+    assert result.exit_code == 0 and "how well it remembers" in " ".join(result.output.split())
+    assert "how well it remembers" in (folder / "report.html").read_text()
 
 
 def test_the_command_writes_a_report_with_pictures(tmp_path: Path, tiny_catalog: Catalog) -> None:

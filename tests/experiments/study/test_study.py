@@ -55,6 +55,16 @@ SMALL = {
 }  # fmt: skip
 
 
+def test_an_error_about_the_log_names_the_key_of_the_study(tmp_path: Path) -> None:
+    (tmp_path / "clicks.csv").write_text("who,what\n1,2\n")
+    study = {**SMALL, "log": {"interactions": "clicks.csv"}}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(study))
+    with pytest.raises(TgqError, match=r"no column looks like the session; name it with log\.read\.session"):
+        _ = StudyRun(load_study(str(tmp_path / "small.yaml")), tmp_path / "study").interactions
+    loaded = load_study(str(tmp_path / "small.yaml"), ("log.read={session: who, item: what}",))
+    assert len(StudyRun(loaded, tmp_path / "again").interactions) == 1
+
+
 def looks(truth: Path, log: StudyLog, seed: int) -> np.ndarray:
     """In the place of a trained content model: kind and colour, blurred."""
     table = pq.read_table(truth)

@@ -13,6 +13,7 @@ from tgqformer import config
 from tgqformer.collaborative.settings import Preset
 from tgqformer.config import FilePath, Natural, Positive, PositiveFloat, Seeds, settings, unique_slugs
 from tgqformer.experiments.recipe import Recipe, RecipeName, load_recipe
+from tgqformer.pairs.columns import LogSettings
 
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
 Way = Literal["cosine", "next"]
@@ -45,12 +46,14 @@ class ContentSection:
 class LogSection:
     """The log: `interactions`, a file, as `tgq pairs mine` reads it; or `shoppers`, simulated on the catalogue.
 
-    sessions_per_item, sharpness, seed: of the simulated ones. Shoppers here are less strict than those that test
-    content alone (`sharpness` 2): else what was clicked before is all that is ever clicked, and counting is enough.
+    read: how the file is read. sessions_per_item, sharpness, seed: of the simulated ones. Shoppers here are less strict
+    than those that test content alone (`sharpness` 2): else what was clicked before is all that is ever clicked, and
+    counting is enough.
     """
 
     shoppers: Literal["fashion", "studio"] | None = None
     interactions: FilePath | None = None
+    read: LogSettings = LogSettings()
     sessions_per_item: PositiveFloat = 4.0
     sharpness: PositiveFloat = 0.7
     seed: Natural = 0

@@ -10,6 +10,7 @@ import numpy as np
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.collaborative.blend import BUCKETS, bucket_of
 from tgqformer.collaborative.data import histories, take
+from tgqformer.collaborative.graph import interactions_matrix
 from tgqformer.collaborative.lists import Lists, lists_of_scorer, lists_of_vectors, ranks_of_lists
 from tgqformer.collaborative.run import FinishedRun
 from tgqformer.errors import TgqError
@@ -22,6 +23,7 @@ from tgqformer.synthetic.noise import NoisePlan, NoiseView, noise_views
 from tgqformer.types import Array, Ints
 
 K, SHOWN, EXAMPLES, FEW = 200, 6, 8, 3
+LEAK, PART = 0.5, 1 << 16
 NOTES = (
     "A query is the last item that is known of a user, its positives are the user's held-out items; or every item of "
     "the pairs that were given. Columns: how many interactions the query has. Examples are drawn by chance.",
@@ -30,12 +32,27 @@ NOTES = (
 
 @dataclass(frozen=True)
 class Judged:
-    """What was found of a run: a view for all queries and one for each bucket; lists are those of the queries."""
+    """What was found of a run: a view for all queries and one for each bucket; lists are those of the queries.
+
+    known: the share of the given pairs of which one user has both items in what the run was trained on.
+    """
 
     result: Result
     queries: Queries
     lists: Lists
     ids: list[str]
+    known: float = 0.0
+
+    @property
+    def warning(self) -> str | None:
+        """Say that the pairs were no secret to the run, if half of them were not."""
+        if self.known < LEAK:
+            return None
+        return (
+            f"{self.known:.0%} of the pairs were clicked together in the log that this run was trained on: the figures "
+            "say how well it remembers, not how well it finds. Hold pairs out: mine them from later sessions, or leave "
+            "the pairs away to be judged on the run's own test part"
+        )
 
 
 def judge(run: FinishedRun, pairs: Pairs | None = None) -> Judged:
@@ -46,12 +63,13 @@ def judge(run: FinishedRun, pairs: Pairs | None = None) -> Judged:
     Raises:
         TgqError: where no query is left: pairs of other items, or a test part without known items.
     """
-    split, known = run.split, run.split.known()
+    split, known, seen = run.split, run.split.known(), 0.0
     if pairs is not None:
         inside = pairs.within(split.item_names)
         if not len(inside):
             raise TgqError("no pair is of two items of this run; are both of one shop?")
-        queries = Queries.from_pairs(*inside.positions(split.item_names).T)
+        places = inside.positions(split.item_names)
+        queries, seen = Queries.from_pairs(*places.T), _known_share(known, split.items, places)
     else:
         queries = _of_users(known, split.test)
     clicks = np.bincount(known.indices, minlength=split.items).astype(np.int64)
@@ -60,7 +78,7 @@ def judge(run: FinishedRun, pairs: Pairs | None = None) -> Judged:
     code = bucket_of(clicks, FEW)[queries.query]
     parts = {"all": np.arange(len(queries))} | {name: np.flatnonzero(code == at) for at, name in enumerate(BUCKETS)}
     views = {name: ViewScores.of(_some(scores, at), split.item_names) for name, at in parts.items() if len(at)}
-    return Judged(Result(run.preset.name, run.preset.seed, views), queries, lists, split.item_names)
+    return Judged(Result(run.preset.name, run.preset.seed, views), queries, lists, split.item_names, seen)
 
 
 def write_run_report(folder: Path, metrics: dict[str, float], judged: Judged, catalog: Catalog | None = None) -> Path:
@@ -86,9 +104,18 @@ def write_run_report(folder: Path, metrics: dict[str, float], judged: Judged, ca
             results=[judged.result],
             examples=_examples(judged, catalog) if catalog is not None else (),
             commands=[f"tgq collab evaluate {folder}"],
-            notes=NOTES,
+            notes=(*NOTES, *filter(None, [judged.warning])),
         ),
     )
+
+
+def _known_share(known: Csr, items: int, pairs: Ints) -> float:
+    """Return the share of pairs, int64 [M, 2], of which one user has both items."""
+    users, found = interactions_matrix(known, items).T.tocsr(), 0
+    for start in range(0, len(pairs), PART):
+        a, b = pairs[start : start + PART].T
+        found += int((users[a].multiply(users[b]).sum(1) > 0).sum())
+    return found / len(pairs)
 
 
 def _of_users(known: Csr, test: Csr) -> Queries:

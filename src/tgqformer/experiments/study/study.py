@@ -29,6 +29,7 @@ from tgqformer.collaborative.blend import BUCKETS, FITTED, Blend, learn_blend
 from tgqformer.collaborative.fusion import reciprocal_rank, spread
 from tgqformer.collaborative.lists import Lists, lists_of_vectors
 from tgqformer.config import slug
+from tgqformer.errors import named_by
 from tgqformer.evaluation.metrics import Scores
 from tgqformer.evaluation.results import Result, ViewScores
 from tgqformer.experiments.dataset import Dataset
@@ -90,7 +91,8 @@ class StudyRun:
         """All interactions: read, or simulated once."""
         section, to = self.study.log, self.folder / "log"
         if section.interactions is not None:
-            return read_interactions(Path(section.interactions))
+            with named_by({name: f"log.read.{name}" for name in config.plain(section.read)}):
+                return read_interactions(Path(section.interactions), section.read)
         inputs = config.plain(section) | {"catalog": self.catalog.fingerprint}
         self.stages.run(Stage("log", to, "log", inputs, partial(self._simulate, to)))
         return read_interactions(to / "log.parquet")
