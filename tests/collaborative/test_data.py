@@ -59,6 +59,7 @@ def test_given_split_reads_two_files_as_one_catalogue(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     with pytest.raises(TgqError, match=r"train\.txt"):
         read_split(tmp_path, SplitSettings("given"))
+    (tmp_path / "train.txt").write_text("0 10 11\n")
     with pytest.raises(TgqError, match=r"split\.kind: given"):
         read_split(tmp_path, SplitSettings())
     (tmp_path / "log.csv").write_text("user,item\na,x\na,y\n")

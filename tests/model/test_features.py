@@ -58,9 +58,10 @@ def test_there_is_a_row_for_every_picture_of_every_view(cached, tiny_catalog):
     assert set(cached.rows) == {"clean", "mixed", "noised"} and len(cached) == 12
     wears = np.array([PLAN.is_noised(name) for name in tiny_catalog.ids()])
     pictured = np.array([n not in (3, 7) for n in range(12)])
-    for rows in cached.rows.values():
+    assert {rows.shape for rows in cached.rows.values()} == {(12, 1)}
+    for rows in (rows[:, 0] for rows in cached.rows.values()):
         assert ((rows >= 0) == pictured).all() and len(set(rows[pictured])) == pictured.sum()
-    clean, mixed, noised = (cached.rows[name] for name in ("clean", "mixed", "noised"))
+    clean, mixed, noised = (cached.rows[name][:, 0] for name in ("clean", "mixed", "noised"))
     assert ((mixed == noised) == (wears | ~pictured)).all() and ((mixed == clean) == (~wears | ~pictured)).all()
 
 

@@ -78,6 +78,8 @@ def read_split(path: Path, settings: SplitSettings, log: LogSettings = LogSettin
         TgqError: where a file is absent or unreadable, or nothing is left to train or test on.
     """
     given = settings.kind == "given"
+    if not given and (path / "train.txt").is_file():
+        raise TgqError(f"{path} holds train.txt, a log that is parted already; use split.kind: given")
     split = _read_given(path, settings, log) if given else part(read_interactions(path, log), settings)
     if not len(split.train.indices) or not len(split.test.indices):
         raise TgqError(

@@ -53,6 +53,7 @@ __all__ = [
     "ConnectorWidths",
     "PictureWord",
     "check_connector",
+    "check_pictures",
     "make_connector",
 ]
 
@@ -80,6 +81,17 @@ def check_connector(name: str, options: Mapping[str, Any]) -> None:
     """
     with torch.device("meta"):
         make_connector(name, _ANY_WIDTHS, options)
+
+
+def check_pictures(name: str, how: str) -> None:
+    """Refuse a connector that cannot take several pictures as it is asked to.
+
+    Raises:
+        TgqError: naming those that can.
+    """
+    if how == "attend" and not CONNECTORS[name].attends:
+        able = ", ".join(one for one, made in CONNECTORS.items() if made.attends)
+        raise TgqError(f"connector {name!r} reads the grid of one picture; prompt.pictures: attend is for {able}")
 
 
 @cache

@@ -16,12 +16,13 @@ TOKENS = 4
 class ConnectorInput:
     """What a connector may use of B items.
 
-    visual (Tensor): [B, P, Dv], standardised visual tokens.
+    visual (Tensor): [B, P, Dv], standardised visual tokens; of connectors that `attend`, perhaps of M pictures: P · M.
     vector (Tensor): [B, Dg], the global vector of the picture.
     has_picture (Tensor): bool [B]; where False, `visual` and `vector` are zeros and mean nothing.
     metadata (Tensor): [B, T, Dt], text tokens of the metadata.
     metadata_mask (Tensor): bool [B, T], True where a token is real.
     agreement_map (Tensor): [B, P], κ·a[p]: how well each visual token agrees with the metadata; None without alignment.
+    visual_mask (Tensor): bool [B, P], False for tokens of no picture; None where there is one picture an item.
     agreement (Tensor): [B], s: how well the picture agrees with the metadata; None without alignment.
     """
 
@@ -32,6 +33,7 @@ class ConnectorInput:
     metadata_mask: Tensor
     agreement_map: Tensor | None = None
     agreement: Tensor | None = None
+    visual_mask: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class Connector(nn.Module, ABC):
     """D."""
     guided: bool = False
     """Whether it uses the agreement of picture and metadata; only then a model is given an alignment."""
+    attends: bool = False
+    """Whether it can take the tokens of several pictures: its queries attend to them, with the bias of `spread`."""
     learns: bool = True
     """Whether a model with it learns anything; else its embedding is the frozen vector alone."""
     picture_word: PictureWord | None = None

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from tgqformer.connectors.base import ConnectorInput
 
+HIDDEN = -1e9
+"""Added to the logit of a token that is not seen."""
+
 
 def grid_cells(queries: int, grid: tuple[int, int]) -> tuple[int, int]:
     """Split a grid into `queries` cells as square as the grid allows: (rows, columns) with rows · columns = queries.
@@ -81,5 +84,20 @@ def shared_bias(inputs: ConnectorInput, prior: GridPrior | None, agreement: Agre
     bias: Tensor | None = None if prior is None else prior()
     if agreement is not None:
         guided: Tensor = agreement(inputs)
-        bias = guided if bias is None else bias + guided
-    return bias
+        bias = guided if bias is None else repeated(bias, guided.shape[-1]) + guided
+    return spread(inputs, bias)
+
+
+def spread(inputs: ConnectorInput, bias: Tensor | None) -> Tensor | None:
+    """Spread a bias [.., P] over the tokens of several pictures [.., M·P], and hide those of no picture."""
+    if inputs.visual_mask is None:
+        return bias
+    hidden = torch.where(inputs.visual_mask, 0.0, HIDDEN)[:, None, None]
+    if bias is None:
+        return hidden
+    return repeated(bias, hidden.shape[-1]) + hidden
+
+
+def repeated(bias: Tensor, places: int) -> Tensor:
+    """Repeat a bias [.., P] for each of several pictures: [.., places], a multiple of P."""
+    return bias.repeat(1, 1, 1, places // bias.shape[-1])

@@ -8,6 +8,8 @@ from tgqformer.connectors.base import Connector, ConnectorInput, ConnectorOutput
 class NoConnector(Connector):
     """No visual token at all: text only."""
 
+    attends = True
+
     def __init__(self, widths: ConnectorWidths) -> None:
         super().__init__()
         self.tokens, self.width = 0, 1

@@ -22,6 +22,8 @@ class NoteLLM2(Connector):
         fusion: whether the global vector is fused in.
     """
 
+    attends = True
+
     def __init__(
         self,
         widths: ConnectorWidths,

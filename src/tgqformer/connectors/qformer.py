@@ -28,6 +28,8 @@ class QFormer(Connector):
         dropout: probability in the residual branches.
     """
 
+    attends = True
+
     def __init__(
         self,
         widths: ConnectorWidths,

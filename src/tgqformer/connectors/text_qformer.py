@@ -64,6 +64,8 @@ class TextQFormer(Connector):
         dropout: probability in the residual branches.
     """
 
+    attends = True
+
     def __init__(
         self,
         widths: ConnectorWidths,

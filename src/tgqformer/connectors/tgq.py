@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tgqformer.config import Natural, Positive, Share
 from tgqformer.connectors.attention import CrossAttention, QFormerBlock, ValuePath, drawn
 from tgqformer.connectors.base import TOKENS, Connector, ConnectorInput, ConnectorOutput, ConnectorWidths
-from tgqformer.connectors.bias import AgreementBias, GridPrior
+from tgqformer.connectors.bias import AgreementBias, GridPrior, repeated, spread
 
 
 class Anchors(nn.Module):
@@ -107,7 +107,7 @@ class TGQFormer(Connector):
         dropout: probability in the residual branches.
     """
 
-    guided = True
+    guided = attends = True
 
     def __init__(
         self,
@@ -173,15 +173,15 @@ class TGQFormer(Connector):
     def _bias(self, inputs: ConnectorInput) -> Tensor | None:
         """Additive attention bias [B, heads, A + E, P]: agreement for the anchored, grid prior for the exploratory."""
         if self.agreement_bias is None and self.prior is None:
-            return None
+            return spread(inputs, None)
         batch, tokens, _ = inputs.visual.shape
         anchored = inputs.visual.new_zeros(batch, self.heads, self.anchored, tokens)
         exploratory = inputs.visual.new_zeros(batch, self.heads, self.exploratory, tokens)
         if self.agreement_bias is not None:
             anchored = anchored + self.agreement_bias(inputs)
         if self.prior is not None:
-            exploratory = exploratory + self.prior()
-        return torch.cat([anchored, exploratory], 2)
+            exploratory = exploratory + repeated(self.prior(), tokens)
+        return spread(inputs, torch.cat([anchored, exploratory], 2))
 
     def _attend(self, x: Tensor, visual: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         seen, weights = self._seen(x.device), None

@@ -72,16 +72,17 @@ class Alignment(nn.Module):
         self.log_kappa = nn.Parameter(torch.tensor(10.0).log())
         self.log_temperature = nn.Parameter(torch.tensor(0.07).log())
 
-    def forward(self, visual: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, visual: Tensor, text: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Say where and how well each picture agrees with its own text.
 
-        visual (Tensor): [B, P, Dv], standardised tokens; text (Tensor): [B, Dt], pooled.
+        visual (Tensor): [B, P, Dv], standardised tokens; text (Tensor): [B, Dt], pooled; mask (Tensor): bool [B, P],
+        False for tokens of no picture.
 
         Returns:
             (κ·a [B, P], s [B]).
         """
         c = torch.einsum("bpj,bj->bp", self.visual(visual), self.text(text))
-        return self._score(c)
+        return self._score(c if mask is None else c.masked_fill(~mask, -1.0), mask)
 
     def scores(self, visual: Tensor, text: Tensor) -> Tensor:
         """Score every picture against every text: visual [B, P, Dv], text [C, Dt] -> [B, C]."""
@@ -95,9 +96,10 @@ class Alignment(nn.Module):
         """
         return info_nce(self.scores(visual, text) / self.log_temperature.exp().clamp_min(0.01), same)
 
-    def _score(self, c: Tensor) -> tuple[Tensor, Tensor]:
+    def _score(self, c: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         agreement_map = self.log_kappa.exp() * c
-        return agreement_map, (agreement_map.softmax(-1) * c).sum(-1)
+        logits = agreement_map if mask is None else agreement_map.masked_fill(~mask, torch.finfo(c.dtype).min)
+        return agreement_map, (logits.softmax(-1) * c).sum(-1)
 
 
 class JointAlignment(nn.Module):

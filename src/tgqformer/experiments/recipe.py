@@ -216,6 +216,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         unique_slugs("models", [model.name for model in self.models])
+        if self.prompt.pictures == "first":
+            return
+        from tgqformer.connectors import check_pictures
+
+        for model in self.models:
+            check_pictures(model.connector, self.prompt.pictures)
+            if model.multimodal is not None:
+                raise ValueError(f"{model.name}: a multimodal model is shown one picture; set prompt.pictures: first")
 
 
 IMPORT_KEYS = {

@@ -101,16 +101,20 @@ class Inspection:
         self.sample = sample
         with torch.inference_mode():
             self.seen: Embedded = model(features.batch(sample.positions, sample.view).to(model.device))
+        first = slice(sample.masks[0].size if len(sample) else None)  # of several pictures noise is on the first alone
+        self.attention = {name: weights[..., first] for name, weights in self.seen.connector.attention.items()}
+        known = self.seen.agreement_map
+        self.agreement_map = None if known is None else known[:, first]
 
     def shares(self) -> dict[str, NoiseShare]:
         """Share of each stream's attention inside the noise; nothing where there is none."""
         found: dict[str, NoiseShare] = {}
         if not self.sample.noised:
             return found
-        for stream, weights in self.seen.connector.attention.items():
+        for stream, weights in self.attention.items():
             found |= noise_shares(weights, self.sample.masks, {stream: slice(None)})
-        if self.seen.agreement_map is not None:
-            alone = self.seen.agreement_map.softmax(-1)[:, None, None]
+        if self.agreement_map is not None:
+            alone = self.agreement_map.softmax(-1)[:, None, None]
             found |= noise_shares(alone, self.sample.masks, {"agreement map alone": slice(None)})
         return found
 
@@ -122,7 +126,7 @@ class Inspection:
         """Attention maps over the first pictures."""
         shares, made = self.shares(), []
         for at, (item, shown) in enumerate(self.sample.items[:count]):
-            maps = {name: self._map(weights[at]) for name, weights in self.seen.connector.attention.items()}
+            maps = {name: self._map(weights[at]) for name, weights in self.attention.items()}
             inside = {name: float(shares[name].per_item[at]) for name in maps if name in shares}
             mask = shown.mask if self.sample.noised else None
             made.append(AttentionExample(item.title or item.id, shown.picture, maps, mask, inside))

@@ -193,7 +193,7 @@ class Trial:
             vectors = np.empty((len(everything), model.dim), np.float32)
             left = np.ones(len(everything), bool)
             for earlier, known in found.items():
-                same = left & ((rows[earlier] == rows[view]) | (not model.sees))
+                same = left & ((rows[earlier] == rows[view]).all(1) | (not model.sees))
                 vectors[same], left[same] = known[same], False
             vectors[left] = self.embed(model, everything[left], view)
             found[view] = vectors

@@ -12,9 +12,11 @@ from torch import Tensor
 class ItemBatch:
     """B items as the frozen encoders gave them. A missing modality is masked; its numbers are zeros and mean nothing.
 
-    visual (Tensor): [B, P, Dv]. vector (Tensor): [B, Dg]. has_picture (Tensor): bool [B].
+    visual (Tensor): [B, P, Dv]; where several pictures are attended to, [B, M·P, Dv]. vector (Tensor): [B, Dg].
+    has_picture (Tensor): bool [B].
     metadata (Tensor): [B, T, Dt]. metadata_mask (Tensor): bool [B, T]. metadata_vector (Tensor): [B, Dt], pooled.
     states (Tensor): [B, L, H], what the LM's frozen prefix made of the prompt. states_mask (Tensor): bool [B, L].
+    pictures (Tensor): bool [B, M], which of M pictures an item has, where several are attended to; else None.
     """
 
     visual: Tensor
@@ -25,13 +27,21 @@ class ItemBatch:
     metadata_vector: Tensor
     states: Tensor
     states_mask: Tensor
+    pictures: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.has_picture)
 
     def to(self, device: torch.device | str) -> ItemBatch:
         """Move all tensors."""
-        return ItemBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        return replace(self, **{name: one.to(device) for name, one in vars(self).items() if one is not None})
+
+    @property
+    def visual_mask(self) -> Tensor | None:
+        """Return which visual tokens are those of a picture, bool [B, M·P]; None where all are, or none of an item."""
+        if self.pictures is None:
+            return None
+        return self.pictures.repeat_interleave(self.visual.shape[1] // self.pictures.shape[1], 1)
 
     def without_pictures(self, dropped: Tensor) -> ItemBatch:
         """Hide the pictures of the items where bool [B] `dropped` is True."""

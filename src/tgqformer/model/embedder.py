@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tgqformer.catalog.item import Item
-from tgqformer.connectors import Connector, ConnectorInput, ConnectorOutput, ConnectorWidths, make_connector
+from tgqformer.connectors import (
+    Connector,
+    ConnectorInput,
+    ConnectorOutput,
+    ConnectorWidths,
+    check_pictures,
+    make_connector,
+)
 from tgqformer.encoders.alignment import Alignment, JointAlignment, TokenNorm
 from tgqformer.encoders.base import TextFeatures, VisualFeatures
 from tgqformer.errors import TgqError
@@ -83,6 +90,8 @@ class ItemEmbedder(nn.Module, Embedder):
         if alignment is not None:
             alignment.requires_grad_(False)
         self.connector: Connector = make_connector(connector, widths, options)
+        if encoders is not None:
+            check_pictures(connector, encoders.prompt.pictures)
         self.encoders, self.language = encoders, language
         word, tokens = self.connector.picture_word, self.connector.tokens
         if language is None and not tokens and self.connector.learns:
@@ -135,7 +144,9 @@ class ItemEmbedder(nn.Module, Embedder):
 
     def connector_input(self, batch: ItemBatch) -> ConnectorInput:
         """Return what the connector is given of B items: tokens standardised, agreement of picture and metadata."""
-        visual = self.token_norm(batch.visual).mul_(batch.has_picture[:, None, None])
+        mask = batch.visual_mask
+        real = batch.has_picture[:, None] if mask is None else mask & batch.has_picture[:, None]
+        visual = self.token_norm(batch.visual).mul_(real[..., None])
         vector = batch.vector.float() * batch.has_picture[:, None]
         agreement_map, agreement = self._agreement(visual, batch)
         return ConnectorInput(
@@ -146,6 +157,7 @@ class ItemEmbedder(nn.Module, Embedder):
             batch.metadata_mask,
             agreement_map,
             agreement,
+            mask,
         )
 
     def _embedding(self, state: Tensor) -> Tensor:
@@ -278,7 +290,7 @@ class ItemEmbedder(nn.Module, Embedder):
             text = TextFeatures(batch.metadata, batch.metadata_mask, batch.metadata_vector.float())
             agreement_map, agreement = self.alignment(picture, text)
         else:
-            agreement_map, agreement = self.alignment(visual, batch.metadata_vector.float())
+            agreement_map, agreement = self.alignment(visual, batch.metadata_vector.float(), batch.visual_mask)
         both = batch.has_picture & batch.metadata_mask.any(1)
         return agreement_map * both[:, None], agreement * both
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,14 @@ from tgqformer.config import parse, plain
 from tgqformer.connectors import ConnectorWidths
 from tgqformer.encoders import load_text, load_vision, make_joint, make_text, make_vision
 from tgqformer.encoders.alignment import JointAlignment
-from tgqformer.encoders.base import JointSpace, TextEncoder, TextFeatures, VisionEncoder
+from tgqformer.encoders.base import JointSpace, TextEncoder, TextFeatures, VisionEncoder, VisualFeatures
 from tgqformer.encoders.cache import half
 from tgqformer.encoders.joint import load_space, save_space
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.language import LanguageModel
-from tgqformer.model.prompt import Prompt
+from tgqformer.model.prompt import Pictures, Prompt
 from tgqformer.scripts import tokenizer_of, unread
 
 
@@ -57,14 +57,13 @@ class Encoders:
         return JointAlignment(self.space)
 
     def preprocess(self, item: Item, root: Path | None = None) -> Tensor | None:
-        """Read and prepare the first picture of an item: [3, h, w], or None if it has none.
+        """Read and prepare the pictures of an item that the prompt looks at: [m, 3, h, w], or None if it has none.
 
         Raises:
-            PictureError: if the picture cannot be read.
+            PictureError: if one of them cannot be read.
         """
-        if not item.pictures:
-            return None
-        return self.vision.preprocess(read_picture(item.pictures[0], root))
+        seen = [self.vision.preprocess(read_picture(picture, root)) for picture in self.prompt.seen(item)]
+        return torch.stack(seen) if seen else None
 
     def features(self, items: Sequence[Item], language: LanguageModel | None, root: Path | None = None) -> ItemBatch:
         """Encode raw items on this machine's processor, decoding in threads.
@@ -87,16 +86,26 @@ class Encoders:
     def encode(
         self, items: Sequence[Item], pixels: Sequence[Tensor | None], language: LanguageModel | None
     ) -> ItemBatch:
-        """Encode B items whose pictures are prepared already."""
-        has_picture = torch.tensor([picture is not None for picture in pixels])
-        rows, columns = self.vision.grid
-        visual = torch.zeros(len(items), rows * columns, self.vision.width)
-        vector = torch.zeros(len(items), self.vision.vector_width)
-        if has_picture.any():
-            seen = self.vision.encode(torch.stack([picture for picture in pixels if picture is not None]))
-            visual[has_picture] = half(seen.tokens).float().cpu()
-            vector[has_picture] = half(seen.vector).float().cpu()
-        return self.with_text(visual, vector, has_picture, items, language)
+        """Encode B items whose pictures are prepared already: [m, 3, h, w] each, or [3, h, w] for one, or None."""
+        several = [() if one is None else one.reshape(-1, *one.shape[-3:]) for one in pixels]
+        flat = [picture for one in several for picture in one]
+        places, width, vector_width = (
+            self.vision.grid[0] * self.vision.grid[1],
+            self.vision.width,
+            self.vision.vector_width,
+        )
+        tokens, vectors = torch.zeros(1, places, width), torch.zeros(1, vector_width)  # the last: of no picture
+        if flat:
+            seen = self.vision.encode(torch.stack(flat))
+            tokens = torch.cat([half(seen.tokens).float().cpu(), tokens])
+            vectors = torch.cat([half(seen.vector).float().cpu(), vectors])
+        rows = torch.full((len(items), max([1, *map(len, several)])), len(flat))
+        start = 0
+        for at, one in enumerate(several):
+            rows[at, : len(one)] = torch.arange(start, start + len(one))
+            start += len(one)
+        looked = joined(VisualFeatures(tokens[rows], vectors[rows]), rows < len(flat), self.prompt.pictures)
+        return replace(self.with_text(*looked[:3], items, language), pictures=looked[3])
 
     def with_text(
         self, visual: Tensor, vector: Tensor, has_picture: Tensor, items: Sequence[Item], language: LanguageModel | None
@@ -142,6 +151,25 @@ def make_encoders(vision: str, text: str, prompt: Prompt, options: Mapping[str, 
         joint = make_joint(vision.removeprefix("joint:"), **options)
         return Encoders(joint.vision, joint.text, prompt, joint.space)
     return Encoders(make_vision(vision, **options), make_text(text), prompt)
+
+
+def joined(seen: VisualFeatures, there: Tensor, how: Pictures) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Join what the vision encoder saw in up to M pictures of each of B items.
+
+    seen: tokens [B, M, P, Dv] and vectors [B, M, Dg], zeros for no picture. there (Tensor): bool [B, M].
+
+    Returns:
+        (tokens [B, P, Dv], or [B, M·P, Dv] to attend to; the mean of the vectors [B, Dg]; bool [B], which items have a
+        picture; `there` where it is needed to tell tokens apart).
+    """
+    tokens, vectors, count = seen.tokens, seen.vector, there.sum(1)
+    if there.shape[1] == 1:
+        return tokens[:, 0], vectors[:, 0], there[:, 0], None
+    many = count[:, None].clamp_min(1)
+    vector = half(vectors.float().sum(1) / many).to(vectors.dtype)
+    if how == "attend":
+        return tokens.flatten(1, 2), vector, count > 0, there
+    return half(tokens.float().sum(1) / many[..., None]).to(tokens.dtype), vector, count > 0, None
 
 
 def unread_titles(titles: Sequence[str | None], encoders: Encoders, language: LanguageModel | None) -> list[str]:

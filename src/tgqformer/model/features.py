@@ -11,18 +11,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL.Image import Image
+from torch import Tensor
 
 from tgqformer.catalog.catalog import Catalog
-from tgqformer.catalog.item import Item
-from tgqformer.catalog.pictures import PictureError
+from tgqformer.catalog.item import Item, Picture
+from tgqformer.catalog.pictures import PictureError, read_picture
+from tgqformer.encoders.base import VisualFeatures
 from tgqformer.encoders.cache import TextCache, VisualCache
 from tgqformer.encoders.frozen import Precision, resolve_precision
 from tgqformer.errors import TgqError
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.model.encoding import Encoders, no_states
+from tgqformer.model.encoding import Encoders, joined, no_states
 from tgqformer.model.frozen import FrozenVectors
 from tgqformer.model.language import LanguageModel
+from tgqformer.model.prompt import Pictures, Prompt
 from tgqformer.progress import progress
 from tgqformer.synthetic.noise import NoiseView
 from tgqformer.types import Bools, Positions, Vectors
@@ -35,7 +38,8 @@ Spliced = tuple[str, Bools]
 class CatalogFeatures:
     """Cached features of every item of a catalogue, in every view, for one language model.
 
-    `rows` holds, for each view, the row in the cache of each item's picture, int64 [N], -1 without picture; `lengths`
+    `rows` holds, for each view, the rows in the cache of each item's pictures, int64 [N, M], -1 for none; `how` says
+    what becomes of several, see `encoding.joined`; `lengths`
     int64 [N] how long each item's text is, so that alike lengths can share a batch.
     """
 
@@ -48,6 +52,7 @@ class CatalogFeatures:
     lengths: Positions
     empty_row: int
     empty_states_row: int
+    how: Pictures = "first"
 
     def __len__(self) -> int:
         return len(self.metadata_rows)
@@ -73,38 +78,55 @@ class CatalogFeatures:
         if spliced is None:
             return batch
         name, places = spliced
-        other = self.visual.gather(self.rows[name][positions]).tokens
-        return replace(batch, visual=torch.where(torch.from_numpy(places)[..., None], other, batch.visual))
+        other = self._look(self.rows[name][positions], self.how)[0]
+        taken = torch.from_numpy(np.tile(places, other.shape[1] // places.shape[1]))
+        return replace(batch, visual=torch.where(taken[..., None], other, batch.visual))
 
     def pictures(self, positions: Positions, view: str = "mixed") -> ItemBatch:
-        """Read the items without what the language model needs (for the alignment stage)."""
-        return self._batch(self.rows[view][positions], self.metadata_rows[positions], None)
+        """Read the items without what the language model needs (for the alignment stage).
+
+        Where several pictures are attended to, it learns by the first, which titles are of.
+        """
+        rows = self.rows[view][positions]
+        return self._batch(rows[:, :1] if self.how == "attend" else rows, self.metadata_rows[positions], None)
 
     def vectors(self, positions: Positions, view: str = "mixed") -> FrozenVectors:
         """Read what the frozen encoders say of the items as wholes, without a token."""
         rows = self.rows[view][positions]
         text, has_text = self.metadata.vectors(self.metadata_rows[positions])
-        return FrozenVectors(self.visual.vectors(rows), torch.from_numpy(rows >= 0), text, has_text)
+        each = self.visual.vectors(rows.reshape(-1)).view(*rows.shape, -1)
+        nothing = each.new_zeros(*rows.shape, 1, 1)
+        _, vector, has_picture, _ = joined(VisualFeatures(nothing, each), torch.from_numpy(rows >= 0), self.how)
+        return FrozenVectors(vector, has_picture, text, has_text)
 
     def empty(self) -> ItemBatch:
         """Return one item without picture and text."""
-        return self._batch(np.array([-1]), np.array([self.empty_row]), np.array([self.empty_states_row]))
+        return self._batch(np.array([[-1]]), np.array([self.empty_row]), np.array([self.empty_states_row]))
 
     def _batch(self, visual_rows: Positions, metadata_rows: Positions, states_rows: Positions | None) -> ItemBatch:
-        seen, read = self.visual.gather(visual_rows), self.metadata.gather(metadata_rows)
+        visual, vector, has_picture, pictures = self._look(visual_rows, self.how)
+        read = self.metadata.gather(metadata_rows)
         states = no_states(len(visual_rows))
         if self.states is not None and states_rows is not None:
             states = self.states.gather(states_rows)
         return ItemBatch(
-            seen.tokens,
-            seen.vector,
-            torch.from_numpy(visual_rows >= 0),
+            visual,
+            vector,
+            has_picture,
             read.tokens,
             read.mask,
             read.vector,
             states.tokens,
             states.mask,
+            pictures,
         )
+
+    def _look(self, rows: Positions, how: Pictures) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Read and join the pictures of rows [n, M]; columns that nobody has are left out."""
+        rows = rows[:, : max(1, int((rows >= 0).sum(1).max(initial=0)))]
+        seen = self.visual.gather(rows.reshape(-1))
+        tokens, vectors = seen.tokens.view(*rows.shape, *seen.tokens.shape[1:]), seen.vector.view(*rows.shape, -1)
+        return joined(VisualFeatures(tokens, vectors), torch.from_numpy(rows >= 0), how)
 
 
 def embed_features(
@@ -159,12 +181,13 @@ def cache_features(
     visual = VisualCache(folder / "visual", encoders.vision)
     metadata = TextCache(folder / "text", encoders.text)
     states = TextCache(folder / "states", language) if language is not None else None
-    rows = {}
+    rows, most = {}, max([1, *(len(encoders.prompt.seen(item)) for item in catalog.items(pictures=False))])
     for view in views:
-        keys = [view.key(item) for item in catalog.items(pictures=False)]
-        pictures = len(keys) - keys.count(None)
-        visual.fill(_jobs(catalog, view, keys), total=pictures, batch_size=batch_size, shown=shown)
-        rows[view.name] = visual.rows(keys)
+        keys = [view.keys(item, encoders.prompt.seen(item)) for item in catalog.items(pictures=False)]
+        jobs = _jobs(catalog, view, keys, encoders.prompt)
+        visual.fill(jobs, total=sum(map(len, keys)), batch_size=batch_size, shown=shown)
+        padded = [key for own in keys for key in [*own, *[None] * (most - len(own))]]
+        rows[view.name] = visual.rows(padded).reshape(-1, most)
     texts = [encoders.prompt.metadata(item) for item in catalog.items(pictures=False)]
     metadata.fill([*texts, ""], shown=shown, total=len(texts) + 1)
     prompts = [encoders.prompt.wrap(text) for text in [*texts, ""]]
@@ -175,18 +198,31 @@ def cache_features(
     lengths = np.array([len(text) for text in texts])
     empty_row, empty_states_row = int(metadata_rows[-1]), int(states_rows[-1])
     return CatalogFeatures(
-        visual, metadata, states, rows, metadata_rows[:-1], states_rows[:-1], lengths, empty_row, empty_states_row
+        visual,
+        metadata,
+        states,
+        rows,
+        metadata_rows[:-1],
+        states_rows[:-1],
+        lengths,
+        empty_row,
+        empty_states_row,
+        encoders.prompt.pictures,
     )
 
 
-def _jobs(catalog: Catalog, view: NoiseView, keys: Iterable[str | None]) -> Iterator[tuple[str, Callable[[], Image]]]:
-    for item, key in zip(catalog.items(), keys, strict=True):
-        if key is not None:
-            yield key, partial(_picture, view, item)
+def _jobs(
+    catalog: Catalog, view: NoiseView, keys: Iterable[list[str]], prompt: Prompt
+) -> Iterator[tuple[str, Callable[[], Image]]]:
+    for item, own in zip(catalog.items(), keys, strict=True):
+        for key, picture in zip(own, prompt.seen(item), strict=False):  # there is none where the view shows none
+            yield key, partial(_picture, view, item, picture)
 
 
-def _picture(view: NoiseView, item: Item) -> Image:
+def _picture(view: NoiseView, item: Item, picture: Picture) -> Image:
     try:
+        if picture.digest != item.pictures[0].digest:  # noise is laid on the first one alone
+            return read_picture(picture, view.catalog.root)
         shown = view.render(item)
     except PictureError as error:
         raise TgqError(f"item {item.id!r}, view {view.name!r}: {error}") from error

@@ -6,10 +6,11 @@ import re
 from functools import cached_property
 from typing import Literal, get_args
 
-from tgqformer.catalog.item import Item
+from tgqformer.catalog.item import Item, Picture
 from tgqformer.config import settings
 
 Part = Literal["title", "brand", "category", "attributes"]
+Pictures = Literal["first", "mean", "attend"]
 COLOURS = """
     aqua beige black blue bronze brown burgundy camel charcoal chocolate coffee copper coral cream crimson cyan
     fluorescent fuchsia gold golden green grey gray gunmetal indigo ivory khaki lavender lemon lilac lime magenta
@@ -21,7 +22,7 @@ COLOURS = """
 
 @settings
 class Prompt:
-    """Which metadata the model reads, in which words.
+    """What the model reads of an item: which metadata, in which words, and which of its pictures.
 
     Args:
         fields: of title, brand, category, attributes, in this order.
@@ -29,18 +30,26 @@ class Prompt:
         cut_words: words to cut from the title; `colours` cuts colour words, so that colour must come from the picture.
         template: what the language model reads; `{metadata}` stands for the text above. Decoders do well with an
             instruction, for example `Product: {metadata}\\nIts look and use in one word:`.
+        pictures: `first`, or all of an item's: `mean` averages what the vision encoder gives, place by place; `attend`
+            puts the tokens of all side by side, for connectors whose queries attend to them.
     """
 
     fields: tuple[Part, ...] = get_args(Part)
     attributes: tuple[str, ...] | None = None
     cut_words: Literal["none", "colours"] = "none"
     template: str = "{metadata}"
+    pictures: Pictures = "first"
 
     def __post_init__(self) -> None:
         if len(set(self.fields)) < len(self.fields):
             raise ValueError(f"prompt.fields takes title, brand, category, attributes, each once; found {self.fields}")
         if "{metadata}" not in self.template:
             raise ValueError("prompt.template must contain {metadata}")
+
+    def seen(self, item: Item) -> tuple[Picture, ...]:
+        """Return the pictures of an item that are looked at, each content once."""
+        chosen = item.pictures[:1] if self.pictures == "first" else item.pictures
+        return tuple({picture.digest: picture for picture in chosen}.values())
 
     def metadata(self, item: Item) -> str:
         """Return the metadata of an item as one text; empty if it has none."""

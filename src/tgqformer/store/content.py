@@ -21,13 +21,14 @@ BLIND = "0" * SEEN  # of an item whose picture could not be read: never equal, s
 
 
 def content_of(item: Item, prompt: Prompt) -> str:
-    """Return 48 hex digits: what the model sees of an item (its text, its first picture), then what the store keeps."""
+    """Return 48 hex digits: what the model sees of an item (its text, its pictures), then what the store keeps."""
     return seen_of(item, prompt) + _facts_of(item)
 
 
 def seen_of(item: Item, prompt: Prompt) -> str:
     """Return 32 hex digits that change with what the model sees: the text by its prompt, the bytes of the picture."""
-    return _digest([prompt.text(item), item.pictures[0].digest if item.pictures else ""], SEEN // 2)
+    digests = [picture.digest for picture in prompt.seen(item)]
+    return _digest([prompt.text(item), digests[0] if len(digests) == 1 else digests or ""], SEEN // 2)
 
 
 def row_of(item: Item, vector: Any, prompt: Prompt | None, *, blind: bool = False, seen: str | None = None) -> StoreRow:

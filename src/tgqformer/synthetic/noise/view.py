@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import cached_property
 from hashlib import blake2b
@@ -87,6 +87,13 @@ class NoiseView:
         donor = self._donors.digest(spec.donor) if spec.donor else ""
         words = f"{NOISE_VERSION}\x1f{digest}\x1f{spec.kind}\x1f{spec.severity}\x1f{spec.seed}\x1f{donor}"
         return blake2b(words.encode(), digest_size=16).hexdigest()
+
+    def keys(self, item: Item, pictures: Sequence[Picture]) -> list[str]:
+        """Name the contents of some pictures of an item as this view shows them; noise is on its first one alone."""
+        first = self.key(item)
+        if first is None:
+            return []
+        return [first if one.digest == item.pictures[0].digest else one.digest for one in pictures]
 
     def render(self, item: Item) -> Noised | None:
         """Show the item's first picture as this view has it; None without picture.
