@@ -13,8 +13,9 @@ from small_shop import FAST, Running, Shop, eventually, make_shop, png, serving
 
 from tgqformer.catalog.item import Item
 from tgqformer.service.site import open_site
-from tgqformer.store.base import Filter, similar
+from tgqformer.store.base import Filter
 from tgqformer.store.ledger import VersionSpec
+from tgqformer.store.rules import similar
 
 Still = tuple[Shop, Running]
 

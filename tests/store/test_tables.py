@@ -12,11 +12,12 @@ from store_rows import clusters, rows_of, truth
 
 from tgqformer.errors import TgqError
 from tgqformer.store import lance, make_store, open_store, postgres_table
-from tgqformer.store.base import FACTS, Filter, StoreRow, StoreTable, UnknownItem, similar
+from tgqformer.store.base import FACTS, Filter, StoreRow, StoreTable, UnknownItem
 from tgqformer.store.embeddings import Vectors
 from tgqformer.store.lance_rows import sql_of
 from tgqformer.store.ledger import VersionSpec
 from tgqformer.store.rows import quantised, unit
+from tgqformer.store.rules import PLAIN, similar
 
 NASTY = ["O'Neill", "x' OR '1'='1", "back\\slash", 'dou"ble', "日本", "%_", "{a,b}", "a;b--", "''", " ", "NULL"]
 VECTORS = clusters(300, 16)
@@ -48,7 +49,6 @@ def test_a_hit_carries_what_the_row_has(place: Callable[[], str]) -> None:
     assert all(getattr(row, name) == getattr(hit, name) for name in FACTS)
 
 
-CHEAP = (5, 12, 16, 19, 26, 37, 40, 47)
 FILTERS: list[tuple[Filter, Callable[[int], object]]] = [
     (Filter(brand=("brand1",)), lambda i: i % 5 == 1),
     (Filter(brand=("brand1", "brand2")), lambda i: i % 5 in (1, 2)),
@@ -95,8 +95,8 @@ def test_values_are_only_ever_values(place: Callable[[], str]) -> None:
 
 def test_similar_leaves_the_item_out(place: Callable[[], str]) -> None:
     table = made(place())
-    assert [hit.id for hit in similar(table, "i7", 10)] == truth(VECTORS, VECTORS[7], 11)[1:]
-    only = similar(table, "i7", 3, Filter(brand=("brand0",)))  # the item itself does not pass the filter
+    assert [hit.id for hit in similar(table, "i7", 10, rules=PLAIN)] == truth(VECTORS, VECTORS[7], 11)[1:]
+    only = similar(table, "i7", 3, Filter(brand=("brand0",)), PLAIN)  # the item itself does not pass the filter
     assert len(only) == 3 and {hit.brand for hit in only} == {"brand0"}
     with pytest.raises(TgqError, match="at least 1"):
         similar(table, "i7", 0)

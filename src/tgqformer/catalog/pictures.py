@@ -37,6 +37,7 @@ SCANS, BYTES_A_SCAN = 100, 40_000
 MAX_BYTES = 128 << 20
 """A picture file with more bytes than this is refused before it is read."""
 
+LOOKED = 64  # pixels a side that a picture is looked at with, at least: edges of fewer would tell little
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 _ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 _ORIENTATION = 0x0112
@@ -189,7 +190,7 @@ def _examine(image: Image.Image) -> PictureCheck:
     width, height = image.size
     notes = _oddities(image)
     if image.format == "JPEG":
-        image.draft(None, (max(width // 8, 1), max(height // 8, 1)))  # reads every byte, at an eighth of the size
+        image.draft(None, (max(width // 8, LOOKED), max(height // 8, LOOKED)))  # reads every byte, at less size
     seen = _rgb(_turned(image))
     bounds = cast(_Extrema, seen.getextrema())
     if min(low for low, _ in bounds) > 250 or max(high for _, high in bounds) < 5:

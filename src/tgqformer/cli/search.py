@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tgqformer.store.base import Filter, Hit, StoreRow
 
+RULES_HELP = "A recipe, or a file of rules  [default: those of the run that the store lies in]"
 EmbeddingsPath = Annotated[Path, typer.Argument(metavar="EMBEDDINGS", help="Folder written by `tgq embed`.")]
 
 
@@ -83,6 +84,11 @@ def similar(
         typer.Option(metavar="FIELD=VALUE", help="Of availability, item_group, currency; repeat a field for or."),
     ] = None,
     in_stock: Annotated[bool, typer.Option("--in-stock", help="Leave out what is known to be out of stock.")] = False,
+    rules: Annotated[Path | None, typer.Option(metavar="FILE", help=RULES_HELP)] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Set a rule for this list, such as diversity=0.3; may be repeated."),
+    ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every item instead of using the index.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a page with the pictures.")] = None,
     catalog: Annotated[Path | None, typer.Option(help="Where the pictures are, if the catalogue was moved.")] = None,
@@ -100,30 +106,35 @@ def similar(
         tgq similar B000123456 --store store -k 20 --category Shoes --max-price 80 --html similar.html
 
         tgq similar B000123456 --store store --in-stock --where currency=EUR
+
+        tgq similar B000123456 --store store --rule same_category=require --rule price_to=1.5 --rule diversity=0.3
     """
     from tgqformer.progress import Terminal
     from tgqformer.stages import make_way
     from tgqformer.store import open_store
     from tgqformer.store.base import Filter, UnknownItem, fields_of, unknown_item
-    from tgqformer.store.base import similar as find
     from tgqformer.store.facets import KnownValues
     from tgqformer.store.page import words_of
+    from tgqformer.store.rules import listed, rules_of
 
     if html is not None:
         folder = None if "://" in store else Path(store)
         make_way(html, "page", overwrite=overwrite, file=True, sources=[folder, catalog])
     opened = open_store(store)
     table = opened.table(version)
-    asked = Filter(tuple(category or ()), tuple(brand or ()), min_price, max_price, in_stock=in_stock)
+    wanted = rules_of(store, rules, [*(rule or ()), *(["in_stock=true"] if in_stock else [])])
+    asked = Filter(tuple(category or ()), tuple(brand or ()), min_price, max_price)
     passing = KnownValues(table).meant(replace(asked, **fields_of(where or ())))
     if passing and not table.count(passing):
         raise TgqError(f"no item passes the filter ({words_of(passing)}); leave a part of it out")
     try:
-        hits = find(table, item_id, k, passing, exact=exact)
         [query] = table.get([item_id])
+        hits, chosen = listed(table, query, k, passing, wanted, exact=exact)
     except UnknownItem as error:
         raise unknown_item(item_id, [name for name, _ in table.contents()], opened.where) from error
     Terminal().print(_table(query, hits))
+    if told := chosen.told():
+        Terminal().print(f"rules {told}", style="dim", markup=False)
     if html is not None:
         known = table.version.catalog
         pictures = catalog or (Path(known) if known else None)
@@ -135,6 +146,11 @@ def neighbours(
     to: Annotated[Path, typer.Option(help="Folder for the table; a job that was killed goes on where it was.")],
     k: Annotated[int, typer.Option("-k", help="How many neighbours to keep of every item.")] = 100,
     parquet: Annotated[Path | None, typer.Option(help="Also write one Parquet file: id, neighbours, scores.")] = None,
+    catalog: Annotated[
+        Path | None, typer.Option(help="The catalogue: also look what the rules leave of each list, and write that.")
+    ] = None,
+    rules: Annotated[Path | None, typer.Option(metavar="FILE", help="A recipe, or a file of rules.")] = None,
+    length: Annotated[int, typer.Option(help="With a catalogue: how long lists by the rules are.", min=1)] = 10,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ...")] = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
@@ -143,6 +159,8 @@ def neighbours(
     Example:
 
         tgq neighbours embeddings --to neighbours -k 100 --parquet neighbours.parquet
+
+        tgq neighbours embeddings --to neighbours --catalog catalogs/shop --rules shop.yaml --parquet lists.parquet
     """
     from tgqformer.stages import make_way
     from tgqformer.store.embeddings import Embeddings
@@ -153,7 +171,16 @@ def neighbours(
         make_way(parquet, "neighbours", overwrite=overwrite, file=True, sources=[embeddings, to])
     built = build_neighbours(Embeddings.open(embeddings), to, k, device=device, overwrite=overwrite)
     say(f"{built.manifest.width} neighbours of each of {len(built):,} items in {to}")
-    if parquet is not None:
+    if catalog is not None:
+        from tgqformer.catalog.catalog import Catalog
+        from tgqformer.store.lists import write_ruled
+        from tgqformer.store.rules import Rules, load_rules
+
+        wanted = load_rules(rules) if rules is not None else Rules()
+        say(write_ruled(built, Catalog.open(catalog), wanted, length, parquet).told())
+    elif rules is not None:
+        raise TgqError("rules need to know the items; give their catalogue with --catalog")
+    elif parquet is not None:
         built.to_parquet(parquet)
         say(f"the same with ids in {parquet}")
 

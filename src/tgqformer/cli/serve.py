@@ -36,6 +36,9 @@ def serve(
     neighbours: Annotated[
         list[Path] | None, typer.Option(help="folder written by `tgq neighbours`; repeat for those of other versions")
     ] = None,
+    rules: Annotated[
+        Path | None, typer.Option(help="recipe, or file of rules, for the lists  [default: the recipe of the run]")
+    ] = None,
     state: Annotated[Path | None, typer.Option(help="folder for what comes in over HTTP  [default: beside it]")] = None,
     keys: Annotated[Path | None, typer.Option(help="file of API keys, see `tgq keys new`; open to all without")] = None,
     open_reads: Annotated[bool, typer.Option("--open-reads", help="with --keys: only writes need a key")] = False,
@@ -82,7 +85,8 @@ def serve(
     from tgqformer.service.places import find_places
     from tgqformer.service.settings import ServiceSettings
 
-    places = find_places(where, models=model or (), catalog=catalog, neighbours=neighbours or (), state=state)
+    beside = {"models": model or (), "catalog": catalog, "neighbours": neighbours or (), "state": state}
+    places = find_places(where, **beside, rules=rules)  # type: ignore[arg-type]
     settings = settings_of(
         ServiceSettings,
         context,

@@ -17,6 +17,7 @@ from tgqformer.model.prompt import Prompt
 from tgqformer.pairs.columns import LogSettings
 from tgqformer.pairs.mining import MiningSettings
 from tgqformer.pairs.source import check_source
+from tgqformer.store.rules import Rules
 from tgqformer.synthetic.noise import VIEWS, WHOLE_VIEWS, NoisePlan
 from tgqformer.training.settings import AlignmentSettings, TrainingSettings
 
@@ -198,7 +199,10 @@ class EvaluationSection:
 
 @settings
 class Recipe:
-    """All of a run, from raw files to a served table. The first model is the one that is embedded and indexed."""
+    """All of a run, from raw files to a served table. The first model is the one that is embedded and indexed.
+
+    `neighbours` is how many are kept of each item; `rules` say which of them a list shows, see `store.rules`.
+    """
 
     name: str
     catalog: CatalogSection
@@ -213,6 +217,7 @@ class Recipe:
     evaluation: EvaluationSection = EvaluationSection()
     seeds: Seeds = (0,)
     neighbours: Positive = 100
+    rules: Rules = Rules()
 
     def __post_init__(self) -> None:
         unique_slugs("models", [model.name for model in self.models])

@@ -32,6 +32,7 @@ from tgqformer.store.build import Build, build_store
 from tgqformer.store.content import prompt_of, seen_of
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
 from tgqformer.store.ledger import FORMAT
+from tgqformer.store.rules import LENGTH, LISTS
 from tgqformer.synthetic.noise import write_view
 
 if TYPE_CHECKING:
@@ -199,7 +200,20 @@ class Run:
 
             build_neighbours(embeddings, to, k)
 
-        return self.stages.run(Stage("neighbours", to, "neighbours", inputs, make, keep="same inputs"))
+        self.stages.run(Stage("neighbours", to, "neighbours", inputs, make, keep="same inputs"))
+        rules, lists = config.plain(self.recipe.rules), self.folder / ".lists"
+
+        def look() -> None:
+            from tgqformer.store.lists import write_ruled
+            from tgqformer.store.neighbours import Neighbours
+
+            found = write_ruled(Neighbours.open(to), self.shown_catalog, self.recipe.rules, LENGTH)
+            console.print(found.told(), markup=False)
+
+        self.stages.run(
+            Stage("lists by the rules", lists, "lists", inputs | {"rules": rules}, look, outputs=(to / LISTS,))
+        )
+        return to
 
     # --- report -------------------------------------------------------------------------------------------------------
 

@@ -10,9 +10,10 @@ from fastapi import APIRouter, Response
 from PIL.Image import Image
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from tgqformer.errors import TgqError
 from tgqformer.service.errors import RETRY, ApiError, unknown_item
 from tgqformer.service.forms import ItemFields, ItemForm, with_picture
-from tgqformer.service.params import DEFAULT_COUNT, Count, ItemId, Metadata, Where
+from tgqformer.service.params import DEFAULT_COUNT, Count, Given, ItemId, Metadata, Where
 from tgqformer.service.schemas import (
     Alive,
     EmbeddingOut,
@@ -27,6 +28,8 @@ from tgqformer.service.served import Answer, Served
 from tgqformer.service.site import Site
 from tgqformer.service.writer import Write
 from tgqformer.store.base import FACTS, Hit, UnknownItem
+from tgqformer.store.content import row_of
+from tgqformer.store.rules import Rules
 
 SHOWN = tuple(name for name in FACTS if name != "look")
 METRICS: dict[int | str, dict[str, Any]] = {
@@ -46,7 +49,7 @@ def make_api(site: Site) -> APIRouter:
 def _add_items(router: APIRouter, site: Site) -> None:
     @router.get("/items/{item_id}/similar", tags=["items"], response_model=SimilarItems, responses=problems(404))
     async def similar_items(
-        item_id: ItemId, where: Where, k: Count = DEFAULT_COUNT, metadata: Metadata = False
+        item_id: ItemId, where: Where, given: Given, k: Count = DEFAULT_COUNT, metadata: Metadata = False
     ) -> Response:
         """Items most similar to one of the store.
 
@@ -55,9 +58,10 @@ def _add_items(router: APIRouter, site: Site) -> None:
         """
         served = site.served
         _check_count(site, k)
-        answer = await site.similar(served, item_id, k, where)
+        rules = _changed(served, given)
+        answer = await site.similar(served, item_id, k, where, rules)
         if metadata and answer.source == "precomputed":
-            answer = await site.run(_with_metadata, served, item_id, k, answer)
+            answer = await site.run(_with_metadata, served, item_id, k, answer, rules)
         return _json({"item": item_id, **_found(answer.model_version, answer.source, answer.hits, metadata)})
 
     @router.get("/items/{item_id}", tags=["items"], response_model=StoredItem, responses=problems(404))
@@ -94,12 +98,15 @@ def _add_items(router: APIRouter, site: Site) -> None:
 
 def _add_embedding(router: APIRouter, site: Site) -> None:
     @router.post("/search", tags=["search"], response_model=SearchResults, responses=problems(413, 501))
-    async def search(form: ItemFields, where: Where, k: Count = DEFAULT_COUNT, metadata: Metadata = False) -> Response:
+    async def search(
+        form: ItemFields, where: Where, given: Given, k: Count = DEFAULT_COUNT, metadata: Metadata = False
+    ) -> Response:
         """Items most similar to one that is not in the store, given by a picture, by text, or by both."""
         _check_count(site, k)
         with site.lease() as served:
             vector = await _embed(site, served, form)
-            hits = await site.run(served.search, vector, k, where)
+            row = row_of(form.item(""), vector, None)
+            hits, _ = await site.run(served.search, row, k, where, _changed(served, given))
         return _json(_found(served.model_version, "live", hits, metadata))
 
     @router.post("/embed", tags=["search"], response_model=EmbeddingOut, responses=problems(413, 501))
@@ -144,6 +151,14 @@ async def _embed(site: Site, served: Served, form: ItemForm) -> Any:
     return await served.embed(form.item("(sent)"), _decoded(site, data))
 
 
+def _changed(served: Served, given: dict[str, Any]) -> Rules:
+    """Return the rules of a request. Raises: ApiError 422 for a value that no rule takes."""
+    try:
+        return served.rules.changed(given, "rules")
+    except TgqError as error:
+        raise ApiError(422, str(error), "see /openapi.json for what a rule takes") from error
+
+
 def _decoded(site: Site, data: bytes | None) -> Callable[[], Image] | None:
     return None if data is None else lambda: site.decode(data)
 
@@ -153,12 +168,12 @@ def _check_count(site: Site, k: int) -> None:
         raise ApiError(422, f"k is at most {site.settings.max_k} here; got {k}", "ask for fewer items")
 
 
-def _with_metadata(served: Served, item_id: str, k: int, answer: Answer) -> Answer:
+def _with_metadata(served: Served, item_id: str, k: int, answer: Answer, rules: Rules) -> Answer:
     """Add what the rows say to a precomputed answer; search live where one of them is gone this moment."""
     try:
         rows = served.table.get([hit.id for hit in answer.hits])
     except UnknownItem:
-        return served.live(item_id, k)
+        return served.live(item_id, k, None, rules)
     hits = [
         Hit(row.id, hit.score, **{name: getattr(row, name) for name in FACTS})
         for row, hit in zip(rows, answer.hits, strict=True)

@@ -5,15 +5,18 @@ Dependencies are coroutines: FastAPI would call plain functions in a thread, whi
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from dataclasses import fields
+from typing import Annotated, Any, get_type_hints
 from urllib.parse import unquote_to_bytes
 
-from fastapi import Depends, Path, Query
+from fastapi import Depends, Path, Query, Request
 
 from tgqformer.catalog.offers import AVAILABILITY
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, nearest
 from tgqformer.service.errors import ApiError, Refused
 from tgqformer.store.base import Filter
+from tgqformer.store.rules import Rules
 
 MAX_ID, MAX_COUNT, DEFAULT_COUNT = 512, 500, 10
 Word = Annotated[str, Query(max_length=200)]
@@ -64,6 +67,33 @@ async def _where(
         raise Refused(str(error)) from error
 
 
+RULES = tuple(one.name for one in fields(Rules))
+_FILTERS = ("k", "metadata", "category", "brand", "min_price", "max_price", "availability", "item_group", "currency")
+
+
+async def _rules(request: Request, **given: Any) -> dict[str, Any]:
+    for name in request.query_params:
+        if name not in RULES and name not in _FILTERS:
+            raise ApiError(422, f"there is no parameter {name!r}", nearest(name, (*_FILTERS, *RULES), "there are"))
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _declared(name: str, kind: Any) -> inspect.Parameter:
+    words = "Rule of the list, in place of the recipe's; see docs/store.md."
+    many = name == "exclude"
+    asked, default = (list[str] | None if many else kind | None), Query(None, description=words)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=asked)
+
+
+_HINTS = get_type_hints(Rules, include_extras=True)
+_rules.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request),
+        *(_declared(name, _HINTS[name]) for name in RULES),
+    ]
+)
+Given = Annotated[dict[str, Any], Depends(_rules)]
+"""Rules that a request sets anew, by name."""
 Where = Annotated[Filter, Depends(_where)]
 Count = Annotated[int, Query(ge=1, le=MAX_COUNT, description="How many items to find.")]
 Metadata = Annotated[bool, Query(description="Also give title, brand, category and price of each item.")]

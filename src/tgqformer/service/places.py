@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tgqformer.errors import TgqError
+from tgqformer.store.rules import Rules, load_rules, rules_beside
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Places:
 
     store: a folder or a URL. models: folders of saved models; the one whose version is served is used.
     catalog: where pictures and metadata are. neighbours: tables of neighbours; the one of the served version is used.
-    state: a folder where the service keeps what came in over HTTP.
+    state: a folder where the service keeps what came in over HTTP. rules: of the lists.
     """
 
     store: str
@@ -23,6 +24,7 @@ class Places:
     models: tuple[Path, ...] = ()
     catalog: Path | None = None
     neighbours: tuple[Path, ...] = ()
+    rules: Rules = Rules()  # noqa: RUF009
 
 
 def find_places(
@@ -32,6 +34,7 @@ def find_places(
     catalog: Path | None = None,
     neighbours: Sequence[Path] = (),
     state: Path | None = None,
+    rules: Path | None = None,
 ) -> Places:
     """Look what `where` holds: the folder of a run, or a store (a folder or a URL); what is given goes first.
 
@@ -41,7 +44,8 @@ def find_places(
         if not path.is_dir():
             raise TgqError(f"there is no folder {path}; check the path")
     if "://" in where:
-        return Places(where, state or Path("tgq-service"), tuple(models), catalog, tuple(neighbours))
+        own = load_rules(rules) if rules is not None else Rules()
+        return Places(where, state or Path("tgq-service"), tuple(models), catalog, tuple(neighbours), own)
     folder = Path(where)
     is_store = (folder / "store.json").is_file()
     store = folder if is_store else folder / "store"
@@ -54,6 +58,7 @@ def find_places(
         (*models, *(sorted(run.glob("models/*/*/model")) if run else ())),
         catalog or (_catalog_of(run) if run else None),
         (*neighbours, *(_neighbours_of(run) if run else ())),
+        load_rules(rules) if rules is not None else rules_beside(str(store)),
     )
 
 

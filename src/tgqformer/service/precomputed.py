@@ -12,9 +12,11 @@ import numpy as np
 
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
+from tgqformer.service.ruled import RuledLists
 from tgqformer.store.base import StoreTable
 from tgqformer.store.content import SEEN
 from tgqformer.store.neighbours import Neighbours
+from tgqformer.store.rules import PLAIN, Chosen, Rules
 from tgqformer.types import Hashes
 
 log = logging.getLogger("tgqformer.service")
@@ -31,7 +33,13 @@ class Precomputed:
     row that does not say it counts as unchanged. About 100 bytes of memory an item.
     """
 
-    def __init__(self, neighbours: Neighbours, table: StoreTable, folder: Path) -> None:
+    def __init__(
+        self,
+        neighbours: Neighbours,
+        table: StoreTable,
+        folder: Path,
+        rules: Rules = PLAIN,
+    ) -> None:
         self.neighbours, self._table = neighbours, table
         self._position = {item_id: position for position, item_id in enumerate(neighbours.ids())}
         self._lock = threading.Lock()
@@ -43,12 +51,19 @@ class Precomputed:
         if (unknown := self._baseline == UNKNOWN).any():
             first = _remembered(folder / f"baseline-{_key(neighbours, table)}.npy", now)
             self._baseline[unknown] = first[unknown]
-        self.stale: frozenset[str] = frozenset(self._differing(now))
+        self.ruled = RuledLists(neighbours, table, rules)
+        self._set_stale(frozenset(self._differing(now)))
 
-    def of(self, item_id: str, k: int) -> list[tuple[str, float]] | None:
+    def of(self, item_id: str, k: int, rules: Rules = PLAIN) -> list[tuple[str, float]] | None:
         """Return the `k` nearest as (id, cosine), best first; None where the table cannot answer: search live."""
         if k > self.neighbours.manifest.width or item_id in self.stale or item_id not in self._position:
             return None
+        if not self.ruled.idle(rules):
+            chosen = self.chosen(item_id, k, rules)
+            ids = self.neighbours.ids()
+            if chosen is None:
+                return None
+            return [(ids[p], s) for p, s in zip(chosen.places.tolist(), chosen.scores.tolist(), strict=True)]
         stale = self.stale
         try:
             found = self.neighbours.of(item_id, None if stale else k)
@@ -57,14 +72,26 @@ class Precomputed:
         found = [hit for hit in found if hit[0] not in stale] if stale else found
         return found[:k] if len(found) >= k else None
 
+    def chosen(self, item_id: str, k: int, rules: Rules) -> Chosen | None:
+        """Return the list by the rules, and what they left out; None where it must be searched."""
+        if item_id in self.stale or item_id not in self._position:
+            return None
+        return self.ruled.of(item_id, k, rules, self._stale_at)
+
+    def _set_stale(self, stale: frozenset[str]) -> None:
+        at = np.zeros(len(self._position), bool)
+        at[[self._position[item_id] for item_id in stale]] = True
+        self.stale, self._stale_at = stale, at
+
     def wrote(self, contents: Iterable[Written], revision: int) -> None:
         """Take in own writes, (id, content; None for deleted), that left the table at `revision`."""
         written = list(contents)
         with self._lock:
             if self._meanwhile is not None:
                 self._meanwhile += written
-            self.stale = self._with(self.stale, written)
+            self._set_stale(self._with(self.stale, written))
             self._own.add(revision)
+        self.ruled.wrote(item_id for item_id, _ in written)
 
     def refresh(self) -> bool:
         """Look whether others wrote to the table, and take it in; return whether they did. Blocking.
@@ -73,13 +100,15 @@ class Precomputed:
         """
         revision = self._table.revision()
         if revision <= self._revision or not self._changed_by_others(revision):
+            self.ruled.refresh(everything=False)
             return False
         with self._lock:
             self._meanwhile = []
         differing = self._differing(self._contents())
         with self._lock:
-            self.stale = self._with(frozenset(differing), self._meanwhile)
+            self._set_stale(self._with(frozenset(differing), self._meanwhile))
             self._revision, self._meanwhile = max(revision, self._revision), None
+        self.ruled.refresh(everything=True)
         return True
 
     def _changed_by_others(self, revision: int) -> bool:

@@ -22,10 +22,11 @@ from tgqformer.service.batching import Batcher, Pool
 from tgqformer.service.errors import ApiError, unknown_item
 from tgqformer.service.precomputed import Precomputed
 from tgqformer.service.settings import ServiceSettings
-from tgqformer.store.base import Filter, Hit, StoreTable, UnknownItem, similar
+from tgqformer.store.base import Filter, Hit, StoreRow, StoreTable, UnknownItem
 from tgqformer.store.embed import embed_prepared
 from tgqformer.store.facets import KnownValues
 from tgqformer.store.ledger import Version
+from tgqformer.store.rules import PLAIN, Rules, listed
 from tgqformer.types import Floats
 
 Prepared = tuple[Item, Tensor | None]
@@ -33,11 +34,12 @@ Prepared = tuple[Item, Tensor | None]
 
 @dataclass(frozen=True)
 class Answer:
-    """Similar items, and where they come from."""
+    """Similar items, where they come from, and what the rules did, in words (of a search only)."""
 
     model_version: str
     source: Literal["precomputed", "live"]
     hits: list[Hit]
+    rules: str = ""
 
 
 class Served:
@@ -54,10 +56,11 @@ class Served:
         *,
         pool: Pool,
         settings: ServiceSettings,
+        rules: Rules = PLAIN,
         seen: Callable[[int], None] = lambda size: None,
     ) -> None:
         self.table, self.embedder, self.neighbours, self._pool = table, embedder, neighbours, pool
-        self.version = table.version
+        self.version, self.rules = table.version, rules
         self.model_version, self.label = table.version.model_version, table.version.label
         self.truncate_dim = table.version.dim
         self.users = 0
@@ -99,31 +102,43 @@ class Served:
         """Return whether the table has an item; blocking."""
         return any(True for _ in self.table.contents([item_id]))
 
-    def similar(self, item_id: str, k: int, where: Filter | None = None) -> Answer:
+    def similar(self, item_id: str, k: int, where: Filter | None = None, rules: Rules | None = None) -> Answer:
         """Find the items most similar to one of the table; blocking unless it is precomputed.
 
         Raises: ApiError 404 for an unknown id.
         """
-        return self.precomputed(item_id, k, where) or self.live(item_id, k, where)
+        return self.precomputed(item_id, k, where, rules) or self.live(item_id, k, where, rules)
 
-    def precomputed(self, item_id: str, k: int, where: Filter | None = None) -> Answer | None:
+    def precomputed(
+        self, item_id: str, k: int, where: Filter | None = None, rules: Rules | None = None
+    ) -> Answer | None:
         """Look the answer up; None where it must be searched. Never blocks."""
-        found = None if where or self.neighbours is None else self.neighbours.of(item_id, k)
+        rules = self.rules if rules is None else rules
+        found = None if where or self.neighbours is None else self.neighbours.of(item_id, k, rules)
         return None if found is None else Answer(self.model_version, "precomputed", [Hit(*hit) for hit in found])
 
-    def live(self, item_id: str, k: int, where: Filter | None = None) -> Answer:
+    def live(self, item_id: str, k: int, where: Filter | None = None, rules: Rules | None = None) -> Answer:
         """Search the answer; blocking. Raises: UnknownValue for a filter by what no item has."""
         if not self.has(item_id):
             raise unknown_item(item_id)
         where = where and self._values.meant(where)
         try:
-            return Answer(self.model_version, "live", similar(self.table, item_id, k, where))
+            [row] = self.table.get([item_id])
+            hits, chosen = listed(self.table, row, k, where, self.rules if rules is None else rules)
+            return Answer(self.model_version, "live", hits, chosen.told())
         except UnknownItem as error:  # deleted between the two
             raise unknown_item(item_id) from error
 
-    def search(self, vector: Floats, k: int, where: Filter | None = None) -> list[Hit]:
-        """Find the items nearest to a vector [d]; blocking. Raises: UnknownValue for a filter by what no item has."""
-        return self.table.search(vector, k, where and self._values.meant(where))
+    def search(
+        self, query: StoreRow, k: int, where: Filter | None = None, rules: Rules | None = None
+    ) -> tuple[list[Hit], str]:
+        """Find the items nearest to a row that is not in the table, and say what the rules did; blocking.
+
+        Raises: UnknownValue for a filter by what no item has.
+        """
+        rules = self.rules if rules is None else rules
+        hits, chosen = listed(self.table, query, k, where and self._values.meant(where), rules)
+        return hits, chosen.told()
 
     async def embed(self, item: Item, picture: Callable[[], Image] | None) -> Floats:
         """Embed one item [d], together with others that come at the same moment.

@@ -61,7 +61,7 @@ class Shortcut:
         except ApiError:
             return None
         served = self._site.served
-        found = None if served.neighbours is None else served.neighbours.of(item_id, count)
+        found = None if served.neighbours is None else served.neighbours.of(item_id, count, served.rules)
         if found is None:
             return None
         results = [{"id": name, "score": score} for name, score in found]

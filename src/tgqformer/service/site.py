@@ -36,6 +36,7 @@ from tgqformer.service.writer import Write, Writer, carry_over
 from tgqformer.store import open_store
 from tgqformer.store.base import Filter, Store, Unreachable, trouble_of
 from tgqformer.store.ledger import Version
+from tgqformer.store.rules import Rules
 
 T = TypeVar("T")
 log = logging.getLogger("tgqformer.service")
@@ -134,11 +135,13 @@ class Site:
                 beside.neighbours.refresh()
             return beside
 
-    async def similar(self, served: Served, item_id: str, k: int, where: Filter | None = None) -> Answer:
+    async def similar(
+        self, served: Served, item_id: str, k: int, where: Filter | None = None, rules: Rules | None = None
+    ) -> Answer:
         """Find similar items: looked up at once where they are precomputed, else searched in a thread."""
-        answer = served.precomputed(item_id, k, where)
+        answer = served.precomputed(item_id, k, where, rules)
         if answer is None:
-            answer = await self.pool.run(served.live, item_id, k, where)
+            answer = await self.pool.run(served.live, item_id, k, where, rules)
         self.telemetry.answers.labels(answer.source).inc()
         return answer
 
@@ -310,7 +313,8 @@ class Site:
     def _open(self, version: Version) -> Served:
         with self._opening:
             table, model = self.store.table(version.name), self._model(version)
-        served = Served(table, model, None, pool=self.pool, settings=self.settings, seen=self.telemetry.batches.observe)
+        seen, rules = self.telemetry.batches.observe, self.places.rules
+        served = Served(table, model, None, pool=self.pool, settings=self.settings, rules=rules, seen=seen)
         served.neighbours = self._neighbours(served)
         if served.embedder is not None:
             served.embed_now([Item("warm", title="warm")], [None])
@@ -320,7 +324,7 @@ class Site:
         found = find_neighbours(self.places.neighbours, served.model_version)
         if found is None and any(self._stamps()):
             log.warning("no table of neighbours was made by model %s; all is searched live", served.model_version)
-        return None if found is None else Precomputed(found, served.table, self.folder)
+        return None if found is None else Precomputed(found, served.table, self.folder, served.rules)
 
     def _stamps(self) -> list[str]:
         """What tells that a table of neighbours was made anew."""

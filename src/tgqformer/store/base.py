@@ -184,6 +184,10 @@ class StoreTable(Protocol):
         """Return the category paths and the brands that its items have; reads two columns of all rows."""
         ...
 
+    def facts(self, ids: Sequence[str] | None = None) -> Iterator[Hit]:
+        """Stream what the rows say, without vectors and scores, of all or of those of `ids` that are there."""
+        ...
+
     def contents(self, ids: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:
         """Stream (id, content) of all rows, or of those of `ids` that are there, in any order."""
         ...
@@ -321,18 +325,6 @@ class BulkTable(StoreTable, Protocol):
     def add(self, rows: Iterable[StoreRow]) -> None:
         """Append rows, none of which is there, in large batches."""
         ...
-
-
-def similar(table: StoreTable, item_id: str, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
-    """Find the `k` items of a table most similar to one of its items, itself left out.
-
-    Raises: UnknownItem; TgqError for k < 1.
-    """
-    if k < 1:
-        raise TgqError(f"k is the number of items to find, at least 1; got {k}")
-    [row] = table.get([item_id])
-    hits = table.search(row.vector, k + 1, where, exact=exact)
-    return [hit for hit in hits if hit.id != item_id][:k]
 
 
 def trouble_of(folder: Path, what: str) -> str | None:

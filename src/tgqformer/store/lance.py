@@ -230,6 +230,12 @@ class LanceTable:
             brands.update(brand for brand in batch["brand"].unique().to_pylist() if brand)
         return paths, brands
 
+    def facts(self, ids: Sequence[str] | None = None) -> Iterator[Hit]:
+        """Stream what rows say."""
+        for batch in self._stream(FOUND, ids):
+            for row in batch.to_pylist():
+                yield Hit(score=0.0, **row | {"category": tuple(row["category"] or ())})
+
     def contents(self, ids: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:
         """Stream ids and contents."""
         for batch in self._stream(["id", "content"], ids):

@@ -4,6 +4,7 @@
       tgq.json             our note, see `stages.mark`
       manifest.json        K, number of items, model version, fingerprint of the ids, digest of their content
       ids.arrow            the ids in the order of the pool, and `content`: digests of what the model saw, where known
+      vectors.npy          the vectors, of unit length, float16 [N, d]: for lists that are to be diverse
       part-00000.arrow     one row an item: position (fixed-size list of int32), score (fixed-size list of float32)
 
 A row costs 8 K bytes and is read from the mapped file by its position; all files are mapped when the folder is opened,
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from hashlib import blake2b
 from itertools import chain, repeat
 from pathlib import Path
@@ -34,8 +36,9 @@ from tgqformer.store.base import unknown_item
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column, read_arrow, write_arrow
 from tgqformer.topk.vectors import QUERIES, top_k
+from tgqformer.types import Floats, Halves, Ints
 
-KIND, COMMAND = "neighbours", "neighbours"
+KIND, COMMAND, VECTORS = "neighbours", "neighbours", "vectors.npy"
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,24 @@ class Neighbours:
         ids, best = self._ids, slice(None, k)
         return [(ids[p], s) for p, s in zip(positions[row, best].tolist(), scores[row, best].tolist(), strict=True)]
 
+    def row(self, item_id: str) -> tuple[int, Ints, Floats]:
+        """Return the position of an item, and the positions and cosines of all its neighbours that are kept.
+
+        Raises: TgqError for an unknown id.
+        """
+        if item_id not in self._position:
+            raise unknown_item(item_id, self._ids, self.path)
+        at = self._position[item_id]
+        partition, row = divmod(at, self._folder.partition_size)
+        positions, scores = self._partitions[partition]
+        return at, positions[row].astype(np.int64), scores[row]
+
+    @cached_property
+    def vectors(self) -> Halves | None:
+        """The vectors of all items, of unit length, float16 [N, d], mapped from disk; None where they were not kept."""
+        file = self.path / VECTORS
+        return np.load(file, mmap_mode="r", allow_pickle=False) if file.is_file() else None
+
     def partitions(self) -> Iterator[tuple[int, Any, Any]]:
         """Stream (start, positions [n, K] int32, scores [n, K] float32) over all items, mapped from disk."""
         for number in range(len(self._folder)):
@@ -167,6 +188,7 @@ def build_neighbours(
         scratch = folder.path / ".pool.f32"
         try:
             pool = normalised_pool(embeddings, scratch)
+            _keep_vectors(pool, to / VECTORS)
             _search_all(pool, manifest.width, folder, missing, device, show_progress_bar)
         finally:
             scratch.unlink(missing_ok=True)
@@ -240,6 +262,17 @@ def _search_all(
                 blocks.append(next(answers))
                 bar.advance(stop - start)
             folder.write(number, _table(blocks))
+
+
+def _keep_vectors(pool: Tensor, file: Path) -> None:
+    """Write the vectors as float16: what rules that ask for diversity compare."""
+    if not len(pool):
+        return
+    with atomic_path(file) as unfinished:
+        kept = np.lib.format.open_memmap(unfinished, "w+", np.float16, tuple(pool.shape))
+        for start in range(0, len(pool), QUERIES):
+            kept[start : start + QUERIES] = pool[start : start + QUERIES].numpy()
+        kept.flush()
 
 
 def _spans(start: int, stop: int) -> Iterator[tuple[int, int]]:

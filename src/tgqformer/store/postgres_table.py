@@ -174,9 +174,17 @@ class PostgresTable:
             brands = cursor.execute(SQL("SELECT DISTINCT brand FROM {}").format(self._table)).fetchall()
         return {tuple(path) for (path,) in paths if path}, {brand for (brand,) in brands if brand}
 
+    def facts(self, ids: Sequence[str] | None = None) -> Iterator[Hit]:
+        """Stream what rows say."""
+        for name, *facts in self._stream(SQL("SELECT {} FROM {}").format(_FACTS, self._table), ids):
+            yield Hit(name, 0.0, **_facts(facts))
+
     def contents(self, ids: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:
         """Stream ids and contents."""
-        query = SQL("SELECT id, content FROM {}").format(self._table)
+        yield from self._stream(SQL("SELECT id, content FROM {}").format(self._table), ids)
+
+    def _stream(self, query: Composed, ids: Sequence[str] | None) -> Iterator[Any]:
+        """Yield the rows of a query, or those with some ids."""
         if ids is not None:
             with self._cursor() as cursor:
                 yield from cursor.execute(query + SQL(" WHERE id = ANY(%s)"), [_sayable(ids)]).fetchall()

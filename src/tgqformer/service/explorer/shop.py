@@ -19,6 +19,7 @@ from tgqformer.service.explorer.noising import NoiseChoice, noised
 from tgqformer.service.explorer.pictures import Recent, jpeg
 from tgqformer.stages import note_of
 from tgqformer.store.base import FACTS, Hit
+from tgqformer.store.content import row_of
 from tgqformer.types import Floats
 
 if TYPE_CHECKING:
@@ -148,7 +149,9 @@ class Shop:
 
         def column(served: Served) -> Data:
             answer = served.similar(item_id, k)
-            return self._column(served, item, answer.hits, answer.source)
+            looked_up = served.neighbours if answer.source == "precomputed" else None
+            chosen = looked_up.chosen(item_id, k, served.rules) if looked_up is not None else None
+            return self._column(served, item, answer.hits, answer.source, chosen.told() if chosen else answer.rules)
 
         return self._columns(versions, column)
 
@@ -172,7 +175,8 @@ class Shop:
 
         def column(served: Served) -> Data:
             [vector] = served.embed_now([item], [picture])
-            return self._column(served, item, served.search(vector, k), "live")
+            hits, told = served.search(row_of(item, vector, None), k)
+            return self._column(served, item, hits, "live", told)
 
         return self._columns(versions, column)
 
@@ -194,7 +198,7 @@ class Shop:
 
     def _found(self, served: Served, item: Item, noise: NoiseChoice, k: int) -> list[Hit]:
         vector = self._vector(served, item, noise)
-        return [hit for hit in served.search(vector, k + 1) if hit.id != item.id][:k]
+        return served.search(row_of(item, vector, None), k)[0]
 
     def _vector(self, served: Served, item: Item, noise: NoiseChoice) -> Floats:
         noise = noise if noise.severity else NoiseChoice()
@@ -203,14 +207,14 @@ class Shop:
         key = (served.key, digest.digest if digest else "", text, noise)
         return self._vectors.get(key, lambda: served.embed_now([item], [self.noised(item, noise)])[0])
 
-    def _column(self, served: Served, item: Item, hits: Sequence[Hit], source: str) -> Data:
+    def _column(self, served: Served, item: Item, hits: Sequence[Hit], source: str, rules: str = "") -> Data:
         found = self.items([hit.id for hit in hits])
         rows = []
         for hit, other in zip(hits, found, strict=True):
             other = other or Item(hit.id, **{name: getattr(hit, name) for name in FACTS if name != "look"})
             shared = agreeing(item, other) if item.id else None
             rows.append({**card_of(other), "score": round(float(hit.score), 4), "shared": shared})
-        return {**_named(served), "source": source, "hits": rows}
+        return {**_named(served), "source": source, "rules": rules, "hits": rows}
 
     # --- why ----------------------------------------------------------------------------------------------------------
 
@@ -234,7 +238,10 @@ _NO_MODEL = "this version's model is not here, so nothing new can be embedded; n
 
 def card_of(item: Item) -> Data:
     """Return what a card shows; `picture` is the digest of the first picture."""
-    known = {name: getattr(item, name) for name in ("id", "title", "brand", "category", "price")}
+    known = {
+        name: getattr(item, name)
+        for name in ("id", "title", "brand", "category", "price", "sale_price", "availability")
+    }
     return {**known, "picture": item.pictures[0].digest if item.pictures else None}
 
 

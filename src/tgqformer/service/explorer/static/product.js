@@ -70,7 +70,8 @@ function describe(item) {
       row("Brand", item.brand && h("a", { href: `./?${new URLSearchParams({ brand: item.brand })}`, "data-link": true }, item.brand)),
       row("Category", path.length ? h("span", {}, path) : null),
       Object.entries(item.attributes).map(([name, value]) => row(name.replaceAll("_", " "), value)),
-      row("Price", item.price === null ? null : money(item.price)), row("Id", h("code", {}, item.id))),
+      row("Price", item.price === null ? null : money(item.sale_price ?? item.price)),
+      row("Stock", item.availability?.replaceAll("_", " ")), row("Id", h("code", {}, item.id))),
     h("a", { class: "small", href: `map?${new URLSearchParams({ id: item.id })}`, "data-link": true }, "Show it on the map"));
 }
 
@@ -166,7 +167,7 @@ function tell(columns, noise, parts) {
     const ids = new Set(one.hits.map((hit) => hit.id));
     const both = other.hits.filter((hit) => ids.has(hit.id)).length;
     parts.source.textContent = `${both} of ${plural(one.hits.length, "neighbour")} stand in both columns; the others are marked.`;
-  } else parts.source.textContent = "Ranked by the cosine of the embeddings.";
+  } else parts.source.textContent = `Ranked by the cosine of the embeddings${one?.rules ? `; rules ${one.rules}` : ""}.`;
 }
 
 function columnsOf(columns, item, about, state, noise) {

@@ -1,0 +1,107 @@
+"""Lists by rules over HTTP: looked up as they would be searched, kept as the items are now, set anew by a request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_shop import Running, Shop, eventually, make_shop, serving
+
+from tgqformer.files import write_text
+from tgqformer.service.precomputed import Precomputed
+from tgqformer.store.base import StoreRow
+from tgqformer.store.neighbours import Neighbours
+from tgqformer.store.rules import PLAIN, Rules, similar
+
+Sold = tuple[Shop, Running]
+
+
+def sold_row(row: StoreRow, n: int) -> StoreRow:
+    return replace(row, item_group=f"g{n // 3}", availability="out_of_stock" if n % 4 == 1 else "in_stock")
+
+
+def set_facts(shop: Shop, *rows: StoreRow) -> None:
+    shop.store.table().upsert(rows, model_version=shop.model(0).version)
+
+
+@pytest.fixture(scope="module")
+def sold(tmp_path_factory: pytest.TempPathFactory, drawn: Path, models: tuple[Path, Path]) -> Iterator[Sold]:
+    """A server whose items have groups and a stock, and whose recipe wants one a group."""
+    shop = make_shop(tmp_path_factory.mktemp("sold") / "run", drawn, models)
+    set_facts(shop, *(sold_row(row, n) for n, row in enumerate(shop.rows(0))))
+    write_text(shop.folder / "recipe.yaml", "name: shop\nrules: {one_per_group: true}\n")
+    with serving(shop) as running:
+        yield shop, running
+
+
+def ids(answer: dict[str, object]) -> list[str]:
+    return [hit["id"] for hit in answer["results"]]  # type: ignore[attr-defined]
+
+
+def test_lists_follow_the_recipe_and_a_request_may_ask_otherwise(sold: Sold) -> None:
+    shop, running = sold
+    ask, table = running.client(), shop.store.table()
+    rows = {row.id: row for row in table.get([f"sku-{n}" for n in range(24)])}
+    answer = ask.get("/items/sku-4/similar?k=4")
+    groups = [rows[name].item_group for name in ids(answer)]
+    assert answer["source"] == "precomputed" and len(set(groups)) == 4 and "g1" not in groups
+    asked = {
+        "": Rules(),
+        "&one_per_group=false": PLAIN,
+        "&in_stock=true": Rules(in_stock=True),
+        "&exclude=sku-1&exclude=sku-9&one_per_group=false": replace(PLAIN, exclude=("sku-1", "sku-9")),
+        "&same_category=require": Rules(same_category="require"),
+        "&diversity=0.5&one_per_group=false": replace(PLAIN, diversity=0.5),
+        "&price_from=0.9&price_to=1.2&one_per_group=false": replace(PLAIN, price_from=0.9, price_to=1.2),
+        "&min_score=0.99": Rules(min_score=0.99),
+    }
+    sources = set()
+    for query, rules in asked.items():
+        answer = ask.get(f"/items/sku-4/similar?k=4{query}")
+        assert ids(answer) == [hit.id for hit in similar(table, "sku-4", 4, rules=rules)], query
+        sources.add(answer["source"])
+    assert sources == {"precomputed", "live"}  # where rules leave too few, the list is searched
+
+
+def test_unknown_rules_and_wrong_values_are_refused(sold: Sold) -> None:
+    ask = sold[1].client()
+    for query, words in (
+        ("divrsity=0.3", "did you mean 'diversity'?"),
+        ("in_stok=true", "did you mean 'in_stock'?"),
+        ("diversity=2", "diversity"),
+        ("price_from=2&price_to=1", "above price_to"),
+        ("same_category=perhaps", "same_category"),
+    ):
+        status, _, body = ask("GET", f"/items/sku-4/similar?{query}")
+        assert status == 422 and words in f"{body['error']} {body['hint']}", query
+    status, _, body = ask("POST", "/search?k=3&diverse=1")
+    assert status == 422 and "diversity" in body["hint"]
+
+
+def test_a_stock_that_others_change_is_seen_in_lists_that_are_looked_up(sold: Sold) -> None:
+    shop, running = sold
+    ask = running.client()
+    query = "/items/sku-16/similar?k=2&in_stock=true"
+    first = ids(ask.get(query))[0]
+    row = shop.store.table().get([first])[0]
+    set_facts(shop, replace(row, availability="out_of_stock"))
+    eventually(lambda: first not in ids(ask.get(query)))
+    set_facts(shop, row)
+    eventually(lambda: ids(ask.get(query))[0] == first)
+
+
+def test_an_own_write_is_taken_in_at_the_next_look(shop: Shop) -> None:
+    table = shop.store.table()
+    found = Precomputed(Neighbours.open(shop.folder / "neighbours-0"), table, shop.folder / "service")
+    rules = Rules(in_stock=True)
+    [(first, _), *_] = found.of("sku-3", 3, rules) or []
+    row = replace(table.get([first])[0], availability="out_of_stock", item_group="g")
+    revision = table.upsert([row], model_version=table.version.model_version)
+    found.wrote([(first, row.content)], revision)
+    assert found.of("sku-3", 3, rules) is None and not found.stale  # searched until then
+    assert not found.refresh()
+    near = found.of("sku-3", 3, rules)
+    assert near is not None and first not in dict(near)
+    assert near == found.of("sku-3", 20, PLAIN)[1:4]  # type: ignore[index]
