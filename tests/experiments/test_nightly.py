@@ -29,7 +29,7 @@ COLOURS = ("red", "blue", "green")
 KINDS = ("shirt", "shoe", "bag")
 FIXED = {"share": 1, "preset": "given"}
 SHORT = {"what needs no training": "untrained", "evaluation of what needs no training": "judged"}
-MODEL = ["training", "evaluation", "embeddings", "store", "neighbours"]
+MODEL = ["training", "evaluation", "embeddings", "store", "neighbours", "lists"]
 AFTER_PAIRS = [*MODEL, "untrained", "judged", "report"]
 
 
@@ -138,7 +138,9 @@ def test_each_kind_of_change_makes_again_what_depends_on_it(shop: Path, night: C
     assert night() == []
     os.utime(shop / "items.csv")
     assert night() == []  # another time, the same content
-    assert night("neighbours=3") == ["neighbours"]
+    assert night("neighbours=3") == ["neighbours", "lists"]
+    assert night("neighbours=3", "rules.in_stock=true") == ["lists"]
+    assert night("neighbours=3") == ["lists"]
     assert night("training.lr=0.002", "neighbours=3") == [*MODEL, "report"]
     assert night("training.lr=0.002", "neighbours=3", "evaluation.views=[mixed,noised]") == [
         "features",

@@ -337,7 +337,7 @@ class Run:
     def folders(self) -> dict[Path, str]:
         """Return the folders that the stages write, each with its kind; those with a digest in their name left out."""
         found = {"catalog": "catalogue", "pairs": "pairs", "cache": "features", "store": "store"}
-        found |= {"neighbours": "neighbours", "untrained": "untrained", ".report": "report"}
+        found |= {"neighbours": "neighbours", ".lists": "lists", "untrained": "untrained", ".report": "report"}
         if self.recipe.noise.share:
             found["shown"] = "catalogue"
         whole = {self.folder / name: kind for name, kind in found.items()}
