@@ -27,7 +27,8 @@ VISION = {**HIDDEN, "num_hidden_layers": 2, "image_size": 24, "patch_size": 8}
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Give a function that writes a tiny random Hugging Face model once: bert, roberta, llama, qwen, vit or clip."""
+    """Give a function that writes a tiny random Hugging Face model once: bert, roberta, llama, qwen, vit, clip
+    or chinese-clip."""
     folders: dict[str, Path] = {}
 
     def saved(kind: str) -> Path:
@@ -56,6 +57,7 @@ def _write_tiny(kind: str, folder: Path) -> None:
 
 def _build(kind: str) -> tuple[Any, Any]:
     import transformers as hf
+    from transformers.models.chinese_clip.image_processing_pil_chinese_clip import ChineseCLIPImageProcessorPil
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
@@ -68,6 +70,9 @@ def _build(kind: str) -> tuple[Any, Any]:
         special = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
         config = hf.CLIPConfig(text_config={**text, **special}, vision_config=VISION, projection_dim=10)
         return hf.CLIPModel(config), CLIPImageProcessorPil(size={"shortest_edge": 24}, crop_size=size)
+    if kind == "chinese-clip":
+        chinese = hf.ChineseCLIPConfig(text_config={**text, "pad_token_id": 0}, vision_config=VISION, projection_dim=10)
+        return hf.ChineseCLIPModel(chinese), ChineseCLIPImageProcessorPil(size=size, do_center_crop=False)
     if kind == "roberta":
         return hf.RobertaModel(hf.RobertaConfig(**text, pad_token_id=1, type_vocab_size=1)), None
     if kind == "llama":
@@ -81,7 +86,7 @@ def _tokenizer(kind: str) -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertTokenizer, PreTrainedTokenizerFast
 
-    if kind in ("bert", "clip"):
+    if kind in ("bert", "clip", "chinese-clip"):
         return BertTokenizer(vocab={word: i for i, word in enumerate(WORDS)})
     words = {word: i for i, word in enumerate(WORDS)}
     if kind == "roberta":  # its padding stands at 1

@@ -73,8 +73,10 @@ def log_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def list_shipped(shipped: Mapping[str, Path]) -> None:
     """Print what comes with the package: its name, the first line of its file, and where that is."""
+    width = max(map(len, shipped))
     for name, path in shipped.items():
-        typer.echo(f"{name:<10} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}\n{'':<10} {path}")
+        first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        typer.echo(f"{name:<{width}} {first}\n{'':<{width}} {path}")
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -21,7 +21,7 @@ from tgqformer.errors import named_by
 from tgqformer.evaluation.metrics import Queries, both_directions, evaluate
 from tgqformer.evaluation.untrained import STEPS, Choice, choose_best
 from tgqformer.experiments.recipe import PAIRS_KEYS, Recipe
-from tgqformer.experiments.sources import make_catalog
+from tgqformer.experiments.sources import RELATED, make_catalog, related_pairs
 from tgqformer.files import read_json, write_json
 from tgqformer.pairs.pairs import Pairs, PairSets, check_parts, split_pairs
 from tgqformer.pairs.source import read_source
@@ -74,7 +74,9 @@ class Dataset:
                 Path(section.pictures) if section.pictures else choose_reader(source, section.reader).root(source)
             )
             inputs["content"] = [self.digests.of(source), self.digests.of(pictures, PICTURES)]
-        make = partial(make_catalog, section, to, self.folder)
+        if section.chosen_by == "pairs":
+            inputs["pairs"] = self._pairs_source()
+        make = partial(make_catalog, section, self.recipe.pairs, to, self.folder)
         return Catalog.open(self.stages.run(Stage("catalogue", to, "catalogue", inputs, make, format=VERSION)))
 
     # --- pairs --------------------------------------------------------------------------------------------------------
@@ -92,9 +94,11 @@ class Dataset:
     def _pairs_folder(self) -> Path:
         section, to = self.recipe.pairs, self.folder / "pairs"
         inputs = config.plain(section)
-        if section.shoppers is None:  # shoppers see the pictures; a log is joined by ids alone
-            source = "pairs" if section.pairs is not None else "interactions"
-            inputs |= {"ids": fingerprint_of(self.catalog.ids()), source: self.digests.of(Path(inputs[source]))}
+        if section.related is not None:
+            lists = self.catalog.path / RELATED
+            inputs |= {"ids": fingerprint_of(self.catalog.ids()), "lists": lists.exists() and self.digests.of(lists)}
+        elif section.shoppers is None:  # shoppers see the pictures; a log is joined by ids alone
+            inputs |= {"ids": fingerprint_of(self.catalog.ids()), **self._pairs_source()}
         else:
             inputs |= {"catalog": self.catalog.fingerprint}
         simulated = section.shoppers is not None
@@ -128,8 +132,18 @@ class Dataset:
             getattr(sets, name).write(to / f"pairs-{name}.parquet")
         sets.cross.write(to / CROSS)
 
+    def _pairs_source(self) -> dict[str, Any]:
+        """What the pairs are read from: the digest of a file, or the kinds of the catalogue's own lists."""
+        section = self.recipe.pairs
+        if section.related is not None:
+            return {"related": section.related}
+        name = "pairs" if section.pairs is not None else "interactions"
+        return {"log": config.plain(section.log), name: self.digests.of(Path(str(getattr(section, name))))}
+
     def _mine(self) -> Pairs:
         section = self.recipe.pairs
+        if section.related is not None:
+            return related_pairs(self.catalog.path, section.related).within(self.catalog.ids())
         source = Path(str(section.pairs if section.pairs is not None else section.interactions))
         with named_by(PAIRS_KEYS):
             return read_source(source, ids=self.catalog.ids(), log=section.log, mining=section.mining)
@@ -197,12 +211,13 @@ class Dataset:
 
     @cached_property
     def views(self) -> dict[str, NoiseView]:
-        """The views of the catalogue that are cached, by name: those evaluated, and `noised` for the training.
+        """The views of the catalogue that are cached, by name: those evaluated, and `noised` for the alignment stage.
 
-        A view that only probes need shows the probed queries alone.
+        A joint encoder has no such stage. A view that only probes need shows the probed queries alone.
         """
         plan, section = self.recipe.noise, self.recipe.evaluation
-        whole = dict.fromkeys(("mixed", *section.views, "noised"))
+        aligned = () if self.recipe.encoders.vision.startswith("joint:") else ("noised",)
+        whole = dict.fromkeys(("mixed", *section.views, *aligned))
         probed = [name for name in dict.fromkeys(section.picture_probes) if name not in whole]
         ids = self.catalog.ids()
         only = frozenset(ids[int(at)] for at in self.queries.query[self.probed]) if probed else frozenset()

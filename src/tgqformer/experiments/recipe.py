@@ -42,14 +42,16 @@ class CatalogSection:
 
     Args:
         source: files of a shop (see `tgq catalog import`), or `studio` for the catalogue that the project draws itself.
-        items: how many items `studio` draws; of other sources so many are chosen by a stable hash of their id (0 for
-            all).
+        items: how many items `studio` draws; of other sources so many are chosen (0 for all).
+        chosen_by: how they are chosen: by a stable `hash` of their id; or by `pairs`, those that stand most often in
+            what the section pairs names, so that a small part of a large shop has pairs enough.
         reader, mapping, pictures, pack: as in `tgq catalog import`.
         seed: of the drawing.
     """
 
     source: Source = "studio"
     items: Natural = 0
+    chosen_by: Literal["hash", "pairs"] = "hash"
     reader: str | None = None
     mapping: dict[str, str | list[str]] = field(default_factory=dict)
     pictures: FilePath | None = None
@@ -59,11 +61,12 @@ class CatalogSection:
 
 @settings
 class PairsSection:
-    """Where the pairs come from: simulated shoppers, a log of interactions, or a file of pairs.
+    """Where the pairs come from: simulated shoppers, a log of interactions, a file of pairs, or the catalogue's lists.
 
     Args:
         shoppers: `fashion` or `studio`: simulate shopping sessions. interactions: a file of (session, item, time).
-        pairs: a file of pairs. Exactly one of the three.
+        pairs: a file of pairs. related: kinds of the lists that came with the catalogue, such as `also_view`.
+            Exactly one of the four.
         train, val, test: shares of the items. seed: of the split.
         mining: how pairs are mined from interactions. log: how their file is read, see `tgq pairs mine`.
     """
@@ -71,6 +74,7 @@ class PairsSection:
     shoppers: Literal["fashion", "studio"] | None = None
     interactions: FilePath | None = None
     pairs: FilePath | None = None
+    related: tuple[str, ...] | None = None
     train: Share = 0.7
     val: Share = 0.05
     test: Share = 0.25
@@ -79,8 +83,10 @@ class PairsSection:
     log: LogSettings = LogSettings()
 
     def __post_init__(self) -> None:
-        if sum(source is not None for source in (self.shoppers, self.interactions, self.pairs)) != 1:
-            raise ValueError("give exactly one of shoppers, interactions, pairs")
+        if sum(one is not None for one in (self.shoppers, self.interactions, self.pairs, self.related)) != 1:
+            raise ValueError("give exactly one of shoppers, interactions, pairs, related")
+        if self.related == ():
+            raise ValueError("related names no kind; for example [also_buy, also_view]")
         if abs(sum(self.shares) - 1) > 1e-6:
             raise ValueError(f"train, val and test are shares of the items and add up to 1, found {self.shares}")
 
@@ -221,6 +227,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         unique_slugs("models", [model.name for model in self.models])
+        self._check_source()
         if self.prompt.pictures == "first":
             return
         from tgqformer.connectors import check_pictures
@@ -229,6 +236,14 @@ class Recipe:
             check_pictures(model.connector, self.prompt.pictures)
             if model.multimodal is not None:
                 raise ValueError(f"{model.name}: a multimodal model is shown one picture; set prompt.pictures: first")
+
+    def _check_source(self) -> None:
+        drawn = self.catalog.source == "studio"
+        if drawn and self.pairs.related is not None:
+            raise ValueError("pairs.related: the studio has no lists of related items; give shoppers: studio")
+        if self.catalog.chosen_by == "pairs" and (drawn or self.pairs.shoppers is not None or not self.catalog.items):
+            what = "takes catalog.items of a shop's files, by pairs.interactions, pairs.pairs or pairs.related"
+            raise ValueError(f"catalog.chosen_by: pairs {what}")
 
 
 IMPORT_KEYS = {

@@ -5,15 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from tgqformer.catalog.catalog import Catalog, CatalogWriter
 from tgqformer.catalog.importer import import_catalog
 from tgqformer.errors import named_by
-from tgqformer.experiments.recipe import IMPORT_KEYS, CatalogSection
+from tgqformer.experiments.recipe import IMPORT_KEYS, CatalogSection, PairsSection
+from tgqformer.pairs.interactions import read_interactions
+from tgqformer.pairs.pairs import Pairs, pairs_from_related
+from tgqformer.pairs.source import read_source
+from tgqformer.pairs.splits import stable_uniform
 from tgqformer.progress import console
 from tgqformer.synthetic.shoppers import subset
 
+RELATED = "related.parquet"
+"""The lists of related items that came with a catalogue, in its folder."""
 
-def make_catalog(section: CatalogSection, to: Path, beside: Path) -> None:
+
+def make_catalog(section: CatalogSection, pairs: PairsSection, to: Path, beside: Path) -> None:
     """Draw or import a catalogue into `to`, and say what was read; `beside` is where unfinished work may stand."""
     if section.source == "studio":
         from tgqformer.synthetic.studio import draw_studio
@@ -35,13 +47,41 @@ def make_catalog(section: CatalogSection, to: Path, beside: Path) -> None:
         for warning in report.warnings:
             console.print(f"warning: {warning}", style="yellow", markup=False)
         if section.items:
-            _keep_some(Catalog.open(imported), section.items, to)
+            catalog = Catalog.open(imported)
+            frequent = section.chosen_by == "pairs"
+            kept = most_paired(catalog, pairs, section.items) if frequent else subset(catalog.ids(), section.items)
+            _keep_some(catalog, set(kept), to)
 
 
-def _keep_some(catalog: Catalog, count: int, to: Path) -> None:
-    """Write a catalogue of `count` items, chosen by a stable hash of their ids, in the same order."""
-    kept = set(subset(catalog.ids(), count))
+def related_pairs(catalog: Path, kinds: tuple[str, ...]) -> Pairs:
+    """Read the pairs of a catalogue's own lists of related items, of some kinds. Raise TgqError where it has none."""
+    return pairs_from_related(catalog / RELATED, kinds)
+
+
+def most_paired(catalog: Catalog, pairs: PairsSection, count: int) -> list[str]:
+    """Return the ids of `count` items: those that most interactions, or most pairs, name; ties by a stable hash."""
+    ids = pa.array(catalog.ids(), pa.string())
+    if pairs.interactions is not None:
+        log = read_interactions(pairs.interactions, pairs.log)
+        places, often = log.item_names, np.bincount(log.items, minlength=len(log.item_names))
+    else:
+        known = related_pairs(catalog.path, pairs.related) if pairs.related else read_source(Path(str(pairs.pairs)))
+        counted = pc.value_counts(pa.chunked_array([*known.table["a"].chunks, *known.table["b"].chunks]))
+        places, often = counted.field("values"), counted.field("counts").to_numpy()
+    found = pc.index_in(ids, value_set=places).fill_null(-1).to_numpy()
+    times = np.where(found < 0, 0, np.append(often, 0)[found])
+    names = ids.to_pylist()
+    order = sorted(range(len(names)), key=lambda place: (-times[place], stable_uniform("subset", 0, names[place])))
+    return [names[place] for place in order[:count]]
+
+
+def _keep_some(catalog: Catalog, kept: set[str], to: Path) -> None:
+    """Write a catalogue of some items, in the same order, with those lists of related items that stay among them."""
     with CatalogWriter(to, name=catalog.name, pack=False, root=catalog.root) as writer:
         for item in catalog.items():
             if item.id in kept:
                 writer.add(item)
+        if (catalog.path / RELATED).is_file():
+            lists, names = pq.read_table(catalog.path / RELATED), pa.array(sorted(kept), pa.string())
+            inside = pc.and_(*(pc.is_in(lists[side], value_set=names) for side in ("id", "other")))
+            pq.write_table(lists.filter(inside), writer.folder / RELATED, compression="zstd")
