@@ -22,8 +22,8 @@ _SYLLABLES, _TOKENS_A_SYLLABLE = frozenset(("Chinese", "Japanese", "Korean")), 1
 """In these one token a letter is how models read them; more than this are bytes or strokes."""
 _NAMES = {"CJK": "Chinese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean"}
 MULTILINGUAL = (
-    "those of the recipe `multilingual` (encoders.text and language.name hf:intfloat/multilingual-e5-small); with a GPU "
-    "also language.name=hf:Qwen/Qwen3-Embedding-0.6B"
+    "those of the recipe `multilingual`, or encoders.text=hf:intfloat/multilingual-e5-small and "
+    "language.name=hf:Qwen/Qwen3-Embedding-0.6B"
 )
 """Encoders that read nearly all scripts, as a recipe and as settings of one."""
 
