@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tgqformer.cli.options import Overwrite, list_shipped, say
+from tgqformer.errors import TgqError
 from tgqformer.experiments import Until
 
 
@@ -46,7 +47,48 @@ def run(
     from tgqformer.experiments.run import execute
 
     loaded = load_recipe(recipe, tuple(change or ()), deep=False)  # `execute` checks the rest
-    execute(loaded, to or Path("runs") / slug(loaded.name), until, recheck=recheck, overwrite=overwrite)
+    folder = to or Path("runs") / slug(loaded.name)
+    done = execute(loaded, folder, until, recheck=recheck, overwrite=overwrite)
+    if until in ("neighbours", "report"):
+        first = next(iter(done.shown_catalog.items(0, 1, pictures=False))).id
+        say(
+            "\nWhat to do next:\n"
+            f"  tgq similar {first} --store {folder / 'store'} --html similar.html\n"
+            f"  tgq serve {folder}\n"
+            f"  open {folder / 'report.html'}"
+        )
+
+
+def init(
+    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="its products, as `tgq catalog import` reads them")],
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="its clicks or orders, as `tgq pairs mine` reads them")],
+    to: Annotated[Path, typer.Option(help="the recipe to write")] = Path("shop.yaml"),
+    overwrite: Overwrite = False,
+) -> None:
+    """Look at a shop's export and its clicks, say what was found and guessed, and write a recipe with comments.
+
+    `tgq run` does the rest. Look at the recipe first: every line may be changed.
+
+    Example:
+
+        tgq init shop-export.csv clicks.csv
+
+    Then:
+
+        tgq run shop.yaml
+    """
+    from tgqformer.experiments.first_day import look_at, recipe_of
+    from tgqformer.files import write_text
+
+    if to.exists() and not overwrite:
+        raise TgqError(f"{to} exists; replace it with --overwrite, or name another one with --to")
+    if to.resolve() in (export.resolve(), log.resolve()):
+        raise TgqError(f"{to} is what is read; name another file with --to")
+    found = look_at(export, log)
+    for line in found.lines:
+        say(line)
+    write_text(to, recipe_of(found, to.parent))
+    say(f"\nrecipe in {to}; now: tgq run {to}")
 
 
 def demo(
@@ -130,5 +172,5 @@ def embed(
 
 def register(app: typer.Typer) -> None:
     """Put the commands on the root."""
-    for command in (demo, run, recipes, embed):
+    for command in (demo, init, run, recipes, embed):
         app.command()(command)

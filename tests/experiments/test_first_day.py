@@ -1,0 +1,118 @@
+"""A shop is two commands: `tgq init` and `tgq run`, with a drawn Shopify export and its log in an empty folder."""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from tgqformer.catalog import Catalog
+from tgqformer.cli import app
+from tgqformer.errors import TgqError
+from tgqformer.experiments.recipe import load_recipe
+from tgqformer.store.rules import Rules, rules_beside
+
+HEADER = ["Handle", "Title", "Vendor", "Type", "Option1 Name", "Option1 Value", "Variant SKU"]
+HEADER += ["Variant Inventory Tracker", "Variant Inventory Qty", "Variant Inventory Policy"]
+HEADER += ["Variant Price", "Variant Compare At Price", "Image Src", "Status"]
+COUNT = 30
+
+
+def draw_export(folder: Path, *, pictures: bool = True) -> Path:
+    """A Shopify export of 30 products of two sizes, some sold out, some reduced, and their pictures beside it."""
+    with (folder / "products_export.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(HEADER)
+        for n in range(COUNT):
+            kind, colour = ("shirt", "bag")[n % 2], ("red", "blue", "green")[n % 3]
+            stock = 0 if n % 5 == 0 else 7
+            first = [f"item-{n}", f"{colour} {kind}", "Acme", kind, "Size", "S", f"{n}-S", "shopify", stock, "deny"]
+            rows.writerow(
+                [*first, f"{10 + n}.00", "99.00" if n % 4 == 0 else "", f"https://cdn.test/{n}.png?v=1", "active"]
+            )
+            second = [f"item-{n}", "", "", "", "", "M", f"{n}-M", "shopify", 0, "deny", f"{10 + n}.00", "", "", ""]
+            rows.writerow(second)
+            if pictures:
+                Image.new("RGB", (24, 24), (8 * n, 90, 255 - 8 * n)).save(folder / f"{n}.png")
+    return folder / "products_export.csv"
+
+
+def draw_log(folder: Path, name: str = "item-{}") -> Path:
+    draw = random.Random(0)
+    with (folder / "clicks.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["visitor_id", "product_id", "timestamp"])
+        for visitor in range(60):
+            for at, n in enumerate(draw.sample(range(COUNT), 8)):
+                rows.writerow([f"v{visitor}", name.format(n), 1_700_000_000 + 1000 * visitor + at])
+    return folder / "clicks.csv"
+
+
+def tgq(*words: object) -> str:
+    result = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_shop_is_two_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Callable[[str], Path]
+) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.chdir(tmp_path)
+    draw_export(tmp_path), draw_log(tmp_path)
+    said = tgq("init", "products_export.csv", "clicks.csv")
+    assert "shopify; 30 items" in said and "pictures: 30 found of 30" in said and "100 % of the log's items" in said
+    assert "session = visitor_id, item = product_id, time = timestamp" in said
+    recipe = load_recipe("shop.yaml")
+    assert (recipe.rules, recipe.catalog.reader) == (Rules(in_stock=True), "shopify")
+    text = Path("shop.yaml").read_text()
+    assert "# pictures: 30 found" in text and "variants of one product" in text
+
+    small: dict[str, Any] = {
+        "encoders.vision": f"hf:{tiny_model('vit')}",
+        "encoders.text": f"hf:{tiny_model('bert')}",
+        "language": f"{{name: 'hf:{tiny_model('bert')}', max_tokens: 16}}",
+        "alignment": "{steps: 2, batch: 8}",
+        "training": "{steps: 2, visual_steps: 2, visual_batch: 4, batch: 4, group: 2, warmup: 1, validate_every: 2}",
+        "models": "[{name: TGQ-Former, connector: tgq, options: {dim: 16, heads: 2}, share: 1, preset: given}]",
+        "evaluation.validation_pool": 10,
+    }
+    changes = [word for key, value in small.items() for word in ("--set", f"{key}={value}")]
+    said = tgq("run", "shop.yaml", *changes)
+    end = said[said.index("What to do next:") :].splitlines()
+    assert [line.split()[0] for line in end[1:4]] == ["tgq", "tgq", "open"] and "similar item-0" in end[1]
+    run = Path("runs/products-export")
+    assert (run / "report.html").is_file() and rules_beside(str(run / "store")) == Rules(in_stock=True)
+    items = {item.id: item for item in Catalog.open(run / "catalog").items()}
+    assert items["item-0"].availability == "out_of_stock" and items["item-4"].sale_price == 14.0
+    listed = tgq("similar", "item-3", "--store", run / "store", "-k", 29)
+    assert "left out: 6 by in_stock" in listed and " item-10 " not in listed
+
+
+def test_pictures_that_are_not_here_are_told_and_done_without(tmp_path: Path) -> None:
+    export, log = draw_export(tmp_path, pictures=False), draw_log(tmp_path)
+    said = tgq("init", export, log, "--to", tmp_path / "shop.yaml")
+    assert "none is on this disk" in said
+    assert load_recipe(tmp_path / "shop.yaml").catalog.mapping == {"pictures": []}
+    with pytest.raises(TgqError, match="exists"):
+        CliRunner().invoke(
+            app, ["init", str(export), str(log), "--to", str(tmp_path / "shop.yaml")], catch_exceptions=False
+        )
+    with pytest.raises(TgqError, match="what is read"):
+        tgq("init", export, log, "--to", log, "--overwrite")
+
+
+def test_a_log_of_other_ids_is_refused_with_both(tmp_path: Path) -> None:
+    export, log = draw_export(tmp_path), draw_log(tmp_path, "gid-{}")
+    with pytest.raises(TgqError, match=r"no item of .*clicks.csv is in .*gid-0.*item-0"):
+        CliRunner().invoke(
+            app, ["init", str(export), str(log), "--to", str(tmp_path / "x.yaml")], catch_exceptions=False
+        )
+    assert not (tmp_path / "x.yaml").exists()
