@@ -24,6 +24,7 @@ KINDS = "JPEG, PNG, WebP, AVIF or GIF"
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
 _ASK = struct.Struct(">QQQ")  # bytes that follow, most pixels, seconds of processor time
 _ANSWER = struct.Struct(">cQII")  # P for a picture or E for an error, bytes that follow, width, height
+_BAND = 1 << 18  # pixels that are taken in at once
 _BYTES_A_PIXEL, _SPARE = 32, 256 << 20  # of memory beside what the worker has when it starts
 _PATIENCE, _LEAST = 4, 20.0  # times as much by the clock as of processor time, and seconds at least: a busy machine
 
@@ -104,10 +105,9 @@ class _Worker:
                 raise EOFError
             left = left[os.write(self._to, left[: 1 << 16]) :]
         kind, size, width, height = _ANSWER.unpack(self._read(_ANSWER.size, until))
-        body = self._read(size, until)
         if kind == b"P":
-            return Image.frombytes("RGB", (width, height), body)
-        word, _, reason = body.decode().partition("\n")
+            return self._picture(width, height, until)
+        word, _, reason = self._read(size, until).decode().partition("\n")
         raise PictureError(word, reason)
 
     def end(self) -> None:
@@ -116,6 +116,15 @@ class _Worker:
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
+
+    def _picture(self, width: int, height: int, until: float) -> Image.Image:
+        """Take in a picture a band at a time, so that no other thread waits long for this one."""
+        found, rows = Image.new("RGB", (width, height), None), max(1, _BAND // width)
+        for top in range(0, height, rows):
+            band = min(rows, height - top)
+            part = Image.frombytes("RGB", (width, band), self._read(3 * width * band, until))
+            found.paste(part, (0, top))
+        return found
 
     def _read(self, size: int, until: float) -> bytearray:
         found = bytearray(size)
@@ -141,7 +150,9 @@ def is_taken(data: bytes) -> bool:
 
 
 def work(source: BinaryIO, sink: BinaryIO) -> None:
-    """Answer one picture after another until the service closes its end."""
+    """Answer one picture after another until the service closes its end. Others go first."""
+    if sys.platform != "win32":
+        os.nice(19)
     base = _limit_memory(0, 0)
     while len(head := source.read(_ASK.size)) == _ASK.size:
         size, max_pixels, seconds = _ASK.unpack(head)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +64,6 @@ class Served:
         self.truncate_dim = table.version.dim
         self.users = 0
         self._values = KnownValues(table)
-        self._preparing = threading.BoundedSemaphore(settings.decodes)
         self.batcher: Batcher[Prepared, Floats] = Batcher(
             lambda jobs: list(self._embed_prepared(jobs)),
             size=settings.batch,
@@ -143,22 +141,18 @@ class Served:
     async def embed(self, item: Item, picture: Callable[[], Image] | None) -> Floats:
         """Embed one item [d], together with others that come at the same moment.
 
-        `picture` decodes the item's picture. It is called in a thread that makes the model's input of it at once, so
-        that no more pictures lie decoded in memory than `decodes` of the settings.
+        `picture` decodes the item's picture. It is called in a thread of `pool`, which makes the model's input of it at
+        once, so that no more pictures lie decoded in memory than that has threads, and no search waits for them.
         """
         pixels = None
         if picture is not None:
-            pixels = await self._pool.run(self._prepared, picture)
+            pixels = await self._pool.run(lambda: self._preprocess(picture()))
         return await self.batcher.submit((item, pixels))
 
     def embed_now(self, items: Sequence[Item], pictures: Iterable[Image | None]) -> Floats:
         """Embed items [n, d] in this thread; blocking."""
         pixels = [None if picture is None else self._preprocess(picture) for picture in pictures]
         return self._embed_prepared(list(zip(items, pixels, strict=True)))
-
-    def _prepared(self, picture: Callable[[], Image]) -> Tensor:
-        with self._preparing:
-            return self._preprocess(picture())
 
     def _preprocess(self, picture: Image) -> Tensor:
         encoders = self.model.encoders

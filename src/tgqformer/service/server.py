@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections import OrderedDict
 from ipaddress import ip_address
@@ -30,6 +31,7 @@ from tgqformer.service.site import open_site
 from tgqformer.service.telemetry import log_to_stderr
 
 BACKLOG = 2048
+SWITCH = 0.0005  # seconds that a thread may go on when another waits: answers wait for several turns
 KEEP_ALIVE = 30  # seconds that a connection may be silent between requests
 LAST = 5  # seconds after those for the requests in work; then the process ends
 OPEN_TO_ALL = "EVERYBODY who reaches this machine may put and delete items: there are no keys. Give --keys FILE."
@@ -45,6 +47,7 @@ def run(places: Places, settings: ServiceSettings, host: str, port: int, log_lev
     with listen(host, port) as address:
         use_system_memory()
         torch.set_num_threads(1)  # batches are spread over threads already
+        sys.setswitchinterval(SWITCH)
         site = open_site(places, settings)
         app = make_app(site, settings)
         shown = f"[{host}]" if ":" in host else host

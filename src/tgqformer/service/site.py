@@ -63,6 +63,7 @@ class Site:
         self.store, self.places, self.settings = store, places, settings
         self.folder, self.telemetry = places.state, Telemetry()
         self.pool = Pool(settings.threads, settings.waiting, "searching")
+        self.decoding = Pool(settings.decodes, settings.waiting, "decoding")
         self.exploring = Pool(settings.explorer_threads, settings.waiting, "exploring")
         self.shelf = shelf
         self._models: OrderedDict[str, ItemEmbedder] = OrderedDict()
@@ -209,6 +210,7 @@ class Site:
         self._looking.shutdown(wait=True)
         self.pool.close()
         self.exploring.close()
+        self.decoding.close()
         self._decoders.close()
         self.shelf.close()
 
@@ -314,7 +316,7 @@ class Site:
         with self._opening:
             table, model = self.store.table(version.name), self._model(version)
         seen, rules = self.telemetry.batches.observe, self.places.rules
-        served = Served(table, model, None, pool=self.pool, settings=self.settings, rules=rules, seen=seen)
+        served = Served(table, model, None, pool=self.decoding, settings=self.settings, rules=rules, seen=seen)
         served.neighbours = self._neighbours(served)
         if served.embedder is not None:
             served.embed_now([Item("warm", title="warm")], [None])
