@@ -42,7 +42,14 @@ def test_the_titles_of_four_scripts(minilm: tuple[Tokenize, int | None]) -> None
     told = unread([*CHINESE, *THAI, *EMOJI, *GERMAN, None, ""], *minilm, "minilm")
     assert told is not None
     assert told.startswith("minilm cannot read 15 of 20 titles: it does not know 68% of their words (")
-    for share in ("Chinese 100%", "Thai 100%", "emoji 100%", "recipe `multilingual`", "encoders.text=hf:", "language.name=hf:"):
+    for share in (
+        "Chinese 100%",
+        "Thai 100%",
+        "emoji 100%",
+        "recipe `multilingual`",
+        "encoders.text=hf:",
+        "language.name=hf:",
+    ):
         assert share in told
     assert "Latin" not in told
 
