@@ -316,14 +316,15 @@ def _first_of_each(number: Ints, query: int, places: Ints) -> Bools:
 
 def _other_pictures(columns: Columns, query: int, places: Ints, scores: Floats, rules: Rules) -> Bools:
     """Say which items have a picture unlike the query's, and unlike that of each item before that stays."""
-    looks = columns.look[np.concatenate([[query], places])].astype(np.int16)
-    known = looks[:, 0] >= 0
-    coarse = looks.reshape(-1, 2, 4, 2, 4, 3).mean((2, 4)).reshape(len(looks), -1)  # near where all 64 places are
-    near = (np.abs(coarse[:, None] - coarse[None]).max(-1) <= ALIKE) & known & known[:, None]
-    one, other = np.nonzero(np.triu(near, 1))
-    same = np.abs(looks[one] - looks[other]).max(-1, initial=0) <= ALIKE
+    looks = columns.look[np.concatenate([[query], places])]
+    shade = np.where(looks[:, 0] < 0, np.nan, looks.mean(1, dtype=np.float32))
+    one, other = np.nonzero(np.abs(shade[:, None] - shade) <= ALIKE)  # as near as all 64 places are, and NaN to nothing
+    one, other = one[one < other], other[one < other]
+    for part in (slice(None, None, 24), slice(None)):  # a few places first: most pairs end there
+        same = np.abs(looks[one, part] - looks[other, part]).max(-1, initial=0) <= ALIKE
+        one, other = one[same], other[same]
     stays = np.ones(len(looks), bool)
-    for before, place in sorted(zip(one[same].tolist(), other[same].tolist(), strict=True), key=lambda pair: pair[1]):
+    for before, place in sorted(zip(one.tolist(), other.tolist(), strict=True), key=lambda pair: pair[1]):
         stays[place] &= not stays[before]
     return stays[1:]
 
