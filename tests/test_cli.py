@@ -84,6 +84,39 @@ def test_an_installed_command_runs() -> None:
 
 
 @pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (OSError(28, "No space left on device", "/full/out"), 2, "error: /full/out: No space left on device"),
+        (
+            ZeroDivisionError("by zero"),
+            1,
+            "this should not have happened: ZeroDivisionError: by zero. Please report it, ",
+        ),
+    ],
+)
+def test_no_traceback_reaches_a_user(
+    error: Exception,
+    status: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("tgqformer.pairs.pairs.Pairs.read", fails)
+    monkeypatch.setattr(sys, "argv", ["tgq", "pairs", "show", "x.parquet"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    told = " ".join(capsys.readouterr().err.split())
+    assert left.value.code == status and said in told and "Traceback" not in told
+    kept = [file.read_text() for file in tmp_path.glob("tgq-*.log")]
+    assert len(kept) == (status == 1) and all("ZeroDivisionError: by zero" in text for text in kept)
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["similar", "1", "--store", "nowhere"], "nowhere is no store"),

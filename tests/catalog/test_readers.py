@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 from pathlib import Path
 
 import pyarrow as pa
@@ -87,7 +89,43 @@ def test_gzip_and_gzip_cut_off(tmp_path: Path) -> None:
     assert found[-1].fields is None
     assert "cannot be read from here on" in (found[-1].reason or "")
     assert 100 < len(found) < 5000
-    assert rows("csv", put(tmp_path / "c.csv.gz", b"no gzip at all"))[0].fields is None
+
+
+PACKERS = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.csv.bz2", "a.csv.xz", "A.CSV.XZ"])
+def test_packed_files_are_told_by_their_first_bytes(tmp_path: Path, packer: str, name: str) -> None:
+    (tmp_path / name).write_bytes(PACKERS[packer](b"id,title\n1,red\n"))
+    assert choose_reader(tmp_path / name).name == "csv"
+    assert fields("csv", tmp_path / name) == [{"id": "1", "title": "red"}]
+    (tmp_path / name).write_bytes(b"id,title\n1,plain\n")
+    assert fields("csv", tmp_path / name) == [{"id": "1", "title": "plain"}]
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"PK\x03\x04", "a ZIP archive or an Excel workbook; unpack it, or save it as CSV"),
+        (b"\xd0\xcf\x11\xe0", "an old Excel workbook; save it as CSV"),
+        (b"\x28\xb5\x2f\xfd", "packed with zstd; unpack it"),
+        (b"\x89PNG", "a picture"),
+        (b"%PDF-1.4", "a PDF"),
+    ],
+)
+@pytest.mark.parametrize("name", ["shop.csv", "shop.xlsx", "shop.zip", "shop"])
+def test_what_holds_no_text_is_told(tmp_path: Path, start: bytes, what: str, name: str) -> None:
+    (tmp_path / name).write_bytes(start + bytes(50))
+    with pytest.raises(TgqError, match=f"it is {what}"):
+        imported(tmp_path / name)
+
+
+def test_more_encodings_and_what_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("id,title\n1,größe\n".encode("utf-32"))
+    assert fields("csv", tmp_path / "a.csv") == [{"id": "1", "title": "größe"}]
+    with pytest.raises(TgqError, match="there is no encoding 'rot13'"):
+        lines_module.encoding_of(tmp_path / "a.csv", "rot13")
 
 
 def test_a_reader_that_is_asked_for_reads_a_file_of_any_name(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         read_interactions(tmp_path / "none.csv")
     for name, words in {
         "log.xlsx": "an Excel workbook", "log.parquet": "as Parquet", "log.csv": "no rows",
-        "log.csv.gz": "cannot be read", "log.jsonl.gz": "cannot be read",
+        "log.csv.gz": "no rows", "log.jsonl.gz": "no rows",
     }.items():  # fmt: skip
         (tmp_path / name).write_bytes(b"user,item\n")
         with pytest.raises(TgqError, match=words):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +63,26 @@ def test_tables_of_any_shape(tmp_path: Path, name: str, text: str) -> None:
 def test_encodings_are_found(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "log.csv").write_bytes(table(*NAMES).encode(encoding))
     assert clicks(read(tmp_path / "log.csv")) == CLICKS
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.csv.bz2", "log.csv.xz", "log.txt"])
+def test_packed_logs_are_told_by_their_first_bytes(tmp_path: Path, pack: Callable[[bytes], bytes], name: str) -> None:
+    (tmp_path / name).write_bytes(pack(table(*NAMES).encode()))
+    assert clicks(read(tmp_path / name)) == CLICKS
+
+
+@pytest.mark.parametrize("start", [b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"\xd0\xcf\x11\xe0", b"\x89PNG"])
+def test_what_is_no_log_is_told(tmp_path: Path, start: bytes) -> None:
+    (tmp_path / "log.csv").write_bytes(start + bytes(60))
+    with pytest.raises(TgqError, match="cannot be read as text: it is "):
+        read(tmp_path / "log.csv")
+
+
+def test_half_a_character_is_no_reason_to_stop(tmp_path: Path) -> None:
+    rows = [{"session": "\ud83d", "item": item} for item in ("a", "\udc4d", "b")]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert clicks(read(tmp_path / "log.jsonl")) == [("?", "a"), ("?", "?"), ("?", "b")]
 
 
 def test_an_encoding_can_be_named(tmp_path: Path) -> None:

@@ -125,7 +125,8 @@ def with_pictures(draft: DraftItem, root: Path, *, keep: bool, tail: int = 1) ->
             continue
         draft.found += notes
         pictures[picture.digest] = picture
-    draft.item = replace(item, pictures=tuple(pictures.values()))
+    if pictures:
+        draft.item = replace(item, pictures=tuple(pictures.values()))
     if not (pictures or item.title or item.brand or item.category or item.attributes):
         draft.reject = ("empty", "no text and no readable picture")
     return draft

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
+from tempfile import mkstemp
+from traceback import format_exc
+from typing import NoReturn
 
 import typer
 
@@ -56,16 +60,26 @@ def _refuse_passwords(arguments: list[str]) -> None:
 
 
 def main() -> None:
-    """Run the command line; errors a user can mend are printed without a traceback."""
+    """Run the command line. No traceback is shown: mistakes are told, what nobody foresaw is kept in a file."""
     try:
         _refuse_passwords(sys.argv[1:])
         command = typer.main.get_command(app)
         check_once(command, sys.argv[1:])
         command()
     except TgqError as error:
-        from rich.markup import escape
+        _fail(str(error))
+    except Exception as error:  # noqa: BLE001 - of whatever kind; nothing is hidden
+        if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+            _fail(f"{error.filename}: {error.strerror}")
+        kept = Path(mkstemp(prefix="tgq-", suffix=".log")[1])
+        kept.write_text(format_exc(), encoding="utf-8", errors="backslashreplace")
+        _fail(f"this should not have happened: {type(error).__name__}: {error}. Please report it, with {kept}", 1)
 
-        from tgqformer.progress import console
 
-        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, emoji=False)
-        sys.exit(2)
+def _fail(words: str, status: int = 2) -> NoReturn:
+    from rich.markup import escape
+
+    from tgqformer.progress import console
+
+    console.print(f"[bold red]error:[/] {escape(words)}", highlight=False, emoji=False)
+    sys.exit(status)

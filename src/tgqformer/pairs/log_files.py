@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 from tgqformer.catalog.nested import paths_in, rows_of, value_at
 from tgqformer.catalog.readers.base import SourceRow
 from tgqformer.catalog.readers.jsonlines import json_rows
-from tgqformer.catalog.readers.lines import encoding_of, open_binary, read_lines
+from tgqformer.catalog.readers.lines import DAMAGED, bare_name, encoding_of, open_binary, packer_of, read_lines
 from tgqformer.catalog.readers.parquet import parquet_rows
 from tgqformer.catalog.shape import LOOK, TableShape, plain_name, shape_of
 from tgqformer.errors import TgqError, option
@@ -99,8 +98,7 @@ def open_log_file(path: Path, log: LogSettings, add: Add) -> LogFile:
 
     Raise TgqError where it cannot be read, or has no names for its columns.
     """
-    endings = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
-    ending = endings[-1] if endings else ""
+    ending = Path(bare_name(path)).suffix
     if ending in _NO_LOGS:
         raise TgqError(f"{path} is {_NO_LOGS[ending]}, which is no log that can be read; export it as CSV")
     start = _start(path)
@@ -125,7 +123,7 @@ def _start(path: Path) -> bytes:
     try:
         with open_binary(path) as file:
             return file.read(64)
-    except (OSError, EOFError, zlib.error) as error:
+    except DAMAGED as error:
         raise TgqError(f"{path} cannot be read: {error}") from error
 
 
@@ -166,7 +164,9 @@ def _table_batches(
     if code not in (None, "utf-8"):
         read.encoding = code
     try:
-        with pa.input_stream(path, compression="gzip" if path.suffix.lower() == ".gz" else None) as stream:
+        packer = packer_of(path)
+        opened = pa.PythonFile(open_binary(path)) if packer == "xz" else pa.input_stream(path, compression=packer)
+        with opened as stream:
             reader = pc_csv.open_csv(
                 stream,
                 read_options=read,
@@ -261,7 +261,8 @@ def _plain(value: Any) -> str | None:
     """Return a value as text; None for what is none, and for objects."""
     if value is None or isinstance(value, (dict, list, bool)):
         return None
-    return value if isinstance(value, str) else str(value)
+    text = value if isinstance(value, str) else str(value)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()  # half a character is no text
 
 
 def _parquet(path: Path) -> LogFile:

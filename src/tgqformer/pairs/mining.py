@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BeforeValidator, Field
 
-from tgqformer.config import Natural, Positive, PositiveFloat, settings
+from tgqformer.config import Positive, PositiveFloat, settings
 from tgqformer.errors import TgqError
 from tgqformer.pairs.interactions import Interactions
 from tgqformer.progress import progress
@@ -31,8 +31,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 class Window:
     """How far apart two clicks of a session may be: in items (1: neighbours) and in seconds; None: no limit."""
 
-    items: Positive | None = None
-    seconds: Natural | None = None
+    items: Annotated[int, Field(gt=0, le=10**6)] | None = None
+    seconds: Annotated[int, Field(ge=0, le=10**10)] | None = None
 
 
 def window_of(value: Any) -> Any:

@@ -144,7 +144,12 @@ def _interactions(source: Path, log: LogSettings, before: float | None) -> Inter
     report = ReadReport()
     found = Interactions.from_table(read_log(source, log, report))
     tell_read(report)
-    return found if before is None else split_by_time(found, int(before))[0]
+    if before is None:
+        return found
+    early = split_by_time(found, int(before))[0]
+    if not len(early):
+        raise TgqError(f"{source} has no interaction before the day that {option('before')} names")
+    return early
 
 
 def _why_none(interactions: Interactions, mining: MiningSettings) -> str:

@@ -12,6 +12,7 @@ from tgqformer.catalog.readers.folder import ItemFoldersReader, PicturesReader
 from tgqformer.catalog.readers.hm import HMReader
 from tgqformer.catalog.readers.imported import CatalogReader
 from tgqformer.catalog.readers.jsonlines import JSON_LINES
+from tgqformer.catalog.readers.lines import packer_of
 from tgqformer.catalog.readers.parquet import PARQUET
 from tgqformer.catalog.readers.shops import SHOPIFY, WOOCOMMERCE
 from tgqformer.catalog.readers.table import TABLES, TEXT_TABLES
@@ -50,5 +51,10 @@ def choose_reader(path: Path, name: str | None = None) -> Reader:
     for reader in READERS:
         if reader.sniff(path):
             return reader
+    if path.is_file():
+        try:
+            packer_of(path)  # says what it is, where that is known
+        except OSError as error:
+            raise TgqError(f"{path} cannot be read: {error}") from error
     known = "\n".join(f"  {reader.name}: {reader.about}" for reader in READERS)
     raise TgqError(f"no reader recognises {path}. These are read:\n{known}")

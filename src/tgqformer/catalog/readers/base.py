@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tgqformer.catalog.mapping import ColumnMapping
+from tgqformer.catalog.readers.lines import bare_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +102,13 @@ class FileReader:
 def parts(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Return the files that a source consists of: `path` itself, or the files in it that end in `suffixes`, sorted."""
     if path.is_file():
-        return [path] if path.name.lower().endswith(suffixes) else []
+        return [path] if bare_name(path).endswith(suffixes) else []
     if not path.is_dir():
         return []
     return sorted(
         file
         for file in path.iterdir()
-        if file.name.lower().endswith(suffixes) and not file.name.startswith(".") and file.is_file()
+        if bare_name(file).endswith(suffixes) and not file.name.startswith(".") and file.is_file()
     )
 
 

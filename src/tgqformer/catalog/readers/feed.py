@@ -42,6 +42,4 @@ def _name(element: ElementTree.Element) -> str:
     return str(element.tag).rpartition("}")[2]
 
 
-FEED = FileReader(
-    "feed", "a product feed in XML: RSS or Atom, as for Google Merchant Center", (".xml", ".rss", ".xml.gz"), _rows
-)
+FEED = FileReader("feed", "a product feed in XML: RSS or Atom, as for Google Merchant Center", (".xml", ".rss"), _rows)

@@ -17,7 +17,7 @@ from tgqformer.catalog.readers.base import FileReader, SourceRow, parts
 from tgqformer.catalog.readers.lines import MAX_LINE, NOT_UTF8, Line, encoding_of, open_binary, read_lines
 from tgqformer.catalog.shape import plain_name
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
+SUFFIXES = (".jsonl", ".ndjson", ".json")
 MAX_DOCUMENT = 1 << 28
 """A document that is one object is read whole; a longer one, of so many characters, is not."""
 _MAY_WRAP = {"item", "product", "items", "products", "details"}

@@ -1,20 +1,37 @@
-"""Lines of text files of unknown origin: gzip or not, UTF-8, UTF-16 or cp1252, whole or cut off, with any line ends."""
+"""Lines of text files of unknown origin: packed or not, of any usual encoding, whole or cut off, with any line ends."""
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
 import io
+import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from tgqformer.errors import TgqError
 
 MAX_LINE = 16 << 20
 """A line longer than this many bytes is not read (packed pictures in base64 fit)."""
+PACKED = (".gz", ".bz2", ".xz")
+"""Endings of packed files; what they are is told by their first bytes, whatever their name."""
+DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError)
+_PACKERS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
+_NO_TEXT = {
+    b"PK\x03\x04": "a ZIP archive or an Excel workbook; unpack it, or save it as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook; save it as CSV",
+    b"\x28\xb5\x2f\xfd": "packed with zstd; unpack it",
+    b"7z\xbc\xaf": "a 7z archive; unpack it",
+    b"Rar!": "a RAR archive; unpack it",
+    b"%PDF": "a PDF; export its table as CSV",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"SQLite format 3": "a SQLite database; export its table as CSV",
+}
 NOT_UTF8 = ("encoding", "not UTF-8: read as cp1252 (Windows)")
 
 
@@ -29,7 +46,7 @@ class Line:
 
 
 def read_lines(path: Path, encoding: str | None = None) -> Iterator[Line]:
-    """Stream the lines of a text file, `.gz` or not; a damaged file ends with a line that has a fault.
+    """Stream the lines of a text file, packed or not; a damaged file ends with a line that has a fault.
 
     Without `encoding` it is UTF-8, line by line else cp1252; or UTF-16 by its byte order mark or its zeros.
     Raise TgqError for an encoding that is not known.
@@ -39,7 +56,7 @@ def read_lines(path: Path, encoding: str | None = None) -> Iterator[Line]:
         with open_binary(path) as file:
             for number, data in enumerate(_pieces(file, encoding), 1):
                 yield _line(number, data)
-    except (OSError, EOFError, zlib.error) as error:
+    except DAMAGED as error:
         yield Line(number + 1, "", fault=f"the file cannot be read from here on: {error}")
 
 
@@ -50,17 +67,22 @@ def encoding_of(path: Path, encoding: str | None = None) -> str | None:
     """
     if encoding is not None:
         try:
-            return codecs.lookup(encoding).name
+            found = codecs.lookup(encoding)
+            if not found._is_text_encoding:  # rot13, hex and the like
+                raise LookupError(encoding)
+            return found.name
         except LookupError as error:
             raise TgqError(f"there is no encoding {encoding!r}; usual are utf-8, cp1252, shift_jis, gb18030") from error
     try:
         with open_binary(path) as file:
             return _told_by(file.read(64))
-    except (OSError, EOFError, zlib.error):
+    except DAMAGED:
         return None
 
 
 def _told_by(start: bytes) -> str | None:
+    if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     zeros = [start[place::2].count(0) for place in (0, 1)]
@@ -70,10 +92,29 @@ def _told_by(start: bytes) -> str | None:
 
 
 def open_binary(path: Path) -> IO[bytes]:
-    """Open a file for reading, decompressed where its name ends in `.gz`."""
-    if path.name.lower().endswith(".gz"):
-        return cast("IO[bytes]", gzip.open(path, "rb"))
-    return path.open("rb")
+    """Open a file for reading, unpacked where it is packed with gzip, bzip2 or xz.
+
+    Raise TgqError for a file of which it is plain that it holds no text.
+    """
+    packer = packer_of(path)
+    openers: dict[str, Callable[..., Any]] = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}
+    return cast("IO[bytes]", openers[packer](path, "rb")) if packer is not None else path.open("rb")
+
+
+def packer_of(path: Path) -> str | None:
+    """Return gzip, bz2 or xz, by the first bytes of a file; None where it is not packed. Errors as in `open_binary`."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    for sign, what in _NO_TEXT.items():
+        if start.startswith(sign):
+            raise TgqError(f"{path} cannot be read as text: it is {what}")
+    return next((packer for sign, packer in _PACKERS.items() if start.startswith(sign)), None)
+
+
+def bare_name(path: Path) -> str:
+    """Return the name of a file in small letters, without the ending that says that it is packed."""
+    name = path.name.lower()
+    return next((name.removesuffix(ending) for ending in PACKED if name.endswith(ending)), name)
 
 
 def _pieces(file: IO[bytes], encoding: str | None) -> Iterator[bytes | str]:

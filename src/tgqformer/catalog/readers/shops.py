@@ -27,7 +27,7 @@ _MAPPING = ColumnMapping(
     availability="availability",
     sale_price="sale price",
 )
-_CSV = (".csv", ".csv.gz")
+_CSV = (".csv",)
 _COMMA = re.compile(r"(?<!\\),\s*")
 Fields = Mapping[str, Any]
 _RENAMED = {

@@ -160,7 +160,7 @@ class _Lines:
 TABLES = FileReader(
     "csv",
     "CSV or TSV with a header line (.csv, .tsv, also .gz), or a folder of such files",
-    (".csv", ".tsv", ".csv.gz", ".tsv.gz"),
+    (".csv", ".tsv"),
     table_rows,
 )
 
@@ -171,5 +171,5 @@ def _has_usual_names(file: Path) -> bool:
 
 
 TEXT_TABLES = FileReader(
-    "txt", "a table with usual column names in a .txt file", (".txt", ".txt.gz"), table_rows, fits=_has_usual_names
+    "txt", "a table with usual column names in a .txt file", (".txt",), table_rows, fits=_has_usual_names
 )
