@@ -29,7 +29,7 @@ COLOURS = ("red", "blue", "green")
 KINDS = ("shirt", "shoe", "bag")
 FIXED = {"share": 1, "preset": "given"}
 SHORT = {"what needs no training": "untrained", "evaluation of what needs no training": "judged"}
-MODEL = ["training", "evaluation", "embeddings", "store", "neighbours", "lists"]
+MODEL = ["training", "evaluation", "refit", "embeddings", "store", "neighbours", "lists"]
 AFTER_PAIRS = [*MODEL, "untrained", "judged", "report"]
 
 
@@ -238,8 +238,8 @@ def test_the_steps_and_the_time_are_said_before_the_first_training(
         line for line in text.splitlines() if "steps:" in line or "to train" in line or line.startswith("training")
     ]
     assert lines[:3] == [
-        "TGQ-Former, gentle settings: steps: 2 of the whole model",
-        "TGQ-Former, given settings: steps: 2 of the connector alone, 2 of the whole model",
+        "TGQ-Former, gentle settings, and 4 folds: steps: 2 of the whole model",
+        "TGQ-Former, given settings, and 4 folds: steps: 2 of the connector alone, 2 of the whole model",
         "2 to train, under a minute",
     ]
     assert lines[3].startswith("training of TGQ-Former, seed 0")

@@ -146,7 +146,7 @@ def embed(
 
     Example:
 
-        tgq embed runs/fashion/models/tgq-former/seed-0/model runs/fashion/catalog --to embeddings
+        tgq embed runs/fashion/models/tgq-former/served/model runs/fashion/catalog --to embeddings
     """
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.model.embedder import ItemEmbedder

@@ -72,7 +72,7 @@ def serve(
 
         tgq serve demo
 
-        tgq serve store --model runs/shop/models/tgq-former/seed-0/model --catalog catalogs/shop --neighbours neighbours
+        tgq serve store --model runs/shop/models/tgq-former/served/model --catalog catalogs/shop --neighbours neighbours
 
         tgq serve demo --host 0.0.0.0 --port 80 --keys keys.json --open-reads
 

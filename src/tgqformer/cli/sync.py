@@ -47,9 +47,9 @@ def sync(
 
     Examples:
 
-        tgq sync catalogs/shop --store store --model runs/shop/models/tgq-former/seed-0/model
+        tgq sync catalogs/shop --store store --model runs/shop/models/tgq-former/served/model
 
-        tgq sync catalogs/shop --store store --model runs/new/models/tgq-former/seed-0/model --new-version --label new
+        tgq sync catalogs/shop --store store --model runs/new/models/tgq-former/served/model --new-version --label new
     """
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.errors import TgqError

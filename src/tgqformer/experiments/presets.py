@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tgqformer import config
+from tgqformer.evaluation.results import read_log
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.experiments.recipe import ModelSection, Recipe
 from tgqformer.training.settings import TrainingSettings
@@ -44,6 +45,13 @@ def presets_of(
     if section.preset == "gentle":
         return {"gentle": (gentle, folder)}
     return {"gentle": (gentle, folder / "gentle"), "given": (given, folder / "given")}
+
+
+def kept_share(log: Path) -> float:
+    """Return after which share of its steps a training had the weights that validation kept; 1 without validation."""
+    rows = read_log(log)
+    kept = [row["kept_step"] for row in rows if "kept_step" in row]
+    return kept[-1] / rows[-1]["step"] if kept else 1.0
 
 
 def trial_inputs(recipe: Recipe, data: Dataset, section: ModelSection, seed: int) -> dict[str, Any]:

@@ -205,9 +205,11 @@ class EvaluationSection:
 
 @settings
 class Recipe:
-    """All of a run, from raw files to a served table. The first model is the one that is embedded and indexed.
+    """All of a run, from raw files to a served table. The first model is the one whose neighbours are worked out.
 
-    `neighbours` is how many are kept of each item; `rules` say which of them a list shows, see `store.rules`.
+    `neighbours` is how many are kept of each item; `rules` say which of them a list shows, see `store.rules`. `serve`
+    says what is embedded and served: each model as it is measured (`train`), or fitted once more, on all pairs (`all`),
+    as validation chose it.
     """
 
     name: str
@@ -222,6 +224,7 @@ class Recipe:
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSection = EvaluationSection()
     seeds: Seeds = (0,)
+    serve: Literal["all", "train"] = "all"
     neighbours: Positive = 100
     rules: Rules = Rules()
 

@@ -21,6 +21,7 @@ from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown
 from tgqformer.evaluation.untrained import PREFIX, verdict
 from tgqformer.experiments import Until
 from tgqformer.experiments.dataset import Dataset
+from tgqformer.experiments.described import NOTES, settings_of_run
 from tgqformer.experiments.presets import CHOICE, trial_inputs
 from tgqformer.experiments.recipe import ModelSection, Recipe, check_files, check_models, is_written
 from tgqformer.experiments.untrained import NEW_ITEM, untrained_results
@@ -38,17 +39,6 @@ from tgqformer.synthetic.noise import write_view
 if TYPE_CHECKING:
     from tgqformer.experiments.trial import Trial
 
-NOTES = (
-    "Every item but the query is in the pool. Test queries and their positives are items that training never saw. Ties "
-    "are averaged, never broken by order.",
-    "What needs no training: the frozen vectors of picture and text, each centred and cut to 128 main axes of the "
-    "training items; the share of the text in their sum is chosen on pairs of training and validation. TF-IDF counts "
-    "words. The view 'new item' asks as a shop does that gets a new item: the query was never seen, its partners may "
-    "have been.",
-    "All models have the same pairs, steps, batch, learning rate, language model and visual tokens. The example "
-    "queries are those where the first two models differ most: three quarters in favour of the first, one quarter "
-    "against it.",
-)
 FEW_QUERIES, FEW_PAIRS = 200, 1000
 
 
@@ -132,6 +122,27 @@ class Run:
         self.stages.run(Stage(f"evaluation of {section.name}, seed {seed}", to, "result", inputs, make))
         return Result.read(to)
 
+    def served(self, section: ModelSection) -> Path:
+        """Return the folder of the model that is served: fitted again on all pairs, or the one that is measured."""
+        seed = self.recipe.seeds[0]
+        saved, to = self.train(section, seed), self.trial_folder(section, seed).parent / "served"
+        if not self._refits(section):
+            return saved
+        inputs = trial_inputs(self.recipe, self.data, section, seed) | {"pairs of": "all parts"}
+        make = partial(self._refit, section, saved.parent, to)
+        name = f"refit of {section.name} on all pairs"
+        return self.stages.run(Stage(name, to, "training", inputs, make, keep="same inputs")) / "model"
+
+    def _refits(self, section: ModelSection) -> bool:
+        return self.recipe.serve == "all" and section.connector != "frozen"
+
+    def _refit(self, section: ModelSection, measured: Path, to: Path) -> None:
+        from tgqformer.experiments.trial import Trial
+
+        trial = Trial(self.recipe, self.data, section, self.recipe.seeds[0], to)
+        trial.refit(measured).save(to / "model")
+        trial.drop_checkpoints()
+
     # --- serving ------------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -151,7 +162,7 @@ class Run:
     def embed(self, section: ModelSection | None = None) -> Embeddings:
         """Embed the catalogue with a model (the first of the recipe), of the first seed, from the cached features."""
         section = section or self.recipe.models[0]
-        saved, to = self.train(section, self.recipe.seeds[0]), self.folder / "embeddings" / slug(section.name)
+        saved, to = self.served(section), self.folder / "embeddings" / slug(section.name)
         version = self._versions.get(saved) or self._versions.setdefault(saved, version_of(saved))
         inputs = {"model": version, "catalog": self.shown_catalog.fingerprint}
         make = partial(self._embed, section, saved, to)
@@ -183,7 +194,7 @@ class Run:
 
         def make() -> None:
             for section, table in zip(reversed(sections), reversed(tables), strict=True):
-                model = self.trial_folder(section, self.recipe.seeds[0]) / "model"
+                model = self.served(section)
                 build = Build(section.name, model, keep=len(sections))  # the last one made is served
                 build_store(table, self.shown_catalog, to, build)
 
@@ -232,7 +243,7 @@ class Run:
             return "Nothing is trained: served is what needs no training."
         view = "mixed" if self.data.new_items is None else NEW_ITEM
         results, first = [*self.results(), *self.untrained()], self.recipe.models[0]
-        served = first.name + self._share_of(first)
+        served = first.name + self._share_of(first) + (", fitted again on all pairs" if self._refits(first) else "")
         found = verdict(results, trained[0].name, view, served)
         return found.text if found else ""
 
@@ -282,7 +293,7 @@ class Run:
         guided = next((found for found in inspected.values() if len(found.seen.connector.attention) > 1), None)
         report = Report(
             title=f"{self.recipe.name}: {len(self.data.catalog):,} items, {len(queries):,} queries",
-            settings=self._settings(),
+            settings=settings_of_run(self.recipe, self.data, self._choices()),
             results=results,
             verdict=verdict,
             examples=neighbour_examples(vectors, queries, view, examples),
@@ -294,25 +305,6 @@ class Run:
             notes=NOTES,
         )
         write_report(page, report)
-
-    def _settings(self) -> dict[str, object]:
-        recipe, sets = self.recipe, self.data.pairs
-        training = recipe.training.resolved(len(sets.train))
-        return {
-            "catalogue": f"{recipe.catalog.source}, {len(self.data.catalog):,} items",
-            "pairs": f"{len(sets.train):,} train, {len(sets.val):,} validation, {len(sets.test):,} test",
-            "pairs across parts": self._lost(),
-            **self._choices(),
-            "noise": f"{100 * recipe.noise.share:.0f} % of the items: {', '.join(recipe.noise.kinds)}",
-            "vision encoder": recipe.encoders.vision,
-            "text encoder": recipe.encoders.text,
-            "language model": recipe.language.name,
-            "steps of the connector alone before": training.visual_steps,
-            "steps": training.steps,
-            "pairs a step": training.batch,
-            "learning rate": training.lr,
-            "seeds": len(recipe.seeds),
-        }
 
     def _choices(self) -> dict[str, str]:
         """Say what validation chose for each model of each seed."""
@@ -327,13 +319,6 @@ class Run:
                     chosen[name] = f"{found['preset']} training ({found['preset_why']}), {share}"
         return chosen
 
-    def _lost(self) -> str:
-        """Say how many pairs the split takes from training, though both of their items are known."""
-        sets = self.data.pairs
-        whole = len(sets.train) + len(sets.val) + len(sets.test) + len(sets.cross)
-        share = f"{len(sets.cross):,} of {whole:,} ({100 * len(sets.cross) / whole:.0f} %)"
-        return f"{share}, not trained on; the view {NEW_ITEM!r} asks for them" if len(sets.cross) else "none"
-
     def folders(self) -> dict[Path, str]:
         """Return the folders that the stages write, each with its kind; those with a digest in their name left out."""
         found = {"catalog": "catalogue", "pairs": "pairs", "cache": "features", "store": "store"}
@@ -343,7 +328,8 @@ class Run:
         whole = {self.folder / name: kind for name, kind in found.items()}
         for section in self.recipe.models:
             whole[self.folder / "embeddings" / slug(section.name)] = "embeddings"
-            whole |= {self.trial_folder(section, seed): "training" for seed in self.recipe.seeds}
+            trials = {self.trial_folder(section, seed): "training" for seed in self.recipe.seeds}
+            whole |= trials | {folder.parent / "served": "training" for folder in trials if self._refits(section)}
         return whole
 
     def warn(self) -> None:

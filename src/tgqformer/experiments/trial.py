@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence, Sized
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +17,11 @@ from tgqformer.evaluation.metrics import Queries, evaluate
 from tgqformer.evaluation.results import Result, ViewScores, read_log
 from tgqformer.evaluation.untrained import STEPS, Choice, choose_middle, choose_name
 from tgqformer.experiments.dataset import Dataset
-from tgqformer.experiments.presets import CHOICE, presets_of, trial_inputs
+from tgqformer.experiments.folds import everything, folds_of
+from tgqformer.experiments.presets import CHOICE, kept_share, presets_of, trial_inputs
 from tgqformer.experiments.recipe import TOKEN_PROBES, ModelSection, Recipe
 from tgqformer.experiments.untrained import NEW_ITEM
-from tgqformer.files import write_json
+from tgqformer.files import read_json, write_json
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.features import Spliced, embed_features
 from tgqformer.model.frozen import FrozenPart
@@ -77,32 +80,75 @@ class Trial:
         if self.section.connector == "frozen":
             return self.build()
         presets = self.presets()
-        models = {name: self._train(settings, folder) for name, (settings, folder) in presets.items()}
-        if self._share == 1 and len(models) == 1:
-            return models.popitem()[1]
-        tried = {name: self._mixtures(model) for name, model in models.items()}
+        if self._share == 1 and len(presets) == 1:
+            return self._train(*next(iter(presets.values())))
+        folds = [Trial(self.recipe, data, self.section, self.seed, self.folder) for data in self._folds(presets)]
+        models, tried, until = dict[str, ItemEmbedder](), dict[str, dict[float, Doubles]](), dict[str, float]()
+        for name, (settings, folder) in presets.items():
+            if folds:
+                tried[name], until[name] = self._cross_validate(folds, settings, folder)
+            else:
+                models[name] = self._train(settings, folder)
+                tried[name] = self._mixtures(models[name])
         choices = {name: self._choose(found) for name, found in tried.items()}
-        chosen, why = choose_name({name: tried[name].get(choices[name].share, NOTHING) for name in models})
-        found = {"preset": chosen, "preset_why": why, **vars(choices[chosen])}
-        write_json(self.folder / CHOICE, found)
-        if presets[chosen][1] != self.folder:
-            shutil.copy(presets[chosen][1] / "log.jsonl", self.folder / "log.jsonl")
-        models[chosen].begin_at(self._frozen(models[chosen]), choices[chosen].share)
-        return models[chosen]
+        chosen, why = choose_name({name: tried[name].get(choices[name].share, NOTHING) for name in presets})
+        settings, folder = presets[chosen]
+        model = models[chosen] if models else self._train(settings, folder, until[chosen])
+        found = {"preset": chosen, "preset_why": why, "folds": len(folds), **vars(choices[chosen])}
+        write_json(self.folder / CHOICE, found | {"until": until.get(chosen) or kept_share(folder / "log.jsonl")})
+        if folder != self.folder:
+            shutil.copy(folder / "log.jsonl", self.folder / "log.jsonl")
+        model.begin_at(self._frozen(model), choices[chosen].share)
+        return model
+
+    def _folds(self, presets: Sized) -> list[Dataset]:
+        """Return the folds that validate where there is something to choose, and too few queries to choose by."""
+        return folds_of(self.data) if self._share == "auto" or len(presets) > 1 else []
+
+    def _cross_validate(
+        self, folds: Sequence[Trial], settings: TrainingSettings, folder: Path
+    ) -> tuple[dict[float, Doubles], float]:
+        """Train once for each fold; return H@10 of all their queries by the shares, and the share of steps to take."""
+        hits, kept = list[dict[float, Doubles]](), []
+        for at, fold in enumerate(folds):
+            to = folder / f"fold-{at}"
+            hits.append(fold._mixtures(fold._train(settings, to)))
+            kept.append(kept_share(to / "log.jsonl"))
+        return {share: np.concatenate([one[share] for one in hits]) for share in hits[0]}, float(np.mean(kept))
+
+    def refit(self, measured: Path) -> ItemEmbedder:
+        """Train a fresh model on all pairs, as validation chose it for the one that was measured.
+
+        Args:
+            measured: the folder of the trial that was measured; this one has the same recipe, model and seed.
+        """
+        found, section = {"until": kept_share(measured / "log.jsonl")}, self.section
+        if (measured / CHOICE).is_file():
+            found = read_json(measured / CHOICE)
+            section = replace(section, preset=found["preset"])
+        whole = Trial(self.recipe, everything(self.data), section, self.seed, self.folder)
+        settings, folder = next(iter(whole.presets().values()))
+        model = whole._train(settings, folder, found["until"])
+        if "share" in found:
+            model.begin_at(self._frozen(model), found["share"])
+        return model
 
     def presets(self) -> dict[str, tuple[TrainingSettings, Path]]:
         """Return the settings that the model is trained with, by name, each with its folder; the safest first."""
         return presets_of(self.recipe.training, self.section, len(self.data.pairs.train), self.folder)
 
     def drop_checkpoints(self) -> None:
-        """Remove the checkpoints of a training that is done."""
-        for _, folder in self.presets().values():
-            drop_checkpoints(folder)
+        """Remove the checkpoints of all trainings of this trial, which are done."""
+        for log in self.folder.rglob("log.jsonl"):
+            drop_checkpoints(log.parent)
 
-    def _train(self, settings: TrainingSettings, folder: Path) -> ItemEmbedder:
-        model, validate = self.build(), self.validate if self._validation is not None else None
-        sampler = self._sampler(settings)
-        train_embedder(model, self.data.features, sampler, settings, folder, seed=self.seed, validate=validate)
+    def _train(self, settings: TrainingSettings, folder: Path, until: float | None = None) -> ItemEmbedder:
+        """Train a fresh model; validation says which weights are kept, or `until` after which share of the steps."""
+        model, sampler = self.build(), self._sampler(settings)
+        validate = self.validate if until is None and self._validation is not None else None
+        train_embedder(
+            model, self.data.features, sampler, settings, folder, seed=self.seed, validate=validate, until=until or 1.0
+        )
         return model
 
     def _sampler(self, settings: TrainingSettings) -> PairSampler:
@@ -118,13 +164,14 @@ class Trial:
         if self.section.connector == "frozen":
             return [], 0.0
         lines, seconds, presets = [], 0.0, self.presets()
+        folds = len(self._folds(presets))
         for name, (settings, _) in presets.items():
             sampler, model = self._sampler(settings), self.build()
             found = settings.resolved(len(sampler.a))
             alone = f"{found.visual_steps} of the connector alone, " if found.visual_steps and model.sees else ""
-            tried = f", {name} settings" if len(presets) > 1 else ""
+            tried = (f", {name} settings" if len(presets) > 1 else "") + (f", and {folds} folds" if folds else "")
             lines.append(f"{self.section.name}{tried}: steps: {alone}{found.steps} of the whole model")
-            seconds += seconds_of_training(model, self.data.features, sampler, found, seed=self.seed)
+            seconds += (1 + folds) * seconds_of_training(model, self.data.features, sampler, found, seed=self.seed)
         return lines, seconds
 
     def _mixtures(self, model: ItemEmbedder) -> dict[float, Doubles]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def train_embedder(
     *,
     seed: int = 0,
     validate: Callable[[ItemEmbedder], tuple[float, float]] | None = None,
+    until: float = 1.0,
     shown: bool = True,
 ) -> TrainingState:
     """Train a model on pairs; see `fit` for what is written, kept and raised.
@@ -38,7 +40,7 @@ def train_embedder(
 
     Args:
         settings: numbers of steps that are left out follow from the number of pairs.
-        validate: returns H@10 and its standard error.
+        validate: returns H@10 and its standard error. until: the share of the steps after which to stop.
     """
     *before, (objective, settings) = _stages(model, features, sampler, settings, seed)
     for alone, first in before:
@@ -49,7 +51,7 @@ def train_embedder(
         hit, error = validate(model)
         return Validation({"val_hit@10": hit, "val_error": error}, hit, error)
 
-    return _fit(objective, settings, folder, validate=validated if validate else None, shown=shown)
+    return _fit(objective, settings, folder, validate=validated if validate else None, until=until, shown=shown)
 
 
 def seconds_of_training(
@@ -96,10 +98,13 @@ def _fit(
     folder: Path,
     *,
     validate: Callable[[], Validation] | None = None,
+    until: float = 1.0,
     shown: bool,
 ) -> TrainingState:
-    optimizer = optimizer_of(objective, settings)
-    return fit(objective, optimizer, plan_of(settings), folder, place=Accelerator(), validate=validate, shown=shown)
+    optimizer, plan = optimizer_of(objective, settings), plan_of(settings)
+    if until < 1:
+        plan = replace(plan, until=max(1, round(until * plan.steps)))
+    return fit(objective, optimizer, plan, folder, place=Accelerator(), validate=validate, shown=shown)
 
 
 def plan_of(settings: TrainingSettings) -> Plan:

@@ -90,7 +90,8 @@ class Plan:
     """How an objective is minimised. Rhythms are in steps; 0 is never, else the last step is always one.
 
     Args:
-        steps: how many. schedule: what the optimiser's groups are set to.
+        steps: how many. until: stop after so many of them, though the schedule is made for all.
+        schedule: what the optimiser's groups are set to.
         clip: most norm of the gradient; None leaves it as it is.
         validate_every: between validations. patience: validations without a better one before the training stops; 0
             never stops it. checkpoint_every: between checkpoints.
@@ -107,10 +108,16 @@ class Plan:
     log_every: int = 1
     precision: Precision = "float32"
     tensorboard: bool = False
+    until: int | None = None
+
+    @property
+    def last(self) -> int:
+        """The last step."""
+        return self.steps if self.until is None else self.until
 
     def due(self, step: int, every: int) -> bool:
         """Say whether what is done every so many steps is to be done now."""
-        return bool(every) and (step % every == 0 or step == self.steps)
+        return bool(every) and (step % every == 0 or step == self.last)
 
 
 @dataclass(frozen=True)
@@ -168,10 +175,10 @@ def fit(
     seen: list[dict[str, Tensor]] = []
     with (
         training_log(folder if place.is_main_process else None, at.step, tensorboard=plan.tensorboard) as log,
-        progress(objective.title, plan.steps, shown=shown and place.is_main_process) as bar,
+        progress(objective.title, plan.last, shown=shown and place.is_main_process) as bar,
     ):
         bar.advance(at.step)
-        while at.step < plan.steps and not at.stopped:
+        while at.step < plan.last and not at.stopped:
             rate = _set_rate(optimizer, plan.schedule(at.step))
             prepared.train()
             batch = objective.batch(at.step, place)

@@ -1,0 +1,68 @@
+"""What the report of a run says of it: its settings, what validation chose, which model is which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tgqformer.experiments.dataset import Dataset
+from tgqformer.experiments.recipe import Recipe
+from tgqformer.experiments.untrained import NEW_ITEM
+from tgqformer.pairs.pairs import PairSets
+
+NOTES = (
+    "Every item but the query is in the pool. Test queries and their positives are items that training never saw. Ties "
+    "are averaged, never broken by order.",
+    "What needs no training: the frozen vectors of picture and text, each centred and cut to 128 main axes of the "
+    "training items; the share of the text in their sum is chosen on pairs of training and validation. TF-IDF counts "
+    "words. The view 'new item' asks as a shop does that gets a new item: the query was never seen, its partners may "
+    "have been.",
+    "All models have the same pairs, steps, batch, learning rate, language model and visual tokens. The example "
+    "queries are those where the first two models differ most: three quarters in favour of the first, one quarter "
+    "against it.",
+)
+
+
+def settings_of_run(recipe: Recipe, data: Dataset, choices: Mapping[str, str]) -> dict[str, object]:
+    """Return the rows of the table of settings, by name.
+
+    Args:
+        choices: what validation chose for each model, in words.
+    """
+    sets = data.pairs
+    training = recipe.training.resolved(len(sets.train))
+    return {
+        "catalogue": f"{recipe.catalog.source}, {len(data.catalog):,} items",
+        "pairs": f"{len(sets.train):,} train, {len(sets.val):,} validation, {len(sets.test):,} test",
+        "pairs across parts": _lost(sets),
+        **choices,
+        "noise": f"{100 * recipe.noise.share:.0f} % of the items: {', '.join(recipe.noise.kinds)}",
+        "vision encoder": recipe.encoders.vision,
+        "text encoder": recipe.encoders.text,
+        "language model": recipe.language.name,
+        "steps of the connector alone before": training.visual_steps,
+        "steps": training.steps,
+        "pairs a step": training.batch,
+        "learning rate": training.lr,
+        "seeds": len(recipe.seeds),
+        "served": _served(recipe, sets),
+    }
+
+
+def _served(recipe: Recipe, sets: PairSets) -> str:
+    """Say which model is which: the one whose figures are shown, and the one that is served."""
+    if recipe.serve == "train" or all(model.connector == "frozen" for model in recipe.models):
+        return "the models of the first seed, as they are measured"
+    return (
+        f"models fitted again on all {_count(sets):,} pairs, as validation chose them; the figures are of models that "
+        f"were fitted on {len(sets.train):,} pairs and know no test item"
+    )
+
+
+def _lost(sets: PairSets) -> str:
+    """Say how many pairs the split takes from training, though both of their items are known."""
+    share = f"{len(sets.cross):,} of {_count(sets):,} ({100 * len(sets.cross) / _count(sets):.0f} %)"
+    return f"{share}, not trained on; the view {NEW_ITEM!r} asks for them" if len(sets.cross) else "none"
+
+
+def _count(sets: PairSets) -> int:
+    return len(sets.train) + len(sets.val) + len(sets.test) + len(sets.cross)

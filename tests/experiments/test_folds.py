@@ -1,0 +1,110 @@
+"""Few validation queries: folds choose; and what is served is fitted on all pairs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from tgqformer.evaluation.results import read_log
+from tgqformer.experiments import folds
+from tgqformer.experiments.dataset import Dataset
+from tgqformer.experiments.folds import everything, folds_of
+from tgqformer.experiments.presets import kept_share
+from tgqformer.experiments.recipe import load_recipe
+from tgqformer.experiments.run import Run, execute
+from tgqformer.model.version import version_of
+from tgqformer.store import open_store
+
+ITEMS = 48
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Callable[[str], Path]) -> Run:
+    """The run of a small shop, with two trainings to choose from and a share of the frozen vectors."""
+    torch.set_num_threads(1)
+    shop, draw = tmp_path_factory.mktemp("shop"), random.Random(0)
+    with (shop / "items.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", "title", "category"])
+        rows.writerows([f"i{n}", f"{n % 6} thing", f"kind {n % 3}"] for n in range(ITEMS))
+    with (shop / "clicks.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["session", "item"])
+        for session in range(90):
+            kind = session % 6
+            rows.writerows([f"s{session}", f"i{6 * n + kind}"] for n in draw.sample(range(ITEMS // 6), 4))
+    recipe: dict[str, Any] = {
+        "name": "shop",
+        "catalog": {"source": "items.csv"},
+        "pairs": {"interactions": "clicks.csv", "train": 0.5, "val": 0.25, "test": 0.25},
+        "noise": {"share": 0},
+        "encoders": {"vision": f"hf:{tiny_model('vit')}", "text": f"hf:{tiny_model('bert')}"},
+        "language": {"name": f"hf:{tiny_model('bert')}", "max_tokens": 16},
+        "alignment": {"steps": 3, "batch": 8},
+        "training": {"steps": 4, "visual_steps": 0, "batch": 4, "group": 2, "warmup": 1, "validate_every": 1},
+        "evaluation": {"views": ["mixed"], "examples": 1, "validation_pool": 10},
+        "neighbours": 4,
+        "models": [{"name": "TGQ-Former", "connector": "tgq", "options": {"dim": 16, "heads": 2}}],
+    }
+    (shop / "shop.yaml").write_text(yaml.safe_dump(recipe))
+    return execute(load_recipe(shop / "shop.yaml"), shop / "run", "neighbours")
+
+
+def queries(data: Dataset) -> list[str]:
+    """Return the ids of the queries of validation."""
+    assert data.any_validation is not None
+    pool, asked = data.any_validation
+    return [data.catalog.ids()[int(pool[at])] for at in asked.query]
+
+
+def test_every_item_that_is_no_test_item_validates_in_one_fold(run: Run) -> None:
+    data, validated = run.data, []
+    for fold in folds_of(data):
+        assert fold.pairs.split.part("test") == data.pairs.split.part("test")
+        held = set(fold.pairs.split.part("val"))
+        assert not held & set(fold.pairs.train.ids()), "what validates is not trained on"
+        asked = queries(fold)
+        assert asked and set(asked) <= held
+        validated += asked
+        assert not set(fold.pairs.train.ids()) & set(data.pairs.split.part("test"))
+    assert len(validated) == len(set(validated)), "an item validates once"
+    assert set(validated) > set(queries(data))
+
+
+def test_no_folds_where_queries_are_enough(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folds, "FEW_QUERIES", 2)
+    assert folds_of(run.data) == []
+
+
+def test_everything_is_all_pairs(run: Run) -> None:
+    sets, whole = run.data.pairs, everything(run.data).pairs
+    parts = [sets.train, sets.val, sets.test, sets.cross]
+    assert len(whole.train) == sum(map(len, parts)) and not len(whole.test)
+    assert set(whole.train.ids()) == set().union(*(part.ids() for part in parts))
+
+
+def test_folds_choose_and_the_served_model_is_fitted_on_all_pairs(run: Run) -> None:
+    trial = run.folder / "models" / "tgq-former" / "seed-0"
+    choice = json.loads((trial / "choice.json").read_text())
+    assert choice["folds"] == folds.FOLDS and choice["preset"] in ("gentle", "given")
+    logs = [trial / choice["preset"] / f"fold-{at}" / "log.jsonl" for at in range(folds.FOLDS)]
+    assert choice["until"] == pytest.approx(np.mean([kept_share(log) for log in logs]))
+    last = max(1, round(4 * choice["until"]))
+    assert read_log(trial / "log.jsonl")[-1]["step"] == last
+    assert read_log(trial.parent / "served" / "log.jsonl")[-1]["step"] == last
+    assert not list(trial.rglob("checkpoint"))
+    served = trial.parent / "served" / "model"
+    store = open_store(run.folder / "store").served
+    assert store is not None and store.model_version == version_of(served) != version_of(trial / "model")
+    config = json.loads((served / "config.json").read_text())
+    assert config["share"] == choice["share"]
+    assert run.verdict().endswith("fitted again on all pairs.")
