@@ -116,7 +116,7 @@ def test_text_only_does_not_see_noise(run: Run) -> None:
 
 
 def test_served_vectors_are_those_of_the_saved_model_on_the_shown_pictures(run: Run) -> None:
-    model = ItemEmbedder.load(run.trial(run.recipe.models[0], 0).folder / "model")
+    model = ItemEmbedder.load(run.served(run.recipe.models[0]))
     shown = Catalog.open(run.folder / "shown")
     fresh = model.encode(list(shown.items(0, 12)), batch_size=4, root=shown.root)
     served = Embeddings.open(run.folder / "embeddings" / "tgq-former").vectors()[:12]
