@@ -109,9 +109,8 @@ def choose_columns(path: Path, names: Sequence[str], log: LogSettings) -> LogSet
     item, time, weight = (getattr(log, need) or _guess(names, need) for need in ("item", "time", "weight"))
     for need, found in (("session", session), ("item", item)):
         if not found:
-            raise TgqError(
-                f"{path}: no column looks like the {need}; name it with {option(need)}. It has: {', '.join(names)}"
-            )
+            some = ", ".join(names[:100]) + (", …" if len(names) > 100 else "")
+            raise TgqError(f"{path}: no column looks like the {need}; name it with {option(need)}. It has: {some}")
     for column in (*session, item, time, weight):
         if list(names).count(str(column).removesuffix("[]")) > 1:
             raise TgqError(f"{path} has more than one column {column!r}; give them different names")
