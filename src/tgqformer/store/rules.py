@@ -331,14 +331,14 @@ def _other_pictures(columns: Columns, query: int, places: Ints, scores: Floats, 
 
 def _marginal(value: Floats, vectors: Vectors, k: int, diversity: float) -> Ints:
     """Choose k of the pool [m], each by its value less its cosine with the nearest that was chosen before."""
-    alike = vectors @ vectors.T
     gain, nearest, order = (1 - diversity) * value, np.full(len(value), -np.inf, np.float32), list[int]()
     left = gain.copy()
     for _ in range(min(k, len(value))):
         best = int(left.argmax())
         order.append(best)
         gain[best] = -np.inf
-        np.maximum(nearest, alike[best], out=nearest)
+        alike = np.einsum("ij,j->i", vectors, vectors[best])  # no BLAS: its threads would wait for each other
+        np.maximum(nearest, alike, out=nearest)
         left = gain - diversity * nearest
     return np.array(order, np.int64)
 
