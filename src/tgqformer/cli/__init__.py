@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from tgqformer.cli import bench, catalog, collab, cost, noise, pairs, run, search, serve, studio
+from tgqformer.cli import bench, catalog, collab, cost, noise, pairs, plan, run, search, serve, studio
 from tgqformer.cli.options import check_once, say
 from tgqformer.errors import TgqError
 from tgqformer.version import __version__
@@ -29,6 +29,7 @@ app.add_typer(noise.app, name="noise")
 app.add_typer(collab.app, name="collab")
 app.command()(studio.studio)
 app.command()(cost.cost)
+app.command()(plan.plan)
 run.register(app)
 bench.register(app)
 search.register(app)
