@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 import torch
+from doc_commands import ROOT, blocks
 from paper_files import ITEMS, article, asin, near, write_amazon_2018, write_amazon_2023, write_hm
 
 from tgqformer.catalog.catalog import Catalog
@@ -83,6 +85,36 @@ def test_reviews_of_2018_and_a_part_of_the_items(
     assert len(ids) == 20
     places = {int(name[3:]) for name in ids}
     assert pairs_of(tmp_path / "run", lambda name: int(name[3:])) == {pair for pair in AROUND if {*pair} <= places}
+
+
+@pytest.mark.parametrize("year", ["2018", "2023"])
+def test_the_pictures_of_the_page_come_into_the_catalogue(
+    year: str, tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / f"data/amazon-{year}"
+    WRITERS[year](data)
+    photos = {file.name: file.read_bytes() for file in (data / "images").iterdir()}
+    for name in photos:
+        (data / "images" / name).unlink()
+    recipe = load_recipe(f"paper-amazon-{year}", changes(tiny_model, "catalog.items=20"))
+    catalog = execute(recipe, tmp_path / f"runs/paper-amazon-{year}", "catalog").data.catalog
+    assert not any(item.pictures for item in catalog.items())
+    asked: list[str] = []
+
+    def opened(address: str, timeout: int) -> BytesIO:
+        asked.append(address)
+        if len(asked) == 1:
+            raise OSError("gone")
+        return BytesIO(next(iter(photos.values())))
+
+    monkeypatch.setattr("urllib.request.urlopen", opened)
+    (code,) = (block.text for block in blocks(ROOT / "docs/paper.md") if "urlopen" in block.text)
+    for _ in range(2):  # a second call fetches what the first did not get, and nothing else
+        exec(code.replace("2018", year).replace("ThreadPoolExecutor(16)", "ThreadPoolExecutor(1)"), {})
+    assert len(asked) == 21 and len(set(asked)) == 20
+    catalog = execute(recipe, tmp_path / f"runs/paper-amazon-{year}", "catalog").data.catalog
+    assert all(len(item.pictures) == 1 for item in catalog.items())
 
 
 def test_items_are_chosen_by_how_often_they_are_in_pairs(tmp_path: Path) -> None:

@@ -16,7 +16,19 @@ from tgqformer.cli import app
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-OTHER = {"cd", "git", "cp", "ls", "open", "source", "curl"}  # programs whose options are not ours to check
+OTHER = {
+    "cd",
+    "git",
+    "cp",
+    "ls",
+    "open",
+    "source",
+    "curl",
+    "mkdir",
+    "unzip",
+    "hf",
+    "kaggle",
+}  # programs whose options are not ours to check
 
 
 def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:

@@ -133,7 +133,7 @@ def test_probes_are_for_the_seeds_that_ask_for_them(tmp_path: Path) -> None:
 def test_shipped_benches_load(name: str) -> None:
     bench = load_bench(name)
     assert base_recipe(bench).evaluation.probes and list(cells_of(bench))
-    assert set(shipped_benches()) == {"explore", "fashion", "headline", "published", "small", "studio"}
+    assert set(shipped_benches()) == {"explore", "fashion", "headline", "paper", "published", "small", "studio"}
 
 
 @pytest.mark.parametrize("name", sorted(shipped_benches().keys() - {"explore", "published"}))  # a part of them
