@@ -118,7 +118,7 @@ TEXT: dict[str, dict[str, int]] = {
     "hf:intfloat/multilingual-e5-small": _sizes(384, 12, 12, 1536, 250037),
     "hf:Qwen/Qwen3-Embedding-0.6B": _sizes(1024, 28, 16, 3072, 151669, num_key_value_heads=8, head_dim=128),
 }
-JOINT: dict[str, dict[str, dict[str, int]]] = {
+JOINT: dict[str, dict[str, Any]] = {
     "joint:hf:OFA-Sys/chinese-clip-vit-base-patch16": {
         "vision_config": {**_sizes(768, 12, 12, 3072, 0), "image_size": 224, "patch_size": 16},
         "text_config": _sizes(768, 12, 12, 3072, 21128),
@@ -157,8 +157,8 @@ def tower_of(name: str) -> tuple[Tower, Transformer | None]:
     """
     if name == "efficientnet-lite0":
         return Tower(0.8 * G, 49, 496, 1280), None
-    config = JOINT.get(name) or _config(name, JOINT)
-    seen = config.get("vision_config", config)
+    config: dict[str, Any] = JOINT.get(name) or _config(name, JOINT)
+    seen: dict[str, Any] = config.get("vision_config", config)
     body, places = Transformer.of(seen), (int(seen["image_size"]) // int(seen["patch_size"])) ** 2
     entry = 2.0 * places * 3 * int(seen["patch_size"]) ** 2 * body.width
     text = Transformer.of(config["text_config"]) if name.startswith("joint:") else None
