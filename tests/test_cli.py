@@ -156,3 +156,15 @@ def test_wrong_usage_is_exit_status_2_too(words: list[str]) -> None:
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 2
     assert "Usage:" in result.output
+
+
+def test_numbers_have_a_least_value() -> None:
+    """A negative size is refused when it is read. Prices may be below zero; the rest is checked by its settings."""
+    elsewhere = {"min_price", "max_price", "min_support", "cap", "alpha", "max_session", "neighbours k"}
+    for name, command in COMMANDS.items():
+        for option in command.params:
+            kind = str(getattr(getattr(option, "type_descriptor", None), "annotation", ""))
+            if kind in ("<class 'int'>", "<class 'float'>") and not {option.name, f"{name} {option.name}"} & elsewhere:
+                assert option.min is not None, f"tgq {name}: {option.name}"  # type: ignore[attr-defined]
+    refused = CliRunner().invoke(app, ["embed", "model", "catalog", "--to", "e", "--batch-size", "-4"])
+    assert refused.exit_code == 2 and "--batch-size" in refused.output and not Path("e").exists()

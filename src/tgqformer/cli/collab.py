@@ -213,7 +213,7 @@ def join(
     embeddings: Annotated[Path, typer.Argument(metavar="EMBEDDINGS", help="Content: a folder written by `tgq embed`.")],
     log: Annotated[Path, typer.Option(help="The shop's interactions, a log as `tgq pairs mine` reads it.")],
     to: Annotated[Path, typer.Option(help="Folder for what is made.")],
-    k: Annotated[int, typer.Option("-k", help="How many items to keep beside every item.")] = 100,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many items to keep beside every item.")] = 100,
     blend: Annotated[
         Path | None, typer.Option(help="Weights that were learned before: a blend.json. Otherwise they are learned.")
     ] = None,

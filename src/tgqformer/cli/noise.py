@@ -17,7 +17,7 @@ def sheet(
     catalog: Annotated[Path, typer.Argument(help="a catalogue made by `tgq catalog import` or `tgq studio`")],
     to: Annotated[Path, typer.Option(help="PNG file to write")] = Path("noise.png"),
     items: Annotated[int, typer.Option(min=1, help="how many products")] = 2,
-    seed: Annotated[int, typer.Option(help="of the choice and the drawing")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of the choice and the drawing")] = 0,
     outlines: Annotated[bool, typer.Option(help="show the edge of the noise mask")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -45,7 +45,7 @@ def apply(
     to: Annotated[Path, typer.Option(help="folder for the noised catalogue")],
     view: Annotated[Literal["mixed", "noised", "collage"], typer.Option(help="which items get noise")] = "mixed",
     share: Annotated[float, typer.Option(min=0, max=1, help="share of the items that get noise in `mixed`")] = 0.5,
-    seed: Annotated[int, typer.Option(help="of the noise")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of the noise")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a catalogue whose first pictures have noise; everything else stays.

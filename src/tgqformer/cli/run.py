@@ -134,11 +134,11 @@ def embed(
     model: Annotated[Path, typer.Argument(help="a saved model: the folder `model` of a training")],
     catalog: Annotated[Path, typer.Argument(help="a catalogue made by `tgq catalog import`")],
     to: Annotated[Path, typer.Option(help="folder for the embeddings")],
-    batch_size: Annotated[int, typer.Option(help="items at once")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="items at once")] = 64,
     workers: Annotated[
-        int | None, typer.Option(help="threads that read and embed  [default: one per processor]")
+        int | None, typer.Option(min=1, help="threads that read and embed  [default: one per processor]")
     ] = None,
-    truncate_dim: Annotated[int | None, typer.Option(help="keep the first so many dimensions")] = None,
+    truncate_dim: Annotated[int | None, typer.Option(min=1, help="keep the first so many dimensions")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
     overwrite: Overwrite = False,
 ) -> None:

@@ -40,9 +40,9 @@ def index(
     ] = None,
     label: Annotated[str, typer.Option(help="A name of this version for people, for example of its connector.")] = "",
     dtype: Annotated[Form, typer.Option(help="How vectors are kept.")] = "float32",
-    dim: Annotated[int | None, typer.Option(help="Keep the first so many dimensions.")] = None,
+    dim: Annotated[int | None, typer.Option(min=1, help="Keep the first so many dimensions.")] = None,
     serve: Annotated[bool, typer.Option(help="Serve the new version when it is whole.")] = True,
-    keep: Annotated[int, typer.Option(help="How many versions stay, the new one among them.")] = 2,
+    keep: Annotated[int, typer.Option(min=1, help="How many versions stay, the new one among them.")] = 2,
 ) -> None:
     """Put embeddings and metadata into a store that answers searches: as a new version, beside the one that is served,
     which it replaces at once when it is whole. `tgq store rollback` brings the one before back.

@@ -29,7 +29,7 @@ def sync(
         int | None, typer.Option(help="Keep the first so many dimensions in the new version.", min=1)
     ] = None,
     serve: Annotated[bool, typer.Option(help="Serve the new version when it is whole.")] = True,
-    keep: Annotated[int, typer.Option(help="How many versions stay after a new one.")] = 2,
+    keep: Annotated[int, typer.Option(min=1, help="How many versions stay after a new one.")] = 2,
     batch_size: Annotated[int, typer.Option(help="Items embedded at once.", min=1)] = 64,
     batch_rows: Annotated[int, typer.Option(help="Items of one write: what a kill loses at most.", min=1)] = 512,
     workers: Annotated[
