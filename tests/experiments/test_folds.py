@@ -73,6 +73,7 @@ def test_every_item_that_is_no_test_item_validates_in_one_fold(run: Run) -> None
         held = set(fold.pairs.split.part("val"))
         assert not held & set(fold.pairs.train.ids()), "what validates is not trained on"
         asked = queries(fold)
+        assert fold.validation is fold.any_validation, "whatever the share is"
         assert asked and set(asked) <= held
         validated += asked
         assert not set(fold.pairs.train.ids()) & set(data.pairs.split.part("test"))

@@ -32,7 +32,9 @@ def folds_of(data: Dataset) -> list[Dataset]:
     for fold in range(FOLDS):
         parts: Bytes = np.where(split.parts == TEST, TEST, np.where(dealt == fold, VAL, TRAIN)).astype(np.int8)
         folds.append(_with_pairs(data, split_pairs(every, ItemSplit(split.ids, parts)), frozen=data.frozen))
-    return [one for one in folds if len(one.pairs.train) and one.any_validation is not None]
+    for one in folds:
+        vars(one)["validation"] = one.any_validation  # pairs inside a fold alone would be few again
+    return [one for one in folds if len(one.pairs.train) and one.validation is not None]
 
 
 def everything(data: Dataset) -> Dataset:
