@@ -175,6 +175,15 @@ def test_types_of_arrays_come_from_one_module() -> None:
         assert not own or path == SOURCE / "types.py", f"{path}: types of arrays come from tgqformer.types, not {own}"
 
 
+def test_no_two_public_classes_have_one_name() -> None:
+    places: dict[str, list[Path]] = {}
+    for path in FILES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(path)
+    assert len(places) > 100 and not {name: paths for name, paths in places.items() if len(paths) > 1}
+
+
 def test_files_and_bodies_of_functions_fit_on_a_page() -> None:
     for path in FILES:
         text = path.read_text(encoding="utf-8")

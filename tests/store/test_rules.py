@@ -87,6 +87,10 @@ def test_price_in_times_of_the_querys() -> None:
     assert places_of(found, Rules(price_from=0.5, price_to=2)) == [2, 3, 6]
     assert places_of(found, Rules(price_to=2)) == [1, 2, 3, 6]
     assert places_of(columns(price=[None, 1.0, None]), Rules(price_to=2)) == [1, 2]
+    two = columns(price=[20.0, 20.0, 20.0, 20.0], currency=["EUR", "JPY", "EUR", None])
+    assert places_of(two, Rules(price_to=2)) == [2]
+    row = replace(StoreRow("i1", np.zeros(2, np.float32)), price=20.0, currency="EUR")
+    assert places_of(two.patched([(1, row)]), Rules(price_to=2)) == [1, 2]
     with pytest.raises(TgqError, match="above price_to"):
         Rules().changed({"price_from": 2, "price_to": 1}, "rules")
 
@@ -249,3 +253,9 @@ def tgq(*words: object) -> str:
     result = CliRunner().invoke(app, list(map(str, words)))
     assert result.exit_code == 0, result.output
     return result.output
+
+
+def test_diversity_without_vectors_is_refused() -> None:
+    found = columns(price=[1.0, 1.0, 1.0])
+    with pytest.raises(TgqError, match="only where the neighbours have vectors"):
+        choose(found, 0, np.arange(1, 3), np.ones(2, np.float32), 2, Rules(diversity=0.5))

@@ -19,7 +19,7 @@ LOOK = 500  # rows of the export that are imported, to see what they hold
 
 
 @dataclass(frozen=True)
-class Found:
+class FirstLook:
     """What an export and a log hold, and what was guessed.
 
     report: of the first rows, imported for a look. columns: of the log. known: the share of its items that the first
@@ -56,7 +56,7 @@ class Found:
 _FIELDS = ("title", "brand", "category", "price", "sale_price", "availability", "item_group", "created")
 
 
-def look_at(export: Path, log: Path) -> Found:
+def look_at(export: Path, log: Path) -> FirstLook:
     """Look at an export and a log. Raise TgqError where one of them cannot be read, with what to do."""
     for path in (export, log):
         if not path.exists():
@@ -72,7 +72,7 @@ def look_at(export: Path, log: Path) -> Found:
             f"no item of {log} is in {export}: the log names {sorted(items)[:3]}, the export {sorted(ids)[:3]};"
             " name the column of the same ids by `mapping: {id: …}` in a recipe, or export another log"
         )
-    return Found(export, log, report, pictures, columns, read.rows, known)
+    return FirstLook(export, log, report, pictures, columns, read.rows, known)
 
 
 def _imported(export: Path) -> tuple[ImportReport, set[str], bool]:
@@ -93,7 +93,7 @@ def _imported(export: Path) -> tuple[ImportReport, set[str], bool]:
         return report, set(Catalog.open(to).ids()), pictures
 
 
-def recipe_of(found: Found, folder: Path) -> str:
+def recipe_of(found: FirstLook, folder: Path) -> str:
     """Write the recipe of a shop, with comments that say what was found; paths are relative to `folder`."""
     where = {name: json.dumps(_relative(path, folder)) for name, path in (("export", found.export), ("log", found.log))}
     log, mapped = found.columns, "" if found.pictures else "\n  mapping: {pictures: []}   # no picture is on this disk"

@@ -21,7 +21,7 @@ from tgqformer.types import Ints, Vectors
 
 
 @dataclass(frozen=True)
-class Lists:
+class ListSummary:
     """What rules leave of the table of neighbours: lists of `length` items, of which `full` are; `hidden` by rule."""
 
     items: int
@@ -69,7 +69,7 @@ def vectors_of(neighbours: Neighbours) -> Any:
 
 def write_ruled(
     neighbours: Neighbours, catalog: Catalog, rules: Rules, length: int, parquet: Path | None = None
-) -> Lists:
+) -> ListSummary:
     """Work out the lists of all items; write what they are like into the folder, and the lists as one Parquet file.
 
     Raise TgqError for another catalogue than that of the neighbours.
@@ -85,7 +85,7 @@ def write_ruled(
         if parquet is not None:
             names = [columns.ids[place] for place in chosen.places.tolist()]
             rows.append({"id": item_id, "neighbours": names, "scores": chosen.scores})
-    lists = Lists(len(neighbours), length, full, neighbours.manifest.width, dict(hidden))
+    lists = ListSummary(len(neighbours), length, full, neighbours.manifest.width, dict(hidden))
     write_json(neighbours.path / LISTS, {**asdict(lists), "share": lists.share, "rules": asdict(rules)})
     if parquet is not None:
         with atomic_path(parquet) as unfinished:

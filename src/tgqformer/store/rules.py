@@ -36,8 +36,8 @@ class Rules:
         exclude: ids that are never shown.
         same_category: of the query: `require` it, `boost` it (adds `boost` to the cosine), or take `any`.
         category_levels: so many levels of the path make a category; 0 for all.
-        price_from, price_to: the price now, in times of the query's. An item without a price does not pass; where the
-            query has none, all do.
+        price_from, price_to: the price now, in times of the query's. An item without a price, or in another currency,
+            does not pass; where the query has none, all do.
         min_score: the cosine at least.
         diversity: from 0, the nearest, to 1: how much an item loses by being like one before it (maximal marginal
             relevance: Carbonell and Goldstein, SIGIR 1998).
@@ -111,24 +111,27 @@ def rules_of(store: str, file: Path | None, given: Iterable[str]) -> Rules:
 class Columns:
     """What rules read of n items, a column a field.
 
-    group, path: numbers, the same for the same group or category path; -1 for none. look: [n, 192], -1 where unknown.
-    paths, groups: what the numbers stand for. price: that paid now, NaN where it is not known.
+    group, path, currency: numbers, the same for the same group, category path or currency; -1 for none. look: [n, 192],
+    -1 where unknown. paths, groups, currencies: what the numbers stand for. price: that paid now, NaN where it is not
+    known.
     """
 
     ids: list[str]
     group: Ints
     available: Bools
     price: Doubles
+    currency: Ints
     path: Ints
     paths: dict[tuple[str, ...], int]
     look: Shades
     groups: dict[str, int]
+    currencies: dict[str, int]
 
     @classmethod
     def of(cls, rows: Iterable[StoreRow | Hit], *, pictures: bool = True) -> Columns:
         """Read the columns of some rows, in their order; the looks of pictures only where they are needed."""
         ids, prices, available = list[str](), list[float](), list[bool]()
-        groups, paths = _Numbers(), _Numbers()
+        groups, paths, currencies = _Numbers(), _Numbers(), _Numbers()
         looks = list[bytes | None]()
         for row in rows:
             ids.append(row.id)
@@ -136,10 +139,12 @@ class Columns:
             prices.append(np.nan if price is None else price)
             available.append(row.availability != "out_of_stock")
             groups.add(row.item_group)
+            currencies.add(row.currency)
             paths.add(row.category or None)
             looks.append(row.look if pictures else None)
         bought = np.array(available, bool), np.array(prices, np.float64)
-        return cls(ids, groups.column(), *bought, paths.column(), paths.known, _looks(looks), groups.known)
+        numbers = currencies.column(), paths.column()
+        return cls(ids, groups.column(), *bought, *numbers, paths.known, _looks(looks), groups.known, currencies.known)
 
     @property
     def grouped(self) -> bool:
@@ -148,14 +153,16 @@ class Columns:
 
     def patched(self, rows: Iterable[tuple[int, StoreRow | Hit]]) -> Columns:
         """Return the columns with what these rows say of the items at these places; their pictures are as before."""
-        group, available, price, path = self.group.copy(), self.available.copy(), self.price.copy(), self.path.copy()
-        groups, paths = dict(self.groups), dict(self.paths)
+        available, price = self.available.copy(), self.price.copy()
+        group, path, currency = self.group.copy(), self.path.copy(), self.currency.copy()
+        groups, paths, currencies = dict(self.groups), dict(self.paths), dict(self.currencies)
         for place, row in rows:
             now = Columns.of([row], pictures=False)
             available[place], price[place] = now.available[0], now.price[0]
             group[place] = -1 if row.item_group is None else groups.setdefault(row.item_group, len(groups))
             path[place] = paths.setdefault(row.category, len(paths)) if row.category else -1
-        return Columns(self.ids, group, available, price, path, paths, self.look, groups)
+            currency[place] = -1 if row.currency is None else currencies.setdefault(row.currency, len(currencies))
+        return Columns(self.ids, group, available, price, currency, path, paths, self.look, groups, currencies)
 
     def in_category(self, query: int, places: Ints, levels: int) -> Bools:
         """Say which items have the query's category, by so many levels of the path (0 for all)."""
@@ -201,7 +208,11 @@ def choose(
     """Choose k of the candidates `places` [m] with cosines `scores` [m], best first, for the item at place `query`.
 
     vectors: gives those of some places, of unit length; needed for diversity.
+
+    Raise TgqError where they are needed and not given.
     """
+    if rules.diversity and vectors is None:
+        raise TgqError("lists can be diverse only where the neighbours have vectors; run `tgq neighbours` again")
     hidden: dict[str, Ints] = {}
     for name, passes in _hard(rules):
         stays = passes(columns, query, places, scores, rules)
@@ -216,7 +227,7 @@ def choose(
     value = scores
     if rules.same_category == "boost":
         value = scores + np.asarray(rules.boost * columns.in_category(query, places, rules.category_levels), np.float32)
-    if rules.diversity and vectors is not None and len(places):
+    if vectors is not None and rules.diversity and len(places):
         order = _marginal(value, vectors(places), k, rules.diversity)
     else:
         order = np.argsort(-value, kind="stable")[:k]
@@ -300,7 +311,8 @@ def _in_band(columns: Columns, query: int, places: Ints, scores: Floats, rules: 
     low = own * (rules.price_from or 0.0)
     high = np.inf if rules.price_to is None else own * rules.price_to
     prices = columns.price[places]
-    return np.asarray((prices >= low) & (prices <= high))  # NaN is neither
+    same = columns.currency[places] == columns.currency[query]
+    return np.asarray(same & (prices >= low) & (prices <= high))  # NaN is neither
 
 
 def _first_of_each(number: Ints, query: int, places: Ints) -> Bools:
