@@ -47,7 +47,7 @@ def everything(data: Dataset) -> Dataset:
 def _all_pairs(data: Dataset) -> Pairs:
     sets = data.pairs
     table = pa.concat_tables([part.table for part in (sets.train, sets.val, sets.test, sets.cross)])
-    return Pairs.of(*(table[name].to_pylist() for name in ("a", "b", "weight", "count")))
+    return Pairs(table.sort_by([("a", "ascending"), ("b", "ascending")]))  # no pair stands in two of them
 
 
 def _with_pairs(data: Dataset, sets: PairSets, **made: Any) -> Dataset:
