@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from tgqformer.catalog import Catalog
 from tgqformer.cli import app
 from tgqformer.errors import TgqError
 from tgqformer.experiments.recipe import load_recipe
+from tgqformer.pairs.mining import Window
+from tgqformer.pairs.source import read_source
 from tgqformer.store.rules import Rules, rules_beside
 
 HEADER = ["Handle", "Title", "Vendor", "Type", "Option1 Name", "Option1 Value", "Variant SKU"]
@@ -107,6 +110,34 @@ def test_pictures_that_are_not_here_are_told_and_done_without(tmp_path: Path) ->
         )
     with pytest.raises(TgqError, match="what is read"):
         tgq("init", export, log, "--to", log, "--overwrite")
+
+
+def test_pictures_in_a_folder_beside_the_export_are_found(tmp_path: Path) -> None:
+    export, log = draw_export(tmp_path), draw_log(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "empty").mkdir()
+    for picture in tmp_path.glob("*.png"):
+        picture.rename(tmp_path / "photos" / picture.name)
+    said = tgq("init", export, log, "--to", tmp_path / "shop.yaml")
+    assert "pictures: 30 found of 30" in said and "photos" in said
+    recipe = load_recipe(tmp_path / "shop.yaml")
+    assert recipe.catalog.pictures == str(tmp_path / "photos") and recipe.models[0].connector == "tgq"
+
+
+def test_no_column_of_pictures_is_told(tmp_path: Path) -> None:
+    export, log = tmp_path / "items.csv", draw_log(tmp_path)
+    export.write_text("sku,title\n" + "".join(f"item-{n},thing {n}\n" for n in range(COUNT)))
+    said = tgq("init", export, log, "--to", tmp_path / "shop.yaml")
+    assert load_recipe(tmp_path / "shop.yaml").pairs.mining.window == Window(seconds=1800)
+    assert "no column names any" in said and load_recipe(tmp_path / "shop.yaml").models[0].connector == "none"
+
+
+def test_a_log_without_times_is_mined_by_its_order(tmp_path: Path) -> None:
+    export, log = draw_export(tmp_path), tmp_path / "clicks.csv"
+    log.write_text("user,item\nu1,item-1\nu1,item-2\n")
+    tgq("init", export, log, "--to", tmp_path / "shop.yaml")
+    recipe = load_recipe(tmp_path / "shop.yaml").pairs
+    assert len(read_source(log, log=recipe.log, mining=replace(recipe.mining, min_support=1))) == 1
 
 
 def test_a_log_of_other_ids_is_refused_with_both(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.importer import import_catalog, plan_import
+from tgqformer.catalog.readers.folder import SUFFIXES
 from tgqformer.catalog.report import ImportReport
 from tgqformer.config import slug
 from tgqformer.errors import TgqError
@@ -22,14 +24,16 @@ LOOK = 500  # rows of the export that are imported, to see what they hold
 class FirstLook:
     """What an export and a log hold, and what was guessed.
 
-    report: of the first rows, imported for a look. columns: of the log. known: the share of its items that the first
+    report: of the first rows, imported for a look. named: the columns that name pictures. pictures: the folder of the
+    pictures; None where none is on this disk. columns: of the log. known: the share of its items that the first
     rows hold, where all rows were looked at; None else.
     """
 
     export: Path
     log: Path
     report: ImportReport
-    pictures: bool
+    named: tuple[str, ...]
+    pictures: Path | None
     columns: LogSettings
     clicks: int
     known: float | None
@@ -42,8 +46,7 @@ class FirstLook:
         said = [
             f"{self.export.name}: {report.reader}; {report.items:,} items from the first {report.rows:,} rows,"
             f" {report.rejected:,} rows rejected",
-            f"pictures: {report.pictures:,} found of {report.named:,} that are named"
-            + ("" if self.pictures else "; none is on this disk, so the recipe does without them"),
+            f"pictures: {self._pictures()}",
             "filled: " + ", ".join(f"{name} {report.filled[name]:,}" for name in _FIELDS if report.filled[name]),
             f"{self.log.name}: {self.clicks:,} rows; guessed: session = {session}, item = {columns.item},"
             f" time = {columns.time or 'none'}",
@@ -51,6 +54,17 @@ class FirstLook:
         if self.known is not None:
             said.append(f"{100 * self.known:.0f} % of the log's items are in the export")
         return said + [f"look at this: {warning}" for warning in report.warnings]
+
+    def _pictures(self) -> str:
+        """Say which pictures there are."""
+        if not self.named:
+            return "no column names any, so the recipe does without; `mapping: {pictures: COLUMN}` in it names one"
+        if self.pictures is None:
+            return (
+                f"{', '.join(self.named)} names them, but none is on this disk, beside {self.export.name} or in a "
+                "folder there, so the recipe does without; `pictures: FOLDER` in it says where they are"
+            )
+        return f"{self.report.pictures:,} found of {self.report.named:,} that are named, in {self.pictures}"
 
 
 _FIELDS = ("title", "brand", "category", "price", "sale_price", "availability", "item_group", "created")
@@ -61,7 +75,7 @@ def look_at(export: Path, log: Path) -> FirstLook:
     for path in (export, log):
         if not path.exists():
             raise TgqError(f"there is nothing at {path}; check the path")
-    report, ids, pictures = _imported(export)
+    report, ids, named, pictures = _imported(export)
     first = files_of(log)[0]
     names = open_log_file(first, LogSettings(), lambda *_: None).names
     columns = choose_columns(first, names, LogSettings())
@@ -72,35 +86,44 @@ def look_at(export: Path, log: Path) -> FirstLook:
             f"no item of {log} is in {export}: the log names {sorted(items)[:3]}, the export {sorted(ids)[:3]};"
             " name the column of the same ids by `mapping: {id: …}` in a recipe, or export another log"
         )
-    return FirstLook(export, log, report, pictures, columns, read.rows, known)
+    return FirstLook(export, log, report, named, pictures, columns, read.rows, known)
 
 
-def _imported(export: Path) -> tuple[ImportReport, set[str], bool]:
-    """Import the first rows; without pictures where none is on this disk."""
-    from tgqformer.catalog.catalog import Catalog
-
+def _imported(export: Path) -> tuple[ImportReport, set[str], tuple[str, ...], Path | None]:
+    """Import the first rows, with the pictures that are here or without; return the columns and folder of these too."""
     with TemporaryDirectory(prefix="tgq-look-") as folder:
         to = Path(folder) / "catalog"
-        named = bool(plan_import(export, to).mapping.pictures)
-        try:
-            report, pictures = import_catalog(export, to, limit=LOOK), True
-        except TgqError:
-            if not named:
-                raise
-            report, pictures = import_catalog(export, to, limit=LOOK, mapping={"pictures": []}), False
-        if named and not report.pictures:
-            pictures = False
-        return report, set(Catalog.open(to).ids()), pictures
+        plan = plan_import(export, to)
+        named = plan.mapping.pictures
+        for root in (plan.root, *_folders_beside(export)) if named else ():
+            try:
+                report = import_catalog(export, to, limit=LOOK, root=root, overwrite=True)
+            except TgqError:  # none of them is there
+                continue
+            if report.pictures:
+                return report, set(Catalog.open(to).ids()), named, root
+        report = import_catalog(export, to, limit=LOOK, overwrite=True, mapping={"pictures": []} if named else None)
+        return report, set(Catalog.open(to).ids()), named, None
+
+
+def _folders_beside(export: Path) -> list[Path]:
+    """Return the folders beside a file that hold pictures."""
+    if export.is_dir():
+        return []
+    folders = sorted(path for path in export.resolve().parent.iterdir() if path.is_dir())
+    return [path for path in folders if any(one.suffix.lower() in SUFFIXES for one in path.iterdir())]
 
 
 def recipe_of(found: FirstLook, folder: Path) -> str:
     """Write the recipe of a shop, with comments that say what was found; paths are relative to `folder`."""
     where = {name: json.dumps(_relative(path, folder)) for name, path in (("export", found.export), ("log", found.log))}
-    log, mapped = found.columns, "" if found.pictures else "\n  mapping: {pictures: []}   # no picture is on this disk"
+    log, mapped = found.columns, "\n  mapping: {pictures: []}   # no picture is on this disk" if found.named else ""
+    if found.pictures is not None:
+        mapped = f"\n  pictures: {json.dumps(_relative(found.pictures, folder))}"
     time = "" if log.time is None else f"\n    time: {json.dumps(log.time)}"
     stocked = "true" if found.report.filled["availability"] else "false"
     grouped = "variants of one product" if found.report.filled["item_group"] else "no groups of variants were found"
-    models = _MODELS if found.pictures else _TEXT
+    models = _TEXT if found.pictures is None else _MODELS
     notes = "\n".join(f"# {line}" for line in found.lines)
     return f"""# The recipe of a shop, written by `tgq init`. What was found:
 {notes}
@@ -113,7 +136,7 @@ pairs:
   log:   # guessed from the names of its columns
     session: {json.dumps(list(log.session))}
     item: {json.dumps(log.item)}{time}
-  mining: {{window: 30m}}   # clicks of one session, at most half an hour apart, make a pair
+  mining: {_TIMELESS if log.time is None else _TIMED}
 noise:
   share: 0   # take the pictures as they are
 evaluation:
@@ -126,6 +149,8 @@ rules:
 """
 
 
+_TIMED = "{window: 30m}   # clicks of one session, at most half an hour apart, make a pair"
+_TIMELESS = "{window: 10}   # the log has no times: clicks of one session, at most ten apart in the file, make a pair"
 _MODELS = """models:   # the first one is served; the report says whether training pays
   - {name: TGQ-Former, connector: tgq}
   - {name: frozen, connector: frozen}"""
