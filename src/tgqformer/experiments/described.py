@@ -29,20 +29,21 @@ def settings_of_run(recipe: Recipe, data: Dataset, choices: Mapping[str, str]) -
         choices: what validation chose for each model, in words.
     """
     sets = data.pairs
-    training = recipe.training.resolved(len(sets.train))
+    training, noise = recipe.training.resolved(len(sets.train)), recipe.noise
+    given = " (given training)" if choices else ""  # the gentle one has its own
     return {
         "catalogue": f"{recipe.catalog.source}, {len(data.catalog):,} items",
         "pairs": f"{len(sets.train):,} train, {len(sets.val):,} validation, {len(sets.test):,} test",
         "pairs across parts": _lost(sets),
         **choices,
-        "noise": f"{100 * recipe.noise.share:.0f} % of the items: {', '.join(recipe.noise.kinds)}",
+        "noise": f"{100 * noise.share:.0f} % of the items: {', '.join(noise.kinds)}" if noise.share else "none",
         "vision encoder": recipe.encoders.vision,
         "text encoder": recipe.encoders.text,
         "language model": recipe.language.name,
-        "steps of the connector alone before": training.visual_steps,
-        "steps": training.steps,
+        f"steps of the connector alone before{given}": training.visual_steps,
+        f"steps{given}": training.steps,
         "pairs a step": training.batch,
-        "learning rate": training.lr,
+        f"learning rate{given}": training.lr,
         "seeds": len(recipe.seeds),
         "served": _served(recipe, sets),
     }
