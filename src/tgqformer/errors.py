@@ -33,12 +33,17 @@ def option(name: str) -> str:
     return _KEYS.get().get(name, "--" + name.replace("_", "-"))
 
 
+def alike(word: str, known: Iterable[str], most: int = 1) -> list[str]:
+    """Return the known words that are spelt most like a word, the nearest first; none that is far from it."""
+    return get_close_matches(word, list(known), n=most)
+
+
 def nearest(word: str, known: Iterable[str], otherwise: str = "choose from", most: int = 100) -> str:
     """Return a hint at the end of an error: the known word nearest to `word`, or else those that are known.
 
     otherwise: the words before that list. most: how many it shows.
     """
     words = list(known)
-    close = get_close_matches(word, words, n=1)
+    close = alike(word, words)
     shown = ", ".join(words[:most]) + (", …" if len(words) > most else "")
     return f"did you mean {close[0]!r}?" if close else f"{otherwise} {shown or 'none'}"

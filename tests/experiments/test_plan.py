@@ -57,11 +57,13 @@ def test_clicks_seeds_and_a_processor() -> None:
     assert needs("paper-hm", clicks=30_000_000)["pairs"].seconds == pytest.approx(86)
     one, three = (needs("paper-hm", f"seeds={seeds}")["training TGQ-Former"].seconds for seeds in ("[0]", "[0, 1, 2]"))
     assert three == pytest.approx(3 * one)
-    cpu = needs("multilingual", gpu="cpu")["training TGQ-Former"]
+    cpu = needs("multilingual", "serve=train", gpu="cpu")["training TGQ-Former"]
     # 4 of 12 layers of 1,769,472 weights learn: 256 x 4 x (2 x 1,769,472 x 68 + 4 x 68² x 384) at 0.08 TFLOP/s.
     step = 256 * 4 * (2 * 1_769_472 * 68 + 4 * 68**2 * 384) / 0.08e12
     assert cpu.seconds == pytest.approx(700 * step + 400 * 0.43)
     assert "as long again" in cpu.how
+    served = needs("multilingual", gpu="cpu")["training TGQ-Former"]
+    assert served.seconds == pytest.approx(2 * cpu.seconds) and "once more on all pairs" in served.how
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,8 @@ def _features(
 def _trained(
     recipe: Recipe, training: TrainingSettings, model: ModelSection, tower: Tower, body: Transformer, machine: Machine
 ) -> Need:
-    steps, alone, rounds = training.steps or 0, training.visual_steps or 0, len(recipe.seeds)
+    steps, alone = training.steps or 0, training.visual_steps or 0
+    rounds = len(recipe.seeds) + (recipe.serve == "all")
     tokens, layers, batch = recipe.language.max_tokens + 4, _layers(recipe, body), 2 * training.batch
     flops = batch * 2 * body.flops(tokens, layers) if model.language else 0.0
     step = max(flops / machine.half, machine.step)
@@ -249,6 +250,8 @@ def _trained(
         f"gradient of what enters, since adapters alone learn) x {one / G:.1f} GFLOPs = {flops / T:.1f} TFLOPs; memory "
         f"{batch} items x {tokens} tokens x {layers} layers x (34 H + 5 heads x tokens) bytes, and the weights"
     )
+    if recipe.serve == "all":
+        how += "; once more on all pairs, to be served"
     if model.preset == "auto":
         how += "; where pairs are few, gentle settings are tried too, which takes as long again"
     return Need(f"training {model.name}", rounds * (alone * first + steps * step), weights + held, weights, how)

@@ -6,11 +6,10 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from itertools import islice
 from time import monotonic
 
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, alike
 from tgqformer.store.base import Filter, StoreTable
 
 SEPARATOR = " > "
@@ -19,7 +18,7 @@ _COMPARED, _SHOWN = 5000, 3
 _PATIENCE = 20
 """Values are read again at most for one part in so many of the time."""
 
-Path = tuple[str, ...]
+Levels = tuple[str, ...]
 
 
 class UnknownValue(TgqError):  # noqa: N818 - a fact, not a fault
@@ -32,8 +31,8 @@ class Facets:
     A category is one level, or several that follow each other, with any of the usual marks between them.
     """
 
-    def __init__(self, paths: Iterable[Path], brands: Iterable[str]) -> None:
-        self._runs: dict[str, set[Path]] = defaultdict(set)
+    def __init__(self, paths: Iterable[Levels], brands: Iterable[str]) -> None:
+        self._runs: dict[str, set[Levels]] = defaultdict(set)
         self._brands: dict[str, set[str]] = defaultdict(set)
         for path in paths:
             for start in range(len(path)):
@@ -42,7 +41,7 @@ class Facets:
         for brand in brands:
             self._brands[_plain(brand)].add(brand)
 
-    def category(self, word: str) -> list[Path]:
+    def category(self, word: str) -> list[Levels]:
         """Return the runs of levels that a word means. Raise UnknownValue where there are none."""
         found = self._runs.get(_folded(word))
         if not found:
@@ -77,7 +76,7 @@ class KnownValues:
         paths = tuple(dict.fromkeys(run for run in runs if len(run) > 1))
         return replace(where, category=levels, path=paths, brand=tuple(dict.fromkeys(brands)))
 
-    def _category(self, facets: Facets, word: str) -> list[Path]:
+    def _category(self, facets: Facets, word: str) -> list[Levels]:
         try:
             return facets.category(word)
         except UnknownValue:
@@ -114,8 +113,8 @@ def _folded(word: str) -> str:
 def _unknown(kind: str, word: str, key: str, names: Mapping[str, str]) -> UnknownValue:
     """Make the error for a value that no item has; it names the nearest, or some that there are."""
     names = dict(sorted(names.items()))
-    alike = islice((other for other in names if abs(len(other) - len(key)) <= max(3, len(key) // 2)), _COMPARED)
-    close = get_close_matches(key, list(alike), n=_SHOWN, cutoff=0.6)
+    as_long = (other for other in names if abs(len(other) - len(key)) <= max(3, len(key) // 2))
+    close = alike(key, islice(as_long, _COMPARED), _SHOWN)
     inside = [other for other in islice(names, _COMPARED) if key and key in other]
     near = [repr(names[other]) for other in dict.fromkeys([*close, *inside])][:_SHOWN]
     some = ", ".join(repr(names[other]) for other in islice(names, _SHOWN))
