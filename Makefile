@@ -29,7 +29,7 @@ serve: $(VENV)/.ready ## serve what `make demo` made, with the explorer, on http
 	$(BIN)/tgq serve demo
 
 test: $(VENV)/.ready ## run all tests with coverage
-	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=85
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 docs: $(VENV)/.ready ## run the commands and the code that README.md and docs/ show
 	$(BIN)/pytest tests/test_docs.py

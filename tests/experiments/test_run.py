@@ -43,9 +43,9 @@ SMALL = {
     "evaluation": {"views": ["mixed", "clean"], "examples": 3, "validation_pool": 20},
     "neighbours": 5,
     "models": [
-        {"name": "TGQ-Former", "connector": "tgq"},
-        {"name": "text only", "connector": "none"},
-        {"name": "picture only", "connector": "mlp", "language": False},
+        {"name": "TGQ-Former", "connector": "tgq", "preset": "gentle"},
+        {"name": "text only", "connector": "none", "preset": "given", "share": 1},
+        {"name": "picture only", "connector": "mlp", "language": False, "preset": "given", "share": 1},
         {"name": "as it is", "connector": "frozen"},
     ],
 }
