@@ -25,6 +25,7 @@ from tgqformer.store.embed import embed_catalog
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.neighbours import Neighbours
 
+ALONE = {"preset": "given", "share": 1}  # one training; what validation chooses is tested in test_folds.py
 SMALL = {
     "name": "small",
     "catalog": {"source": "studio", "items": 90},
@@ -43,9 +44,9 @@ SMALL = {
     "evaluation": {"views": ["mixed", "clean"], "examples": 3, "validation_pool": 20},
     "neighbours": 5,
     "models": [
-        {"name": "TGQ-Former", "connector": "tgq", "preset": "gentle"},
-        {"name": "text only", "connector": "none", "preset": "given", "share": 1},
-        {"name": "picture only", "connector": "mlp", "language": False, "preset": "given", "share": 1},
+        {"name": "TGQ-Former", "connector": "tgq", "preset": "gentle", "share": 0.5},
+        {"name": "text only", "connector": "none"} | ALONE,
+        {"name": "picture only", "connector": "mlp", "language": False} | ALONE,
         {"name": "as it is", "connector": "frozen"},
     ],
 }
@@ -146,7 +147,7 @@ def test_a_second_call_makes_nothing_again(run: Run) -> None:
 
 def test_a_changed_recipe_makes_again_what_it_touches(run: Run, tmp_path: Path) -> None:
     features = {path: path.stat().st_mtime_ns for path in (run.folder / "cache").rglob("*") if path.is_file()}
-    other = recipe(models=[{"name": "TGQ-Former", "connector": "tgq", "options": {"gates": "none"}}])
+    other = recipe(models=[{"name": "TGQ-Former", "connector": "tgq", "options": {"gates": "none"}} | ALONE])
     changed = execute(other, run.folder, "train")
     saved = json.loads((changed.trial(other.models[0], 0).folder / "model" / "config.json").read_text())
     assert saved["options"] == {"gates": "none"}
@@ -184,7 +185,7 @@ def test_own_pairs_and_no_drawn_noise(run: Run, tmp_path: Path) -> None:
         pairs={"pairs": str(tmp_path / "pairs.parquet"), "train": 0.8, "val": 0.0, "test": 0.2},
         noise={"share": 0.0},
         evaluation={"views": ["mixed"], "examples": 2},
-        models=[{"name": "MLP", "connector": "mlp"}],
+        models=[{"name": "MLP", "connector": "mlp"} | ALONE],
         training={"steps": 3, "visual_steps": 0, "batch": 4, "group": 2, "warmup": 1},
         alignment={"steps": 2, "batch": 8},
     )
