@@ -161,6 +161,46 @@ def test_a_fraction_of_a_session_per_item(affinity: Affinity) -> None:
     assert 240 * 1.5 * 0.85 < len(sessions_of(log)) < 240 * 1.5 * 1.15
 
 
+def test_some_clicks_are_accidental(affinity: Affinity) -> None:
+    split = ItemSplit.by_hash(affinity.ids, (0.5, 0.2, 0.3))
+    parts = dict(zip(split.ids, split.parts.tolist(), strict=True))
+    log = sessions_of(simulate(affinity, replace(SHOP, accidental=0.6), split))
+    clicks = [(items[0], other) for items in log.values() for other in items[1:]]
+    assert all(parts[first] == parts[other] for first, other in clicks)
+    elsewhere = np.mean([first.split("-")[0] != other.split("-")[0] for first, other in clicks])
+    assert elsewhere == pytest.approx(0.6 * 2 / 3, abs=0.08)  # one click in three stays in its group by chance
+
+
+def test_complements_are_of_one_other_group_and_of_the_same_taste(affinity: Affinity) -> None:
+    colours = {item(number).id: item(number).attributes["colour"] for number in range(240)}
+    log = simulate(affinity, replace(SHOP, complements=0.5), ItemSplit.by_hash(affinity.ids, (1, 0, 0)))
+    kinds: dict[str, set[str]] = {}
+    same, strays, clicks = 0, 0, 0
+    for items in sessions_of(log).values():
+        first = items[0].split("-")[0]
+        for other in items[1:]:
+            clicks += 1
+            if other.split("-")[0] != first:
+                kinds.setdefault(first, set()).add(other.split("-")[0])
+                strays, same = strays + 1, same + (colours[items[0]] == colours[other])
+    assert strays / clicks == pytest.approx(0.5, abs=0.06)
+    assert all(len(found) == 1 for found in kinds.values())
+    assert set(kinds) == set(affinity.names)
+    assert same / strays > 0.7  # by chance one in four
+
+
+def test_complements_differ_in_the_attribute_of_most_values() -> None:
+    names = ("men\x1fcap", "men\x1fshoe", "men\x1ftee", "men\x1fbag", "women\x1fcap", "women\x1fshoe", "kids\x1ftee")
+    found = Affinity((), names, (), (), None, 0.0).complements()
+    assert all(other in {0, 1, 2, 3} - {at} for at, other in enumerate(found[:4]))
+    assert found[4:] == [5, 4, -1]
+
+
+def test_more_than_all_clicks_cannot_stray() -> None:
+    with pytest.raises(ValueError, match="at most 1 together"):
+        Shoppers(("kind",), {}, complements=0.6, accidental=0.5)
+
+
 def test_a_lonely_item_has_no_session(make: Make) -> None:
     shop = make([item(0), item(1), item(4)])
     log = simulate_sessions(shop, SHOP, ItemSplit.by_hash(shop.ids(), (1, 0, 0)))

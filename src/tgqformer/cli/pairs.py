@@ -96,6 +96,8 @@ def simulate(
     val: Annotated[float, typer.Option(min=0, max=1, help="Share for validation; the rest is for test")] = 0.05,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many items, chosen by a stable hash")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split")] = 0,
+    complements: Annotated[float, typer.Option(min=0, max=1, help="Share of clicks on complements")] = 0.0,
+    accidental: Annotated[float, typer.Option(min=0, max=1, help="Share of clicks on any item")] = 0.0,
     reference: Annotated[bool, typer.Option("--reference", help="Rank by what the shoppers know, and show it")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -111,20 +113,23 @@ def simulate(
     """
     import pyarrow.parquet as pq
 
+    from tgqformer import config
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.pairs.splits import ItemSplit
     from tgqformer.stages import atomic_folder, make_way
     from tgqformer.synthetic.reference import reference_rankers
-    from tgqformer.synthetic.shoppers import SHOPPERS, Affinity, simulate, subset, write_pairs
+    from tgqformer.synthetic.shoppers import SHOPPERS, Affinity, Shoppers, simulate, subset, write_pairs
 
+    clicks = {"complements": complements, "accidental": accidental}
+    plan = config.parse(Shoppers, config.plain(SHOPPERS[shoppers]) | clicks, "the shoppers")
     make_way(to, "pairs", overwrite=overwrite, sources=[catalog, truth])
     opened = Catalog.open(catalog)
     beside = catalog / "truth.parquet"
     known = pq.read_table(truth or beside) if truth is not None or beside.is_file() else None
     ids = opened.ids() if limit is None else subset(opened.ids(), limit)
     split = ItemSplit.by_hash(ids, (train, val, 1 - train - val), seed)
-    affinity = Affinity.of(opened, SHOPPERS[shoppers], truth=known, ids=ids)
-    sessions = simulate(affinity, SHOPPERS[shoppers], split, shown=True)
+    affinity = Affinity.of(opened, plan, truth=known, ids=ids)
+    sessions = simulate(affinity, plan, split, shown=True)
     with atomic_folder(to, "pairs", overwrite=overwrite) as unfinished:
         sets = write_pairs(sessions, split, unfinished)
     counts = split.counts()

@@ -76,7 +76,7 @@ def _group_hits(
         inside = mine[:, group].toarray() > 0
         total = np.diff(mine.indptr)
         blank = np.zeros((len(rows), len(group)), dtype=np.float32)
-        scores = (affinity.rows(group, rows), affinity.tastes_only(group, rows), blank)
+        scores = (affinity.rows(group, rows), affinity.tastes_only(group[rows], group), blank)
         for name, score in zip(RANKERS, scores, strict=False):
             score[np.arange(len(rows)), rows] = -np.inf
             yield name, np.stack([tied_hits(score, inside, k) for k in ks], axis=1)

@@ -9,6 +9,9 @@ of the group is clicked follows from the shopper's taste, which is that first it
 The similarity is measured on the clean pictures by `tgqformer.synthetic.appearance`, in a space that no model under
 test uses; z is over the other items of the group. A session stays inside one part of the item split (docs/pairs.md says
 why).
+
+Some clicks may be of another kind: accidental ones, on any item; and complements, on items that go with the first one:
+those of one other group, which differs from its own in the attribute that has the most values, chosen by the tastes.
 """
 
 from __future__ import annotations
@@ -17,14 +20,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
 from tgqformer.catalog.catalog import Catalog
-from tgqformer.config import Natural, Positive, PositiveFloat, settings
+from tgqformer.config import Natural, Positive, PositiveFloat, Share, settings
 from tgqformer.errors import TgqError
 from tgqformer.pairs.interactions import Interactions
 from tgqformer.pairs.mining import EVERY_CO_CLICK
@@ -51,6 +54,8 @@ class Shoppers:
     sessions_per_item: how often every item is the first of a session, on average.
     clicks: least and most further items of a session.
     sharpness: how strictly the shopper follows the affinity.
+    complements: share of the further clicks that go to complements of the first item.
+    accidental: share of the further clicks that go to any item.
     """
 
     wants: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -60,8 +65,12 @@ class Shoppers:
     clicks: tuple[Positive, Positive] = (2, 4)
     sharpness: PositiveFloat = 1.0
     seed: Natural = 0
+    complements: Share = 0.0
+    accidental: Share = 0.0
 
     def __post_init__(self) -> None:
+        if self.complements + self.accidental > 1:
+            raise ValueError("complements and accidental are shares of the same clicks: at most 1 together")
         if self.clicks[0] > self.clicks[1]:
             raise ValueError(f"clicks are the least and the most of a session; found {list(self.clicks)}")
 
@@ -114,7 +123,7 @@ class Affinity:
 
     def rows(self, group: Ints, rows: Ints) -> Floats:
         """Return the affinity of `rows` (places within the group, [r]) to the whole group; float32 [r, n]."""
-        same = self.tastes_only(group, rows)
+        same = self.tastes_only(group[rows], group)
         if self.appearance is None or len(group) < 3:
             return same
         appearance = self.appearance[group]
@@ -129,13 +138,33 @@ class Affinity:
         z = np.where(has[rows][:, None] & has & (spread > 1e-6), (similar - mean) / np.maximum(spread, 1e-6), 0)
         return np.asarray(same + self.appearance_weight * z, dtype=np.float32)
 
-    def tastes_only(self, group: Ints, rows: Ints) -> Floats:
-        """Return the affinity without appearance; float32 [r, n]."""
-        same = np.zeros((len(rows), len(group)), dtype=np.float32)
+    def tastes_only(self, items: Ints, others: Ints) -> Floats:
+        """Return the affinity without appearance of items [r] to others [n], places in `ids`; float32 [r, n]."""
+        same = np.zeros((len(items), len(others)), dtype=np.float32)
         for weight, codes in self.tastes:
-            values = codes[group]
-            same += weight * ((values[rows][:, None] == values) & (values >= 0))
+            values = codes[others]
+            same += weight * ((codes[items][:, None] == values) & (values >= 0))
         return same
+
+    def complements(self) -> list[int]:
+        """Return for each group the group that goes with it, by a stable hash; -1 where there is none.
+
+        The two differ in the attribute that has the most values, and in no other.
+        """
+        keys = [name.split("\x1f") for name in self.names]
+        if not keys:
+            return []
+        apart = max(range(len(keys[0])), key=lambda at: len({key[at] for key in keys}))
+        alike: dict[tuple[str, ...], list[int]] = {}
+        for number, key in enumerate(keys):
+            alike.setdefault((*key[:apart], *key[apart + 1 :]), []).append(number)
+        found = [-1] * len(keys)
+        for numbers in alike.values():
+            for one in numbers:
+                others = [other for other in numbers if other != one]
+                draws = [stable_uniform("complement", self.names[one], self.names[other]) for other in others]
+                found[one] = others[int(np.argmin(draws))] if others else -1
+        return found
 
 
 def attribute(catalog: Catalog, name: str, ids: Sequence[str], truth: pa.Table | None = None) -> list[str]:
@@ -174,14 +203,18 @@ def simulate_sessions(
 def simulate(affinity: Affinity, shoppers: Shoppers, split: ItemSplit, *, shown: bool = False) -> Interactions:
     """Simulate sessions as `simulate_sessions` does, from measured affinities."""
     codes = split.codes(affinity.ids)
+    parts: list[Ints] = [np.flatnonzero(codes == part) for part in range(len(PARTS))]
+    goes_with = affinity.complements() if shoppers.complements else [-1] * len(affinity.names)
     out: list[tuple[list[str], list[str], Ints]] = []
     with progress("simulating shoppers", len(affinity.groups), shown=shown) as bar:
-        for name, group in zip(affinity.names, affinity.groups, strict=True):
+        for name, group, other in zip(affinity.names, affinity.groups, goes_with, strict=True):
             for part, part_name in enumerate(PARTS):
                 inside = np.flatnonzero(codes[group] == part)
                 if len(inside) > 1:
                     rng = _generator(shoppers.seed, name, part_name)
-                    out += _sessions(affinity, shoppers, group, inside, rng)
+                    partners = affinity.groups[other] if other >= 0 else group[:0]
+                    strays = _Strays(parts[part], partners[codes[partners] == part])
+                    out += _sessions(affinity, shoppers, group, inside, strays, rng)
             bar.advance()
     sessions = [name for names, _, _ in out for name in names]
     items = [name for _, names, _ in out for name in names]
@@ -237,19 +270,36 @@ def _generator(seed: int, group: str, part: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest, "big"))
 
 
+class _Strays(NamedTuple):
+    """What is clicked outside a group, places: `everything` of the part, and the `complements` of the group in it."""
+
+    everything: Ints
+    complements: Ints
+
+
+def _stray(affinity: Affinity, shoppers: Shoppers, strays: _Strays, seen: Ints, rng: np.random.Generator) -> None:
+    """Let some further clicks of sessions go elsewhere, in place. seen: the items clicked, first ones first; [m, c]."""
+    drawn = rng.random(seen.shape)
+    drawn[:, 0] = 1.0
+    goes = drawn < shoppers.complements if len(strays.complements) else np.zeros_like(drawn, dtype=bool)
+    rows = np.nonzero(goes)[0]
+    scores = shoppers.sharpness * affinity.tastes_only(seen[rows, 0], strays.complements)
+    scores += rng.gumbel(size=scores.shape).astype(np.float32)
+    if len(rows):
+        seen[goes] = strays.complements[scores.argmax(axis=1)]
+    chance = (drawn >= shoppers.complements) & (drawn < shoppers.complements + shoppers.accidental)
+    seen[chance] = rng.choice(strays.everything, int(chance.sum()))
+
+
 def _sessions(
-    affinity: Affinity,
-    shoppers: Shoppers,
-    group: Ints,
-    inside: Ints,
-    rng: np.random.Generator,
+    affinity: Affinity, shoppers: Shoppers, group: Ints, inside: Ints, strays: _Strays, rng: np.random.Generator
 ) -> Iterator[tuple[list[str], list[str], Ints]]:
     """Draw the sessions of one group and part: names of sessions, names of items, times, a block at a time."""
     whole = int(shoppers.sessions_per_item)
     visits = whole + (rng.random(len(inside)) < shoppers.sessions_per_item - whole)
     anchors = np.repeat(np.arange(len(inside)), visits)
     number = np.arange(len(anchors)) - np.repeat(np.cumsum(visits) - visits, visits)
-    names = np.array([affinity.ids[place] for place in group[inside]], dtype=object)
+    items = group[inside]
     for first in range(0, len(anchors), ROWS):
         mine = anchors[first : first + ROWS]
         scores = shoppers.sharpness * affinity.rows(group, inside[mine])[:, inside]
@@ -257,10 +307,13 @@ def _sessions(
         scores[np.arange(len(mine)), mine] = -np.inf
         clicked, _ = best_of(scores, min(shoppers.clicks[1], len(inside) - 1))
         length = 1 + np.minimum(rng.integers(shoppers.clicks[0], shoppers.clicks[1] + 1, len(mine)), clicked.shape[1])
-        seen = np.concatenate([mine[:, None], clicked], axis=1)
+        seen = items[np.concatenate([mine[:, None], clicked], axis=1)]
+        if shoppers.complements or shoppers.accidental:
+            _stray(affinity, shoppers, strays, seen, rng)
         gaps = 1 + rng.exponential(40, size=seen.shape).astype(np.int64)
         gaps[:, 0] = _START + rng.integers(0, _SPAN, len(mine))
         keep = np.arange(seen.shape[1]) < length[:, None]
-        labels = [f"{names[item]}/{visit}" for item, visit in zip(mine, number[first : first + ROWS], strict=True)]
+        visits_of = number[first : first + ROWS]
+        labels = [f"{affinity.ids[item]}/{visit}" for item, visit in zip(items[mine], visits_of, strict=True)]
         sessions = np.repeat(np.array(labels, dtype=object), length)
-        yield sessions.tolist(), names[seen[keep]].tolist(), np.cumsum(gaps, axis=1)[keep]
+        yield sessions.tolist(), [affinity.ids[place] for place in seen[keep]], np.cumsum(gaps, axis=1)[keep]
