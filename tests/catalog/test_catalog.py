@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -241,3 +242,13 @@ def test_seen_ids_agree_with_a_set_over_many_merges() -> None:
     for number in rng.integers(0, 600, 3000).tolist():
         assert seen.add(str(number)) == (number not in truth)
         truth.add(number)
+
+
+def test_seen_ids_tell_digests_apart_that_begin_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    def digest(name: bytes, digest_size: int) -> SimpleNamespace:
+        return SimpleNamespace(digest=lambda: name.rjust(digest_size, b"\0"))
+
+    monkeypatch.setattr("tgqformer.catalog.checks.blake2b", digest)
+    seen = SeenIds(recent=4)
+    assert all(seen.add(f"{number:03}") for number in range(20))
+    assert not any(seen.add(f"{number:03}") for number in range(20))
