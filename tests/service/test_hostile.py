@@ -17,9 +17,9 @@ import pytest
 from PIL import Image, features
 from small_shop import FAST, WAIT, Running, Shop, make_shop, multipart, png, serving
 
-from tgqformer.catalog.pictures import PictureError, decode
+from tgqformer.catalog.pictures import PictureError, decode, ending_of
 from tgqformer.service import decoder
-from tgqformer.service.decoder import Decoders, is_taken
+from tgqformer.service.decoder import Decoders
 
 TEXT = b"P3\n" + b"# nothing\n" * 50_000 + b"1 1 255\n1 2 3\n"
 
@@ -46,7 +46,7 @@ def test_kinds_that_are_not(decoders: Decoders, kind: str) -> None:
         pytest.skip("this Pillow writes no JPEG 2000")
     with pytest.raises(PictureError, match="no JPEG, PNG, WebP, AVIF or GIF"):
         decoders.decode(png("red", (30, 20), kind))
-    assert not is_taken(TEXT) and not is_taken(b"")
+    assert ending_of(TEXT) is None and ending_of(b"") is None
 
 
 def test_a_picture_that_is_damaged_or_too_large_leaves_the_worker(decoders: Decoders) -> None:

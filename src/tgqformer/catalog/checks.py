@@ -58,7 +58,7 @@ KINDS: dict[str, ProblemKind] = {
     "empty": ProblemKind("error", "Rows with an id and nothing else", "An item needs a text or a picture."),
     "picture-missing": ProblemKind("warning", "Missing pictures", "Check the picture folder (--pictures).", True),
     "picture-remote": ProblemKind(
-        "warning", "Pictures that are addresses", "Download them to the picture folder first.", True
+        "warning", "Pictures that are addresses", "Fetch them: tgq pictures fetch, then import again.", True
     ),
     "picture-unreadable": ProblemKind("warning", "Pictures that cannot be read", "Replace the files.", True),
     "picture-truncated": ProblemKind("warning", "Pictures that are cut off", "Copy or download them again.", True),

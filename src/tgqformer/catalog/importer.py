@@ -23,7 +23,7 @@ from tgqformer.catalog.mapping import ColumnMapping, plan_mapping
 from tgqformer.catalog.nested import paths_in
 from tgqformer.catalog.readers import Reader, SourceRow, choose_reader
 from tgqformer.catalog.report import ImportReport, PictureSamples, write_report
-from tgqformer.catalog.rows import DraftItem, draft_item, with_pictures
+from tgqformer.catalog.rows import DraftItem, addresses_in, draft_item, with_pictures
 from tgqformer.catalog.styles import SourceStyle, cells
 from tgqformer.config import Positive, parse, settings
 from tgqformer.errors import TgqError, option
@@ -31,6 +31,8 @@ from tgqformer.progress import progress
 from tgqformer.stages import make_way
 
 _THREADS, _WINDOW = 2, 32
+ADDRESSES = "addresses.jsonl"
+"""Of pictures that are not on this disk, a line an item: `tgq pictures fetch` reads it."""
 _PEEK = 1000
 _NO_TEXT = ("catalogue", "parquet", "fashion", "pictures", "item-folders")
 _SOON = 1000
@@ -88,9 +90,29 @@ def plan_import(source: str | Path, to: str | Path, **options: Any) -> ImportPla
 
     Raise TgqError where the source is absent or unknown, a column does not exist, or the target may not be written.
     """
-    how, source, to = parse(ImportSettings, options, "the import"), Path(source), Path(to)
+    how = parse(ImportSettings, options, "the import")
+    make_way(Path(to), KIND, overwrite=how.overwrite, sources=[Path(source), how.root])
+    return _planned(Path(source), Path(to), how)
+
+
+def addresses_of(source: Path, **options: Any) -> Iterator[tuple[str, list[str]]]:
+    """Stream (id, addresses of its pictures): those of an export, or those that a catalogue found no files for.
+
+    options: see `ImportSettings`; a catalogue takes none. Raise TgqError where it cannot be read.
+    """
+    if (source / ADDRESSES).is_file():
+        for line in (source / ADDRESSES).read_text(encoding="utf-8").splitlines():
+            found = json.loads(line)
+            yield found["id"], found["addresses"]
+        return
+    plan = _planned(source, source, parse(ImportSettings, options, "the source"))
+    for draft in _drafts(plan):
+        if draft.item is not None and draft.sources:
+            yield draft.item.id, addresses_in(draft.sources)
+
+
+def _planned(source: Path, to: Path, how: ImportSettings) -> ImportPlan:
     chosen = choose_reader(source, how.reader)
-    make_way(to, KIND, overwrite=how.overwrite, sources=[source, how.root])
     if how.root is not None and not how.root.is_dir():
         raise TgqError(f"there is no picture folder {how.root}; check {option('pictures')}")
     if how.encoding is not None and chosen.name in _NO_TEXT:
@@ -154,8 +176,8 @@ def import_catalog(
     options: see `ImportSettings`. on_plan: told before the import begins.
 
     The folder gets, beside the items: `rejects.jsonl` (rows that were refused), `warnings.jsonl` (what was found in
-    items that were kept), `report.html`, `report.json`, and `related.parquet` (id, other, kind) where the source has
-    co-purchase lists.
+    items that were kept), `addresses.jsonl` (of pictures that are not on this disk), `report.html`, `report.json`, and
+    `related.parquet` (id, other, kind) where the source has co-purchase lists.
 
     A bad row or picture never stops the import, unless `strict`: then TgqError at the first rejected row or dropped
     picture, and nothing is written. Nor is anything written where no item, or no picture of those that are named, can
@@ -185,7 +207,7 @@ def import_catalog(
         for draft in _checked(_drafts(plan), plan):
             sink.take(draft)
             bar.advance()
-            if report.named >= _SOON and not report.pictures:
+            if report.named >= _SOON and report.in_vain:
                 break
         report.check(plan.root)
         report.seconds = time.perf_counter() - started
@@ -237,7 +259,7 @@ class _Sink:
         self._files: list[IO[str]] = []
 
     def __enter__(self) -> _Sink:
-        names = ("rejects.jsonl", "warnings.jsonl")
+        names = ("rejects.jsonl", "warnings.jsonl", ADDRESSES)
         self._files = [(self._writer.folder / name).open("w", encoding="utf-8") for name in names]
         return self
 
@@ -251,6 +273,9 @@ class _Sink:
         found = [*draft.found, *([draft.reject] if draft.reject is not None else [])]
         for kind, reason in found:
             self._tell(ImportProblem(row.file, row.line, item.id if item else None, kind, _printable(reason)), row)
+        if draft.remote and item is not None:
+            line = {"id": item.id, "addresses": draft.remote}
+            print(json.dumps(line, ensure_ascii=False), file=self._files[2])
         if draft.reject is not None or item is None:
             report.rejected += 1
             return

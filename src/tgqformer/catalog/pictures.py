@@ -28,6 +28,10 @@ _KINDS: dict[str, tuple[int, tuple[bytes, ...]]] = {
     "a camera's raw file": (0, (b"FUJIFILM", b"IIRO")),
 }
 """Files that shops have among their pictures and that are not read: name, and where which bytes stand."""
+KINDS = "JPEG, PNG, WebP, AVIF or GIF"
+"""What is taken from outside: by an upload to the service, or from an address."""
+ENDINGS = ("jpg", "png", "webp", "avif", "gif")
+_STARTS = {b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png", b"GIF87a": "gif", b"GIF89a": "gif"}
 _BEFORE = b"\r\n \t\xef\xbb\xbf"
 """What faulty programs write before a picture."""
 MAX_PIXELS = 64_000_000
@@ -131,6 +135,16 @@ def decode(data: bytes, max_pixels: int | None = None) -> Image.Image:
 def check(data: bytes) -> PictureCheck:
     """Decode a picture fully, only to see whether that is possible, and tell what is unusual. Raise PictureError."""
     return _guarded(data, _examine)
+
+
+def ending_of(data: bytes) -> str | None:
+    """Return the ending of a file of a kind in `KINDS`, by its first bytes, which Pillow goes by too; else None."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    brands = data[8 : min(int.from_bytes(data[:4]), 256)] if data[4:8] == b"ftyp" else b""
+    if b"avif" in brands or b"avis" in brands:
+        return "avif"
+    return next((ending for start, ending in _STARTS.items() if data.startswith(start)), None)
 
 
 def look_of(data: bytes) -> bytes | None:

@@ -74,6 +74,12 @@ class ImportReport:
             if f"attribute {name}" in self.filled or len(self.filled) < _ATTRIBUTES:
                 self.filled[f"attribute {name}"] += 1
 
+    @property
+    def in_vain(self) -> bool:
+        """Whether pictures are named as files, and none is found."""
+        lost = self.problems["picture-missing"]
+        return self.named > self.items / 2 and not self.pictures and lost > self.named / 2
+
     def check(self, root: Path) -> None:
         """Add warnings about what is plainly not meant. Raise TgqError where nothing can be used.
 
@@ -82,7 +88,7 @@ class ImportReport:
         if not self.items:
             raise TgqError(f"no item can be made of the {self.rows:,} rows of {self.source}: {self._reasons('error')}")
         lost = {kind: self.problems[kind] for kind in ("picture-missing", "picture-remote", "picture-ambiguous")}
-        if self.named > self.items / 2 and not self.pictures and lost["picture-missing"] > self.named / 2:
+        if self.in_vain:
             beside = sorted(file.name for file in islice(root.iterdir(), 1000) if not file.name.startswith("."))[:3]
             missing = self._reasons("warning", "picture-missing")
             there = ", ".join(beside) or "no files"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tgqformer.catalog.addresses import fetched_file
 from tgqformer.catalog.checks import (
     LIMITS,
     MAX_ATTRIBUTES,
@@ -61,7 +62,10 @@ class PictureSource:
 
 @dataclass(slots=True)
 class DraftItem:
-    """An item in the making; `reject` is the (kind, reason) for which its row is refused."""
+    """An item in the making; `reject` is the (kind, reason) for which its row is refused.
+
+    remote: addresses of pictures that are not on this disk.
+    """
 
     row: SourceRow
     item: Item | None = None
@@ -70,6 +74,7 @@ class DraftItem:
     reject: tuple[str, str] | None = None
     currency: str | None = None
     named: int = 0
+    remote: list[str] = field(default_factory=list)
 
 
 def draft_item(row: SourceRow, mapping: ColumnMapping, style: SourceStyle = SourceStyle()) -> DraftItem:  # noqa: B008
@@ -119,6 +124,8 @@ def with_pictures(draft: DraftItem, root: Path, *, keep: bool, tail: int = 1) ->
             picture, notes = _inspect(source, root, keep, tail)
         except PictureError as error:
             draft.found.append((f"picture-{error.kind}", error.reason))
+            if error.kind in ("remote", "ambiguous"):
+                draft.remote += addresses_in([source])
             continue
         if picture.digest in pictures:
             draft.found.append(("picture-repeated", f"{picture.path or 'packed bytes'}: the same picture again"))
@@ -162,7 +169,7 @@ def _inspect(source: PictureSource, root: Path, keep: bool, tail: int) -> tuple[
 def _first_file(names: tuple[str, ...], root: Path, tail: int) -> tuple[str, bytes]:
     """Read the first of the names that is a file. Raise PictureError with the reason of the first local name."""
     first: PictureError | None = None
-    for name in _spellings(names, tail):
+    for name in _spellings(names, tail, root):
         try:
             path = resolve(name, root)
             data = read_file(path)
@@ -178,18 +185,27 @@ def _first_file(names: tuple[str, ...], root: Path, tail: int) -> tuple[str, byt
         last = names_in(address)[-1:]
         if tail > 1 and last and (root / last[0]).is_file():
             raise PictureError("ambiguous", f"{address[:200]}: addresses of several items end in {last[0]!r}")
-        raise PictureError("remote", f"{address[:200]} is not on this disk; addresses are never fetched")
+        raise PictureError("remote", f"{address[:200]} is not on this disk")
     raise first or PictureError("missing", "no file name")
 
 
-def _spellings(names: tuple[str, ...], tail: int) -> Iterable[str]:
+def addresses_in(sources: Iterable[PictureSource]) -> list[str]:
+    """Return the address of each picture that has one."""
+    every = (next(filter(ADDRESS.match, part.names), None) for one in sources for part in (one.parts or (one,)))
+    return [address for address in every if address is not None]
+
+
+def _spellings(names: tuple[str, ...], tail: int, root: Path) -> Iterable[str]:
     """Return the local names to try, most of a path first.
 
-    Of an address at least `tail` names from its end must fit. A path from Windows is tried with slashes; one that
-    begins with a slash below the folder; a name with a question (`?v=1`) or a size (`_1024x1024`) also without it.
+    An address has the file that it was fetched to; else at least `tail` names from its end must fit. A path from
+    Windows is tried with slashes; one that begins with a slash below the folder; a name with a question (`?v=1`) or a
+    size (`_1024x1024`) also without it.
     """
     for name in names:
         if ADDRESS.match(name):
+            if (fetched := fetched_file(name, root)) is not None:
+                yield fetched
             yield from _ends(names_in(name), tail)
             continue
         yield name

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from tgqformer.cli import bench, catalog, collab, cost, noise, pairs, plan, run, search, serve, studio
+from tgqformer.cli import bench, catalog, collab, cost, noise, pairs, pictures, plan, run, search, serve, studio
 from tgqformer.cli.options import check_once, say
 from tgqformer.errors import TgqError
 from tgqformer.version import __version__
@@ -24,6 +24,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(catalog.app, name="catalog")
+app.add_typer(pictures.app, name="pictures")
 app.add_typer(pairs.app, name="pairs")
 app.add_typer(noise.app, name="noise")
 app.add_typer(collab.app, name="collab")

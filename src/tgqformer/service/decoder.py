@@ -18,10 +18,8 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from tgqformer.catalog.pictures import PictureError, decode
+from tgqformer.catalog.pictures import KINDS, PictureError, decode, ending_of
 
-KINDS = "JPEG, PNG, WebP, AVIF or GIF"
-_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
 _ASK = struct.Struct(">QQQ")  # bytes that follow, most pixels, seconds of processor time
 _ANSWER = struct.Struct(">cQII")  # P for a picture or E for an error, bytes that follow, width, height
 _BAND = 1 << 18  # pixels that are taken in at once
@@ -45,7 +43,7 @@ class Decoders:
 
         Raises: PictureError for what is no picture of a kind that is taken, has too many pixels, or costs too much.
         """
-        if not is_taken(data):
+        if ending_of(data) is None:
             raise PictureError("unreadable", f"it is no {KINDS} file")
         with self._free:
             worker = self._taken()
@@ -137,16 +135,6 @@ class _Worker:
                 raise EOFError
             at += count
         return found
-
-
-def is_taken(data: bytes) -> bool:
-    """Say whether bytes begin as a file of a kind that is taken; Pillow goes by the same beginnings."""
-    if data.startswith(_STARTS):
-        return True
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return True
-    brands = data[8 : min(int.from_bytes(data[:4]), 256)] if data[4:8] == b"ftyp" else b""
-    return b"avif" in brands or b"avis" in brands
 
 
 def work(source: BinaryIO, sink: BinaryIO) -> None:

@@ -1,0 +1,159 @@
+"""Fetch all pictures that a source names by address into a folder: resumable, each once, every failure explained.
+
+A picture that is in the folder is done. Failures of a job that is not finished stand in a journal, so that a killed
+job goes on; the next job asks for them again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import urlsplit
+
+from tgqformer.catalog.addresses import address_of, fetched_file, fetched_name
+from tgqformer.catalog.fetch.client import Client, FetchError, FetchSettings
+from tgqformer.errors import TgqError
+from tgqformer.files import atomic_path
+from tgqformer.progress import Bar, progress
+from tgqformer.stages import claim, only_one
+
+KIND, FAILURES = "fetched pictures", "failures.csv"
+_JOURNAL = ".failures.jsonl"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A picture that could not be had: its address as the source has it, a stable word, why, and whose it is."""
+
+    address: str
+    kind: str
+    reason: str
+    items: tuple[str, ...]
+
+
+@dataclass
+class FetchReport:
+    """What a job did: addresses of the source, pictures that were there before, those that came, those that did not."""
+
+    addresses: int
+    there: int = 0
+    fetched: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """Return what was done in one sentence."""
+        return (
+            f"{self.addresses:,} addresses: {self.fetched:,} pictures fetched, {self.there:,} were there, "
+            f"{len(self.failures):,} failed"
+        )
+
+
+def fetch_pictures(
+    named: Iterable[tuple[str, list[str]]],
+    to: Path,
+    how: FetchSettings = FetchSettings(),  # noqa: B008
+    *,
+    show_progress_bar: bool = False,
+) -> FetchReport:
+    """Fetch the pictures of items into the folder `to`; write `failures.csv` there when all were asked for.
+
+    named: (id, addresses) of each item. An address has a file of its own, see `addresses.fetched_name`; the importer
+    finds it by the same name.
+
+    Raise TgqError where nothing is named by address, or `to` holds what is not ours, or another job is at work there.
+    """
+    items: dict[str, list[str]] = defaultdict(list)
+    for name, addresses in named:
+        for address in dict.fromkeys(addresses):
+            items[address].append(name)
+    if not items:
+        raise TgqError("no picture is named by an address; there is nothing to fetch")
+    claim(to, KIND, "pictures")
+    with only_one(to):
+        for left in to.glob("??/.*.tmp"):  # of a job that was killed
+            left.unlink()
+        job = _Job(to, how, items)
+        with progress("fetching pictures", len(items), shown=show_progress_bar) as bar:
+            try:
+                asyncio.run(job.run(bar))
+            except BaseExceptionGroup as several:  # one of the workers: no room on the disk, say
+                raise several.exceptions[0] from several
+        job.finish()
+    return job.report
+
+
+class _Job:
+    def __init__(self, to: Path, how: FetchSettings, items: dict[str, list[str]]) -> None:
+        self._to, self._how, self._items = to, how, items
+        self.report = FetchReport(len(items))
+        self._done: dict[str, str] = {}  # address in its one form: as the source has it
+
+    async def run(self, bar: Bar) -> None:
+        """Ask for all that is neither there nor in the journal, each host on its own."""
+        hosts: dict[str, deque[str]] = defaultdict(deque)
+        known = self._journal()
+        with (self._to / _JOURNAL).open("a", encoding="utf-8") as journal:
+            for text in self._items:
+                address = address_of(text)
+                if text in known:
+                    self._failed(text, *known[text])
+                elif address is None:
+                    self._failed(text, "address", "only http and https are fetched, from a host, without a user")
+                elif address in self._done or fetched_file(address, self._to) is not None:
+                    self.report.there += 1
+                else:
+                    self._done[address] = text
+                    hosts[urlsplit(address).netloc].append(address)
+                    continue
+                bar.advance()
+            async with Client(self._how) as client, asyncio.TaskGroup() as tasks:
+                for waiting in hosts.values():
+                    for _ in range(min(self._how.at_once, len(waiting))):
+                        tasks.create_task(self._worker(client, waiting, journal, bar))
+
+    async def _worker(self, client: Client, waiting: deque[str], journal: TextIO, bar: Bar) -> None:
+        while waiting:
+            address = waiting.popleft()
+            try:
+                ending, data = await client.picture(address)
+                await asyncio.to_thread(self._write, f"{fetched_name(address)}.{ending}", data)
+                self.report.fetched += 1
+            except FetchError as error:
+                text = self._done[address]
+                self._failed(text, error.kind, error.reason)
+                print(json.dumps([text, error.kind, error.reason]), file=journal, flush=True)
+            bar.advance()
+
+    def _write(self, name: str, data: bytes) -> None:
+        with atomic_path(self._to / name) as unfinished:
+            unfinished.write_bytes(data)
+
+    def _failed(self, text: str, kind: str, reason: str) -> None:
+        self.report.failures.append(Failure(text, kind, reason, tuple(self._items[text])))
+
+    def _journal(self) -> dict[str, tuple[str, str]]:
+        """Return what failed in a job that was killed; its last line may be cut off."""
+        file, found = self._to / _JOURNAL, dict[str, tuple[str, str]]()
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+        whole = [line for line in lines if line.endswith("\n")]
+        if len(whole) < len(lines):
+            file.write_text("".join(whole), encoding="utf-8")
+        for line in whole:
+            text, kind, reason = json.loads(line)
+            found[text] = (kind, reason)
+        return found
+
+    def finish(self) -> None:
+        """Write the list of failures; the journal ends."""
+        with atomic_path(self._to / FAILURES) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(["address", "kind", "reason", "items"])
+            for one in sorted(self.report.failures, key=lambda one: (one.kind, one.address)):
+                table.writerow([one.address, one.kind, one.reason, " ".join(one.items)])
+        (self._to / _JOURNAL).unlink(missing_ok=True)
