@@ -243,7 +243,7 @@ def test_a_feed_in_xml(tmp_path: Path) -> None:
     for shade, name in enumerate("abc"):
         put(tmp_path / f"photos/{name}.jpg", jpeg(shade))
     file = put(tmp_path / "feed.xml", FEED)
-    assert choose_reader(file).name == "feed"
+    assert choose_reader(file).name == "google-merchant"
     (red, blue), _ = imported(file, root=tmp_path / "photos")
     assert (red.id, red.title, red.brand, red.price) == ("M-1", "Clay mug, red", "Tonwerk", 14.5)
     assert (red.category, dict(red.attributes)) == (("Home", "Mugs"), {"color": "red"})

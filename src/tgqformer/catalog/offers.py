@@ -19,7 +19,7 @@ _WORDS = {
 }
 _MEANS = {word: name for name, words in _WORDS.items() for word in words.split()}
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?\+?")
-_DAY = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:[T ].*)?")
+_DAY = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:[T ,].*)?")
 _EPOCHS = ((1e8, 1e10, 1.0), (1e11, 1e13, 1e3))  # seconds, milliseconds
 
 

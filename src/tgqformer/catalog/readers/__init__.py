@@ -8,11 +8,14 @@ from tgqformer.catalog.readers.amazon import AMAZON_2018, AMAZON_2023
 from tgqformer.catalog.readers.base import Reader, SourceRow
 from tgqformer.catalog.readers.fashion import FASHION, KaggleFashionReader
 from tgqformer.catalog.readers.feed import FEED
+from tgqformer.catalog.readers.flat_file import AMAZON_FLAT_FILE
 from tgqformer.catalog.readers.folder import ItemFoldersReader, PicturesReader
+from tgqformer.catalog.readers.google import GOOGLE_MERCHANT
 from tgqformer.catalog.readers.hm import HMReader
 from tgqformer.catalog.readers.imported import CatalogReader
 from tgqformer.catalog.readers.jsonlines import JSON_LINES
 from tgqformer.catalog.readers.lines import packer_of
+from tgqformer.catalog.readers.magento import MAGENTO
 from tgqformer.catalog.readers.parquet import PARQUET
 from tgqformer.catalog.readers.shops import SHOPIFY, WOOCOMMERCE
 from tgqformer.catalog.readers.table import TABLES, TEXT_TABLES
@@ -29,6 +32,9 @@ READERS: tuple[Reader, ...] = (
     AMAZON_2018,
     SHOPIFY,
     WOOCOMMERCE,
+    MAGENTO,
+    GOOGLE_MERCHANT,
+    AMAZON_FLAT_FILE,
     PARQUET,
     JSON_LINES,
     TABLES,

@@ -1,4 +1,4 @@
-"""Product feeds in XML, as Google Merchant Center takes them: RSS (`item`) or Atom (`entry`), with `g:` names."""
+"""Product feeds in XML: RSS (`item`), Atom (`entry`), or a list of `product` or `offer`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from xml.etree import ElementTree
 from tgqformer.catalog.readers.base import FileReader, SourceRow
 from tgqformer.catalog.readers.lines import open_binary
 
+_GOOGLE = "base.google.com/ns"
 _ITEMS = ("item", "entry", "product", "offer")
 
 
-def _rows(file: Path, encoding: str | None = None) -> Iterator[SourceRow]:
+def feed_rows(file: Path, encoding: str | None = None) -> Iterator[SourceRow]:
     """Stream one row an item; the number of a row is its place, from 1. A damaged file ends with a row that says so."""
     number = 0
     try:
@@ -29,12 +30,18 @@ def _rows(file: Path, encoding: str | None = None) -> Iterator[SourceRow]:
 
 
 def _fields(element: ElementTree.Element) -> dict[str, Any]:
-    """Return the fields of an item: the texts of its parts, a list where a name stands several times."""
-    found: dict[str, list[str]] = {}
-    for name, value in element.attrib.items():
-        found.setdefault(name, []).append(value)
+    """Return the fields of an item: the texts of its parts, a list where a name stands several times.
+
+    A part with parts of its own is a dictionary. Of a name that Google's namespace and another have, Google's counts.
+    """
+    found: dict[str, list[Any]] = {name: [value] for name, value in element.attrib.items()}
+    own = {_name(part) for part in element if _GOOGLE in str(part.tag)}
     for part in element:
-        found.setdefault(_name(part), []).append("".join(part.itertext()).strip())
+        name = _name(part)
+        if name in own and _GOOGLE not in str(part.tag):
+            continue
+        inner = {_name(one): "".join(one.itertext()).strip() for one in part}
+        found.setdefault(name, []).append(inner or "".join(part.itertext()).strip())
     return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
 
 
@@ -42,4 +49,4 @@ def _name(element: ElementTree.Element) -> str:
     return str(element.tag).rpartition("}")[2]
 
 
-FEED = FileReader("feed", "a product feed in XML: RSS or Atom, as for Google Merchant Center", (".xml", ".rss"), _rows)
+FEED = FileReader("feed", "a product feed in XML: RSS, Atom, or a list of products", (".xml", ".rss"), feed_rows)

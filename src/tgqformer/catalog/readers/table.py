@@ -17,12 +17,15 @@ MAX_LINES = 500
 """A quoted field that runs over more lines than this was never closed."""
 
 
-def table_rows(file: Path, encoding: str | None = None, *, join_last: bool = False) -> Iterator[SourceRow]:
+def table_rows(
+    file: Path, encoding: str | None = None, *, join_last: bool = False, shape: TableShape | None = None
+) -> Iterator[SourceRow]:
     """Stream the rows of one CSV or TSV file as text fields.
 
-    `join_last` puts surplus cells back into the last column (stray commas); otherwise they make a bad row.
+    `join_last` puts surplus cells back into the last column (stray commas); otherwise they make a bad row. `shape` says
+    where the header stands; else it is found.
     """
-    records = _records(file, encoding, join_last)
+    records = _records(file, encoding, join_last, shape)
     header = next(records, None)
     if header is None or header.cells is None:
         reason = "the file is empty" if header is None else header.reason
@@ -91,11 +94,11 @@ def _names(cells: list[str]) -> list[str]:
     return names
 
 
-def _records(file: Path, encoding: str | None, join_last: bool) -> Iterator[_Record]:
+def _records(file: Path, encoding: str | None, join_last: bool, shape: TableShape | None = None) -> Iterator[_Record]:
     """Cut a file into records. A quote that is never closed costs one line, not the rest of the file."""
     lines = read_lines(file, encoding)
     look = list(islice(lines, LOOK))
-    shape = shape_of([line.text for line in look], USUAL_NAMES, delimiters=delimiters_of(file))
+    shape = shape or shape_of([line.text for line in look], USUAL_NAMES, delimiters=delimiters_of(file))
     source = _Lines(chain(look[shape.header if shape else 0 :], lines))
     width = 0
     csv.field_size_limit(MAX_LINE)
