@@ -215,7 +215,7 @@ def test_magento_in_awkward_cases(tmp_path: Path) -> None:
         "D-1,,Bag,simple,,,7,,,1,,,2,1,1,1,,",
         "D,,Bag,configurable,,Again,,,,1,,,0,1,1,1,,",
     ]
-    options = (options,)
+    options = {"size": "5, or 6", "color": "Red; Blue", "note": 'a "quoted" word'}
     items, catalog = imported(put(tmp_path / "export.csv", "\n".join([names, *rows, ""])))
     assert [told(item) for item in items] == [
         (
