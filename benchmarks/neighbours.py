@@ -94,7 +94,7 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     with tempfile.TemporaryDirectory() as folder:
         embeddings = clustered(Path(folder) / "embeddings", asked.items, asked.dim)
-        pool = normalised_pool(embeddings, Path(folder) / "pool.f32")
+        pool = normalised_pool(embeddings, Path(folder) / "pool.npy")
         compare(pool, asked.k, asked.rounds)
         if not asked.skip_whole:
             taken = seconds(build_neighbours, embeddings, Path(folder) / "neighbours", asked.k)

@@ -24,6 +24,8 @@ from tgqformer.store.build import Build, build_store
 from tgqformer.store.content import BLIND, SEEN
 from tgqformer.store.embed import embed_catalog
 from tgqformer.store.embeddings import Embeddings
+from tgqformer.store.follow import Followed
+from tgqformer.store.neighbours import Neighbours, build_neighbours
 from tgqformer.store.sync import SyncReport, SyncSettings, plan_sync, sync
 
 FIRST = SyncSettings(new_version=True, label="first", workers=1)
@@ -235,6 +237,42 @@ def test_what_an_index_made_is_unchanged_for_a_sync(
         build_store(Embeddings.open(tmp_path / "e"), catalog, tmp_path / "x", Build(truncate_dim=9))
 
 
+def test_neighbours_follow_a_sync(
+    tmp_path: Path, tiny_items: list[Item], models: list[Path], model: ItemEmbedder
+) -> None:
+    run_folder = tmp_path / "run"
+    catalog = written(tmp_path / "a", tiny_items)
+    embed_catalog(model, catalog, tmp_path / "e", workers=1, shown=False)
+    embeddings = Embeddings.open(tmp_path / "e")
+    store = build_store(embeddings, catalog, run_folder / "store", Build(model=models[0]), show_progress_bar=False)
+    beside, elsewhere = run_folder / "neighbours", tmp_path / "elsewhere"
+    for folder in (beside, elsewhere):
+        build_neighbours(embeddings, folder, 3, show_progress_bar=False)
+    (run_folder / "recipe.yaml").write_text("")
+    now = [replace(tiny_items[4], title="Another title"), *tiny_items[6:], replace(tiny_items[1], id="new")]
+    changed = written(tmp_path / "b", now)
+    done = run(changed, store, model).neighbours[beside]
+    assert isinstance(done, Followed) and done.changed and done.searched == done.fresh
+    followed = Neighbours.open(beside)
+    assert followed.ids() == [item.id for item in now]
+    rows = store.table().get(followed.ids())
+    scores = np.array([row.vector for row in rows]) @ np.array([row.vector for row in rows]).T
+    np.fill_diagonal(scores, -1)
+    for place, item_id in enumerate(followed.ids()):
+        best = np.sort(scores[place])[::-1][:3]
+        np.testing.assert_allclose([score for _, score in followed.of(item_id)], best, atol=1e-5)
+    assert list(followed.contents()) == [dict(store.table().contents())[item.id][:SEEN] for item in now]
+
+    before = (elsewhere / "manifest.json").read_text()
+    assert run(changed, store, model, replace(PLAIN, neighbours=(elsewhere,))).neighbours[elsewhere] == done
+    assert (elsewhere / "manifest.json").read_text() != before
+    (beside / "vectors.npy").unlink()
+    assert "no exact vectors" in str(run(catalog, store, model).neighbours[beside]), "the sync is done all the same"
+    with pytest.raises(TgqError, match="no exact vectors"):
+        run(changed, store, model, replace(PLAIN, neighbours=(beside,)))
+    assert sorted(store.table().contents())[0][0] == "i0", "nothing was synced"
+
+
 def tgq(*words: object) -> str:
     result = CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
     if result.exception is not None:
@@ -254,6 +292,9 @@ def test_the_commands(
     output = tgq("sync", "shop", "--store", "store", "--model", models[0], "--new-version", "--label", "old")
     assert "version v1 of store: embedded 12, updated 0, deleted 0, unchanged 0" in output
     assert "unchanged 12" in tgq("sync", "shop", "--store", "store"), "the version knows its model"
+    tgq("embed", models[0], "shop", "--to", "e", "--workers", "1")
+    tgq("neighbours", "e", "--to", "n", "-k", "3")
+    assert "neighbours in n: unchanged" in tgq("sync", "shop", "--store", "store", "--neighbours", "n")
     tgq("sync", "shop", "--store", "store", "--model", models[1], "--new-version", "--label", "new", "--dtype", "int8")
     listed = [line for line in tgq("store", "versions", "store").splitlines() if "8 x" in line]
     assert "old" in listed[0] and "8 x float32" in listed[0] and "served" not in listed[0]

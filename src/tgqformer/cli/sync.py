@@ -36,6 +36,10 @@ def sync(
         int | None, typer.Option(help="Threads that read and embed  [default: one a processor]", min=1)
     ] = None,
     allow_shrink: Annotated[bool, typer.Option("--allow-shrink", help="Let more than half of the items go.")] = False,
+    neighbours: Annotated[
+        list[Path] | None,
+        typer.Option(help="A table of neighbours to bring up to date; may be repeated  [default: those of the run]"),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
 ) -> None:
     """Compare a catalogue with a store by content: embed what is new or changed, delete what is gone.
@@ -44,6 +48,7 @@ def sync(
     the catalogue holds, so import a changed shop first. Killed anywhere, the same command goes on. A model of another
     version is refused, unless a new version is asked for: that is built beside the served one, which stays for
     `tgq store rollback`. One call keeps one version fresh; for several, call it once for each with `--version`.
+    Tables of exact neighbours follow, as a fresh `tgq neighbours` would make them.
 
     Examples:
 
@@ -63,7 +68,7 @@ def sync(
     place = model or (Path(known) if known else None)
     if place is None:
         raise TgqError("which model? the version does not know it; give its folder with --model")
-    settings = settings_of(SyncSettings, context, "the sync", model=place)
+    settings = settings_of(SyncSettings, context, "the sync", model=place, neighbours=tuple(neighbours or ()))
     report = bring_up_to_date(Catalog.open(catalog), opened, ItemEmbedder.load(place, device), settings)
     _show(report, opened.where)
 
@@ -73,6 +78,14 @@ def _show(report: SyncReport, where: Path | str) -> None:
         f"version {report.version.name} of {where}: embedded {report.embedded:,}, updated {report.updated:,},"
         f" deleted {report.deleted:,}, unchanged {report.same:,}"
     )
+    for path, done in report.neighbours.items():
+        if isinstance(done, str):
+            say(f"neighbours left as they are: {done}")
+        elif done.changed:
+            words = f"{done.fresh:,} vectors came, {done.gone:,} went, {done.searched:,} lists searched"
+            say(f"neighbours in {path}: {words}")
+        else:
+            say(f"neighbours in {path}: unchanged")
     if report.unreadable:
         first, reason = next(iter(report.unreadable.items()))
         say(

@@ -267,7 +267,7 @@ def _embedded(recipe: Recipe, body: Transformer, machine: Machine, items: int, m
 
 def _searched(recipe: Recipe, body: Transformer, items: int) -> Need:
     how = f"{items:,}² x {_dim(body)} numbers on the processor; 134,000 x 512 take 2.3 ms a query (measured)"
-    disk = 12.0 * items * recipe.neighbours
+    disk = 8.0 * items * (recipe.neighbours + 32) + 4.0 * items * _dim(body)  # lists with spare ones, vectors
     return Need("neighbours", SEARCHED * items * items * _dim(body), 4.0 * items * _dim(body), disk, how)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tgqformer.errors import TgqError
+from tgqformer.store.follow import neighbours_in
 from tgqformer.store.rules import Rules, load_rules, rules_beside
 
 
@@ -57,7 +58,7 @@ def find_places(
         state or (run / "service" if run else folder.with_name(f"{folder.name}-service")),
         (*models, *(sorted(run.glob("models/*/*/model")) if run else ())),
         catalog or (_catalog_of(run) if run else None),
-        (*neighbours, *(_neighbours_of(run) if run else ())),
+        (*neighbours, *(neighbours_in(run) if run else ())),
         load_rules(rules) if rules is not None else rules_beside(str(store)),
     )
 
@@ -65,10 +66,6 @@ def find_places(
 def _catalog_of(run: Path) -> Path | None:
     """The catalogue as shoppers see it, where a run has drawn noise into it."""
     return next((run / name for name in ("shown", "catalog") if (run / name / "catalog.json").is_file()), None)
-
-
-def _neighbours_of(run: Path) -> Iterator[Path]:
-    yield from sorted(path.parent for path in run.glob("neighbours*/manifest.json"))
 
 
 def _advice(folder: Path) -> str:

@@ -4,16 +4,18 @@
       tgq.json             our note, see `stages.mark`
       manifest.json        K, number of items, model version, fingerprint of the ids, digest of their content
       ids.arrow            the ids in the order of the pool, and `content`: digests of what the model saw, where known
-      vectors.npy          the vectors, of unit length, float16 [N, d]: for lists that are to be diverse
+      vectors.npy          the vectors, of unit length, float32 [N, d]: for lists that are to be diverse, and for a sync
       part-00000.arrow     one row an item: position (fixed-size list of int32), score (fixed-size list of float32)
+      spare-00000.arrow    the next 32 of each item in the same form: what a sync fills up from, see `follow.py`
 
-A row costs 8 K bytes and is read from the mapped file by its position; all files are mapped when the folder is opened,
-so that one that is replaced or removed later goes on answering as it was. `to_parquet` writes the same with string ids.
+A row costs 8 (K + 32) bytes and is read from the mapped file by its position; all files are mapped when the folder is
+opened, so that one that is replaced or removed later goes on answering as it was. `to_parquet` writes the same with
+string ids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from hashlib import blake2b
@@ -26,7 +28,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
@@ -35,10 +36,13 @@ from tgqformer.stages import atomic_folder, make_way
 from tgqformer.store.base import unknown_item
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column, read_arrow, write_arrow
+from tgqformer.store.rows import unit
 from tgqformer.topk.vectors import QUERIES, top_k
-from tgqformer.types import Floats, Halves, Ints
+from tgqformer.types import Array, Floats, Ints, Vectors
 
 KIND, COMMAND, VECTORS = "neighbours", "neighbours", "vectors.npy"
+IDS = "ids.arrow"
+SPARES = 32  # neighbours kept beyond K: so many of a list may go before a sync must search it anew
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,11 @@ class NeighboursManifest:
         """How many neighbours every item has."""
         return max(0, min(self.k, self.count - 1))
 
+    @property
+    def depth(self) -> int:
+        """How many are kept of an item at most, with the spare ones."""
+        return max(0, min(self.k + SPARES, self.count - 1))
+
 
 class Neighbours:
     """Precomputed neighbours of every item; made by `build_neighbours`, opened by `Neighbours.open`."""
@@ -80,7 +89,7 @@ class Neighbours:
         names = [field.name for field in fields(NeighboursManifest)]
         folder = PartitionFolder.open(path, names, kind=KIND, command=COMMAND)
         folder.require_complete()
-        table = _read_ids(path / "ids.arrow", sealed=folder.sealed)
+        table = _read_table(path / IDS, sealed=folder.sealed)
         found = cls(folder, table["id"].to_pylist(), table["content"])
         if before != _identity(path):
             raise TgqError(f"{path} was replaced while it was opened; open it again")
@@ -128,15 +137,29 @@ class Neighbours:
         return at, positions[row].astype(np.int64), scores[row]
 
     @cached_property
-    def vectors(self) -> Halves | None:
-        """The vectors of all items, of unit length, float16 [N, d], mapped from disk; None where they were not kept."""
+    def vectors(self) -> Vectors | None:
+        """The vectors of all items, of unit length, float32 [N, d], mapped from disk; None where they were not kept."""
         file = self.path / VECTORS
-        return np.load(file, mmap_mode="r", allow_pickle=False) if file.is_file() else None
+        return np.load(file, mmap_mode="c", allow_pickle=False) if file.is_file() else None
 
     def partitions(self) -> Iterator[tuple[int, Any, Any]]:
         """Stream (start, positions [n, K] int32, scores [n, K] float32) over all items, mapped from disk."""
         for number in range(len(self._folder)):
             yield self._folder.bounds(number)[0], *self._partitions[number]
+
+    def spares(self) -> Iterator[tuple[Any, Any]]:
+        """Stream (positions, scores) [n, depth - K] of what follows in each list, -1 past its end; [n, 0] for none.
+
+        Raises: TgqError where they are damaged.
+        """
+        width = self.manifest.depth - self.manifest.width
+        for number, (positions, scores) in enumerate(self._partitions):
+            file = spare_file(self.path, number)
+            if not file.exists():  # lists of an earlier version, or found otherwise
+                yield positions[:, :0], scores[:, :0]
+                continue
+            table = _read_table(file, sealed=self._folder.sealed)
+            yield column_matrix(table, "position", width), column_matrix(table, "score", width)
 
     def to_parquet(self, path: Path) -> None:
         """Write one Parquet file with a row an item: id, neighbours (list of string), scores (list of float32)."""
@@ -170,8 +193,8 @@ def build_neighbours(
 ) -> Neighbours:
     """Compute the exact top `k` by cosine of every item among all others and write them to the folder `to`.
 
-    A killed job goes on where it was, and a finished one is opened. Needs the pool once more on the disk of `to` while
-    it runs (normalised, mapped), and about 50 MB of memory a thread besides what the system keeps of the mapped pool.
+    A killed job goes on where it was, and a finished one is opened. Needs about 50 MB of memory a thread, besides what
+    the system keeps of the mapped vectors.
 
     What the vectors were made from is kept with the ids, so that a service knows which items have changed since.
 
@@ -185,13 +208,8 @@ def build_neighbours(
     make_way(to, KIND, resumable=True, sources=[embeddings.path])
     folder, manifest = _start(embeddings, to, k, overwrite=overwrite)
     if missing := folder.missing():
-        scratch = folder.path / ".pool.f32"
-        try:
-            pool = normalised_pool(embeddings, scratch)
-            _keep_vectors(pool, to / VECTORS)
-            _search_all(pool, manifest.width, folder, missing, device, show_progress_bar)
-        finally:
-            scratch.unlink(missing_ok=True)
+        pool = normalised_pool(embeddings, folder.path / VECTORS)
+        _search_all(pool, manifest, folder, missing, device, show_progress_bar)
     elif show_progress_bar:
         console.print(f"{to} is finished already, of these embeddings: nothing to do")
     folder.finish()
@@ -215,9 +233,7 @@ def write_lists(to: Path, embeddings: Embeddings, items: Any, scores: Any) -> Ne
         folder, _ = _start(embeddings, unfinished, width)
         for number in range(len(folder)):
             rows = slice(*folder.bounds(number))
-            position = matrix_column(np.ascontiguousarray(items[rows], dtype=np.int32))
-            score = matrix_column(np.ascontiguousarray(scores[rows], dtype=np.float32))
-            folder.write(number, pa.table({"position": position, "score": score}))
+            folder.write(number, _table(items[rows], scores[rows]))
     return Neighbours.open(to)
 
 
@@ -226,33 +242,55 @@ def _start(
 ) -> tuple[PartitionFolder, NeighboursManifest]:
     """Start a folder with its ids, or take up the one that a killed job left."""
     source, ids, contents = embeddings.manifest, embeddings.ids(), _contents_of(embeddings)
+    shared = (source.model_version, source.ids_fingerprint, source.count, source.partition_size)
+    manifest = NeighboursManifest(k, *shared, digest_of(contents))
+    return start_folder(to, manifest, ids, contents, overwrite=overwrite), manifest
+
+
+def start_folder(
+    to: Path, manifest: NeighboursManifest, ids: list[str], contents: Any, *, overwrite: bool = False
+) -> PartitionFolder:
+    """Start a folder with its ids and what they were made from, an Arrow column chunked by partition."""
+    folder = PartitionFolder.create(to, asdict(manifest), kind=KIND, command=COMMAND, overwrite=overwrite)
+    if not (folder.path / IDS).exists():
+        write_arrow(folder.path / IDS, pa.table({"id": pa.array(ids, pa.string()), "content": contents}))
+    return folder
+
+
+def digest_of(contents: Any) -> str:
+    """Return a digest of what all vectors were made from."""
     digest = blake2b(digest_size=16)
     for chunk in contents.chunks:
         digest.update("".join(f"{text}\n" for text in chunk.to_pylist()).encode())
-    shared = (source.model_version, source.ids_fingerprint, source.count, source.partition_size)
-    manifest = NeighboursManifest(k, *shared, digest.hexdigest())
-    folder = PartitionFolder.create(to, asdict(manifest), kind=KIND, command=COMMAND, overwrite=overwrite)
-    if not (folder.path / "ids.arrow").exists():
-        _write_ids(folder.path / "ids.arrow", ids, contents)
-    return folder, manifest
+    return digest.hexdigest()
 
 
 def normalised_pool(embeddings: Embeddings, file: Path) -> Tensor:
-    """Write all vectors, L2-normalised, to one file and map it: [N, d] float32. A zero vector stays zero."""
-    if not len(embeddings):
-        return torch.empty(0, embeddings.dim)
-    mapped = np.memmap(file, np.float32, "w+", shape=(len(embeddings), embeddings.dim))
-    for part in embeddings:
-        rows = torch.from_numpy(part.vectors.copy())
-        mapped[part.start : part.start + len(rows)] = normalize(rows, dim=1).numpy()
-    return torch.from_numpy(mapped)
+    """Write all vectors, of unit length as a store keeps them, to one file, and map it: [N, d] float32."""
+    if not file.exists():
+        write_pool(file, (len(embeddings), embeddings.dim), (unit(part.vectors) for part in embeddings))
+    return torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
+
+
+def write_pool(file: Path, shape: tuple[int, int], parts: Iterable[Vectors]) -> None:
+    """Write vectors [N, d] from their parts, whole or not at all."""
+    with atomic_path(file) as unfinished, unfinished.open("wb") as sink:
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(sink, header)
+        for part in parts:
+            sink.write(np.ascontiguousarray(part, np.float32).data)
 
 
 def _search_all(
-    pool: Tensor, width: int, folder: PartitionFolder, missing: list[int], device: str, shown: bool
+    pool: Tensor,
+    manifest: NeighboursManifest,
+    folder: PartitionFolder,
+    missing: list[int],
+    device: str,
+    shown: bool,
 ) -> None:
     spans = {number: list(_spans(*folder.bounds(number))) for number in missing}
-    answers = top_k(pool, width, chain.from_iterable(spans.values()), device=device)
+    answers = top_k(pool, manifest.depth, chain.from_iterable(spans.values()), device=device)
     with progress(
         "neighbours", sum(stop - start for part in spans.values() for start, stop in part), shown=shown
     ) as bar:
@@ -261,18 +299,19 @@ def _search_all(
             for start, stop in part:
                 blocks.append(next(answers))
                 bar.advance(stop - start)
-            folder.write(number, _table(blocks))
+            positions, scores = (torch.cat(block).numpy() for block in zip(*blocks, strict=True))
+            write_part(folder, number, positions, scores, manifest.width)
 
 
-def _keep_vectors(pool: Tensor, file: Path) -> None:
-    """Write the vectors as float16: what rules that ask for diversity compare."""
-    if not len(pool):
-        return
-    with atomic_path(file) as unfinished:
-        kept = np.lib.format.open_memmap(unfinished, "w+", np.float16, tuple(pool.shape))
-        for start in range(0, len(pool), QUERIES):
-            kept[start : start + QUERIES] = pool[start : start + QUERIES].numpy()
-        kept.flush()
+def write_part(folder: PartitionFolder, number: int, positions: Array, scores: Array, width: int) -> None:
+    """Write one partition: the first `width` of each list, and before them, in a file of their own, the spare ones."""
+    write_arrow(spare_file(folder.path, number), _table(positions[:, width:], scores[:, width:]))
+    folder.write(number, _table(positions[:, :width], scores[:, :width]))
+
+
+def spare_file(folder: Path, number: int) -> Path:
+    """Name the file of the spare neighbours of a partition."""
+    return folder / f"spare-{number:05d}.arrow"
 
 
 def _spans(start: int, stop: int) -> Iterator[tuple[int, int]]:
@@ -280,9 +319,9 @@ def _spans(start: int, stop: int) -> Iterator[tuple[int, int]]:
         yield first, min(first + QUERIES, stop)
 
 
-def _table(blocks: list[tuple[Tensor, Tensor]]) -> Any:
-    positions, scores = (torch.cat(part).numpy() for part in zip(*blocks, strict=True))
-    return pa.table({"position": matrix_column(positions), "score": matrix_column(scores)})
+def _table(positions: Array, scores: Array) -> Any:
+    position, score = np.ascontiguousarray(positions, np.int32), np.ascontiguousarray(scores, np.float32)
+    return pa.table({"position": matrix_column(position), "score": matrix_column(score)})
 
 
 def _contents_of(embeddings: Embeddings) -> Any:
@@ -300,12 +339,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return seen.st_ino, seen.st_mtime_ns
 
 
-def _read_ids(path: Path, *, sealed: bool) -> Any:
+def _read_table(path: Path, *, sealed: bool) -> Any:
     try:
         return read_arrow(path, sealed=sealed)
     except (OSError, pa.ArrowInvalid) as error:
         raise TgqError(f"{path} is missing or damaged; make {path.parent} anew by `tgq {COMMAND}`") from error
-
-
-def _write_ids(path: Path, ids: list[str], contents: Any) -> None:
-    write_arrow(path, pa.table({"id": pa.array(ids, pa.string()), "content": contents}))

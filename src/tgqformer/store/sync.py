@@ -6,7 +6,7 @@ the catalogue with the table. So a sync that was killed goes on when it is run a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from tgqformer.progress import progress, track
 from tgqformer.store.base import Store, StoreRow, StoreTable
 from tgqformer.store.content import SEEN, content_of, row_of
 from tgqformer.store.embed import embed_stream
+from tgqformer.store.follow import Followed, check_follows, follow, neighbours_in
 from tgqformer.store.ledger import Dtype, Version, VersionSpec, alike
 from tgqformer.store.rows import parts
 from tgqformer.types import Positions
@@ -40,6 +41,7 @@ class SyncSettings:
     serve, keep: whether a new version is served when it is whole, and how many versions stay.
     batch_size, workers: items embedded at once in a thread, and threads. batch_rows: rows of one write.
     allow_shrink: let more than half of the table go.
+    neighbours: tables of neighbours to bring up to date as well; by default those of the run that the store lies in.
     """
 
     version: str | None = None
@@ -54,6 +56,7 @@ class SyncSettings:
     workers: Positive | None = None
     batch_rows: Positive = 512
     allow_shrink: bool = False
+    neighbours: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,10 @@ class SyncPlan:
 
 @dataclass
 class SyncReport:
-    """What a sync did. `unreadable` items (id -> reason) were embedded by their text; the next sync tries again."""
+    """What a sync did. `unreadable` items (id -> reason) were embedded by their text; the next sync tries again.
+
+    `neighbours`: what became of each table of neighbours, or why it was left as it is.
+    """
 
     version: Version
     embedded: int = 0
@@ -77,6 +83,7 @@ class SyncReport:
     same: int = 0
     built: bool = False
     unreadable: dict[str, str] = field(default_factory=dict)
+    neighbours: dict[Path, Followed | str] = field(default_factory=dict)
 
 
 def sync(catalog: Catalog, store: Store, model: ItemEmbedder, how: SyncSettings, *, shown: bool = True) -> SyncReport:
@@ -84,12 +91,15 @@ def sync(catalog: Catalog, store: Store, model: ItemEmbedder, how: SyncSettings,
 
     Raises:
         TgqError: for a model of another version than the table's (unless `new_version`), or a catalogue that lacks
-            more than half of the table's items (unless `allow_shrink`).
+            more than half of the table's items (unless `allow_shrink`); for neighbours that are named and cannot
+            follow the store.
     """
     if model.encoders is None:
         raise TgqError("this model has no encoders; load it with ItemEmbedder.load(path)")
     table, unfinished = _target(catalog, store, model, how)
     _require_model(table, model)
+    for path in how.neighbours:
+        check_follows(path, table.version)
     report = SyncReport(table.version, built=unfinished)
     prompt = model.encoders.prompt
     plan = plan_sync(catalog, table, prompt, shown=shown)
@@ -112,7 +122,24 @@ def sync(catalog: Catalog, store: Store, model: ItemEmbedder, how: SyncSettings,
     if how.new_version and how.serve:
         store.serve(table.version.name)
         store.prune(how.keep)
+    report.neighbours = _follow(catalog.ids(), store, table, how.neighbours, shown=shown)
     return report
+
+
+def _follow(
+    ids: Sequence[str], store: Store, table: StoreTable, named: tuple[Path, ...], *, shown: bool
+) -> dict[Path, Followed | str]:
+    """Bring neighbours up to date: those that are named, or else those of the run, where they can follow."""
+    run, found = Path(store.where).parent, dict[Path, Followed | str]()
+    beside = neighbours_in(run) if (run / "recipe.yaml").is_file() and "://" not in store.where else []
+    for path in named or beside:
+        try:
+            found[path] = follow(path, table, ids, shown=shown)
+        except TgqError as error:
+            if named:
+                raise
+            found[path] = str(error)
+    return found
 
 
 def plan_sync(catalog: Catalog, table: StoreTable, prompt: Prompt, *, shown: bool = False) -> SyncPlan:
