@@ -252,7 +252,7 @@ def listed(
 
         def vectors(places: Ints, found: Sequence[Hit] = found) -> Vectors:
             rows = table.get([found[place - 1].id for place in places.tolist()])
-            return np.array([row.vector for row in rows], np.float16).astype(np.float32)  # as the table has them
+            return np.array([row.vector for row in rows], np.float32)
 
         chosen = choose(columns, 0, np.arange(1, len(found) + 1), scores, k, rules, vectors)
         too_low = rules.min_score is not None and bool(len(scores)) and float(scores[-1]) < rules.min_score
