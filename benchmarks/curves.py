@@ -25,11 +25,11 @@ from scipy.stats import t as student
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.config import parse
 from tgqformer.evaluation.results import Result
-from tgqformer.experiments.dataset import Dataset
+from tgqformer.experiments.dataset import NEW_ITEM, Dataset
 from tgqformer.experiments.presets import CHOICE
 from tgqformer.experiments.recipe import Recipe
 from tgqformer.experiments.trial import Trial
-from tgqformer.experiments.untrained import NEW_ITEM, untrained_results
+from tgqformer.experiments.untrained import untrained_results
 from tgqformer.files import read_json, write_json
 from tgqformer.pairs.mining import EVERY_CO_CLICK
 from tgqformer.pairs.pairs import Pairs, mine_pairs

@@ -16,6 +16,8 @@ from tgqformer.evaluation.untrained import (
     choose_best,
     choose_middle,
     choose_name,
+    co_clicks,
+    evaluate_counts,
     evaluate_sparse,
     tfidf,
     verdict,
@@ -43,6 +45,14 @@ def test_sparse_scores_are_those_of_the_dense_vectors():
     sparse, dense = evaluate_sparse(vectors, queries), evaluate(vectors.toarray(), queries)
     for metric in METRICS:
         np.testing.assert_allclose(sparse.values[metric], dense.values[metric], atol=1e-12)
+
+
+def test_clicks_together_rank_what_was_counted_and_leave_the_rest_equal():
+    counts = co_clicks(np.array([0, 0]), np.array([1, 2]), np.array([5, 1]), 22)
+    np.testing.assert_array_equal(counts.toarray()[:3, :3], [[0, 5, 1], [5, 0, 0], [1, 0, 0]])
+    found = evaluate_counts(counts, Queries.from_edges(np.array([[0, 2], [3, 4]])))
+    assert found.values["mrr"][0] == 0.5
+    assert found.values["hit@10"].tolist() == [1.0, pytest.approx(10 / 21)]
 
 
 def hits(*counts: int, of: int = 100) -> list[np.ndarray]:

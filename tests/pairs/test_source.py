@@ -10,8 +10,10 @@ from typer.testing import CliRunner
 from tgqformer.catalog import CatalogWriter, Item
 from tgqformer.cli import app
 from tgqformer.errors import TgqError
+from tgqformer.pairs.columns import LogSettings
+from tgqformer.pairs.mining import MiningSettings
 from tgqformer.pairs.pairs import Pairs
-from tgqformer.pairs.source import read_source
+from tgqformer.pairs.source import read_periods, read_source
 
 
 def catalog(folder: Path, *ids: str) -> Path:
@@ -80,6 +82,19 @@ def test_no_pair_is_an_error(tmp_path: Path, lines: list[str], words: str) -> No
         mine(tmp_path / "log.csv", "--to", tmp_path / "pairs.parquet")
     assert words in str(error.value)
     assert not (tmp_path / "pairs.parquet").exists()
+
+
+def test_periods_need_times_and_pairs(tmp_path: Path) -> None:
+    plain = LogSettings(), MiningSettings(min_support=1)
+    with pytest.raises(TgqError, match="no times"):
+        read_periods(log(tmp_path, "a", "b"), ["a", "b"], (0.5, 0, 0.5), *plain)
+    path = tmp_path / "timed.csv"
+    path.write_text("user,item,time\n" + "".join(f"u{at},{'ab'[at % 2]},{1_700_000_000 + at}\n" for at in range(8)))
+    with pytest.raises(TgqError, match=r"the period for train of .*timed.csv, 4 of 8 interactions, gives no pair"):
+        read_periods(path, ["a", "b"], (0.5, 0, 0.5), *plain)
+    (tmp_path / "list.csv").write_text("item_1,item_2\na,b\n")
+    with pytest.raises(TgqError, match="only a log of interactions can be split by time"):
+        read_periods(tmp_path / "list.csv", ["a", "b"], (0.5, 0, 0.5), *plain)
 
 
 def test_clicks_too_far_apart(tmp_path: Path) -> None:

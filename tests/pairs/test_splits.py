@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tgqformer.errors import TgqError
 from tgqformer.pairs.interactions import Interactions
-from tgqformer.pairs.splits import PARTS, ItemSplit, split_by_time, stable_uniform
+from tgqformer.pairs.splits import PARTS, ItemSplit, cut_by_time, split_by_time, stable_uniform
 
 ids_lists = st.lists(st.text(max_size=8), unique=True, max_size=40)
 
@@ -90,6 +90,27 @@ def test_split_by_time() -> None:
     assert late.table().to_pydict() == {"session": ["s", "t"], "item": ["b", "a"], "time": [20, 30]}
     with pytest.raises(TgqError, match="no times"):
         split_by_time(Interactions.of(["s"], ["a"]), 1)
+
+
+def test_a_log_is_cut_into_periods_of_these_shares() -> None:
+    items = ["a", "b", "c", "a", "b", "c", "d", "a", "d", "e"]
+    log = Interactions.of([f"s{at}" for at in range(10)], items, [10 * at for at in reversed(range(10))])
+    periods, split = cut_by_time(log, [*"abcdef"], (0.5, 0.2, 0.3))
+    assert [sorted(period.times.tolist()) for period in periods if period.times is not None] == [
+        [0, 10, 20, 30, 40],
+        [50, 60],
+        [70, 80, 90],
+    ]
+    found = {name: split.part(name) for name in PARTS}
+    assert found == {"train": ["a", "c", "d", "e", "f"], "val": ["b"], "test": []}
+    with pytest.raises(TgqError, match="no times"):
+        cut_by_time(Interactions.of(["s"], ["a"]), ["a"])
+
+
+def test_what_came_at_one_second_is_not_cut() -> None:
+    log = Interactions.of([*"stuv"], [*"abcd"], [10, 20, 20, 30])
+    periods, _ = cut_by_time(log, [*"abcd"], (0.5, 0.0, 0.5))
+    assert [len(period) for period in periods] == [1, 0, 3]
 
 
 def test_uniform_is_uniform() -> None:

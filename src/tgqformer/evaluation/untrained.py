@@ -13,7 +13,7 @@ from tgqformer.evaluation.intervals import Interval
 from tgqformer.evaluation.metrics import Queries, Scores, ranks_by, score
 from tgqformer.evaluation.results import Result, compare, models
 from tgqformer.evaluation.tables import points
-from tgqformer.types import Doubles, Floats, Ints
+from tgqformer.types import Doubles, Floats, Ints, Positions
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -56,6 +56,24 @@ def evaluate_sparse(vectors: sparse.csr_matrix, queries: Queries) -> Scores:
 
     def scores(chosen: Ints) -> Floats:
         found: Floats = np.asarray((vectors[chosen] @ turned).todense(), dtype=np.float32)
+        return found
+
+    return score(queries, ranks_by(scores, queries))
+
+
+def co_clicks(a: Positions, b: Positions, counts: Ints, items: int) -> sparse.csr_matrix:
+    """Return how often items were clicked together, from pairs [M] and their counts [M]: float32 [N, N]."""
+    from scipy import sparse
+
+    both = np.concatenate([counts, counts]).astype(np.float32)
+    return sparse.csr_matrix((both, (np.concatenate([a, b]), np.concatenate([b, a]))), (items, items))
+
+
+def evaluate_counts(counts: sparse.csr_matrix, queries: Queries) -> Scores:
+    """Rank and score as `metrics.evaluate` does, by how often items were clicked together: [N, N]."""
+
+    def scores(chosen: Ints) -> Floats:
+        found: Floats = np.asarray(counts[chosen].todense(), dtype=np.float32)
         return found
 
     return score(queries, ranks_by(scores, queries))

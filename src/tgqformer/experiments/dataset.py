@@ -11,26 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from tgqformer import config
 from tgqformer.catalog.catalog import VERSION, Catalog
 from tgqformer.catalog.readers import choose_reader
 from tgqformer.catalog.readers.folder import SUFFIXES as PICTURES
-from tgqformer.errors import named_by
 from tgqformer.evaluation.metrics import Queries, both_directions, evaluate
 from tgqformer.evaluation.untrained import STEPS, Choice, choose_best
-from tgqformer.experiments.recipe import PAIRS_KEYS, Recipe
-from tgqformer.experiments.sources import RELATED, make_catalog, related_pairs
+from tgqformer.experiments.recipe import Recipe
+from tgqformer.experiments.sources import RELATED, make_catalog, make_pairs, read_pairs
 from tgqformer.files import read_json, write_json
-from tgqformer.pairs.pairs import Pairs, PairSets, check_parts, split_pairs
-from tgqformer.pairs.source import read_source
-from tgqformer.pairs.splits import PARTS, ItemSplit
+from tgqformer.pairs.pairs import Pairs, PairSets
+from tgqformer.pairs.splits import PARTS
 from tgqformer.progress import console
 from tgqformer.stages import Digests, Stage, Stages, digest_of
 from tgqformer.store.embeddings import fingerprint_of
 from tgqformer.synthetic.noise import NoiseView, noise_views
-from tgqformer.synthetic.shoppers import FASHION, STUDIO, prepare_pairs
 from tgqformer.types import Bools, Floats, Ints, Positions, Vectors
 
 if TYPE_CHECKING:
@@ -40,7 +36,10 @@ if TYPE_CHECKING:
     from tgqformer.model.frozen import FrozenPart
     from tgqformer.model.language import LanguageModel
 
-CROSS = "pairs-cross.parquet"
+NEW_ITEM = "new item"
+"""The view of a new item in a known shop: a query that training never saw, of which any partner counts."""
+KNOWN_ITEM = "known item"
+"""The view of an item that training knows, asked for its partners of a later time."""
 CHOSEN_ON = 1000
 """How many queries of training and validation the share of the frozen text is chosen on."""
 
@@ -83,12 +82,8 @@ class Dataset:
 
     @cached_property
     def pairs(self) -> PairSets:
-        """Training, validation and test pairs, each within its part of the item split, and those across parts."""
-        to = self._pairs_folder
-        train, val, test = (Pairs.read(to / f"pairs-{name}.parquet") for name in PARTS)
-        across = to / CROSS  # simulated shoppers stay in one part
-        cross = Pairs.read(across) if across.is_file() else Pairs.of([], [])
-        return PairSets(train, val, test, ItemSplit.load(to / "split.parquet"), cross)
+        """Training, validation and test pairs: each within its part of the item split, or of its time."""
+        return read_pairs(self._pairs_folder, by_time=self.recipe.pairs.by == "time")
 
     @cached_property
     def _pairs_folder(self) -> Path:
@@ -101,9 +96,8 @@ class Dataset:
             inputs |= {"ids": fingerprint_of(self.catalog.ids()), **self._pairs_source()}
         else:
             inputs |= {"catalog": self.catalog.fingerprint}
-        simulated = section.shoppers is not None
-        make = partial(self._simulate if simulated else self._split, to)
-        return self.stages.run(Stage("pairs", to, "pairs", inputs, make, format=1 if simulated else 2))
+        make = partial(make_pairs, section, self.catalog, to)
+        return self.stages.run(Stage("pairs", to, "pairs", inputs, make, format=2 if section.shoppers is None else 1))
 
     @property
     def pairs_digest(self) -> str:
@@ -115,23 +109,6 @@ class Dataset:
         """Digest of the split of the items."""
         return self.digests.of(self._pairs_folder / "split.parquet")
 
-    def _simulate(self, to: Path) -> None:
-        section, truth = self.recipe.pairs, self.folder / "catalog" / "truth.parquet"
-        shoppers = {"fashion": FASHION, "studio": STUDIO}[str(section.shoppers)]
-        known = pq.read_table(truth) if truth.exists() else None
-        prepare_pairs(self.catalog, shoppers, to, section.shares, section.seed, truth=known)
-
-    def _split(self, to: Path) -> None:
-        section = self.recipe.pairs
-        split = ItemSplit.by_hash(self.catalog.ids(), section.shares, section.seed)
-        pairs = self._mine()
-        sets = split_pairs(pairs, split)
-        check_parts(pairs, sets)
-        split.save(to / "split.parquet")
-        for name in PARTS:
-            getattr(sets, name).write(to / f"pairs-{name}.parquet")
-        sets.cross.write(to / CROSS)
-
     def _pairs_source(self) -> dict[str, Any]:
         """What the pairs are read from: the digest of a file, or the kinds of the catalogue's own lists."""
         section = self.recipe.pairs
@@ -139,14 +116,6 @@ class Dataset:
             return {"related": section.related}
         name = "pairs" if section.pairs is not None else "interactions"
         return {"log": config.plain(section.log), name: self.digests.of(Path(str(getattr(section, name))))}
-
-    def _mine(self) -> Pairs:
-        section = self.recipe.pairs
-        if section.related is not None:
-            return related_pairs(self.catalog.path, section.related).within(self.catalog.ids())
-        source = Path(str(section.pairs if section.pairs is not None else section.interactions))
-        with named_by(PAIRS_KEYS):
-            return read_source(source, ids=self.catalog.ids(), log=section.log, mining=section.mining)
 
     def positions(self, part: str) -> Positions:
         """Positions of the items of one part of the split, ascending."""
@@ -167,6 +136,8 @@ class Dataset:
     def validation(self) -> tuple[Positions, Queries] | None:
         """A small pool (validation items and some of training) and its queries; None without validation pairs."""
         a, b = self.pair_positions("val")
+        if self.pairs.by_time:
+            return self._validation(both_directions(a, b))
         return (self._small_pool, Queries.from_pairs(a, b).in_pool(self._small_pool)) if len(a) else None
 
     @cached_property
@@ -180,11 +151,32 @@ class Dataset:
     def new_items(self) -> Queries | None:
         """Test items as new ones in a known shop: any partner counts, of training too; None without such pairs."""
         edges = self._edges(("test",), PARTS)
-        return Queries.from_edges(edges) if len(self.pairs.cross) and len(edges) else None
+        return Queries.from_edges(edges) if (self.pairs.by_time or len(self.pairs.cross)) and len(edges) else None
+
+    @cached_property
+    def known_items(self) -> Queries | None:
+        """Items that stand in a training pair, asked for their partners of the test period; None unless split by time.
+
+        The others of the test are new ones.
+        """
+        if not self.pairs.by_time:
+            return None
+        edges = both_directions(*self.pair_positions("test"))
+        trained = np.unique(np.concatenate(self.pair_positions("train")))
+        edges = edges[np.isin(edges[:, 0], trained)]
+        return Queries.from_edges(edges) if len(edges) else None
+
+    @property
+    def asked(self) -> dict[str, Queries]:
+        """The views that ask otherwise than `queries` does, in the mixed catalogue, by name."""
+        views = {NEW_ITEM: self.new_items, KNOWN_ITEM: self.known_items}
+        return {name: queries for name, queries in views.items() if queries is not None}
 
     @cached_property
     def any_validation(self) -> tuple[Positions, Queries] | None:
         """As `validation`, but any partner that is no test item counts, so that there are more queries."""
+        if self.pairs.by_time:
+            return self.validation
         return self._validation(self._edges(("val",), ("train", "val")))
 
     def _validation(self, edges: Ints) -> tuple[Positions, Queries] | None:
@@ -192,8 +184,12 @@ class Dataset:
         return (pool, Queries.from_edges(edges).in_pool(pool)) if len(edges) else None
 
     def _edges(self, queries: Sequence[str], partners: Sequence[str]) -> Ints:
-        """Return (query, partner) of all pairs, also across parts, by the parts that each may be in: int64 [n, 2]."""
-        sides = [self.pair_positions(name) for name in (*PARTS, "cross")]
+        """Return (query, partner) of all pairs, also across parts, by the parts that each may be in: int64 [n, 2].
+
+        Where the test takes no part, neither do its pairs.
+        """
+        names = [name for name in (*PARTS, "cross") if name != "test" or "test" in (*queries, *partners)]
+        sides = [self.pair_positions(name) for name in names]
         edges = both_directions(*(np.concatenate(side) for side in zip(*sides, strict=True)))
         part = self.pairs.split.codes(self.catalog.ids())
         inside = [

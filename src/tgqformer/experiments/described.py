@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tgqformer.experiments.dataset import Dataset
+from tgqformer.experiments.dataset import NEW_ITEM, Dataset
 from tgqformer.experiments.recipe import Recipe
-from tgqformer.experiments.untrained import NEW_ITEM
 from tgqformer.pairs.pairs import PairSets
 
 NOTES = (
@@ -34,6 +33,7 @@ def settings_of_run(recipe: Recipe, data: Dataset, choices: Mapping[str, str]) -
     return {
         "catalogue": f"{recipe.catalog.source}, {len(data.catalog):,} items",
         "pairs": f"{len(sets.train):,} train, {len(sets.val):,} validation, {len(sets.test):,} test",
+        **({"split": "by time: training, then validation, then test"} if sets.by_time else {}),
         "pairs across parts": _lost(sets),
         **choices,
         "noise": f"{100 * noise.share:.0f} % of the items: {', '.join(noise.kinds)}" if noise.share else "none",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.pairs.pairs import Pairs, PairSets, split_pairs
@@ -28,7 +27,8 @@ def folds_of(data: Dataset) -> list[Dataset]:
         return []
     split = data.pairs.split
     dealt = np.array([int(FOLDS * stable_uniform("fold", name)) for name in split.ids])
-    every, folds = _all_pairs(data), []
+    sets, folds = data.pairs, list[Dataset]()
+    every = Pairs.together([sets.train, sets.val] if sets.by_time else [sets.train, sets.val, sets.test, sets.cross])
     for fold in range(FOLDS):
         parts: Bytes = np.where(split.parts == TEST, TEST, np.where(dealt == fold, VAL, TRAIN)).astype(np.int8)
         folds.append(_with_pairs(data, split_pairs(every, ItemSplit(split.ids, parts)), frozen=data.frozen))
@@ -41,13 +41,9 @@ def everything(data: Dataset) -> Dataset:
     """Return the data with all pairs for training, those of validation, test and across parts too."""
     ids, nothing = data.pairs.split.ids, Pairs.of([], [])
     split = ItemSplit(ids, np.full(len(ids), TRAIN, np.int8))
-    return _with_pairs(data, PairSets(_all_pairs(data), nothing, nothing, split, nothing))
-
-
-def _all_pairs(data: Dataset) -> Pairs:
     sets = data.pairs
-    table = pa.concat_tables([part.table for part in (sets.train, sets.val, sets.test, sets.cross)])
-    return Pairs(table.sort_by([("a", "ascending"), ("b", "ascending")]))  # no pair stands in two of them
+    every = Pairs.together([sets.train, sets.val, sets.test, sets.cross])
+    return _with_pairs(data, PairSets(every, nothing, nothing, split, nothing))
 
 
 def _with_pairs(data: Dataset, sets: PairSets, **made: Any) -> Dataset:

@@ -67,7 +67,8 @@ class PairsSection:
         shoppers: `fashion` or `studio`: simulate shopping sessions. interactions: a file of (session, item, time).
         pairs: a file of pairs. related: kinds of the lists that came with the catalogue, such as `also_view`.
             Exactly one of the four.
-        train, val, test: shares of the items. seed: of the split.
+        by: whether `items` are split, so that test items are new ones; or a log is cut by `time`, as days go by.
+        train, val, test: shares of the items, or of the interactions in time. seed: of the split of the items.
         mining: how pairs are mined from interactions. log: how their file is read, see `tgq pairs mine`.
     """
 
@@ -75,6 +76,7 @@ class PairsSection:
     interactions: FilePath | None = None
     pairs: FilePath | None = None
     related: tuple[str, ...] | None = None
+    by: Literal["items", "time"] = "items"
     train: Share = 0.7
     val: Share = 0.05
     test: Share = 0.25
@@ -85,6 +87,8 @@ class PairsSection:
     def __post_init__(self) -> None:
         if sum(one is not None for one in (self.shoppers, self.interactions, self.pairs, self.related)) != 1:
             raise ValueError("give exactly one of shoppers, interactions, pairs, related")
+        if self.by == "time" and self.interactions is None:
+            raise ValueError("only a log of interactions can be split by time; give interactions, or by: items")
         if self.related == ():
             raise ValueError("related names no kind; for example [also_buy, also_view]")
         if abs(sum(self.shares) - 1) > 1e-6:

@@ -20,11 +20,11 @@ from tgqformer.evaluation.results import Result, summarize
 from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown, rich_table
 from tgqformer.evaluation.untrained import PREFIX, verdict
 from tgqformer.experiments import Until
-from tgqformer.experiments.dataset import Dataset
+from tgqformer.experiments.dataset import NEW_ITEM, Dataset
 from tgqformer.experiments.described import NOTES, settings_of_run
 from tgqformer.experiments.presets import CHOICE, trial_inputs
 from tgqformer.experiments.recipe import ModelSection, Recipe, check_files, check_models, is_written
-from tgqformer.experiments.untrained import NEW_ITEM, untrained_results
+from tgqformer.experiments.untrained import untrained_results
 from tgqformer.files import read_json, write_text
 from tgqformer.model.version import version_of
 from tgqformer.progress import Terminal, console
@@ -241,7 +241,7 @@ class Run:
         trained = [section for section in self.recipe.models if section.connector != "frozen"]
         if not trained:
             return "Nothing is trained: served is what needs no training."
-        view = "mixed" if self.data.new_items is None else NEW_ITEM
+        view = "mixed" if self.data.new_items is None or self.data.pairs.by_time else NEW_ITEM
         results, first = [*self.results(), *self.untrained()], self.recipe.models[0]
         served = first.name + self._share_of(first) + (", fitted again on all pairs" if self._refits(first) else "")
         found = verdict(results, trained[0].name, view, served)

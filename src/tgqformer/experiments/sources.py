@@ -1,4 +1,4 @@
-"""The catalogue of a recipe: drawn, or imported from the files of a shop."""
+"""Catalogue and pairs of a recipe: drawn and simulated, or read from the files of a shop."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ import pyarrow.parquet as pq
 from tgqformer.catalog.catalog import Catalog, CatalogWriter
 from tgqformer.catalog.importer import import_catalog
 from tgqformer.errors import named_by
-from tgqformer.experiments.recipe import IMPORT_KEYS, CatalogSection, PairsSection
+from tgqformer.experiments.recipe import IMPORT_KEYS, PAIRS_KEYS, CatalogSection, PairsSection
 from tgqformer.pairs.interactions import read_interactions
-from tgqformer.pairs.pairs import Pairs, pairs_from_related
-from tgqformer.pairs.source import read_source
-from tgqformer.pairs.splits import stable_uniform
+from tgqformer.pairs.pairs import Pairs, PairSets, check_parts, pairs_from_related, split_pairs
+from tgqformer.pairs.source import read_periods, read_source
+from tgqformer.pairs.splits import PARTS, ItemSplit, stable_uniform
 from tgqformer.progress import console
-from tgqformer.synthetic.shoppers import subset
+from tgqformer.synthetic.shoppers import SHOPPERS, prepare_pairs, subset
 
+CROSS = "pairs-cross.parquet"
+"""The pairs across parts of the split, in the folder of the pairs."""
 RELATED = "related.parquet"
 """The lists of related items that came with a catalogue, in its folder."""
 
@@ -51,6 +53,44 @@ def make_catalog(section: CatalogSection, pairs: PairsSection, to: Path, beside:
             frequent = section.chosen_by == "pairs"
             kept = most_paired(catalog, pairs, section.items) if frequent else subset(catalog.ids(), section.items)
             _keep_some(catalog, set(kept), to)
+
+
+def make_pairs(section: PairsSection, catalog: Catalog, to: Path) -> None:
+    """Simulate the pairs of a catalogue, or read them, and write them with their split into the folder `to`."""
+    ids = catalog.ids()
+    if section.shoppers is not None:
+        truth = catalog.path / "truth.parquet"
+        known = pq.read_table(truth) if truth.exists() else None
+        prepare_pairs(catalog, SHOPPERS[section.shoppers], to, section.shares, section.seed, truth=known)
+        return
+    if section.by == "time":
+        with named_by(PAIRS_KEYS):
+            log = Path(str(section.interactions))
+            sets = read_periods(log, ids, section.shares, section.log, section.mining)
+    else:
+        pairs = _whole(section, catalog)
+        sets = split_pairs(pairs, ItemSplit.by_hash(ids, section.shares, section.seed))
+        check_parts(pairs, sets)
+    sets.split.save(to / "split.parquet")
+    for name in PARTS:
+        getattr(sets, name).write(to / f"pairs-{name}.parquet")
+    sets.cross.write(to / CROSS)
+
+
+def read_pairs(folder: Path, *, by_time: bool) -> PairSets:
+    """Read what `make_pairs` wrote. by_time: how it was split."""
+    train, val, test = (Pairs.read(folder / f"pairs-{name}.parquet") for name in PARTS)
+    across = folder / CROSS  # simulated shoppers stay in one part
+    cross = Pairs.read(across) if across.is_file() else Pairs.of([], [])
+    return PairSets(train, val, test, ItemSplit.load(folder / "split.parquet"), cross, by_time)
+
+
+def _whole(section: PairsSection, catalog: Catalog) -> Pairs:
+    if section.related is not None:
+        return related_pairs(catalog.path, section.related).within(catalog.ids())
+    source = Path(str(section.pairs if section.pairs is not None else section.interactions))
+    with named_by(PAIRS_KEYS):
+        return read_source(source, ids=catalog.ids(), log=section.log, mining=section.mining)
 
 
 def related_pairs(catalog: Path, kinds: tuple[str, ...]) -> Pairs:

@@ -20,7 +20,6 @@ from tgqformer.experiments.dataset import Dataset
 from tgqformer.experiments.folds import everything, folds_of
 from tgqformer.experiments.presets import CHOICE, kept_share, presets_of, trial_inputs
 from tgqformer.experiments.recipe import TOKEN_PROBES, ModelSection, Recipe
-from tgqformer.experiments.untrained import NEW_ITEM
 from tgqformer.files import read_json, write_json
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.features import Spliced, embed_features
@@ -224,8 +223,8 @@ class Trial:
         for name in self.recipe.evaluation.views:
             scores = evaluate(vectors[name], self.data.queries)
             views[name] = ViewScores.of(scores, self.data.catalog.ids(), self._facts(name, scores.query))
-        if self.data.new_items is not None:
-            views[NEW_ITEM] = ViewScores.of(evaluate(vectors["mixed"], self.data.new_items), self.data.catalog.ids())
+        for name, queries in self.data.asked.items():
+            views[name] = ViewScores.of(evaluate(vectors["mixed"], queries), self.data.catalog.ids())
         asked = list(self.recipe.evaluation.probes)
         if isinstance(model, MultimodalEmbedder):  # it has tokens of its own
             asked = [name for name in asked if name not in TOKEN_PROBES]

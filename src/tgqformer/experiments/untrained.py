@@ -11,15 +11,12 @@ import numpy as np
 from tgqformer.config import slug
 from tgqformer.evaluation.metrics import Queries, Scores, evaluate
 from tgqformer.evaluation.results import Result, ViewScores, read_results
-from tgqformer.evaluation.untrained import PREFIX, evaluate_sparse, tfidf
+from tgqformer.evaluation.untrained import PREFIX, co_clicks, evaluate_counts, evaluate_sparse, tfidf
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.stages import Stage
 
 if TYPE_CHECKING:
     from tgqformer.model.frozen import FrozenPart
-
-NEW_ITEM = "new item"
-"""The view of a new item in a known shop: a query that training never saw, of which any partner counts."""
 
 
 def untrained_results(data: Dataset, to: Path) -> list[Result]:
@@ -40,7 +37,12 @@ def _measure(data: Dataset, views: tuple[str, ...]) -> list[Result]:
     results = [Result(f"{PREFIX}frozen {name}", 0, _frozen(data, part, views)) for name, part in parts.items()]
     words = tfidf([data.encoders.prompt.metadata(item) for item in data.catalog.items(pictures=False)])
     read = _scores(data, lambda queries: evaluate_sparse(words, queries))
-    return [*results, Result(f"{PREFIX}TF-IDF", 0, _spread(read, views))]
+    results.append(Result(f"{PREFIX}TF-IDF", 0, _spread(read, views)))
+    if data.known_items is not None:
+        counts = co_clicks(*data.pair_positions("train"), data.pairs.train.table["count"].to_numpy(), len(data.catalog))
+        seen = _scores(data, lambda queries: evaluate_counts(counts, queries))
+        results.append(Result(f"{PREFIX}co-clicks", 0, _spread(seen, views)))
+    return results
 
 
 def _frozen(data: Dataset, part: FrozenPart, views: tuple[str, ...]) -> dict[str, ViewScores]:
@@ -55,11 +57,11 @@ def _frozen(data: Dataset, part: FrozenPart, views: tuple[str, ...]) -> dict[str
 
 
 def _scores(data: Dataset, score: Callable[[Queries], Scores]) -> dict[str, ViewScores]:
-    """Score the queries of the mixed view and those of new items, where there are any."""
-    asked = {"mixed": data.queries} | ({} if data.new_items is None else {NEW_ITEM: data.new_items})
+    """Score the queries of the mixed view, and those that ask otherwise, where there are any."""
+    asked = {"mixed": data.queries} | data.asked
     return {view: ViewScores.of(score(queries), data.catalog.ids()) for view, queries in asked.items()}
 
 
 def _spread(found: dict[str, ViewScores], views: tuple[str, ...]) -> dict[str, ViewScores]:
     """Put views in order; a text is the same in every one."""
-    return {view: found.get(view, found["mixed"]) for view in (*views, *(name for name in found if name == NEW_ITEM))}
+    return {view: found.get(view, found["mixed"]) for view in dict.fromkeys((*views, *found))}

@@ -62,6 +62,11 @@ class Pairs:
         columns = [table[name] if name in table.column_names else ones for name in PAIR_SCHEMA.names]
         return cls(_canonical(pa.table(columns, names=PAIR_SCHEMA.names).cast(PAIR_SCHEMA)))
 
+    @classmethod
+    def together(cls, parts: Sequence[Pairs]) -> Pairs:
+        """Put pairs together; where a pair stands in several parts its weights and counts are summed."""
+        return cls(_canonical(pa.concat_tables([part.table for part in parts])))
+
     def write(self, path: Path) -> None:
         """Write Parquet, atomically."""
         with atomic_path(path) as unfinished:
@@ -95,13 +100,18 @@ class Pairs:
 
 @dataclass(frozen=True)
 class PairSets:
-    """Pairs inside each part of an item split, and the split; `cross` are those whose items are in two parts."""
+    """Pairs for training, validation and test, and the split of the items.
+
+    Split by items, pairs lie inside a part, and `cross` are those whose items are in two parts. Split by time, they are
+    those of three periods; the part of an item is the period that knew it first, and there are no `cross`.
+    """
 
     train: Pairs
     val: Pairs
     test: Pairs
     split: ItemSplit
     cross: Pairs
+    by_time: bool = False
 
 
 def split_pairs(pairs: Pairs, split: ItemSplit) -> PairSets:

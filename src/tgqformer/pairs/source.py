@@ -18,8 +18,8 @@ from tgqformer.pairs.log_files import files_of, open_log_file
 from tgqformer.pairs.logs import ReadReport, read_log
 from tgqformer.pairs.matching import check_items
 from tgqformer.pairs.mining import MiningSettings, Window
-from tgqformer.pairs.pairs import Pairs, mine_pairs, pairs_from_related
-from tgqformer.pairs.splits import split_by_time
+from tgqformer.pairs.pairs import Pairs, PairSets, mine_pairs, pairs_from_related
+from tgqformer.pairs.splits import PARTS, cut_by_time, split_by_time
 from tgqformer.progress import console
 
 _LISTS = (
@@ -56,13 +56,39 @@ def read_source(
         return _within(listed, ids, source)
     interactions = _interactions(source, log, before)
     if ids is not None:
-        _say(check_items(interactions.item_names, ids, source.name))
-        interactions = interactions.within(ids)
-        console.print(f"{len(interactions):,} interactions with items of the catalogue")
+        interactions = _known(interactions, ids, source)
     pairs = mine_pairs(interactions, mining, shown=True)
     if not len(pairs):
         raise TgqError(f"{source} gives no pair: {_why_none(interactions, mining)}")
     return pairs
+
+
+def read_periods(
+    source: Path, ids: Sequence[str], shares: Sequence[float], log: LogSettings, mining: MiningSettings
+) -> PairSets:
+    """Cut a log by time into periods for training, validation and test, and mine the pairs of each.
+
+    Args:
+        source: a log with times. ids: of the catalogue; the part of an item is the period of its first click, and
+            training where it was never clicked. shares: of the interactions, for each period.
+        log: how the file is read. mining: how pairs are mined.
+
+    Raises:
+        TgqError: for a list of pairs, a log without times, and a period without pairs in training or test.
+    """
+    if _listed(source, None, log) is not None:
+        raise TgqError(f"{source} lists pairs, which have no times; only a log of interactions can be split by time")
+    interactions = _known(_interactions(source, log, None), ids, source)
+    periods, split = cut_by_time(interactions, ids, shares)
+    found = tuple(mine_pairs(period, mining, shown=True) for period in periods)
+    for name, period, pairs in zip(PARTS, periods, found, strict=True):
+        if not len(pairs) and name != "val":
+            raise TgqError(
+                f"the period for {name} of {source}, {len(period):,} of {len(interactions):,} interactions, gives no "
+                f"pair: {_why_none(period, mining)}"
+            )
+    train, val, test = found
+    return PairSets(train, val, test, split, Pairs.of([], []), by_time=True)
 
 
 def check_source(source: Path, log: LogSettings) -> None:
@@ -138,6 +164,13 @@ def _within(pairs: Pairs, ids: Sequence[str] | None, source: Path) -> Pairs:
     if not len(pairs):
         raise TgqError(f"{source} has no pair" + ("" if ids is None else " of which both items are in the catalogue"))
     return pairs
+
+
+def _known(interactions: Interactions, ids: Sequence[str], source: Path) -> Interactions:
+    _say(check_items(interactions.item_names, ids, source.name))
+    known = interactions.within(ids)
+    console.print(f"{len(known):,} interactions with items of the catalogue")
+    return known
 
 
 def _interactions(source: Path, log: LogSettings, before: float | None) -> Interactions:

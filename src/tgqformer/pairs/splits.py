@@ -104,6 +104,27 @@ def split_by_time(interactions: Interactions, time: int) -> tuple[Interactions, 
     return interactions.where(early), interactions.where(~early)
 
 
+def cut_by_time(
+    interactions: Interactions, ids: Sequence[str], fractions: Sequence[float] = FRACTIONS
+) -> tuple[list[Interactions], ItemSplit]:
+    """Cut interactions into three periods that hold these shares of them, and split items by their first period.
+
+    Interactions of one second stay together. An item of `ids` that was never clicked is of the first period. Raise
+    TgqError when the interactions have no times.
+    """
+    bounds, times = _bounds(fractions), interactions.times
+    if times is None:
+        raise TgqError("these interactions have no times, so they cannot be split by time; name the column of times")
+    ordered = np.append(np.sort(times), np.iinfo(np.int64).max)
+    cuts = ordered[np.rint(bounds * len(times)).astype(np.int64)]
+    period = np.searchsorted(cuts, times, side="right")
+    first = np.full(len(interactions.item_names), len(PARTS), np.int8)
+    np.minimum.at(first, interactions.items, period.astype(np.int8))
+    seen = dict(zip(interactions.item_names.to_pylist(), first.tolist(), strict=True))
+    parts = np.array([seen.get(name, 0) % len(PARTS) for name in ids], dtype=np.int8)
+    return [interactions.where(period == part) for part in range(len(PARTS))], ItemSplit(_unique(tuple(ids)), parts)
+
+
 def stable_uniform(*key: object) -> float:
     """Return a number in [0, 1) that depends on nothing but `key` (BLAKE2b of its JSON)."""
     digest = blake2b(json.dumps(key).encode(), digest_size=8).digest()
