@@ -55,6 +55,9 @@ STAGES = (
 LEVEL_BLOCKS = (15, 10, 4, 2)
 LEVEL_CHANNELS = (320, 112, 40, 24)
 HEAD_CHANNELS = 1280
+PIECES = {torch.bfloat16: 8, torch.float32: 16}
+"""Pictures that a processor encodes at once: with more, most of the time goes into fetching fresh pages of memory. With
+fewer than 16 in float32, PyTorch adds up in another order."""
 
 
 class SameConv(nn.Conv2d):
@@ -211,6 +214,12 @@ class EfficientNetEncoder:
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> VisualFeatures:
         """Encode uint8 pixels [B, 3, 224, 224]; tokens and vector come back in float32, on the encoder's device."""
+        piece = PIECES[self.dtype] if self.device.type == "cpu" else len(pixels)
+        cuts = range(piece, len(pixels) - piece + 1, max(1, piece))  # the last piece is the longest
+        seen = [self._encode(part) for part in pixels.tensor_split(list(cuts))]
+        return VisualFeatures(torch.cat([one.tokens for one in seen]), torch.cat([one.vector for one in seen]))
+
+    def _encode(self, pixels: Tensor) -> VisualFeatures:
         x = pixels.to(self.device).to(self.dtype, memory_format=torch.channels_last)
         maps, head = self.network((x - 127) / 128)
         if self.levels == "last":
