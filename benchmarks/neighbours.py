@@ -1,10 +1,12 @@
-"""`tgq neighbours` against the bare blocked product and top-K, side by side in one run.
+"""`tgq neighbours` against the bare blocked product and top-K, and faiss, side by side in one run.
 
     python benchmarks/neighbours.py [--items 44441] [--dim 384] [-k 100] [--rounds 5]
 
-The peer is the plainest exact code: `torch.mm(block, pool.T)` and `topk`, given the best of several block sizes; it
-neither leaves out the item itself, nor orders ties, nor writes anything. Both answer the same query blocks in turn, and
-medians count. Then `build_neighbours` runs once over everything, from the embeddings on disk to the table on disk.
+The first peer is the plainest exact code: `torch.mm(block, pool.T)` and `topk`, given the best of several block sizes;
+it neither leaves out the item itself, nor orders ties, nor writes anything. Others: ours, by sorting whole float32
+products, as it was before; faiss Flat, where `faiss-cpu` is installed. All answer the same query blocks in turn; what
+counts is the median of processor seconds, all threads together, which other work on the machine hardly moves. Then
+`build_neighbours` runs once over everything, from the embeddings on disk to the table on disk.
 """
 
 from __future__ import annotations
@@ -13,14 +15,16 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
+from unittest.mock import patch
 
 import torch
 
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.neighbours import build_neighbours, normalised_pool
-from tgqformer.topk.vectors import QUERIES, top_k
+from tgqformer.topk.vectors import QUERIES, TopK, top_k
 
 BLOCKS = (128, 256, 512, 1024)
 
@@ -41,10 +45,10 @@ def clustered(path: Path, items: int, dim: int) -> Embeddings:
 
 
 def seconds(work: Callable[..., object], *arguments: object) -> float:
-    """Time one call."""
-    start = time.perf_counter()
+    """Take the processor time of one call, all threads together."""
+    start = time.process_time()
     work(*arguments)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def bare(pool: torch.Tensor, scores: torch.Tensor, start: int, stop: int, k: int) -> None:
@@ -60,25 +64,46 @@ def ours(pool: torch.Tensor, start: int, stop: int, k: int) -> None:
         pass
 
 
+def sorting(pool: torch.Tensor, start: int, stop: int, k: int) -> None:
+    """Answer them by sorting whole float32 products."""
+    with patch.object(TopK, "_near", lambda *_: None):
+        ours(pool, start, stop, k)
+
+
+def peers(pool: torch.Tensor, k: int) -> dict[str, Callable[[int, int], object]]:
+    """Return what is compared: a name, and a function of the first and last query."""
+    blocks = {block: torch.zeros(block, len(pool)) for block in BLOCKS}
+    found: dict[str, Callable[[int, int], object]] = {
+        "ours": lambda start, stop: ours(pool, start, stop, k),
+        "ours, sorting": lambda start, stop: sorting(pool, start, stop, k),
+        **{
+            f"bare, blocks of {block}": lambda start, stop, scores=scores: bare(pool, scores, start, stop, k)
+            for block, scores in blocks.items()
+        },
+    }
+    if find_spec("faiss") is not None:
+        import faiss
+
+        faiss.omp_set_num_threads(torch.get_num_threads())
+        flat = faiss.IndexFlatIP(pool.shape[1])
+        flat.add(pool.numpy())
+        found["faiss Flat"] = lambda start, stop: flat.search(pool[start:stop].numpy(), k + 1)
+    return found
+
+
 def compare(pool: torch.Tensor, k: int, rounds: int) -> None:
-    """Time both on the same 2,048 queries, in turn, and print the medians and their ratio."""
+    """Time all on the same 2,048 queries, in turn, and print the medians and their ratios."""
     queries = 2048
-    ours(pool, 0, queries, k)
-    times: dict[int, list[float]] = {block: [] for block in BLOCKS}
-    mine: list[float] = []
+    works = peers(pool, k)
+    works["ours"](0, queries)
+    times: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(rounds):
         start = turn * queries % (len(pool) - queries)
-        for block, taken in times.items():
-            scores = torch.zeros(block, len(pool))
-            taken.append(seconds(bare, pool, scores, start, start + queries, k))
-        mine.append(seconds(ours, pool, start, start + queries, k))
-    best = min(times, key=lambda block: median(times[block]))
-    for block, taken in times.items():
-        print(f"bare, blocks of {block:4d}   {median(taken) / queries * 1e3:.3f} ms a query")
-    print(f"ours                  {median(mine) / queries * 1e3:.3f} ms a query")
-    print(f"ratio to the best bare (blocks of {best}): {median(mine) / median(times[best]):.2f}   (bar: 1.30)")
-    turns = sorted(mine[i] / times[best][i] for i in range(rounds))
-    print(f"ratio turn by turn: median {median(turns):.2f}, from {turns[0]:.2f} to {turns[-1]:.2f}")
+        for name, work in works.items():
+            times[name].append(seconds(work, start, start + queries))
+    for name, taken in times.items():
+        ratio = median(mine / other for mine, other in zip(times["ours"], taken, strict=True))
+        print(f"{name:<22} {median(taken) / queries * 1e3:.3f} ms a query; ours takes {ratio:.2f} of it")
 
 
 def main() -> None:

@@ -51,9 +51,11 @@ def answers(pool: torch.Tensor, k: int, block: int = 50) -> tuple[np.ndarray, np
     return tuple(torch.cat(part).numpy() for part in zip(*parts, strict=True))  # type: ignore[return-value]
 
 
+@pytest.mark.parametrize("half", [True, False])
 @pytest.mark.parametrize(("count", "dim", "k"), [(300, 8, 10), (257, 33, 100), (130, 5, 129), (2, 3, 1)])
-def test_equal_to_brute_force(monkeypatch: pytest.MonkeyPatch, count: int, dim: int, k: int) -> None:
+def test_equal_to_brute_force(monkeypatch: pytest.MonkeyPatch, count: int, dim: int, k: int, half: bool) -> None:
     monkeypatch.setattr(vectors_of, "COLUMNS", 64)
+    monkeypatch.setattr(vectors_of, "has_bfloat16", lambda device: half)
     pool = normal(clusters(count, dim))
     positions, scores = answers(pool, k)
     expected, expected_scores = brute_force(pool, k)
@@ -79,6 +81,21 @@ def test_ties_stand_in_the_order_of_the_pool(kinds: list[int], k: int, dim: int,
     expected, expected_scores = brute_force(pool, k)
     assert np.array_equal(positions, expected)
     np.testing.assert_allclose(scores, expected_scores, atol=1e-6)
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_coarse_products_find_what_sorting_whole_products_finds(monkeypatch: pytest.MonkeyPatch, half: bool) -> None:
+    monkeypatch.setattr(vectors_of, "COLUMNS", 2048)
+    monkeypatch.setattr(vectors_of, "GROUP", 16)
+    monkeypatch.setattr(vectors_of, "has_bfloat16", lambda device: half)
+    vectors = clusters(5000, 24)
+    vectors[::50] = vectors[7]  # copies, which tie
+    search = TopK(normal(vectors), 50)
+    assert search._near(search.pool[:64], torch.arange(64), 66) is not None
+    near = search.of(0, 64)
+    monkeypatch.setattr(TopK, "_near", lambda *_: None)
+    whole = search.of(0, 64)
+    assert torch.equal(near[0], whole[0]) and torch.equal(near[1], whole[1])
 
 
 def test_more_copies_than_are_kept_spare_are_still_in_order() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
+from tgqformer.parallel import has_bfloat16
 
 
 def _known_device(name: str) -> str:
@@ -62,16 +63,8 @@ def best_device() -> str:
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
     """Turn "auto" into bfloat16 where the hardware computes in it (AVX512-BF16, AMX, recent CUDA), else float32."""
     if precision == "auto":
-        return torch.bfloat16 if _has_bfloat16(device) else torch.float32
+        return torch.bfloat16 if has_bfloat16(device) else torch.float32
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # PyTorch has no public question for this; where a build lacks these, float32 is the safe answer.
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return device.type == "cpu" and any(getattr(torch.cpu, check, lambda: False)() for check in checks)
 
 
 def dtype_name(dtype: torch.dtype) -> str:
