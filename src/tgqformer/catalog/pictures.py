@@ -41,6 +41,8 @@ SCANS, BYTES_A_SCAN = 100, 40_000
 MAX_BYTES = 128 << 20
 """A picture file with more bytes than this is refused before it is read."""
 
+ALIKE = 16
+"""Of 255: how far the looks of near-identical pictures are apart at most, in any of 8 x 8 places."""
 LOOKED = 64  # pixels a side that a picture is looked at with, at least: edges of fewer would tell little
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 _ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tgqformer.catalog import Catalog, ImportReport, Item, Picture
+    from tgqformer.catalog.duplicates import Twin
     from tgqformer.catalog.importer import ImportPlan
 
 app = typer.Typer(
@@ -146,6 +148,81 @@ def show(
         _show_catalog(catalog, first)
     else:
         _show_item(catalog.take([item_id])[0], catalog)
+
+
+@app.command()
+def duplicates(
+    folder: Annotated[Path, typer.Argument(metavar="CATALOG", help="The folder of a catalogue.")],
+    by: Annotated[
+        Literal["both", "picture", "title"], typer.Option(help="What must be the same: picture and title, or one.")
+    ] = "both",
+    variants: Annotated[
+        bool, typer.Option("--variants", help="Also groups of one product's variants, which are known to be one.")
+    ] = False,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all of them as a table.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all of them as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with their pictures.")] = None,
+    shown: Annotated[int, typer.Option(min=1, metavar="N", help="How many groups the page shows.")] = 200,
+    overwrite: Overwrite = False,
+) -> None:
+    """List groups of products that are one, by picture and title, for people to look at. Nothing is changed.
+
+    Pictures are near-identical where they are one photo, at whatever size; titles are equal, or one word without digits
+    is missing or another.
+
+    **Examples**
+
+    `tgq catalog duplicates catalogs/shop`
+
+    `tgq catalog duplicates catalogs/shop --by picture --html duplicates.html --csv duplicates.csv`
+    """
+    from tgqformer.catalog import Catalog
+    from tgqformer.catalog.duplicates import (
+        WORDS,
+        described,
+        find_duplicates,
+        write_csv,
+        write_duplicates_page,
+        write_lines,
+    )
+    from tgqformer.progress import Terminal
+    from tgqformer.stages import make_way
+
+    for file in (csv, json, html):
+        if file is not None:
+            make_way(file, "list of duplicates", overwrite=overwrite, file=True, sources=[folder])
+    catalog = Catalog.open(folder)
+    groups = described(catalog, find_duplicates(catalog, by, variants=variants))
+    console = Terminal(emoji=False)
+    items = sum(map(len, groups))
+    console.print(f"{len(groups):,} groups, {items:,} of {len(catalog):,} items: {WORDS[by]}", soft_wrap=True)
+    if groups:
+        console.print(_twins_table(groups[:_FIRST]))
+    if len(groups) > _FIRST:
+        console.print(f"and {len(groups) - _FIRST:,} more groups; --csv, --json or --html has them", style="dim")
+    if csv is not None:
+        write_csv(csv, groups)
+    if json is not None:
+        write_lines(json, groups)
+    if html is not None:
+        write_duplicates_page(html, catalog, groups, by, shown)
+
+
+_FIRST = 20  # groups on the terminal
+
+
+def _twins_table(groups: Sequence[Sequence[Twin]]) -> Table:
+    from rich.markup import escape
+
+    table = _table("group", "id", "title", "price", "picture")
+    for number, twins in enumerate(groups, 1):
+        for one in twins[:5]:
+            price = "" if one.price is None else f"{one.price:,.2f}"
+            picture = "the same file" if one.same_file and one is not twins[0] else one.picture or ""
+            table.add_row(str(number), *map(escape, (one.id, one.title or "", price, picture)))
+        if len(twins) > 5:
+            table.add_row(str(number), f"and {len(twins) - 5:,} more", "", "", "")
+    return table
 
 
 def _table(*columns: str) -> Table:

@@ -15,13 +15,13 @@ import numpy as np
 import yaml
 from pydantic import Field
 
+from tgqformer.catalog.pictures import ALIKE
 from tgqformer.config import Natural, NaturalFloat, Share, parse, read_yaml, settings
 from tgqformer.errors import TgqError
 from tgqformer.store.base import Filter, Hit, StoreRow, StoreTable
 from tgqformer.types import Bools, Doubles, Floats, Ints, Shades, Vectors
 
 POOL = 3  # times k items that soft rules choose from
-ALIKE = 16  # of 255: how far the looks of near-identical pictures are apart at most, in any of 8 x 8 places
 LENGTH, LISTS = 10, "lists.json"  # of the lists that are looked at beforehand, and what says how they are
 SLACK = 4  # times as many candidates as are needed that a search looks at first, where hard rules hide some
 
