@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import date
 from itertools import groupby, islice
 from pathlib import Path
@@ -28,6 +29,7 @@ from tgqformer.catalog.readers.products import (
 )
 from tgqformer.catalog.readers.table import header_of, table_rows
 
+_SET = "attribute set"  # the category of a product that has none, nor has its parent
 _EMPTY = ("__EMPTY__VALUE__", "no_selection")
 _PAIR = re.compile(r'(?:^|,)\s*"?([A-Za-z][A-Za-z0-9_]*)=')
 _LEVELS = re.compile(r"(?<!\\)/")
@@ -42,7 +44,9 @@ _BRANDS = ("brand", "manufacturer")
 def _magento(file: Path, encoding: str | None = None) -> Iterator[SourceRow]:
     """Stream one row a product; simple products that a configurable one names are its variants."""
     day_first = _is_day_first(islice(table_rows(file, encoding), 1000))
-    return related(families(lambda: _products(table_rows(file, encoding), day_first)))
+    for row in related(families(lambda: _products(table_rows(file, encoding), day_first))):
+        fields = fields_of(row)
+        yield replace(row, fields={**fields, "category": fields["category"] or fields[_SET]}) if fields else row
 
 
 def _products(rows: Iterable[SourceRow], day_first: bool) -> Iterator[SourceRow]:
@@ -77,6 +81,8 @@ def _product(rows: list[SourceRow], day_first: bool) -> SourceRow:
         "pictures": each(name for column in _PICTURES for name in found.get(column, "").split(",")),
     }
     fields["category"], notes = _category(found)
+    kind = found.get("attribute_set_code", "")
+    fields[_SET] = [kind] if kind not in ("", "Default") else None
     if found["product_type"] == "configurable":
         listed = [dict(one.split("=", 1) for one in _PATHS.split(part) if "=" in one) for part in _variations(found)]
         fields |= {NAMES: (found["sku"],), VARIANTS: {one.pop("sku"): one for one in listed if one.get("sku")}}
@@ -90,15 +96,14 @@ def _variations(found: Fields) -> list[str]:
 
 
 def _category(found: Fields) -> tuple[list[str] | None, list[tuple[str, str]]]:
-    """Return the levels of the first whole path without its root; where there is none the attribute set.
+    """Return the levels of the first whole path without its root.
 
     An export names every level's path: `Default Category/Gear,Default Category/Gear/Bags` is one path.
     """
     paths = each(_PATHS.split(found.get("categories", "")))
     whole = [path for path in paths if not any(other.startswith(f"{path}/") for other in paths)]
     if not whole:
-        kind = found.get("attribute_set_code", "")
-        return ([kind] if kind not in ("", "Default") else None), []
+        return None, []
     levels = [level.replace("\\/", "/").replace("\\,", ",").strip() for level in _LEVELS.split(whole[0])]
     several = [("category-several", f"{len(whole)} categories: {', '.join(whole)}")] if len(whole) > 1 else []
     return (levels[1:] or levels), several
