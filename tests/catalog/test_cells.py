@@ -270,7 +270,12 @@ def test_what_shows_nothing_is_told_and_white_on_nothing_is_seen() -> None:
 
     assert check(png(Image.new("RGB", (9, 9), "white"))).notes == (("blank", "all of it is white"),)
     assert check(png(Image.new("L", (9, 9), "black"))).notes == (("blank", "all of it is black"),)
-    assert check(png(Image.new("RGB", (9, 9), "red"))).notes == ()
+    assert check(png(Image.new("RGB", (9, 9), "red"))).notes == (("blank", "all of it is one colour, #ff0000"),)
+    nearly, seen = Image.new("RGB", (40, 40), (100, 120, 140)), Image.new("RGB", (40, 40), "white")
+    nearly.putpixel((3, 3), (107, 120, 133))
+    seen.putpixel((3, 3), (200, 200, 200))
+    assert check(png(nearly)).notes == (("blank", "all of it is one colour, #677888"),)
+    assert check(png(seen)).notes == ()
     plate = Image.new("RGBA", (9, 9), (255, 255, 255, 0))
     plate.paste((255, 255, 255, 255), (3, 3, 6, 6))
     assert decode(png(plate)).getpixel((4, 4)) == (255, 255, 255)

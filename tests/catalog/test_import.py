@@ -30,7 +30,9 @@ def picture(
     shade: int = 0, kind: str = "JPEG", mode: str = "RGB", size: tuple[int, int] = (12, 16), **options: Any
 ) -> bytes:
     buffer = BytesIO()
-    Image.new(mode, size, (200, shade * 40 % 256, 30, 40)[: len(mode)]).save(buffer, kind, **options)
+    image = Image.new(mode, size, (200, shade * 40 % 256, 30, 40)[: len(mode)])
+    image.putpixel((size[0] - 1, 0), (0, 90, 250, 0)[: len(mode)])  # of one colour throughout it would be blank
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -161,15 +163,18 @@ def test_odd_pictures_are_told(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
-    animation = BytesIO()
+    frames[0].paste("green", (0, 0, 4, 4))
+    animation, blank = BytesIO(), BytesIO()
     frames[0].save(animation, "GIF", save_all=True, append_images=frames[1:])
     deep = BytesIO()
-    Image.fromarray(np.full((4, 4), 9000, dtype=np.uint16)).save(deep, "PNG")
+    Image.fromarray(np.linspace(0, 9000, 16).astype(np.uint16).reshape(4, 4)).save(deep, "PNG")
+    Image.new("RGB", (8, 8), "teal").save(blank, "PNG")
     pictures = {
         "cmyk": picture(1, "JPEG", "CMYK"),
         "rotated": picture(2, exif=exif),
         "animation": animation.getvalue(),
         "16-bit": deep.getvalue(),
+        "blank": blank.getvalue(),
         "picture-tiny": picture(3, "PNG", size=(1, 1)),
         "picture-truncated": picture(4, "PNG", size=(64, 64))[:-60],
         "picture-unreadable": b"no",
@@ -179,8 +184,8 @@ def test_odd_pictures_are_told(tmp_path: Path) -> None:
     source = jsonl(tmp_path / "in.jsonl", [{"id": name, "title": "t", "image": f"{name}.img"} for name in pictures])
     report = import_catalog(source, tmp_path / "out")
     assert dict(problems(tmp_path / "out")) == {name: name for name in pictures}
-    assert report.pictures == 4
-    assert (report.of("note"), report.of("warning")) == (4, 3)
+    assert report.pictures == 5
+    assert (report.of("note"), report.of("warning")) == (4, 4)
 
 
 def test_pictures_of_every_form(tmp_path: Path) -> None:

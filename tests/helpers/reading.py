@@ -15,7 +15,9 @@ from tgqformer.catalog.readers.base import Reader, SourceRow
 
 def jpeg(shade: int = 0) -> bytes:
     buffer = BytesIO()
-    Image.new("RGB", (12, 16), (200, shade * 40 % 256, 30)).save(buffer, "JPEG")
+    image = Image.new("RGB", (12, 16), (200, shade * 40 % 256, 30))
+    image.paste((0, 90, 250), (0, 0, 4, 4))  # of one colour throughout it would be blank
+    image.save(buffer, "JPEG")
     return buffer.getvalue()
 
 

@@ -75,6 +75,7 @@ decoder.work(sys.stdin.buffer, sys.stdout.buffer)
 def test_a_picture_that_costs_too_much_ends_its_worker_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     real = subprocess.Popen
     monkeypatch.setattr(decoder.subprocess, "Popen", lambda command, **rest: real([sys.executable, "-c", SLOW], **rest))
+    monkeypatch.setattr(decoder, "_LEAST", 300.0)  # by the clock: this machine may be busy
     decoders, good = Decoders(1, 1_000_000, 1), png("red")
     by = {size: good + bytes((size - len(good)) % 4) for size in range(4)}  # Pillow passes over what follows the end
     for size in (1, 2):
@@ -150,7 +151,26 @@ def test_sigterm_ends_the_process_whatever_is_stuck() -> None:
     job.stdout.close()
 
 
-def test_a_photo_of_many_pixels_is_still_taken() -> None:
+def test_where_others_take_the_processor_it_is_no_fault_of_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = subprocess.Popen
+    monkeypatch.setattr(decoder.subprocess, "Popen", lambda command, **rest: real([sys.executable, "-c", SLOW], **rest))
+    monkeypatch.setattr(decoder, "_LEAST", 0.0)
+    monkeypatch.setattr(decoder, "_PATIENCE", 0)
+    with pytest.raises(TimeoutError):
+        Decoders(1, 1_000_000, 1).decode(png("red"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_workers_are_of_our_session_so_that_their_priority_counts(decoders: Decoders) -> None:
+    decoders.decode(png("red"))
+    worker = decoders._idle.get()
+    assert os.getsid(worker._process.pid) == os.getsid(0) and os.getpgid(worker._process.pid) == worker._process.pid
+    assert os.getpriority(os.PRIO_PROCESS, worker._process.pid) >= decoder.NICE
+    decoders._idle.put(worker)
+
+
+def test_a_photo_of_many_pixels_is_still_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "_LEAST", 300.0)
     file = BytesIO()
     Image.effect_noise((2000, 1500), 40).convert("RGB").save(file, "JPEG", quality=90)
     decoders, found = Decoders(2, 24_000_000, 5), list[tuple[int, int]]()

@@ -132,12 +132,12 @@ def test_pictures_beyond_the_limits(tight: Running) -> None:
 
 def test_a_request_that_takes_too_long(shop: Shop) -> None:
     form, kind = multipart({"title": "slow"})
-    head = (
-        f"POST /search HTTP/1.1\r\nhost: [::1]\r\ncontent-type: {kind}\r\ncontent-length: {len(form)}\r\n\r\n".encode()
-    )
+    head = f"HTTP/1.1\r\nhost: [::1]\r\ncontent-type: {kind}\r\ncontent-length: {len(form)}\r\n\r\n"
     with serving(shop, replace(FAST, timeout=1.0)) as running:
-        answer = exchange(running.port, head, form[:10])
-    assert b" 504 " in answer.split(b"\r\n")[0] and b"retry-after" in answer
+        read = exchange(running.port, f"POST /search {head}".encode(), form[:10])
+        write = exchange(running.port, f"PUT /items/slow {head}".encode(), form[:10])
+    assert b" 503 " in read.split(b"\r\n")[0] and b"retry-after" in read
+    assert b" 504 " in write.split(b"\r\n")[0] and b"retry-after" in write
 
 
 @pytest.mark.parametrize(

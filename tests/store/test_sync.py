@@ -306,3 +306,12 @@ def test_the_commands(
     assert "i2" in tgq("similar", "i1", "--store", "store", "--version", "v2")
     with pytest.raises(TgqError, match="no item 'i99'; did you mean 'i9"):
         tgq("similar", "i99", "--store", "store")
+
+
+def test_titles_that_the_model_cannot_read_are_told(
+    tmp_path: Path, tiny_items: list[Item], models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "shop", [replace(item, title="红色 帆布 鞋") for item in tiny_items])
+    output = tgq("sync", "shop", "--store", "store", "--model", models[0], "--new-version")
+    assert "warning: " in output and "Chinese" in output and "embedded 12" in output

@@ -72,7 +72,7 @@ KINDS: dict[str, ProblemKind] = {
     ),
     "picture-tiny": ProblemKind("warning", "Pictures of one pixel", "These are placeholders; they were dropped.", True),
     "picture-many": ProblemKind("warning", "Items with many pictures", f"The first {MAX_PICTURES} are kept.", True),
-    "blank": ProblemKind("warning", "Pictures that are all white or black", "They say nothing; leave them out."),
+    "blank": ProblemKind("warning", "Blank pictures, of one colour throughout", "They say nothing; leave them out."),
     "no-title": ProblemKind("warning", "Empty titles", "Items without a title are found by their pictures alone."),
     "encoding": ProblemKind("warning", "Wrong encodings", "Look at these texts; save the source as UTF-8."),
     "control": ProblemKind("warning", "Control characters in texts", "They were taken out."),

@@ -43,6 +43,7 @@ MAX_BYTES = 128 << 20
 
 ALIKE = 16
 """Of 255: how far the looks of near-identical pictures are apart at most, in any of 8 x 8 places."""
+_NEARLY = 8  # steps of 256 by which the pixels of a picture of one colour may differ: a camera's grain is more
 LOOKED = 64  # pixels a side that a picture is looked at with, at least: edges of fewer would tell little
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 _ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
@@ -209,9 +210,20 @@ def _examine(image: Image.Image) -> PictureCheck:
         image.draft(None, (max(width // 8, LOOKED), max(height // 8, LOOKED)))  # reads every byte, at less size
     seen = _rgb(_turned(image))
     bounds = cast(_Extrema, seen.getextrema())
-    if min(low for low, _ in bounds) > 250 or max(high for _, high in bounds) < 5:
-        notes.append(("blank", "all of it is white" if bounds[0][0] > 250 else "all of it is black"))
+    if (colour := _one_colour(bounds)) is not None:
+        notes.append(("blank", f"all of it is {colour}"))
     return PictureCheck(width, height, tuple(notes), seen.resize((8, 8), Image.Resampling.BOX).tobytes())
+
+
+def _one_colour(bounds: _Extrema) -> str | None:
+    """Return the colour of a picture whose channels have these bounds, where it is one throughout; else None."""
+    if max(high - low for low, high in bounds) > _NEARLY:
+        return None
+    if min(low for low, _ in bounds) > 250:
+        return "white"
+    if max(high for _, high in bounds) < 5:
+        return "black"
+    return "one colour, #" + "".join(f"{(low + high) // 2:02x}" for low, high in bounds)
 
 
 def _oddities(image: Image.Image) -> list[tuple[str, str]]:

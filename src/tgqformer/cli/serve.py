@@ -50,7 +50,12 @@ def serve(
     concurrency: Annotated[int, typer.Option(help="requests in work at once; more get 503", min=1)] = 128,
     max_upload: Annotated[float, typer.Option(help="MB of one request", min=0.01)] = 16.0,
     max_pixels: Annotated[float, typer.Option(help="millions of pixels of a picture", min=0.01)] = 24.0,
-    decodes: Annotated[int, typer.Option(help="uploaded pictures decoded at once, 27 bytes a pixel each", min=1)] = 2,
+    decodes: Annotated[
+        int | None,
+        typer.Option(
+            help="uploaded pictures decoded at once, 27 bytes a pixel each  [default: one for two processors]", min=1
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(help="items embedded at once", min=1)] = 16,
     optimize_every: Annotated[
         int, typer.Option(help="writes (transactions) after which the table is compacted in the background", min=1)

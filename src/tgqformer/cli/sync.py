@@ -59,6 +59,7 @@ def sync(
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.errors import TgqError
     from tgqformer.model.embedder import ItemEmbedder
+    from tgqformer.model.encoding import unread_titles
     from tgqformer.store import make_store, open_store
     from tgqformer.store.sync import SyncSettings
     from tgqformer.store.sync import sync as bring_up_to_date
@@ -69,7 +70,12 @@ def sync(
     if place is None:
         raise TgqError("which model? the version does not know it; give its folder with --model")
     settings = settings_of(SyncSettings, context, "the sync", model=place, neighbours=tuple(neighbours or ()))
-    report = bring_up_to_date(Catalog.open(catalog), opened, ItemEmbedder.load(place, device), settings)
+    shop, embedder = Catalog.open(catalog), ItemEmbedder.load(place, device)
+    if embedder.encoders is not None:
+        titles = shop.table(["title"])["title"].to_pylist()
+        for warning in unread_titles(titles, embedder.encoders, embedder.language):
+            say(f"warning: {warning}")
+    report = bring_up_to_date(shop, opened, embedder, settings)
     _show(report, opened.where)
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 
 from tgqformer.catalog.pictures import KINDS, PictureError, decode, ending_of
 
+NICE = 10  # where a search wants the same processor, that gets ten times as much, and an upload still goes on
 _ASK = struct.Struct(">QQQ")  # bytes that follow, most pixels, seconds of processor time
 _ANSWER = struct.Struct(">cQII")  # P for a picture or E for an error, bytes that follow, width, height
 _BAND = 1 << 18  # pixels that are taken in at once
@@ -42,6 +43,7 @@ class Decoders:
         """Decode an upload to RGB; blocking.
 
         Raises: PictureError for what is no picture of a kind that is taken, has too many pixels, or costs too much.
+            TimeoutError where the machine is too busy to decode it in time.
         """
         if ending_of(data) is None:
             raise PictureError("unreadable", f"it is no {KINDS} file")
@@ -52,7 +54,10 @@ class Decoders:
             except PictureError:
                 self._idle.put(worker)
                 raise
-            except (OSError, EOFError) as error:  # it was ended by its limits, or by the deadline
+            except TimeoutError:  # an OSError, but no fault of the picture
+                worker.end()
+                raise
+            except (OSError, EOFError) as error:  # it was ended by its limits
                 worker.end()
                 raise PictureError(
                     "bomb", f"it takes more than {self._seconds} s to decode, or too much memory"
@@ -88,7 +93,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **alone},
-            start_new_session=True,
+            process_group=0,  # of the same session: Linux weighs priorities within a session only
             bufsize=0,
         )
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -100,7 +105,7 @@ class _Worker:
         left = memoryview(_ASK.pack(len(data), max_pixels, seconds) + data)
         while left:
             if not select([], [self._to], [], max(0.0, until - time.monotonic()))[1]:
-                raise EOFError
+                raise TimeoutError
             left = left[os.write(self._to, left[: 1 << 16]) :]
         kind, size, width, height = _ANSWER.unpack(self._read(_ANSWER.size, until))
         if kind == b"P":
@@ -129,7 +134,7 @@ class _Worker:
         view, at = memoryview(found), 0
         while at < size:
             if not select([self._from], [], [], max(0.0, until - time.monotonic()))[0]:
-                raise EOFError
+                raise TimeoutError
             count = os.readv(self._from, [view[at:]])
             if not count:
                 raise EOFError
@@ -140,7 +145,7 @@ class _Worker:
 def work(source: BinaryIO, sink: BinaryIO) -> None:
     """Answer one picture after another until the service closes its end. Others go first."""
     if sys.platform != "win32":
-        os.nice(19)
+        os.nice(NICE)
     base = _limit_memory(0, 0)
     while len(head := source.read(_ASK.size)) == _ASK.size:
         size, max_pixels, seconds = _ASK.unpack(head)

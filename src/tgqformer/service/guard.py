@@ -63,7 +63,10 @@ class Guard:
         except TimeoutError:
             if call.status != 500:  # the answer had begun: the connection must not be used again
                 raise
-            error = ApiError(504, f"it took more than {self._settings.timeout:g} seconds", "send less, or later", RETRY)
+            status = 504 if scope["method"] in WRITES else 503  # a write may have been carried out, or be so yet
+            error = ApiError(
+                status, f"it took more than {self._settings.timeout:g} seconds", "send less, or later", RETRY
+            )
             await response_of(error)(scope, body.receive, call.send)
 
     def _refusal(self, scope: Scope, call: _Call) -> ApiError | None:

@@ -16,7 +16,7 @@ ERRORS = {
     422: "A value is wrong.",
     501: "The service has no model.",
     503: "Too much to do: try again after Retry-After seconds.",
-    504: "It took too long.",
+    504: "A write took too long: it may have been carried out.",
 }
 
 

@@ -24,7 +24,9 @@ class ServiceSettings:
     threads: for searches and for decoding pictures. waiting: jobs that may wait for a thread.
     explorer_threads: of the explorer's own, so that people who look around never slow the API.
     index_cache: bytes of memory for the indexes of a version in LanceDB; None lets it fit itself to them.
-    decodes: pictures being decoded at once; a large one takes hundreds of megabytes for that moment.
+    decodes: pictures being decoded at once, one for two processors, so that others are left to answer; a large one
+        takes hundreds of megabytes for that moment.
+    decode_queue: uploads that may wait to be decoded; more get 503, so that uploads never fill `concurrency`.
     decode_seconds: of processor time for one picture; a photo of 24 million pixels takes one.
     batch: items embedded at once. batch_wait: seconds that the first of a batch waits for others.
     batch_queue: items that may wait to be embedded. batch_workers: batches at once, each with one thread of torch.
@@ -47,7 +49,8 @@ class ServiceSettings:
     waiting: Positive = 128
     explorer_threads: Positive = 2
     index_cache: Positive | None = None
-    decodes: Positive = 2
+    decodes: Positive = max(1, cores() // 2)
+    decode_queue: Positive = 16
     decode_seconds: Positive = 5
     batch: Positive = 16
     batch_wait: PositiveFloat = 0.004

@@ -23,7 +23,7 @@ from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.service.batching import Pool
 from tgqformer.service.decoder import Decoders
-from tgqformer.service.errors import ApiError
+from tgqformer.service.errors import ApiError, overloaded
 from tgqformer.service.items import Items
 from tgqformer.service.memory import give_back
 from tgqformer.service.places import Places
@@ -63,7 +63,7 @@ class Site:
         self.store, self.places, self.settings = store, places, settings
         self.folder, self.telemetry = places.state, Telemetry()
         self.pool = Pool(settings.threads, settings.waiting, "searching")
-        self.decoding = Pool(settings.decodes, settings.waiting, "decoding")
+        self.decoding = Pool(settings.decodes, settings.decode_queue, "decoding")
         self.exploring = Pool(settings.explorer_threads, settings.waiting, "exploring")
         self.shelf = shelf
         self._models: OrderedDict[str, ItemEmbedder] = OrderedDict()
@@ -165,8 +165,12 @@ class Site:
         """Decode an upload in a process of its own; blocking.
 
         Raises: PictureError for what is no picture of a kind that is taken, or costs too much.
+            ApiError 503 where the machine is too busy.
         """
-        return self._decoders.decode(data)
+        try:
+            return self._decoders.decode(data)
+        except TimeoutError as error:
+            raise overloaded("no processor has time for an upload") from error
 
     def stored(self, data: bytes) -> Image:
         """Decode a picture of the catalogue or of the shelf, one at a time; blocking.
