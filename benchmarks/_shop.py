@@ -26,7 +26,7 @@ from tgqformer.model.prompt import Prompt
 from tgqformer.store import make_store
 from tgqformer.store.base import StoreRow
 from tgqformer.store.ledger import Version, VersionSpec
-from tgqformer.store.partitions import PartitionFolder, matrix_column
+from tgqformer.store.partitions import matrix_column
 
 DIM, K = 512, 100
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "green", "shirt", "shoe", "bag", "acme")
@@ -96,15 +96,11 @@ def write_neighbours(folder: Path, model_version: str, count: int, k: int = K, s
     import pyarrow as pa
 
     from tgqformer.store.embeddings import fingerprint_of
-    from tgqformer.store.neighbours import _write_ids
+    from tgqformer.store.neighbours import NeighboursManifest, start_folder
 
     ids, rng = [item_id(n) for n in range(count)], np.random.default_rng(seed)
-    manifest = {
-        "k": k, "model_version": model_version, "ids_fingerprint": fingerprint_of(ids), "count": count,
-        "partition_size": 4096, "content": "",
-    }  # fmt: skip
-    table = PartitionFolder.create(folder, manifest, kind="neighbours", command="neighbours")
-    _write_ids(folder / "ids.arrow", ids, pa.nulls(count, pa.string()))
+    manifest = NeighboursManifest(k, model_version, fingerprint_of(ids), count, 4096, "")
+    table = start_folder(folder, manifest, ids, pa.nulls(count, pa.string()))
     for number in table.missing():
         start, stop = table.bounds(number)
         positions = rng.integers(0, count, (stop - start, k), dtype=np.int32)

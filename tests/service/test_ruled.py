@@ -13,7 +13,7 @@ from tgqformer.files import write_text
 from tgqformer.service.precomputed import Precomputed
 from tgqformer.store.base import StoreRow
 from tgqformer.store.neighbours import Neighbours
-from tgqformer.store.rules import PLAIN, Rules, similar
+from tgqformer.store.rules import LENGTH, PLAIN, Rules, similar
 
 Sold = tuple[Shop, Running]
 
@@ -105,3 +105,32 @@ def test_an_own_write_is_taken_in_at_the_next_look(shop: Shop) -> None:
     near = found.of("sku-3", 3, rules)
     assert near is not None and first not in dict(near)
     assert near == found.of("sku-3", 20, PLAIN)[1:4]  # type: ignore[index]
+
+
+def test_lists_worked_out_beforehand_are_those_that_are_chosen(shop: Shop) -> None:
+    table, rules = shop.store.table(), Rules(one_per_group=False, in_stock=True)
+    set_facts(shop, *(sold_row(row, n) for n, row in enumerate(shop.rows(0))))
+    neighbours = Neighbours.open(shop.folder / "neighbours-0")
+    found, k = Precomputed(neighbours, table, shop.folder / "service", rules), LENGTH
+    chosen = {name: found.of(name, k, rules) for name in neighbours.ids()}
+    assert found.ruled.ready == 0 and any(chosen.values())
+    while found.ruled.ready < 1:
+        found.fill(0.01)
+    assert {name: found.of(name, k, rules) for name in neighbours.ids()} == chosen
+    query = next(name for name, hits in chosen.items() if hits)
+    assert found.ruled.found(query, k, rules) is not None
+    assert found.ruled.found(query, k - 1, rules) is None and found.ruled.found(query, k, PLAIN) is None
+
+    first = (chosen[query] or [])[0][0]
+    row = replace(table.get([first])[0], availability="out_of_stock")
+    found.wrote([(first, row.content)], table.upsert([row], model_version=table.version.model_version))
+    assert found.ruled.found(query, k, rules) is None, "not sure any more"
+    found.refresh()
+    assert found.ruled.found(query, k, rules) is None and found.ruled.ready < 1
+    while found.ruled.ready < 1:
+        found.fill(0.01)
+    fresh = Precomputed(neighbours, table, shop.folder / "service", rules)
+    assert {name: found.of(name, k, rules) for name in neighbours.ids()} == {
+        name: fresh.of(name, k, rules) for name in neighbours.ids()
+    }
+    assert first not in dict(found.of(query, k, rules) or {})

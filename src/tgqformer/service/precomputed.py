@@ -59,24 +59,29 @@ class Precomputed:
         if k > self.neighbours.manifest.width or item_id in self.stale or item_id not in self._position:
             return None
         if not self.ruled.idle(rules):
-            chosen = self.chosen(item_id, k, rules)
+            if (found := self.ruled.found(item_id, k, rules)) is None:
+                if (chosen := self.chosen(item_id, k, rules)) is None:
+                    return None
+                found = chosen.places, chosen.scores
             ids = self.neighbours.ids()
-            if chosen is None:
-                return None
-            return [(ids[p], s) for p, s in zip(chosen.places.tolist(), chosen.scores.tolist(), strict=True)]
+            return [(ids[p], s) for p, s in zip(found[0].tolist(), found[1].tolist(), strict=True)]
         stale = self.stale
         try:
-            found = self.neighbours.of(item_id, None if stale else k)
+            near = self.neighbours.of(item_id, None if stale else k)
         except TgqError:  # its files were removed or replaced this moment; the next look at them takes that in
             return None
-        found = [hit for hit in found if hit[0] not in stale] if stale else found
-        return found[:k] if len(found) >= k else None
+        near = [hit for hit in near if hit[0] not in stale] if stale else near
+        return near[:k] if len(near) >= k else None
 
     def chosen(self, item_id: str, k: int, rules: Rules) -> Chosen | None:
         """Return the list by the rules, and what they left out; None where it must be searched."""
         if item_id in self.stale or item_id not in self._position:
             return None
         return self.ruled.of(item_id, k, rules, self._stale_at)
+
+    def fill(self, seconds: float) -> None:
+        """Work out lists by the default rules for about so long; from the thread that calls `refresh`. Blocking."""
+        self.ruled.fill(lambda: self._stale_at, seconds)
 
     def _set_stale(self, stale: frozenset[str]) -> None:
         at = np.zeros(len(self._position), bool)
@@ -86,12 +91,12 @@ class Precomputed:
     def wrote(self, contents: Iterable[Written], revision: int) -> None:
         """Take in own writes, (id, content; None for deleted), that left the table at `revision`."""
         written = list(contents)
+        self.ruled.wrote(item_id for item_id, _ in written)
         with self._lock:
             if self._meanwhile is not None:
                 self._meanwhile += written
             self._set_stale(self._with(self.stale, written))
             self._own.add(revision)
-        self.ruled.wrote(item_id for item_id, _ in written)
 
     def refresh(self) -> bool:
         """Look whether others wrote to the table, and take it in; return whether they did. Blocking.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from time import monotonic, sleep
 
 import numpy as np
 
@@ -10,28 +11,64 @@ from tgqformer.errors import TgqError
 from tgqformer.store.base import Hit, StoreTable
 from tgqformer.store.lists import vectors_of
 from tgqformer.store.neighbours import Neighbours
-from tgqformer.store.rules import PLAIN, Chosen, Columns, Rules, choose
-from tgqformer.types import Bools
+from tgqformer.store.rules import LENGTH, PLAIN, Chosen, Columns, Rules, choose
+from tgqformer.types import Bools, Floats, Ints
+
+SLICE, PAUSE = 8, 0.001  # lists that are worked out at once, and seconds asleep after them
 
 
 class RuledLists:
     """Chooses from the neighbours of each item; answers are for the columns as of the last look.
 
     rules: those that are asked for by default; near-identical pictures are compared only where they want it. An item
-    that was written since the last look is `unsure`: a list in which it may stand is searched. About 40 bytes an item.
+    that was written since the last look is `unsure`: a list in which it may stand is searched. The lists of the default
+    length by the default rules are worked out beforehand, by `fill`. About 120 bytes an item.
     """
 
     def __init__(self, neighbours: Neighbours, table: StoreTable, rules: Rules) -> None:
         self._neighbours, self._table = neighbours, table
-        self._pictured = rules.same_picture_once
+        self._rules, self._pictured = rules, rules.same_picture_once
         self._vectors = vectors_of(neighbours)
         self._position = {item_id: place for place, item_id in enumerate(neighbours.ids())}
-        self._unsure = np.zeros(len(neighbours), bool)
+        self._unsure, self._sure = np.zeros(len(neighbours), bool), True
+        self._tried, self._filled = np.zeros(len(neighbours), bool), np.zeros(len(neighbours), bool)
+        self._lists = np.empty((len(neighbours), LENGTH), np.int32), np.empty((len(neighbours), LENGTH), np.float32)
         self._columns = self._read()
 
     def idle(self, rules: Rules) -> bool:
         """Say whether rules can change no list of these items."""
         return rules == PLAIN or (rules == Rules() and not self._columns.grouped)
+
+    @property
+    def ready(self) -> float:
+        """The share of lists that were looked at beforehand; 1 where they need not be."""
+        return 1.0 if self.idle(self._rules) or not len(self._tried) else float(self._tried.mean())
+
+    def found(self, item_id: str, k: int, rules: Rules) -> tuple[Ints, Floats] | None:
+        """Return the places and cosines of a list that is worked out; None where it is not, or not sure any more."""
+        if k != LENGTH or not self._filled[at := self._position[item_id]] or rules != self._rules:
+            return None
+        if not self._sure and (self._unsure[at] or self._unsure[self._neighbours.row(item_id)[1]].any()):
+            return None
+        return self._lists[0][at], self._lists[1][at]
+
+    def fill(self, stale: Callable[[], Bools], seconds: float) -> None:
+        """Work out lists for about so long, a few at a time, so that nobody waits for long. Blocking.
+
+        Call it from the thread that calls `refresh`.
+        """
+        ids, until = self._neighbours.ids(), monotonic() + seconds
+        left = np.empty(0, np.int64) if self.idle(self._rules) else np.flatnonzero(~self._tried)
+        for number, at in enumerate(left.tolist()):
+            chosen = self.of(ids[at], LENGTH, self._rules, stale())
+            if chosen is not None and len(chosen.places) == LENGTH:
+                self._lists[0][at], self._lists[1][at] = chosen.places, chosen.scores
+                self._filled[at] = True
+            self._tried[at] = True
+            if number % SLICE == SLICE - 1:
+                sleep(PAUSE)
+                if monotonic() > until:
+                    return
 
     def of(self, item_id: str, k: int, rules: Rules, stale: Bools) -> Chosen | None:
         """Choose the list of an item; None where it must be searched. stale: items [N] that are left out."""
@@ -52,19 +89,27 @@ class RuledLists:
         """Take in that these items were written; `refresh` looks at them."""
         for item_id in ids:
             if (at := self._position.get(item_id)) is not None:
-                self._unsure[at] = True
+                self._unsure[at], self._sure = True, False
 
     def refresh(self, *, everything: bool) -> None:
         """Read the items anew that were written, or all. Blocking."""
         changed = np.flatnonzero(self._unsure)
         if everything:
+            self._filled[:] = self._tried[:] = False
             self._columns = self._read()
         elif len(changed):
             ids = self._neighbours.ids()
             rows = {hit.id: hit for hit in self._table.facts([ids[place] for place in changed.tolist()])}
             found = [(place, rows[ids[place]]) for place in changed.tolist() if ids[place] in rows]
             self._columns = self._columns.patched(found)
+            for start, places, _ in self._neighbours.partitions():
+                hit = self._unsure[places].any(1) | self._unsure[start : start + len(places)]
+                self._filled[start : start + len(places)] &= ~hit
+                self._tried[start : start + len(places)] &= ~hit
         self._unsure[changed] = False
+        self._sure = True
+        if self._unsure.any():  # written meanwhile
+            self._sure = False
 
     def _read(self) -> Columns:
         rows: list[Hit | None] = [None] * len(self._position)

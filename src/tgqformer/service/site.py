@@ -43,6 +43,7 @@ log = logging.getLogger("tgqformer.service")
 KEPT = 4  # versions that are open beside the served one, and models in memory
 LONGEST = 300.0  # seconds between two tries of a version that cannot be opened
 TRIM_EVERY = 20.0  # seconds
+FILL = 0.2  # seconds for which lists by rules are worked out beforehand without a look at the store
 LOOK = 2.0  # seconds that an answer about health waits for a store that was lost
 
 
@@ -246,8 +247,20 @@ class Site:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(self.settings.refresh)
+            due = monotonic() + self.settings.refresh
+            while monotonic() < due and await asyncio.wrap_future(self._looking.submit(self._fill)):
+                pass
+            await asyncio.sleep(max(0.0, due - monotonic()))
             await asyncio.wait([self._look_once()])
+
+    def _fill(self) -> bool:
+        """Work out some lists by the rules; say whether more are left. Blocking."""
+        neighbours = self._served.neighbours
+        if neighbours is not None and neighbours.ruled.ready < 1:
+            neighbours.fill(FILL)
+        ready = 1.0 if neighbours is None else neighbours.ruled.ready
+        self.telemetry.ready.set(ready)
+        return ready < 1
 
     def _look_once(self) -> asyncio.Task[bool]:
         """Return the look that is at work; begin one where there is none."""

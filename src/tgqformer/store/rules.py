@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -126,6 +127,7 @@ class Columns:
     look: Shades
     groups: dict[str, int]
     currencies: dict[str, int]
+    _shortened: dict[int, Ints] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, rows: Iterable[StoreRow | Hit], *, pictures: bool = True) -> Columns:
@@ -145,6 +147,13 @@ class Columns:
         bought = np.array(available, bool), np.array(prices, np.float64)
         numbers = currencies.column(), paths.column()
         return cls(ids, groups.column(), *bought, *numbers, paths.known, _looks(looks), groups.known, currencies.known)
+
+    @cached_property
+    def shade(self) -> Floats:
+        """The mean of each look, [n]; NaN where it is not known."""
+        if not self.look.strides[0]:  # one row for all: none is known
+            return np.full(len(self.look), np.nan, np.float32)
+        return np.where(self.look[:, 0] < 0, np.float32(np.nan), self.look.mean(1, dtype=np.float32))
 
     @property
     def grouped(self) -> bool:
@@ -171,9 +180,16 @@ class Columns:
             return np.ones(len(places), bool)
         if not levels:
             return np.asarray(self.path[places] == own)
-        names = list(self.paths)
-        same = np.array([name[:levels] == names[own][:levels] for name in names], bool)
-        return np.asarray((self.path[places] >= 0) & same[self.path[places]])
+        short = self._short(levels)
+        return np.asarray((self.path[places] >= 0) & (short[self.path[places]] == short[own]))
+
+    def _short(self, levels: int) -> Ints:
+        """Return a number for each path, the same for those with the same first levels; worked out once."""
+        if levels not in self._shortened:
+            numbers = dict[tuple[str, ...], int]()
+            found = [numbers.setdefault(path[:levels], len(numbers)) for path in self.paths]
+            self._shortened[levels] = np.array(found, np.int64)
+        return self._shortened[levels]
 
 
 @dataclass(frozen=True)
@@ -317,25 +333,24 @@ def _in_band(columns: Columns, query: int, places: Ints, scores: Floats, rules: 
 
 def _first_of_each(number: Ints, query: int, places: Ints) -> Bools:
     """Say which items are the first of their number, and have another than the query's; those without one always."""
-    found, own = number[places], number[query]
-    stays = (found != own) | (found < 0)
-    if found.max(initial=-1) >= 0:
-        first = np.zeros(len(found), bool)
-        first[np.unique(found, return_index=True)[1]] = True
-        stays &= first | (found < 0)
-    return np.asarray(stays)
+    seen, stays = {int(number[query])}, list[bool]()
+    for one in number[places].tolist():
+        stays.append(one < 0 or one not in seen)
+        seen.add(one)
+    return np.array(stays, bool)
 
 
 def _other_pictures(columns: Columns, query: int, places: Ints, scores: Floats, rules: Rules) -> Bools:
     """Say which items have a picture unlike the query's, and unlike that of each item before that stays."""
-    looks = columns.look[np.concatenate([[query], places])]
-    shade = np.where(looks[:, 0] < 0, np.nan, looks.mean(1, dtype=np.float32))
+    asked = np.concatenate([[query], places])
+    shade = columns.shade[asked]
     one, other = np.nonzero(np.abs(shade[:, None] - shade) <= ALIKE)  # as near as all 64 places are, and NaN to nothing
     one, other = one[one < other], other[one < other]
     for part in (slice(None, None, 24), slice(None)):  # a few places first: most pairs end there
-        same = np.abs(looks[one, part] - looks[other, part]).max(-1, initial=0) <= ALIKE
+        looks = columns.look[:, part]
+        same = np.abs(looks[asked[one]] - looks[asked[other]]).max(-1, initial=0) <= ALIKE
         one, other = one[same], other[same]
-    stays = np.ones(len(looks), bool)
+    stays = np.ones(len(asked), bool)
     for before, place in sorted(zip(one.tolist(), other.tolist(), strict=True), key=lambda pair: pair[1]):
         stays[place] &= not stays[before]
     return stays[1:]
