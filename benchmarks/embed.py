@@ -2,7 +2,8 @@
 
 The bare side has its pictures decoded and prepared and its items in memory, and computes with all of torch's threads,
 or with a batch a thread as `tgq embed` does; the better of the two is what counts. Ours reads the catalogue, decodes,
-prepares, computes and writes partitions. Prints medians of interleaved repeats, and the ratio of the rates.
+prepares, computes and writes partitions: as it is, with `--precision auto`, and as it was before EfficientNet took its
+batches in pieces. Prints the medians of processor time over interleaved repeats.
 
     python benchmarks/embed.py [MODEL CATALOG] [--items 512] [--repeats 5]     # those of the demo by default
 """
@@ -10,20 +11,27 @@ prepares, computes and writes partitions. Prints medians of interleaved repeats,
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
 from torch import Tensor
 
 from tgqformer.catalog.catalog import Catalog, CatalogWriter
 from tgqformer.catalog.item import Item
+from tgqformer.encoders import efficientnet
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.parallel import cores, one_thread_each
 from tgqformer.store.embed import embed_catalog, embed_prepared
+from tgqformer.store.embeddings import Embeddings
+from tgqformer.types import Vectors
 
 Batch = tuple[list[Item], list[Tensor | None]]
 
@@ -56,27 +64,48 @@ def main() -> None:
             for item in items:
                 writer.add(item)
         part = Catalog.open(Path(folder) / "catalog")
-        times: dict[str, list[float]] = {"bare, all threads": [], "bare, a batch a thread": [], "tgq embed": []}
-        for repeat in range(arguments.repeats + 1):
-            to = Path(folder) / f"embeddings-{repeat}"
-            works: list[Callable[[], object]] = [
-                together, one_each,
-                lambda to=to: embed_catalog(model, part, to, batch_size=arguments.batch, shown=False),  # type: ignore[misc]
-            ]  # fmt: skip
-            for name, work in zip(times, works, strict=True):
+        place = Path(folder) / "embeddings"
+        ours = partial(embed_catalog, model, part, place, batch_size=arguments.batch, shown=False)
+
+        def in_one_piece() -> None:
+            with patch.object(efficientnet, "PIECES", dict.fromkeys(efficientnet.PIECES, arguments.batch)):
+                ours()
+
+        works: dict[str, Callable[[], object]] = {
+            "bare, all threads": together,
+            "bare, a batch a thread": one_each,
+            "tgq embed, whole batches": in_one_piece,
+            "tgq embed": ours,
+            "tgq embed --precision auto": partial(ours, precision="auto"),
+        }
+        times: dict[str, list[float]] = {name: [] for name in works}
+        found: dict[str, Vectors] = {}
+        for _ in range(arguments.repeats + 1):  # the first is warm-up
+            for name, work in works.items():
                 times[name].append(clock(work))
-    rates = {name: len(items) / statistics.median(found[1:]) for name, found in times.items()}  # the first is warm-up
-    for name, rate in rates.items():
-        print(f"{name:<24} {rate:7.1f} items/s (median of {arguments.repeats})")
-    bare = max(rates["bare, all threads"], rates["bare, a batch a thread"])
-    print(f"ratio {rates['tgq embed'] / bare:.2f}")
+                if place.exists():
+                    found[name] = Embeddings.open(place).vectors()
+                    shutil.rmtree(place)
+    told = {name: statistics.median(taken[1:]) / len(items) * 1e3 for name, taken in times.items()}
+    for name, cost in told.items():
+        print(f"{name:<28} {cost:7.2f} ms an item, {cost / told['tgq embed, whole batches']:.2f} of whole batches")
+    pieces, half = found["tgq embed"], found["tgq embed --precision auto"]
+    print(f"vectors of pieces equal: {np.array_equal(pieces, found['tgq embed, whole batches'])}")
+    cosine = float((pieces * half).sum(1).min())
+    print(f"--precision auto: least cosine {cosine:.6f}, top-10 overlap {overlap(pieces, half):.4f}")
+
+
+def overlap(one: Vectors, other: Vectors, k: int = 10) -> float:
+    """Return the share of each item's `k` nearest that both know."""
+    near = [np.argsort(-(vectors @ vectors.T), axis=1)[:, 1 : k + 1] for vectors in (one, other)]
+    return float(np.mean([len(set(a) & set(b)) / k for a, b in zip(*near, strict=True)]))
 
 
 def clock(work: Callable[[], object]) -> float:
-    """Time one call in seconds."""
-    start = time.perf_counter()
+    """Take the processor seconds of one call, all threads together."""
+    start = time.process_time()
     work()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 if __name__ == "__main__":

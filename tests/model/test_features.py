@@ -17,6 +17,7 @@ import torch
 from tgqformer.catalog.catalog import Catalog, CatalogWriter
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.errors import TgqError
+from tgqformer.files import read_json, with_check, write_json
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.features import CatalogFeatures, cache_features, embed_features
 from tgqformer.store import embed
@@ -174,6 +175,28 @@ def test_a_catalogue_is_embedded_in_partitions(build, tiny_catalog, tiny_items, 
     )
 
 
+def test_half_precision_is_near_and_is_not_mixed_in(build, tiny_catalog, tmp_path):
+    model = build("tgq")
+    embed_catalog(model, tiny_catalog, tmp_path / "whole", shown=False)
+    embed_catalog(model, tiny_catalog, tmp_path / "half", precision="bfloat16", shown=False)
+    whole, half = Embeddings.open(tmp_path / "whole").vectors(), Embeddings.open(tmp_path / "half").vectors()
+    assert not np.array_equal(whole, half) and ((whole * half).sum(1) > 0.999).all()
+    with pytest.raises(TgqError, match=r"precision 'bfloat16', not 'float32'.* must not be mixed"):
+        embed_catalog(model, tiny_catalog, tmp_path / "half", shown=False)
+    embed_catalog(model, tiny_catalog, tmp_path / "half", shown=False, overwrite=True)
+    assert np.array_equal(Embeddings.open(tmp_path / "half").vectors(), whole)
+
+
+def test_embeddings_from_before_there_was_a_choice_are_in_float32(build, tiny_catalog, tmp_path):
+    model = build("mlp")
+    embed_catalog(model, tiny_catalog, tmp_path / "out", shown=False)
+    told = read_json(tmp_path / "out/manifest.json")
+    kept = {name: value for name, value in told.items() if name not in ("precision", "check")}
+    write_json(tmp_path / "out/manifest.json", with_check(kept))
+    assert embed_catalog(model, tiny_catalog, tmp_path / "out", shown=False).embedded == 0
+    assert Embeddings.open(tmp_path / "out").manifest.precision == "float32"
+
+
 def test_another_model_or_width_is_not_mixed_in(build, tiny_catalog, tmp_path):
     model = build("mlp")
     embed_catalog(model, tiny_catalog, tmp_path / "out", shown=False)
@@ -209,8 +232,8 @@ def test_the_catalogue_streams(build, tiny_catalog, tmp_path, monkeypatch):
     model, seen, done = build("mlp"), [0], [0]
     prepared = embed.embed_prepared
 
-    def watched(model, items, pixels):
-        found = prepared(model, items, pixels)
+    def watched(model, items, pixels, precision):
+        found = prepared(model, items, pixels, precision)
         done[0] += len(items)
         return found
 

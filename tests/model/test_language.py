@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoModel, AutoTokenizer
 
 from tgqformer.encoders import frozen
+from tgqformer.encoders.huggingface import HuggingFaceText
 from tgqformer.errors import TgqError
 from tgqformer.model import packaged
 from tgqformer.model.language import HuggingFaceLM, LoRA, check_language, load_language, make_language
@@ -266,3 +267,29 @@ def test_smollm2_is_converted_once_and_embeds(tmp_path, monkeypatch):
         found = read(make_language("smollm2", lora=PLAIN, layers=4, max_tokens=8).eval(), ["red shoes", ""])
         assert torch.allclose(found, read(lm, ["red shoes", ""]), atol=1e-5) and found.isfinite().all()
     assert folder.stat().st_mtime_ns == before  # not made again
+
+
+def test_a_prefix_that_is_the_text_encoder_s_beginning_is_read_once(tiny_model):
+    folder = str(tiny_model("bert"))
+    text = HuggingFaceText.make(folder, max_tokens=12, device="cpu")
+    language = make_language(f"hf:{folder}", lora=LoRA(rank=0), frozen_layers=1)
+    texts = ["a red shirt", "a blue shoe of acme"]
+    assert language.begins(text)
+    read, states = text.encode_with_layer(texts, 1)
+    alone, prefix = text.encode(texts), language.encode(texts)
+    assert torch.equal(read.tokens, alone.tokens) and torch.equal(read.vector, alone.vector)
+    assert torch.equal(read.mask, prefix.mask)
+    assert torch.allclose(states[read.mask], prefix.tokens[prefix.mask], atol=1e-5)
+    assert text.encode_with_layer(["", "a shirt"], 1) is None
+    assert text.encode_with_layer(["a red shirt of acme " * 9], 1) is None
+
+
+def test_another_text_encoder_is_no_beginning(tiny_model):
+    language = make_language(f"hf:{tiny_model('bert')}", lora=LoRA(rank=0), frozen_layers=1)
+    text = HuggingFaceText.make(str(tiny_model("bert")), max_tokens=12, device="cpu")
+    with torch.no_grad():
+        text.tower.embeddings.word_embeddings.weight[0] += 1
+    assert not language.begins(text)
+    longer = HuggingFaceText.make(str(tiny_model("bert")), device="cpu")
+    longer.max_tokens = language.max_tokens + 1
+    assert not language.begins(longer)

@@ -228,13 +228,21 @@ class HuggingFaceText:
         if not real:
             tokens = torch.zeros(len(texts), 1, self.width, device=self.device)
             return TextFeatures(tokens, tokens[..., 0].bool(), tokens[:, 0].clone())
-        some = self._encode([texts[i] for i in real])
+        some, _ = self._encode([texts[i] for i in real])
         if len(real) == len(texts):
             return some
         spread = [part.new_zeros(len(texts), *part.shape[1:]) for part in (some.tokens, some.mask, some.vector)]
         for whole, part in zip(spread, (some.tokens, some.mask, some.vector), strict=True):
             whole[real] = part
         return TextFeatures(*spread)
+
+    @torch.inference_mode()
+    def encode_with_layer(self, texts: Sequence[str], layer: int) -> tuple[TextFeatures, Tensor] | None:
+        """Return `encode(texts)`, and the states behind a layer [B, T, Dt]; None where a text is blank or was cut."""
+        if not all(text.strip() for text in texts) or self._full_length:
+            return None
+        features, states = self._encode(list(texts), layer)
+        return None if features.tokens.shape[1] == self.max_tokens else (features, states)
 
     def save(self, folder: Path) -> None:
         """Write `config.json` and `tower/` (config, safetensors, tokenizer)."""
@@ -243,7 +251,8 @@ class HuggingFaceText:
             self.tower.save_pretrained(folder / TOWER)
         self.tokenizer.save_pretrained(folder / TOWER)
 
-    def _encode(self, texts: list[str]) -> TextFeatures:
+    def _encode(self, texts: list[str], layer: int | None = None) -> tuple[TextFeatures, Tensor]:
+        """Return the features of texts, and the states behind a layer (by default the last)."""
         with TOKENIZING:
             batch = self.tokenizer(
                 texts,
@@ -257,13 +266,13 @@ class HuggingFaceText:
         inputs = {key: value for key, value in batch.items() if key in self._accepted}
         if self._full_length:
             inputs.pop("attention_mask", None)
-        out = self.tower(**inputs)
+        out = self.tower(**inputs, output_hidden_states=layer is not None)
         hidden = out.last_hidden_state.float() * mask[..., None]
         if self.pooling == "mean":
             vector = hidden.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
         else:
             vector = hidden[:, 0] if self.pooling == "cls" else out.pooler_output.float()
-        return TextFeatures(hidden, mask, vector)
+        return TextFeatures(hidden, mask, vector), hidden if layer is None else out.hidden_states[layer]
 
     def _longest(self, config: Any, asked: int | None) -> int:
         positions = getattr(config, "max_position_embeddings", None) or DEFAULT_TOKENS

@@ -19,11 +19,12 @@ from tgqformer.encoders import load_text, load_vision, make_joint, make_text, ma
 from tgqformer.encoders.alignment import JointAlignment
 from tgqformer.encoders.base import JointSpace, TextEncoder, TextFeatures, VisionEncoder, VisualFeatures
 from tgqformer.encoders.cache import half
+from tgqformer.encoders.huggingface import HuggingFaceText
 from tgqformer.encoders.joint import load_space, save_space
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
 from tgqformer.model.batch import ItemBatch
-from tgqformer.model.language import LanguageModel
+from tgqformer.model.language import HuggingFaceLM, LanguageModel
 from tgqformer.model.prompt import Pictures, Prompt
 from tgqformer.scripts import tokenizer_of, unread
 
@@ -84,9 +85,17 @@ class Encoders:
 
     @torch.no_grad()
     def encode(
-        self, items: Sequence[Item], pixels: Sequence[Tensor | None], language: LanguageModel | None
+        self,
+        items: Sequence[Item],
+        pixels: Sequence[Tensor | None],
+        language: LanguageModel | None,
+        *,
+        shared: bool = False,
     ) -> ItemBatch:
-        """Encode B items whose pictures are prepared already: [m, 3, h, w] each, or [3, h, w] for one, or None."""
+        """Encode B items whose pictures are prepared already: [m, 3, h, w] each, or [3, h, w] for one, or None.
+
+        shared: see `with_text`.
+        """
         several = [() if one is None else one.reshape(-1, *one.shape[-3:]) for one in pixels]
         flat = [picture for one in several for picture in one]
         places, width, vector_width = (
@@ -105,15 +114,24 @@ class Encoders:
             rows[at, : len(one)] = torch.arange(start, start + len(one))
             start += len(one)
         looked = joined(VisualFeatures(tokens[rows], vectors[rows]), rows < len(flat), self.prompt.pictures)
-        return replace(self.with_text(*looked[:3], items, language), pictures=looked[3])
+        return replace(self.with_text(*looked[:3], items, language, shared=shared), pictures=looked[3])
 
     def with_text(
-        self, visual: Tensor, vector: Tensor, has_picture: Tensor, items: Sequence[Item], language: LanguageModel | None
+        self,
+        visual: Tensor,
+        vector: Tensor,
+        has_picture: Tensor,
+        items: Sequence[Item],
+        language: LanguageModel | None,
+        *,
+        shared: bool = False,
     ) -> ItemBatch:
-        """Join features of pictures with those of the items' metadata."""
-        metadata = [self.prompt.metadata(item) for item in items]
-        read = self.text.encode(metadata)
-        states = language.encode([self.prompt.wrap(text) for text in metadata]) if language else no_states(len(items))
+        """Join features of pictures with those of the items' metadata.
+
+        shared: compute what text encoder and language model have in common once, where they are one model and read the
+        same text. Last bits then differ, for the two attend by different code.
+        """
+        read, states = self._read([self.prompt.metadata(item) for item in items], language, shared)
         return ItemBatch(
             visual,
             vector,
@@ -124,6 +142,18 @@ class Encoders:
             half(states.tokens),
             states.mask,
         )
+
+    def _read(
+        self, metadata: list[str], language: LanguageModel | None, shared: bool
+    ) -> tuple[TextFeatures, TextFeatures]:
+        """Return what the text encoder reads in texts, and what the frozen prefix of the language model does."""
+        prompts = [self.prompt.wrap(text) for text in metadata]
+        if shared and prompts == metadata and isinstance(language, HuggingFaceLM) and language.begins(self.text):
+            assert isinstance(self.text, HuggingFaceText)
+            both = self.text.encode_with_layer(metadata, language.frozen_layers)
+            if both is not None:
+                return both[0], replace(both[0], tokens=both[1])
+        return self.text.encode(metadata), language.encode(prompts) if language else no_states(len(metadata))
 
     def save(self, folder: Path) -> None:
         """Write vision/, text/ and prompt.json into a model's folder."""

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from tgqformer.encoders.base import TextFeatures
+from tgqformer.encoders.base import TextEncoder, TextFeatures
+from tgqformer.encoders.huggingface import HuggingFaceText
 from tgqformer.encoders.minilm import packaged_folder
 from tgqformer.errors import TgqError, nearest
 from tgqformer.files import read_json, write_json
@@ -128,6 +129,7 @@ class HuggingFaceLM(LanguageModel):
         self.end_id = tokenizer.eos_token_id if pooling == "last" else None
         model.requires_grad_(False)
         self.fingerprint = _fingerprint(model, frozen_layers, self.max_tokens, self.end_id)
+        self._alike: tuple[TextEncoder, bool] | None = None
         prefix, body = split(model, frozen_layers)
         self.prefix: Any = prefix
         self.body: Any = _with_lora(body, lora) if lora is not None and lora.rank else body
@@ -152,6 +154,20 @@ class HuggingFaceLM(LanguageModel):
         real = mask.bool()
         mean = (states * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp_min(1)
         return TextFeatures(states, real, mean)
+
+    def begins(self, encoder: TextEncoder) -> bool:
+        """Return whether a text encoder is the same model: then the frozen prefix is its first layers."""
+        if self._alike is None or self._alike[0] is not encoder:
+            self._alike = encoder, self._is_beginning_of(encoder)
+        return self._alike[1]
+
+    def _is_beginning_of(self, encoder: TextEncoder) -> bool:
+        if not isinstance(encoder, HuggingFaceText) or not self.bidirectional or not self.frozen_layers:
+            return False
+        if encoder.max_tokens > self.max_tokens or self.end_id is not None or not hasattr(encoder.tower, "encoder"):
+            return False
+        same = encoder.tokenizer.get_vocab() == self.tokenizer.get_vocab()
+        return same and self.fingerprint == _fingerprint(encoder.tower, self.frozen_layers, self.max_tokens, None)
 
     def forward(self, visual: Tensor, visual_mask: Tensor, states: Tensor, mask: Tensor) -> Tensor:
         """Read visual [B, K, H] and states [B, L, H] with their masks; return the pooled state [B, H]."""

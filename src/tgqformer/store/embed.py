@@ -14,6 +14,7 @@ from torch import Tensor
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError
+from tgqformer.encoders.frozen import Precision, dtype_name, resolve_precision
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
 from tgqformer.model.base import truncate
@@ -56,13 +57,17 @@ def embed_catalog(
     workers: int | None = None,
     truncate_dim: int | None = None,
     partition_size: int = 4096,
+    precision: Precision = "float32",
     shown: bool = True,
     overwrite: bool = False,
 ) -> EmbedReport:
     """Embed every item of a catalogue into a folder of partitions; a killed job continues where it was.
 
-    A finished job embeds nothing. `overwrite` replaces embeddings of another model, width or catalogue, which stay
-    until the new ones are whole.
+    precision: of the matrix products of text encoder, connector and language model; `auto` is bfloat16 where the
+    processor has it. The vision encoder keeps its own.
+
+    A finished job embeds nothing. `overwrite` replaces embeddings of another model, width, precision or catalogue,
+    which stay until the new ones are whole.
 
     Each of `workers` threads (one per processor by default) reads, prepares and embeds a batch at a time; the catalogue
     streams, so memory does not grow with it. An item whose picture can no longer be read is embedded by its text and
@@ -81,6 +86,7 @@ def embed_catalog(
         count=len(catalog),
         partition_size=partition_size,
         catalog=catalog.fingerprint,
+        precision=dtype_name(resolve_precision(precision, model.device)),
         overwrite=overwrite,
     )
     missing, listed, prompt = table.missing(), table.path / "unreadable.json", encoders.prompt
@@ -97,7 +103,13 @@ def embed_catalog(
             ids, contents, vectors = list[str](), list[str](), list[Vectors]()
             items = catalog.items(*table.bounds(partition))
             for batch in embed_stream(
-                model, items, catalog.root, batch_size=batch_size, workers=workers, truncate_dim=truncate_dim
+                model,
+                items,
+                catalog.root,
+                batch_size=batch_size,
+                workers=workers,
+                truncate_dim=truncate_dim,
+                precision=precision,
             ):
                 ids += [item.id for item in batch.items]
                 contents += [BLIND if item.id in batch.unreadable else seen_of(item, prompt) for item in batch.items]
@@ -120,13 +132,15 @@ def embed_stream(
     batch_size: int = 64,
     workers: int | None = None,
     truncate_dim: int | None = None,
+    precision: Precision = "float32",
 ) -> Iterator[EmbeddedItems]:
     """Embed a stream of items in its order, a batch in each of `workers` threads (one per processor by default)."""
     count = workers or cores()
 
     def work(batch: list[Item]) -> EmbeddedItems:
         unreadable: dict[str, str] = {}
-        vectors = embed_prepared(model, batch, [_prepare(model, item, root, unreadable) for item in batch])
+        pixels = [_prepare(model, item, root, unreadable) for item in batch]
+        vectors = embed_prepared(model, batch, pixels, precision)
         return EmbeddedItems(batch, truncate(vectors, truncate_dim).numpy(), unreadable)
 
     with one_thread_each(), ThreadPoolExecutor(count) as pool:
@@ -134,10 +148,17 @@ def embed_stream(
 
 
 @torch.inference_mode()
-def embed_prepared(model: ItemEmbedder, items: Sequence[Item], pixels: Sequence[Tensor | None]) -> Tensor:
-    """Embed items whose pictures are prepared: float32 [B, d] on the CPU."""
-    features = _encoders(model).encode(items, pixels, model.language)
-    embedding: Tensor = model(features.to(model.device)).embedding
+def embed_prepared(
+    model: ItemEmbedder,
+    items: Sequence[Item],
+    pixels: Sequence[Tensor | None],
+    precision: Precision = "float32",
+) -> Tensor:
+    """Embed items whose pictures are prepared: float32 [B, d] on the CPU; precision: see `embed_catalog`."""
+    half = resolve_precision(precision, model.device) is torch.bfloat16
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
+        features = _encoders(model).encode(items, pixels, model.language, shared=half)
+        embedding: Tensor = model(features.to(model.device)).embedding
     return embedding.float().cpu()
 
 

@@ -23,7 +23,10 @@ KIND, COMMAND = "embeddings", "embed"
 
 @dataclass(frozen=True)
 class EmbeddingsManifest:
-    """What every partition of one folder shares: `count` is N, `dim` is d, `catalog` a catalogue's fingerprint."""
+    """What every partition of one folder shares: `count` is N, `dim` is d, `catalog` a catalogue's fingerprint.
+
+    `precision` is that of the matrix products.
+    """
 
     dim: int
     model_version: str
@@ -31,6 +34,7 @@ class EmbeddingsManifest:
     count: int
     partition_size: int
     catalog: str = ""
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Embeddings:
         count: int,
         partition_size: int = 4096,
         catalog: str = "",
+        precision: str = "float32",
         overwrite: bool = False,
     ) -> Embeddings:
         """Start a folder for `count` vectors of width `dim`, or take up the one that a killed job left.
@@ -72,11 +77,12 @@ class Embeddings:
         fingerprint of the catalogue, where there is one. `overwrite` replaces embeddings that were made otherwise, once
         `finish` is called.
 
-        Raises: TgqError where `path` holds embeddings of another model version, width, catalogue or partition size.
+        Raises: TgqError where `path` holds embeddings of another model version, width, catalogue, precision or
+            partition size.
         """
         if dim < 1 or count < 0 or partition_size < 1:
             raise TgqError(f"embeddings need dim, partition_size >= 1 and count >= 0: {dim}, {partition_size}, {count}")
-        manifest = EmbeddingsManifest(dim, model_version, ids_fingerprint, count, partition_size, catalog)
+        manifest = EmbeddingsManifest(dim, model_version, ids_fingerprint, count, partition_size, catalog, precision)
         return cls(PartitionFolder.create(path, asdict(manifest), kind=KIND, command=COMMAND, overwrite=overwrite))
 
     @classmethod

@@ -35,6 +35,10 @@ from tgqformer.stages import check_ours, clear, mark, note_of
 FORMAT = 1
 
 
+UNSAID = {"precision": "float32"}
+"""What manifests of earlier versions do not say, and how it was."""
+
+
 class PartitionFolder:
     """Partitions of one kind (`embeddings`, `neighbours`) made by one `command`; the words go into the errors."""
 
@@ -105,7 +109,7 @@ class PartitionFolder:
             raise TgqError(
                 f"{path} holds no {kind} (no readable manifest.json); make them by `tgq {command}`"
             ) from error
-        if not isinstance(content, dict) or content.get("kind") != kind or not set(names) <= set(content):
+        if not isinstance(content, dict) or content.get("kind") != kind or not set(names) <= {*content, *UNSAID}:
             raise TgqError(
                 f"{path / 'manifest.json'} is no manifest of {kind}; make the folder anew by `tgq {command}`"
             )
@@ -113,7 +117,7 @@ class PartitionFolder:
             raise TgqError(f"{path} has format {found}, this version reads {FORMAT}; make it anew by `tgq {command}`")
         if not is_checked(content):
             raise TgqError(f"{path / 'manifest.json'} is damaged; make the folder anew by `tgq {command}`")
-        found = cls(path, {name: content[name] for name in names}, kind=kind, command=command)
+        found = cls(path, {name: {**UNSAID, **content}[name] for name in names}, kind=kind, command=command)
         found.sealed = "sealed" in content
         return found
 
