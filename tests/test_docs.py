@@ -124,6 +124,25 @@ def test_readme_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert Path(made).is_file(), made
 
 
+@pytest.mark.slow
+def test_coming_from_other_programs_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_shop(tmp_path, 40)
+    for block in blocks(ROOT / "docs/coming-from.md"):
+        if block.language == "yaml":  # without a model hub the packaged encoders stand for CLIP
+            encoder = "vision: joint:hf:openai/clip-vit-base-patch32"
+            assert encoder in block.text
+            Path("clip.yaml").write_text(block.text.replace(encoder, "vision: efficientnet-lite0"))
+        elif block.language == "python":
+            exec(block.text, spaces := {})
+            assert spaces["vectors"].shape == (40, spaces["model"].dim) and len(set(spaces["places"][0]) - {0}) == 5
+        elif block.language == "bash":  # what answers over HTTP is in sh, and tested with the service
+            for words in block.commands():
+                tgq(*words[1:], *(("--set", "alignment.steps=20") if words[1] == "run" else ()))
+    for made in ("similar.html", "neighbours.parquet", "pairs.parquet", "duplicates.csv"):
+        assert Path(made).is_file(), made
+
+
 def run_block(block: Block) -> None:
     """Run the commands of a block but for those that set up the machine or take long."""
     for words in block.commands():
