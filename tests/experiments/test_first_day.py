@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from bad_pictures import bad_server
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -122,6 +123,22 @@ def test_pictures_in_a_folder_beside_the_export_are_found(tmp_path: Path) -> Non
     assert "pictures: 30 found of 30" in said and "photos" in said
     recipe = load_recipe(tmp_path / "shop.yaml")
     assert recipe.catalog.pictures == str(tmp_path / "photos") and recipe.models[0].connector == "tgq"
+
+
+def test_pictures_by_address_are_a_step_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with bad_server() as server:
+        export, log = draw_export(tmp_path, pictures=False), draw_log(tmp_path)
+        text = export.read_text()
+        for n in range(COUNT):
+            text = text.replace(f"https://cdn.test/{n}.png?v=1", server.url("good", n))
+        export.write_text(text)
+        said = tgq("init", export, log, "--to", "first.yaml")
+        assert "tgq pictures fetch products_export.csv --to photos" in said
+        fetched = tgq("pictures", "fetch", export.name, "--to", "photos", "--allow-host", "127.0.0.1", "--rate", 1000)
+        assert "30 pictures fetched" in fetched
+    assert "pictures: 30 found of 30" in tgq("init", export, log, "--to", "shop.yaml")
+    assert load_recipe("shop.yaml").catalog.pictures == str(tmp_path / "photos")
 
 
 def test_no_column_of_pictures_is_told(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from tgqformer.catalog.pictures import ENDINGS
 
+FETCHED = "fetched pictures"
+"""The kind of a folder that pictures were fetched to, in its note."""
 _SAFE = "%/:=&?~+!$,;'@()*[]-._|"
 _HOST = re.compile(r"[a-z0-9._:-]+", re.ASCII)
 _NAT64, _6TO4 = IPv6Network("64:ff9b::/96"), IPv6Network("2002::/16")

@@ -287,6 +287,8 @@ def _show_report(report: ImportReport, to: Path) -> None:
     for warning in report.warnings:
         console.print(f"warning: {escape(warning)}", style="yellow")
     console.print(f"report: {escape(str(to / 'report.html'))}", soft_wrap=True)
+    if report.problems["picture-remote"]:
+        console.print(f"next:   tgq pictures fetch {escape(str(to))} --to photos", soft_wrap=True)
     console.print(f"next:   tgq catalog show {escape(str(to))}", soft_wrap=True)
 
 

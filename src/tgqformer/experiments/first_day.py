@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tgqformer.catalog.addresses import FETCHED
 from tgqformer.catalog.catalog import Catalog
-from tgqformer.catalog.importer import import_catalog, plan_import
+from tgqformer.catalog.importer import addresses_of, import_catalog, plan_import
 from tgqformer.catalog.readers.folder import SUFFIXES
 from tgqformer.catalog.report import ImportReport
 from tgqformer.config import slug
@@ -16,6 +17,7 @@ from tgqformer.errors import TgqError
 from tgqformer.pairs.columns import LogSettings, choose_columns
 from tgqformer.pairs.log_files import files_of, open_log_file
 from tgqformer.pairs.logs import ReadReport, read_log
+from tgqformer.stages import note_of
 
 LOOK = 500  # rows of the export that are imported, to see what they hold
 
@@ -26,7 +28,7 @@ class FirstLook:
 
     report: of the first rows, imported for a look. named: the columns that name pictures. pictures: the folder of the
     pictures; None where none is on this disk. columns: of the log. known: the share of its items that the first
-    rows hold, where all rows were looked at; None else.
+    rows hold, where all rows were looked at; None else. remote: whether pictures are named by addresses.
     """
 
     export: Path
@@ -37,6 +39,7 @@ class FirstLook:
     columns: LogSettings
     clicks: int
     known: float | None
+    remote: bool = False
 
     @property
     def lines(self) -> list[str]:
@@ -59,6 +62,11 @@ class FirstLook:
         """Say which pictures there are."""
         if not self.named:
             return "no column names any, so the recipe does without; `mapping: {pictures: COLUMN}` in it names one"
+        if self.pictures is None and self.remote:
+            return (
+                f"{', '.join(self.named)} names them by addresses, and none is on this disk, so the recipe does without;"
+                f" fetch them first, `tgq pictures fetch {self.export.name} --to photos`, beside it, and call this again"
+            )
         if self.pictures is None:
             return (
                 f"{', '.join(self.named)} names them, but none is on this disk, beside {self.export.name} or in a "
@@ -86,7 +94,8 @@ def look_at(export: Path, log: Path) -> FirstLook:
             f"no item of {log} is in {export}: the log names {sorted(items)[:3]}, the export {sorted(ids)[:3]};"
             " name the column of the same ids by `mapping: {id: …}` in a recipe, or export another log"
         )
-    return FirstLook(export, log, report, named, pictures, columns, read.rows, known)
+    remote = pictures is None and any(found for _, found in addresses_of(export, limit=LOOK))
+    return FirstLook(export, log, report, named, pictures, columns, read.rows, known, remote)
 
 
 def _imported(export: Path) -> tuple[ImportReport, set[str], tuple[str, ...], Path | None]:
@@ -107,11 +116,12 @@ def _imported(export: Path) -> tuple[ImportReport, set[str], tuple[str, ...], Pa
 
 
 def _folders_beside(export: Path) -> list[Path]:
-    """Return the folders beside a file that hold pictures."""
+    """Return the folders beside a file that hold pictures, or those that `tgq pictures fetch` made."""
     if export.is_dir():
         return []
     folders = sorted(path for path in export.resolve().parent.iterdir() if path.is_dir())
-    return [path for path in folders if any(one.suffix.lower() in SUFFIXES for one in path.iterdir())]
+    fetched = [path for path in folders if (note_of(path) or {}).get("kind") == FETCHED]
+    return [*fetched, *(path for path in folders if any(one.suffix.lower() in SUFFIXES for one in path.iterdir()))]
 
 
 def recipe_of(found: FirstLook, folder: Path) -> str:

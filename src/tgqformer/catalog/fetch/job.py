@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import urlsplit
 
-from tgqformer.catalog.addresses import address_of, fetched_file, fetched_name
+from tgqformer.catalog.addresses import FETCHED, address_of, fetched_file, fetched_name
 from tgqformer.catalog.fetch.client import Client, FetchError, FetchSettings
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
 from tgqformer.progress import Bar, progress
 from tgqformer.stages import claim, only_one
 
-KIND, FAILURES = "fetched pictures", "failures.csv"
+FAILURES = "failures.csv"
 _JOURNAL = ".failures.jsonl"
 
 
@@ -74,7 +74,7 @@ def fetch_pictures(
             items[address].append(name)
     if not items:
         raise TgqError("no picture is named by an address; there is nothing to fetch")
-    claim(to, KIND, "pictures")
+    claim(to, FETCHED, "pictures")
     with only_one(to):
         for left in to.glob("??/.*.tmp"):  # of a job that was killed
             left.unlink()
