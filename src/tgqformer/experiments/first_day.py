@@ -64,8 +64,8 @@ class FirstLook:
             return "no column names any, so the recipe does without; `mapping: {pictures: COLUMN}` in it names one"
         if self.pictures is None and self.remote:
             return (
-                f"{', '.join(self.named)} names them by addresses, and none is on this disk, so the recipe does without;"
-                f" fetch them first, `tgq pictures fetch {self.export.name} --to photos`, beside it, and call this again"
+                f"{', '.join(self.named)} names them by addresses, none is on this disk, so the recipe does without; "
+                f"fetch them first (`tgq pictures fetch {self.export.name} --to photos`) and call this again"
             )
         if self.pictures is None:
             return (
