@@ -152,6 +152,9 @@ def neighbours(
     rules: Annotated[Path | None, typer.Option(metavar="FILE", help="A recipe, or a file of rules.")] = None,
     length: Annotated[int, typer.Option(help="With a catalogue: how long lists by the rules are.", min=1)] = 10,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ...")] = "cpu",
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Find at least 0.98 of them, measured on a sample, in less time.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Compute the exact nearest neighbours of every item among all others: the table that shops serve from.
@@ -160,16 +163,25 @@ def neighbours(
 
         tgq neighbours embeddings --to neighbours -k 100 --parquet neighbours.parquet
 
+        tgq neighbours embeddings --to neighbours --approximate
+
         tgq neighbours embeddings --to neighbours --catalog catalogs/shop --rules shop.yaml --parquet lists.parquet
     """
     from tgqformer.stages import make_way
+    from tgqformer.store.approximate import build_approximate
     from tgqformer.store.embeddings import Embeddings
     from tgqformer.store.neighbours import build_neighbours
 
-    make_way(to, "neighbours", resumable=True, sources=[embeddings])
+    if approximate and device != "cpu":
+        raise TgqError("approximate neighbours are computed on the processor; leave --device or --approximate out")
+    make_way(to, "neighbours", resumable=not approximate, overwrite=overwrite and approximate, sources=[embeddings])
     if parquet is not None:
         make_way(parquet, "neighbours", overwrite=overwrite, file=True, sources=[embeddings, to])
-    built = build_neighbours(Embeddings.open(embeddings), to, k, device=device, overwrite=overwrite)
+    if approximate:
+        built, how = build_approximate(Embeddings.open(embeddings), to, k, overwrite=overwrite)
+        say(how.told())
+    else:
+        built = build_neighbours(Embeddings.open(embeddings), to, k, device=device, overwrite=overwrite)
     say(f"{built.manifest.width} neighbours of each of {len(built):,} items in {to}")
     if catalog is not None:
         from tgqformer.catalog.catalog import Catalog

@@ -15,7 +15,7 @@ string ids.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from hashlib import blake2b
@@ -216,10 +216,13 @@ def build_neighbours(
     return Neighbours.open(to)
 
 
-def write_lists(to: Path, embeddings: Embeddings, items: Any, scores: Any) -> Neighbours:
+def write_lists(
+    to: Path, embeddings: Embeddings, items: Any, scores: Any, beside: Callable[[Path], None] | None = None
+) -> Neighbours:
     """Write neighbours that were found otherwise over the items of some embeddings, whose version they carry.
 
     items: positions [N, K]. scores: [N, K], best first. Neighbours that stand in `to` are replaced.
+    beside: writes further files into the folder.
 
     Raises: TgqError unless there is a row for each item, of K >= 1 other items.
     """
@@ -234,6 +237,8 @@ def write_lists(to: Path, embeddings: Embeddings, items: Any, scores: Any) -> Ne
         for number in range(len(folder)):
             rows = slice(*folder.bounds(number))
             folder.write(number, _table(items[rows], scores[rows]))
+        if beside is not None:
+            beside(unfinished)
     return Neighbours.open(to)
 
 
