@@ -3,7 +3,7 @@
 Each size runs in a process of its own, on rows that are made up; the code is the one that runs in a shop. A slope of 1
 means that twice the rows take twice the time.
 
-    python benchmarks/growth.py [ids import] [--sizes 10000 40000 160000] [--repeats 3]
+    python benchmarks/growth.py [ids import mine mine-expanded] [--sizes 10000 40000 160000] [--repeats 3]
 """
 
 from __future__ import annotations
@@ -18,22 +18,27 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
+import pyarrow as pa
+
+from tgqformer.pairs.interactions import Interactions
+from tgqformer.pairs.mining import MiningSettings, Window, _Clicks, mine_table
 
 
 def ids(count: int, _: Path) -> float:
-    """Return the seconds that the duplicate check takes for `count` ids, all different."""
+    """Return the processor seconds that the duplicate check takes for `count` ids, all different."""
     from tgqformer.catalog.checks import SeenIds
 
-    seen, start = SeenIds(), time.perf_counter()
+    seen, start = SeenIds(), time.process_time()
     for number in range(count):
         seen.add(f"item-{number}")
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def rows(count: int, folder: Path) -> float:
-    """Return the seconds of an import of `count` rows of text: `tgq catalog import` of a CSV file."""
+    """Return the processor seconds of an import of `count` rows of text: `tgq catalog import` of a CSV file."""
     from tgqformer.catalog.importer import import_catalog
 
     source, luck = folder / "shop.csv", np.random.default_rng(0)
@@ -42,14 +47,39 @@ def rows(count: int, folder: Path) -> float:
         file.write("id,title,brand,category,price\n")
         for number in range(count):
             file.write(f"item-{number},A {colours[number]} shirt no {number},Acme,Clothing,{prices[number]}\n")
-    start = time.perf_counter()
+    start = time.process_time()
     import_catalog(source, folder / "shop")
-    return time.perf_counter() - start
+    return time.process_time() - start
+
+
+def clicks(count: int) -> Interactions:
+    """Make up clicks of customers who come back: 100 each, in the course of a year."""
+    luck = np.random.default_rng(0)
+    sessions, items = np.arange(count) // 100, (luck.pareto(1.1, count) * count / 200).astype(np.int64) % (count // 20)
+    times = 1_700_000_000 + luck.integers(0, 365 * 86_400, count)
+    names = [pa.array([str(n) for n in range(int(codes.max()) + 1)]) for codes in (sessions, items)]
+    return Interactions(sessions, items, *names, times)
+
+
+def mine(count: int, _: Path) -> float:
+    """Return the processor seconds of mining `count` clicks with a window of 12 hours."""
+    log = clicks(count)
+    start = time.process_time()
+    mine_table(log, MiningSettings(window=Window(seconds=43_200)))
+    return time.process_time() - start
+
+
+def expand(count: int, folder: Path) -> float:
+    """Return the processor seconds of the same where all pairs of a session are made before the window is looked at."""
+    with patch.object(_Clicks, "_clock", None):
+        return mine(count, folder)
 
 
 STEPS: dict[str, tuple[Callable[[int, Path], float], tuple[int, ...]]] = {
     "ids": (ids, (500_000, 1_000_000, 2_000_000, 4_000_000)),
     "import": (rows, (10_000, 40_000, 160_000)),
+    "mine": (mine, (250_000, 1_000_000, 4_000_000)),
+    "mine-expanded": (expand, (250_000, 1_000_000)),
 }
 """By name: what is timed, and the sizes."""
 
@@ -86,7 +116,7 @@ def tell(name: str, sizes: tuple[int, ...], repeats: int) -> None:
 
 
 def once(name: str, size: int) -> tuple[float, float]:
-    """Return the seconds of one size, and the megabytes that the process grew by at its peak."""
+    """Return the processor seconds of one size, and the megabytes that the process grew by at its peak."""
     step = STEPS[name][0]
     with tempfile.TemporaryDirectory() as warm, tempfile.TemporaryDirectory() as timed:
         step(1000, Path(warm))

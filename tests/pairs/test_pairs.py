@@ -81,6 +81,16 @@ def test_windows_by_hand() -> None:
     assert mined(Window(seconds=0)) == set()
 
 
+@pytest.mark.parametrize("later", [0, 2**61])
+def test_a_window_leads_out_of_no_session_however_far_times_lie_apart(later: int) -> None:
+    log = Interactions.of(["s", "s", "t", "t"], list("abca"), [0, 5, later + 6, later + 8])
+    found_in = {
+        seconds: set(found(mine_pairs(log, MiningSettings(window=Window(seconds=seconds), min_support=1))))
+        for seconds in (1, 3, 10**10)
+    }
+    assert found_in == {1: set(), 3: {("a", "c")}, 10**10: {("a", "b"), ("a", "c")}}
+
+
 @pytest.mark.parametrize(
     ("written", "window"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ MAX_COMMON = 200
 """Sessions of one pair that Swing sums over at most; the sum grows with their square."""
 _EXPANSION = 4_000_000
 """Co-clicks that are held at one time, about; with eight-byte numbers some 200 MB."""
+MOST_SECONDS = 10**10
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -32,7 +34,7 @@ class Window:
     """How far apart two clicks of a session may be: in items (1: neighbours) and in seconds; None: no limit."""
 
     items: Annotated[int, Field(gt=0, le=10**6)] | None = None
-    seconds: Annotated[int, Field(ge=0, le=10**10)] | None = None
+    seconds: Annotated[int, Field(ge=0, le=MOST_SECONDS)] | None = None
 
 
 def window_of(value: Any) -> Any:
@@ -142,10 +144,11 @@ class _Clicks:
 
     def blocks(self, window: Window) -> Iterator[tuple[int, int]]:
         """Return ranges of items whose co-clicks fit `_EXPANSION` (at least one item a range)."""
-        width = np.diff(self.starts)[self.session].astype(np.float64)
-        if window.items is not None:
-            width = np.minimum(width, float(2 * window.items))
-        work = np.bincount(self.item, weights=width, minlength=len(self.names)).astype(np.float64)
+        work = np.zeros(len(self.names))
+        for first in range(0, len(self.item), _EXPANSION):
+            at = np.arange(first, min(first + _EXPANSION, len(self.item)))
+            low, high = self._reach(at, window)
+            work += np.bincount(self.item[at], weights=high - low, minlength=len(self.names))
         yield from _fitting(work, _EXPANSION)
 
     def together(self, first: int, last: int) -> tuple[Ints, Ints, Ints]:
@@ -155,12 +158,35 @@ class _Clicks:
         apart = a != b
         return a[apart], b[apart], product.data.astype(np.int64)[apart]
 
-    def co_clicks(self, first: int, last: int, window: Window) -> tuple[Ints, Ints, Ints]:
-        """Return unique (item, other item, session) of the co-clicks of the items `first` to `last`, sorted."""
-        at = self.by_item[self.item_starts[first] : self.item_starts[last]]
+    @cached_property
+    def _clock(self) -> Ints | None:
+        """Seconds of the clicks that go on from session to session, far apart [n]; None where they overflow.
+
+        Two clicks of a session are as far apart as their times; no window leads out of a session.
+        """
+        if self.time is None or not len(self.time):
+            return None
+        first = int(self.time.min())
+        span = int(self.time.max()) - first + MOST_SECONDS + 1
+        if span * len(self.starts) >= 2**63:
+            return None
+        return np.add(self.session * span, self.time - first, dtype=np.int64)
+
+    def _reach(self, at: Ints, window: Window) -> tuple[Ints, Ints]:
+        """Return the places [low, high) of the clicks that may be in the windows of the clicks `at`."""
         low, high = self.starts[self.session[at]], self.starts[self.session[at] + 1]
         if window.items is not None:
             low, high = np.maximum(low, at - window.items), np.minimum(high, at + window.items + 1)
+        seconds = window.seconds
+        if seconds is not None and (clock := self._clock) is not None:
+            low = np.maximum(low, np.searchsorted(clock, clock[at] - seconds, side="left"))
+            high = np.minimum(high, np.searchsorted(clock, clock[at] + seconds, side="right"))
+        return low, high
+
+    def co_clicks(self, first: int, last: int, window: Window) -> tuple[Ints, Ints, Ints]:
+        """Return unique (item, other item, session) of the co-clicks of the items `first` to `last`, sorted."""
+        at = self.by_item[self.item_starts[first] : self.item_starts[last]]
+        low, high = self._reach(at, window)
         sizes = high - low
         mine = np.repeat(at, sizes)
         other = np.arange(int(sizes.sum())) + np.repeat(low - np.cumsum(sizes) + sizes, sizes)
