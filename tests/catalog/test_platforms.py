@@ -6,13 +6,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import shop_exports as shops
 from reading import imported, jpeg, put
-from shop_exports import Wanted, draw, google_items, grouped, joined
+from shop_exports import COUNT, Wanted, draw, google_items, grouped, joined
 
 from tgqformer.catalog import Catalog, ImportReport, Item, import_catalog
 from tgqformer.catalog.readers import choose_reader
+from tgqformer.errors import TgqError
 
 
 def address(number: int) -> str:
@@ -86,9 +88,12 @@ def test_woocommerce(tmp_path: Path) -> None:
     assert report.problems["inactive"] == sum(not one.active for one in drawn)
 
 
-@pytest.mark.parametrize("day", ["%m/%d/%y", "%d.%m.%y", "%Y-%m-%d"])
-def test_magento(tmp_path: Path, day: str) -> None:
-    drawn = draw(3, local)
+FEW = 200  # products of further forms of an export
+
+
+@pytest.mark.parametrize(("day", "count"), [("%m/%d/%y", COUNT), ("%d.%m.%y", FEW), ("%Y-%m-%d", FEW)])
+def test_magento(tmp_path: Path, day: str, count: int) -> None:
+    drawn = draw(3, local)[:count]
     for number in range(40):
         for folder in range(10):
             put(tmp_path / f"m/{folder}/mb{number}.jpg", jpeg(number) + bytes([number]))
@@ -110,9 +115,9 @@ def test_magento(tmp_path: Path, day: str) -> None:
     assert report.problems["picture-missing"] == 0
 
 
-@pytest.mark.parametrize("form", ["table", "spaces", "rss", "atom"])
-def test_google_merchant(tmp_path: Path, form: str) -> None:
-    drawn = draw(4, address)
+@pytest.mark.parametrize(("form", "count"), [("table", COUNT), ("spaces", FEW), ("rss", COUNT), ("atom", FEW)])
+def test_google_merchant(tmp_path: Path, form: str, count: int) -> None:
+    drawn = draw(4, address)[:count]
 
     def as_there(one: Wanted) -> Wanted:
         return replace(one, options={name.lower(): value for name, value in one.options.items()} | {"Fit": "Slim"})
@@ -125,9 +130,9 @@ def test_google_merchant(tmp_path: Path, form: str) -> None:
     assert {item.currency for item in Catalog.open(tmp_path / "out").items()} == {"EUR"}
 
 
-@pytest.mark.parametrize("headers", [2, 3])
-def test_amazon_flat_file(tmp_path: Path, headers: int) -> None:
-    drawn = draw(5, address)
+@pytest.mark.parametrize(("headers", "count"), [(3, COUNT), (2, FEW)])
+def test_amazon_flat_file(tmp_path: Path, headers: int, count: int) -> None:
+    drawn = draw(5, address)[:count]
 
     def number(one: Wanted) -> Wanted:  # what is on backorder has none in such a file
         return replace(one, stock=None if one.stock == "backorder" else one.stock)
@@ -236,3 +241,38 @@ def test_magento_in_awkward_cases(tmp_path: Path) -> None:
     ]
     told_of = (catalog.path / "warnings.jsonl").read_text() + (catalog.path / "rejects.jsonl").read_text()
     assert "it is disabled" in told_of and "2 categories" in told_of and "'D' stands in an earlier row" in told_of
+
+
+EXPORTS = {
+    "shopify": ("a.csv", shops.shopify),
+    "woocommerce": ("a.csv", shops.woocommerce),
+    "magento": ("a.csv", shops.magento),
+    "google-merchant": ("a.txt", shops.google),
+    "amazon-flat-file": ("a.txt", shops.amazon),
+}
+DRAWN = draw(6, address)[:30]
+
+
+def damaged(data: bytes, rng: np.random.Generator) -> bytes:
+    """Bits flipped, a piece taken out, or the end cut off."""
+    start, stop = sorted(rng.integers(0, len(data), 2).tolist())
+    changed = bytearray(data)
+    for place in rng.integers(0, len(data), 30):
+        changed[place] ^= 1 << int(rng.integers(8))
+    return (bytes(changed), data[:start] + data[stop:], data[:start])[int(rng.integers(3))]
+
+
+@pytest.mark.parametrize("platform", EXPORTS)
+def test_damaged_exports_and_those_of_others_lose_no_row(platform: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    name, write = EXPORTS[platform]
+    whole = write(DRAWN).encode()
+    sources = [(damaged(whole, rng), None if turn % 2 else platform) for turn in range(16)]
+    sources += [(whole, other) for other in EXPORTS]
+    for turn, (data, reader) in enumerate(sources):
+        file = put(tmp_path / str(turn) / name, data)
+        try:
+            report = import_catalog(file, tmp_path / str(turn) / "out", reader=reader)
+        except TgqError:
+            continue  # told, and nothing is written
+        assert report.rows == report.items + report.rejected and report.items

@@ -53,9 +53,9 @@ def fetched_file(text: str, folder: Path) -> str | None:
     if address is None:
         return None
     name = fetched_name(address)
-    if not (folder / name[:2]).is_dir():  # nearly every folder of pictures was not fetched
+    if not os.path.isdir(f"{folder}/{name[:2]}"):  # noqa: PTH112 - nearly every folder of pictures was not fetched
         return None
-    return next((f"{name}.{end}" for end in ENDINGS if os.path.isfile(folder / f"{name}.{end}")), None)  # noqa: PTH113
+    return next((f"{name}.{end}" for end in ENDINGS if os.path.isfile(f"{folder}/{name}.{end}")), None)  # noqa: PTH113
 
 
 def is_public(number: str) -> bool:

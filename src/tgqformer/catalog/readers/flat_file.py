@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,7 @@ def _day(text: str | None) -> str | None:
     return None if text is None else text[:10]  # 2019-03-14 08:43:12 PDT
 
 
+@lru_cache(4096)
 def _plain(name: str) -> str:
     """Return a name without marketplace, language and number: `item_name[language_tag=en_US]#1.value` is item_name."""
     return _EXTRA.sub("", name.strip().lower()).replace("-", "_").replace(" ", "_")

@@ -69,7 +69,7 @@ def _product(rows: list[SourceRow], day_first: bool) -> SourceRow:
     days = {name: _day(found.get(name, ""), day_first) for name in _DAYS}
     more = _pairs(found.get("additional_attributes", ""))
     fields: dict[str, Any] = {
-        "id": found["sku"],
+        "id": found.get("sku"),
         "title": found.get("name"),
         "brand": next((one for name in _BRANDS if (one := found.get(name) or more.pop(name, ""))), None),
         "price": found.get("price"),
@@ -83,9 +83,9 @@ def _product(rows: list[SourceRow], day_first: bool) -> SourceRow:
     fields["category"], notes = _category(found)
     kind = found.get("attribute_set_code", "")
     fields[_SET] = [kind] if kind not in ("", "Default") else None
-    if found["product_type"] == "configurable":
+    if found.get("product_type") == "configurable":
         listed = [dict(one.split("=", 1) for one in _PATHS.split(part) if "=" in one) for part in _variations(found)]
-        fields |= {NAMES: (found["sku"],), VARIANTS: {one.pop("sku"): one for one in listed if one.get("sku")}}
+        fields |= {NAMES: (found.get("sku"),), VARIANTS: {one.pop("sku"): one for one in listed if one.get("sku")}}
         names = dict.fromkeys(name for one in listed for name in one)
         fields["options"] |= {name: "; ".join(each(one.get(name) for one in listed)) for name in names}
     return product(rows[0], fields, "it is disabled" if found.get("product_online") in ("0", "2") else None, notes)
@@ -121,7 +121,7 @@ def _pairs(text: str) -> dict[str, str]:
 def _stock(found: Fields) -> str | None:
     said, number = availability_of(found.get("is_in_stock"))[0], found.get("qty", "")
     kept = found.get("manage_stock") == "0" and found.get("use_config_manage_stock", "0") == "0"
-    if kept or found["product_type"] in _WHOLES or not number:
+    if kept or found.get("product_type") in _WHOLES or not number:
         return "in_stock" if kept else said
     later = found.get("allow_backorders", "0") not in ("", "0", "0.0000")
     if said == "out_of_stock" or availability_of(number)[0] != "out_of_stock":

@@ -55,7 +55,7 @@ def _shopify(file: Path, encoding: str | None = None) -> Iterator[SourceRow]:
         if "URL handle" in row.fields:
             row = replace(row, fields={_RENAMED.get(name, name): value for name, value in row.fields.items()})
         assert row.fields is not None
-        if group and row.fields["Handle"] != fields_of(group[0])["Handle"]:
+        if group and row.fields.get("Handle") != fields_of(group[0]).get("Handle"):
             yield _shopify_product(group)
             group = []
         group.append(row)
@@ -74,13 +74,13 @@ def _shopify_product(rows: list[SourceRow]) -> SourceRow:
     told = {found[1]: name for name in first if (found := _METAFIELD.fullmatch(name)) and first[name].strip()}
     options |= {name: first[column] for name, column in told.items() if name not in options}
     fields = {
-        "id": first["Handle"],
+        "id": first.get("Handle"),
         "title": first.get("Title"),
         "brand": first.get("Vendor"),
         "category": first.get("Product Category") or first.get("Type"),
         **_shopify_prices(all_fields),
         "availability": best_stock(_shopify_stock(fields) for fields in all_fields if _is_variant(fields)),
-        "group": first["Handle"],
+        "group": first.get("Handle"),
         "options": options,
         "pictures": each(one.get(name) for name in ("Image Src", "Variant Image") for one in all_fields),
     }
@@ -129,10 +129,10 @@ def _woocommerce(file: Path, encoding: str | None = None) -> Iterator[SourceRow]
 def _woo_kept(fields: Fields) -> Fields:
     """Return the fields that are used, with what calls a product the parent of others."""
     kept = {name: value for name, value in fields.items() if not name.startswith(("Meta:", "Desc", "Short desc"))}
-    kind = fields["Type"].lower()  # "variation, virtual"
+    kind = fields.get("Type", "").lower()  # "variation, virtual"
     if "variation" in kind:
         return {**kept, PARENT: fields.get("Parent", "").strip()}
-    return {**kept, NAMES: tuple(each([fields["SKU"], f"id:{fields['ID']}"]))} if "variable" in kind else kept
+    return {**kept, NAMES: tuple(each([fields.get("SKU"), f"id:{fields.get('ID')}"]))} if "variable" in kind else kept
 
 
 def _woo_product(row: SourceRow, variations: list[Fields]) -> SourceRow:
@@ -145,13 +145,13 @@ def _woo_product(row: SourceRow, variations: list[Fields]) -> SourceRow:
     }
     paths = each(_COMMA.split(first.get("Categories", "")))
     fields = {
-        "id": first.get("SKU") or first["ID"],
+        "id": first.get("SKU") or first.get("ID"),
         "title": first.get("Name"),
         "brand": first.get("Brands"),
         "category": paths[0].replace("\\,", ",") if paths else None,
         **_woo_prices(both),
         "availability": best_stock(map(_woo_stock, variations)) or _woo_stock(first),
-        "group": (first.get("Parent") or "").removeprefix("id:") or first.get("SKU") or first["ID"],
+        "group": (first.get("Parent") or "").removeprefix("id:") or first.get("SKU") or first.get("ID"),
         "options": options,
         "pictures": each(name for one in both for name in _COMMA.split(one.get("Images", ""))),
     }
