@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from bad_pictures import BAD, GOOD_AFTER_ALL, BadServer, bad_server, picture
+from doc_commands import COMMANDS
 from reading import put
 from typer.testing import CliRunner
 
@@ -159,6 +160,12 @@ def test_names_do_not_collide_and_fit_every_disk() -> None:
     names = [fetched_name(address) for address in addresses]
     assert len({name.lower() for name in names}) == len(addresses)
     assert all(len(name) < 80 and name.isascii() and name.islower() for name in names)
+
+
+def test_help_shows_the_defaults_of_the_settings() -> None:
+    command = COMMANDS["pictures fetch"]
+    shown = {one.name: one.show_default for one in command.params if isinstance(one.show_default, str)}
+    assert shown == {name: f"{getattr(FetchSettings(), name):g}" for name in shown} and len(shown) == 6
 
 
 def test_retry_after_is_seconds_or_a_time() -> None:

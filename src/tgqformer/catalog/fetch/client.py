@@ -34,7 +34,6 @@ _HEADERS: dict[bytes | str, bytes | str] = {
     "accept-encoding": "identity",
 }
 _LATER = {408, 425, 429, 500, 502, 503, 504}
-_SLOWER = {429, 503}
 _MOVED = {301, 302, 303, 307, 308}
 
 
@@ -73,6 +72,7 @@ class Client:
 
     def __init__(self, how: FetchSettings) -> None:
         self._how = how
+        self._free = asyncio.Semaphore(CONNECTIONS)  # so that no time-out counts while a picture waits for a connection
         self._turns: dict[str, _Turns] = defaultdict(lambda: _Turns(1 / how.rate))
         backend = _PublicHosts(frozenset(name.lower() for name in how.allow_host))
         self._pool = http.AsyncConnectionPool(
@@ -129,10 +129,11 @@ class Client:
         """Return the body of an answer, or where it leads to."""
         try:
             async with (
+                self._free,
                 asyncio.timeout(self._how.timeout),
                 self._pool.stream("GET", address, headers=_HEADERS) as answer,
             ):
-                headers = {name.lower(): value.decode("latin-1") for name, value in answer.headers}
+                headers = {name.lower(): value.decode("utf-8", "replace") for name, value in answer.headers}
                 if answer.status in _MOVED and b"location" in headers:
                     return headers[b"location"]
                 if answer.status != 200:
