@@ -3,7 +3,7 @@
 Each size runs in a process of its own, on rows that are made up; the code is the one that runs in a shop. A slope of 1
 means that twice the rows take twice the time.
 
-    python benchmarks/growth.py [ids import mine mine-expanded] [--sizes 10000 40000 160000] [--repeats 3]
+    python benchmarks/growth.py [ids import mine mine-expanded rank rank-few] [--sizes 10000 40000 160000] [--repeats 3]
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 
+from tgqformer.evaluation import metrics
 from tgqformer.pairs.interactions import Interactions
 from tgqformer.pairs.mining import MiningSettings, Window, _Clicks, mine_table
 
@@ -75,11 +76,29 @@ def expand(count: int, folder: Path) -> float:
         return mine(count, folder)
 
 
+def rank(count: int, _: Path) -> float:
+    """Return the processor seconds of ranking the positives of 256 queries in a pool of `count` vectors."""
+    luck = np.random.default_rng(0)
+    vectors = luck.standard_normal((count, 32), dtype=np.float32)
+    queries = metrics.Queries.from_pairs(np.arange(128), np.arange(128, 256))
+    start = time.process_time()
+    metrics.retrieve_ranks(vectors, queries)
+    return time.process_time() - start
+
+
+def rank_few(count: int, folder: Path) -> float:
+    """Return the same where as many queries are scored at once as fit with the whole pool."""
+    with patch.object(metrics, "_FEW", 0):
+        return rank(count, folder)
+
+
 STEPS: dict[str, tuple[Callable[[int, Path], float], tuple[int, ...]]] = {
     "ids": (ids, (500_000, 1_000_000, 2_000_000, 4_000_000)),
     "import": (rows, (10_000, 40_000, 160_000)),
     "mine": (mine, (250_000, 1_000_000, 4_000_000)),
     "mine-expanded": (expand, (250_000, 1_000_000)),
+    "rank": (rank, (2_000_000, 8_000_000)),
+    "rank-few": (rank_few, (2_000_000, 8_000_000)),
 }
 """By name: what is timed, and the sizes."""
 

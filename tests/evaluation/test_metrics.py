@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tgqformer.errors import TgqError
+from tgqformer.evaluation import metrics
 from tgqformer.evaluation.metrics import METRICS, Csr, Queries, Ranks, evaluate, retrieve_ranks, score
 from tgqformer.topk.vectors import nearest_items
 
@@ -228,3 +229,23 @@ def test_queries_may_look_other_than_they_stand_in_the_pool() -> None:
     assert again.values["mrr"].tolist() == [1, 1]
     with pytest.raises(TgqError, match=r"finite ones, \[4, 4\]"):
         evaluate(pool, queries, query_vectors=pool[:2])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_pool_in_parts_ranks_as_a_whole_one(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    luck = np.random.default_rng(seed)
+    vectors = luck.normal(size=(300, 6)).astype(np.float32)
+    vectors[::7] = vectors[3]  # copies, which tie
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    a, b = luck.integers(0, 300, (2, 400))
+    queries = Queries.from_pairs(a[:300], b[:300])
+    ignore = queries.others(a[300:], b[300:])
+    seen = vectors[queries.query] + 0.01
+    for options in ({}, {"ignore": ignore}, {"query_vectors": seen}):
+        monkeypatch.setattr(metrics, "_BLOCK_SCORES", 1 << 24)
+        whole = retrieve_ranks(vectors, queries, **options)
+        monkeypatch.setattr(metrics, "_BLOCK_SCORES", 2000)
+        monkeypatch.setattr(metrics, "_WIDE", 60)
+        parts = retrieve_ranks(vectors, queries, **options)
+        assert np.array_equal(parts.above, whole.above) and np.array_equal(parts.tied, whole.tied)
+        assert whole.tied.max() > 1

@@ -42,6 +42,8 @@ METRICS = ("hit@10", "hit@50", "hit@100", "mrr", "ndcg@10", "recall@10", "recall
 """The metrics that `score` gives, in the order of tables."""
 
 _BLOCK_SCORES = 1 << 24  # scores held at a time when no block is given: 64 MiB
+_FEW = 16  # queries of a block with fewer of which a product is no better than so many single ones
+_WIDE = 256  # queries of a block of a pool so large that its columns are cut into blocks too
 _MANY_EDGES = 32
 
 
@@ -179,7 +181,8 @@ def retrieve_ranks(
 
     vectors: [N, d], on any device; normalise them for cosine similarity. query_vectors: [Q, d], the queries as they
     look now, where that is not how they stand in the pool (a picture that got a sticker). block: queries scored at a
-    time (None: as many as fit in 64 MiB of scores). ignore: rows of pool positions, one row per query, left out of that
+    time (None: as many as fit in 64 MiB of scores; of a pool beyond a million items, 256 with a part of the pool at a
+    time). ignore: rows of pool positions, one row per query, left out of that
     query's pool (known positives of training, say). tolerance: see `TIE_TOLERANCE`. shown: whether to show a bar.
 
     Raises TgqError when a vector is not finite, a position is outside the pool, or a positive is to be ignored.
@@ -194,9 +197,12 @@ def retrieve_ranks(
         if seen.shape != (len(queries), pool.shape[1]) or not bool(torch.isfinite(seen).all()):
             wanted = [len(queries), pool.shape[1]]
             raise TgqError(f"query vectors have shape {list(seen.shape)}; give finite ones, {wanted}")
-    block = block or max(1, _BLOCK_SCORES // max(1, len(pool)))
+    fitting = _BLOCK_SCORES // max(1, len(pool))
     margins = tolerance * torch.linalg.vector_norm(seen, dim=1) * torch.linalg.vector_norm(pool, dim=1).max()
     above, tied = np.empty((2, len(queries.positives.indices)), dtype=np.int64)
+    if block is None and fitting < _FEW and tolerance >= TIE_TOLERANCE:
+        return _rank_wide(pool, seen, queries, margins.double().cpu().numpy(), ignore, shown)
+    block = block or max(1, fitting)
     with progress("ranking", len(queries), shown=shown) as bar:
         for start, scores in _blocks(pool, seen, queries, block, ignore):
             stop = start + len(scores)
@@ -261,30 +267,67 @@ def _blocks(
 
 
 def _rank_block(scores: Floats, queries: Queries, start: int, margins: Doubles) -> tuple[Ints, Ints]:
-    above, tied = [], []
-    for i, (row, margin) in enumerate(zip(scores, margins, strict=True)):
-        own = row[queries.positives.row(start + i)]
+    found = [
+        _Edges(row[queries.positives.row(start + i)], margin).count(row)
+        for i, (row, margin) in enumerate(zip(scores, margins, strict=True))
+    ]
+    above, tied = (np.concatenate(part) for part in zip(*found, strict=True))
+    return above, tied
+
+
+def _own(pool: Tensor, query: Tensor, positives: Ints) -> Floats:
+    import torch
+
+    scores: Floats = (pool[torch.from_numpy(positives).to(pool.device)] @ query).cpu().numpy()
+    return scores
+
+
+class _Edges:
+    """Where the groups of a query's positives with scores `own` [m] begin and end; groups never overlap."""
+
+    def __init__(self, own: Floats, margin: float) -> None:
         order = np.argsort(-own, kind="stable")
-        row_above, row_tied = _rank_row(row, own[order], margin)
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        above.append(row_above[back])
-        tied.append(row_tied[back])
-    return np.concatenate(above), np.concatenate(tied)
+        wide = own[order].astype(np.float64)
+        group = np.concatenate([[0], np.cumsum(wide[:-1] - wide[1:] > 2 * margin)])
+        first = np.searchsorted(group, np.arange(group[-1] + 1))
+        last = np.append(first[1:], len(own)) - 1
+        # A score belongs to a group if floor <= score < ceiling; with margin 0 the ceiling is the next float.
+        self.ceiling = np.nextafter((wide[first] + margin).astype(np.float32), np.float32(np.inf))
+        self.floor = (wide[last] - margin).astype(np.float32)
+        self.group = np.empty_like(group)
+        self.group[order] = group
+
+    def count(self, scores: Floats) -> tuple[Ints, Ints]:
+        """Return how many of some scores stand above each positive, and how many are of its group: [m] each."""
+        near = scores[scores >= self.floor[-1]]
+        above, reached = _count_from(near, self.ceiling), _count_from(near, self.floor)
+        return above[self.group], (reached - above)[self.group]
 
 
-def _rank_row(row: Floats, own: Floats, margin: float) -> tuple[Ints, Ints]:
-    """Rank positives with scores `own`, best first, among all scores of `row`; groups never overlap."""
-    wide = own.astype(np.float64)
-    group = np.concatenate([[0], np.cumsum(wide[:-1] - wide[1:] > 2 * margin)])
-    first = np.searchsorted(group, np.arange(group[-1] + 1))
-    last = np.append(first[1:], len(own)) - 1
-    # A score belongs to a group if floor <= score < ceiling; with margin 0 the ceiling is the next float.
-    ceiling = np.nextafter((wide[first] + margin).astype(np.float32), np.float32(np.inf))
-    floor = (wide[last] - margin).astype(np.float32)
-    near = row[row >= floor[-1]]
-    above, reached = _count_from(near, ceiling), _count_from(near, floor)
-    return above[group], (reached - above)[group]
+def _rank_wide(
+    pool: Tensor, seen: Tensor, queries: Queries, margins: Doubles, ignore: Csr | None, shown: bool
+) -> Ranks:
+    """Rank as `retrieve_ranks` does, a part of the pool at a time: first what positives score, then how many above."""
+    above, tied = np.zeros((2, len(queries.positives.indices)), dtype=np.int64)
+    with progress("ranking", len(queries), shown=shown) as bar:
+        for start in range(0, len(queries), _WIDE):
+            stop = min(start + _WIDE, len(queries))
+            edges = [_Edges(_own(pool, seen[i], queries.positives.row(i)), margins[i]) for i in range(start, stop)]
+            columns = max(1, _BLOCK_SCORES // (stop - start))
+            for first in range(0, len(pool), columns):
+                scores: Floats = (seen[start:stop] @ pool[first : first + columns].T).cpu().numpy()
+                for row, i, edge in zip(scores, range(start, stop), edges, strict=True):
+                    left_out = (
+                        queries.query[i : i + 1] if ignore is None else np.append(ignore.row(i), queries.query[i])
+                    )
+                    left_out = left_out[(left_out >= first) & (left_out < first + len(row))]
+                    row[left_out - first] = -np.inf
+                    entries = slice(queries.positives.indptr[i], queries.positives.indptr[i + 1])
+                    part_above, part_tied = edge.count(row)
+                    above[entries] += part_above
+                    tied[entries] += part_tied
+            bar.advance(stop - start)
+    return Ranks(above, tied)
 
 
 def _count_from(scores: Floats, edges: Floats) -> Ints:
