@@ -1,18 +1,18 @@
 """Approximate neighbours of every item, for catalogues so large that exact ones take days.
 
-The pool is cut into cells by k-means (about 2 √N of them). The items of a cell are searched together, exactly, in every
-cell that is among the `probes` nearest to one of them: large matrix products, as in the exact search, over a small part
-of the pool. What part is enough is found by measurement: the exact neighbours of a sample say in which cells they lie.
-The recall of what was made is measured on another sample, and too low a one is refused.
+The pool is cut into cells by k-means (about 2 √N of them). Each item is compared with those of the cells nearest to it,
+the `probes`; all that look into one cell do it together, by one matrix product. How many probes are enough is found by
+measurement: the exact neighbours of a sample say in which cells they lie. The recall of what was made is measured on
+another sample, and too low a one is refused.
 """
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import pairwise
 from math import sqrt
 from pathlib import Path
 
@@ -22,12 +22,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tgqformer.errors import TgqError
+from tgqformer.files import write_json
 from tgqformer.parallel import ahead, one_thread_each
 from tgqformer.progress import progress
 from tgqformer.stages import make_way
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.neighbours import KIND, VECTORS, Neighbours, normalised_pool, write_lists
-from tgqformer.topk.vectors import TopK, tolerance
+from tgqformer.topk.vectors import SPARE, TopK, exact, ordered, tolerance
 from tgqformer.types import Array, Ints
 
 LEAST = 0.98
@@ -38,7 +39,7 @@ MOST = 0.25
 """Share of the cells that one item may probe; with more an exact search is as good."""
 SMALL = 1000
 """Pools that are not worth cutting."""
-SAMPLE, PER_CELL, ROUNDS, ROWS = 1000, 64, 8, 8192
+SAMPLE, PER_CELL, ROUNDS, ROWS = 1000, 64, 8, 4096
 REPORT = "approximate.json"
 
 
@@ -101,7 +102,7 @@ def build_approximate(
 
         def beside(folder: Path) -> None:  # vectors for rules; too coarse for a sync, which refuses them
             np.save(folder / VECTORS, pool.numpy().astype(np.float16))
-            (folder / REPORT).write_text(json.dumps(asdict(done), indent=1) + "\n", encoding="utf-8")
+            write_json(folder / REPORT, asdict(done))
 
         return write_lists(to, embeddings, positions, scores, beside), done
 
@@ -120,7 +121,7 @@ class _Known:
 
 
 class _Cells:
-    """The pool cut by spherical k-means; `cell` [N] says which is whose."""
+    """The pool cut by spherical k-means; `cell` [N] says which is whose, `order` [N] lists them by cell."""
 
     def __init__(self, pool: Tensor) -> None:
         count = round(2 * sqrt(len(pool))) if len(pool) > SMALL else 1
@@ -133,8 +134,8 @@ class _Cells:
             held = nearest.bincount(minlength=count) > 0
             self.centres[held] = normalize(sums[held], dim=1)
         self.cell = self.nearest(pool, 1).flatten()
-        self._members = self.cell.argsort(stable=True)
-        self._ends = self.cell.bincount(minlength=count).cumsum(0).tolist()
+        self.order, self.sizes = self.cell.argsort(stable=True), self.cell.bincount(minlength=count)
+        self._ends = self.sizes.cumsum(0).tolist()
 
     def nearest(self, vectors: Tensor, count: int) -> Tensor:
         """Return the `count` nearest cells of each vector [n, count]."""
@@ -143,7 +144,7 @@ class _Cells:
 
     def members(self, cell: int) -> Tensor:
         """Return the positions of a cell's items, ascending."""
-        return self._members[self._ends[cell - 1] if cell else 0 : self._ends[cell]]
+        return self.order[self._ends[cell - 1] if cell else 0 : self._ends[cell]]
 
     def probes_for(self, known: _Known) -> int:
         """Return how many cells an item must probe. Raise TgqError where that is too large a part of them."""
@@ -158,35 +159,48 @@ class _Cells:
             )
         return probes
 
-    def around(self, rows: Tensor, probes: int, k: int) -> Tensor:
-        """Return the items of all cells that one of some rows probes, ascending; the whole pool if they are few."""
-        cells = torch.unique(self.nearest(self.pool[rows], probes)).tolist()
-        found = torch.cat([self.members(cell) for cell in cells]).sort().values
-        return found if len(found) > k and bool(torch.isin(rows, found).all()) else torch.arange(len(self.pool))
-
 
 def _search(cells: _Cells, k: int, probes: int, lists: tuple[Array, Array], shown: bool) -> int:
-    """Fill the lists of all items, a cell at a time; return how many pairs were compared."""
-
-    def one(rows: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
-        others = cells.around(rows, probes, k)
-        places, scores = TopK(cells.pool[others], k).of_rows(torch.searchsorted(others, rows))
-        return rows, others[places.long()], scores, len(rows) * len(others)
-
-    workers, looked = torch.get_num_threads(), 0
+    """Fill the lists of all items, in the order of their cells; return how many pairs were compared."""
+    workers, looked, whole = torch.get_num_threads(), 0, TopK(cells.pool, k)
     with (
         progress("neighbours", len(cells.pool), shown=shown) as bar,
         one_thread_each(),
         ThreadPoolExecutor(workers) as threads,
     ):
-        for rows, positions, scores, compared in ahead(threads, one, _parts(cells), 2 * workers):
+        work = partial(_near, cells, k, probes)
+        for rows, positions, scores, compared in ahead(threads, work, torch.split(cells.order, ROWS), 2 * workers):
+            few = (scores[:, -1] == -torch.inf).nonzero().flatten()  # the cells they probe hold fewer than k
+            if len(few):
+                found = whole.of_rows(rows[few])
+                positions[few], scores[few] = found[0].long(), found[1]
             lists[0][rows.numpy()], lists[1][rows.numpy()] = positions.numpy(), scores.numpy()
-            looked += compared
+            looked += compared + len(few) * len(cells.pool)
             bar.advance(len(rows))
     return looked
 
 
-def _parts(cells: _Cells) -> Iterator[Tensor]:
-    """Stream the items of each cell, of a large one a part at a time."""
-    for cell in range(len(cells.centres)):
-        yield from (part for part in torch.split(cells.members(cell), ROWS) if len(part))
+def _near(cells: _Cells, k: int, probes: int, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Search rows [n] in the cells that each probes: (rows, positions [n, k], scores [n, k], pairs compared)."""
+    queries = cells.pool[rows]
+    probed = cells.nearest(queries, probes)
+    sizes = cells.sizes[probed]
+    starts = (sizes.cumsum(1) - sizes).flatten()  # where each probe's scores stand in the row of its query
+    width = max(k + SPARE, int(sizes.sum(1).max()))
+    scores = torch.full((len(rows), width), -torch.inf)
+    places = torch.zeros((len(rows), width), dtype=torch.int64)
+    order, ends = probed.flatten().argsort(stable=True), torch.bincount(probed.flatten()).cumsum(0).tolist()
+    for cell, (first, last) in enumerate(pairwise([0, *ends])):
+        if first == last:
+            continue
+        members, asked = cells.members(cell), order[first:last] // probes
+        columns = starts[order[first:last], None] + torch.arange(len(members))
+        scores[asked[:, None], columns] = queries[asked] @ cells.pool[members].T
+        places[asked[:, None], columns] = members
+    scores[places == rows[:, None]] = -torch.inf
+    coarse, best = scores.topk(k + SPARE, dim=1)
+    others, pool = places.gather(1, best), cells.pool.numpy()
+    found = [exact(pool[row], pool[one]) for row, one in zip(rows.tolist(), others.numpy(), strict=True)]
+    precise = torch.from_numpy(np.stack(found)).where(coarse > -torch.inf, -torch.inf)
+    positions, scores = ordered(precise, others)
+    return rows, positions[:, :k].clone(), scores[:, :k].clone(), int(sizes.sum())

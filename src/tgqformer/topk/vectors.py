@@ -100,7 +100,7 @@ class TopK:
             return torch.empty(len(rows), self.k, dtype=torch.int32), torch.empty(len(rows), self.k)
         positions = self._candidates(rows)
         found = [self._precise(row, others) for row, others in zip(rows.tolist(), positions, strict=True)]
-        positions, scores = _ordered(torch.stack(found), positions)
+        positions, scores = ordered(torch.stack(found), positions)
         last = scores[:, self.k - 1] - scores[:, -1]
         answer = positions[:, : self.k].to(torch.int32), scores[:, : self.k].contiguous()
         if scores.shape[1] < len(self.pool) - 1:
@@ -203,11 +203,11 @@ class TopK:
         scores[query] = -torch.inf
         others = (scores >= kth - 2 * self.tolerance).nonzero().flatten()
         precise = torch.cat([self._precise(query, part) for part in _split(others)])
-        positions, found = _ordered(precise[None], others[None])
+        positions, found = ordered(precise[None], others[None])
         return positions[0, : self.k].to(torch.int32), found[0, : self.k]
 
 
-def _ordered(scores: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+def ordered(scores: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
     """Sort each row by score, best first, then by position; return (positions, scores)."""
     positions, by_position = positions.sort(dim=1)
     scores, by_score = scores.gather(1, by_position).sort(dim=1, descending=True, stable=True)
