@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+
+import psutil
 
 
 class Disk:
@@ -23,16 +27,20 @@ class Disk:
         run("mkfs.ext4", "-q", "-F", "-m", "0", str(self.image))
         self._mount()
 
-    def cut(self, job: subprocess.Popen[str]) -> None:
-        """Cut the power under a job that is stopped: what the kernel has not yet written to the disk is lost.
+    def cut(self, job: subprocess.Popen[str], others: Sequence[psutil.Process] = ()) -> None:
+        """Cut the power under a job and others that are stopped: what the kernel has not yet written is lost.
 
         The image is copied as it is, without sync; the job ends, and the copy is mounted, as after a restart.
         """
         self._cuts += 1
         after = self._folder / f"disk-{self._cuts}.img"
         run("cp", "--sparse=always", str(self.image), str(after))
+        for one in others:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
         job.kill()
         job.wait()
+        psutil.wait_procs(others, 60)
         if job.stdout is not None:
             job.stdout.close()
         self.close()

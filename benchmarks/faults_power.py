@@ -2,16 +2,18 @@
 
     python benchmarks/faults_power.py --cuts 200
     python benchmarks/faults_power.py --cuts 40 --what jobs
+    python benchmarks/faults_power.py --cuts 40 --what postgres
 
 The store (or what a job makes) lies on a file system in a file, mounted through a loop device (needs root). At a random
-moment the writer is stopped, the file is copied as it is, without sync, and the copy is mounted: as after a power cut.
-Jobs are `catalog import` (with pictures), `embed`, `neighbours`, `index` and `sync` over what an earlier call made: old
-or new must be there.
+moment the writer, and the server of PostgreSQL, is stopped, the file is copied as it is, without sync, and the copy is
+mounted: as after a power cut. Jobs are `catalog import` (with pictures), `embed`, `neighbours`, `index` and `sync` over
+what an earlier call made: old or new must be there.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import select
@@ -23,6 +25,8 @@ import time
 from dataclasses import fields
 from pathlib import Path
 from typing import IO
+
+import psutil
 
 from _disk import Disk
 from faults_store import DIM, SIZE, WRITER, check, prepare
@@ -55,17 +59,57 @@ def drained(stream: IO[str]) -> list[str]:
     return (buffered.decode() + text).splitlines(keepends=True)
 
 
-def stores(folder: Path, cuts: int, seed: int = 0, optimize: int = 5) -> int:
-    """Cut the power during writes to LanceDB, again and again; return the number of batches acknowledged."""
+class Server:
+    """A server of PostgreSQL whose data lie in a folder; nothing where there is none."""
+
+    def __init__(self, data: Path | None) -> None:
+        self._data, self.where = data, ""
+        self.start()
+
+    def start(self) -> None:
+        """Start it, after a cut with what is left."""
+        if self._data is None:
+            return
+        import pgserver
+
+        pgserver.PostgresServer._instances.clear()
+        for name in (".handle_pids.json", "postmaster.pid"):  # of the life before; the first is not PostgreSQL's
+            (self._data / name).unlink(missing_ok=True)
+        for left in reversed(range(10)):
+            try:
+                self._server = pgserver.get_server(self._data, cleanup_mode=None)
+                break
+            except subprocess.TimeoutExpired:  # a busy machine; it goes on with its recovery
+                if not left:
+                    raise
+        self.where = self._server.get_uri() + "&schema=faults"
+
+    def stop(self) -> list[psutil.Process]:
+        """Stop its processes where they are; return them."""
+        if self._data is None:
+            return []
+        first = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        first.suspend()
+        family = [first, *first.children(recursive=True)]
+        for one in family[1:]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.suspend()
+        return family
+
+
+def stores(folder: Path, cuts: int, seed: int = 0, optimize: int = 5, *, postgres: bool = False) -> int:
+    """Cut the power during writes to a store, again and again; return the number of batches acknowledged."""
     disk, luck, done = Disk(folder, 512), random.Random(seed), -1
-    where = str(disk.at / "store")
+    server = Server(disk.at / "postgres" if postgres else None)
+    where = server.where or str(disk.at / "store")
     try:
         store = make_store(where)
         store.serve(store.create(VersionSpec("m1", DIM), []).name)
         for turn in range(cuts):
             done, job = stopped_writer(where, done + 1, luck.uniform(0, 1.0))
             del store
-            disk.cut(job)
+            disk.cut(job, server.stop())
+            server.start()
             store = open_store(where)
             table = store.table()
             check(table, done)
@@ -75,6 +119,11 @@ def stores(folder: Path, cuts: int, seed: int = 0, optimize: int = 5) -> int:
                 table.optimize()
             del table
     finally:
+        left = server.stop()
+        for one in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        psutil.wait_procs(left, 60)
         disk.close()
     return done + 1
 
@@ -158,13 +207,13 @@ def main() -> None:
     """Run it and print what was seen."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--cuts", type=int, default=200)
-    parser.add_argument("--what", choices=["store", "jobs"], default="store")
+    parser.add_argument("--what", choices=["store", "postgres", "jobs"], default="store")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--on", type=Path, help="folder for the image; /dev/shm spares a slow disk")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.on) as folder:
-        if asked.what == "store":
-            written = stores(Path(folder), asked.cuts, asked.seed)
+        if asked.what != "jobs":
+            written = stores(Path(folder), asked.cuts, asked.seed, postgres=asked.what == "postgres")
             print(f"{asked.cuts} power cuts, {written} batches of {2 * SIZE} rows acknowledged, none lost: ok")
         else:
             cut = jobs(Path(folder), asked.cuts, asked.seed)

@@ -124,7 +124,7 @@ def test_files_and_the_folders_that_name_them_are_synced(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fsync)
     write_text(tmp_path / "file.txt", "x")
-    assert synced[0].endswith(".tmp") and synced[1:] == [str(tmp_path)]
+    assert synced[0].endswith(".tmp/file.txt") and synced[1:] == [str(tmp_path)]
     synced.clear()
     made(tmp_path / "folder", "a")
     inside = [name.rsplit("/", 1)[-1] for name in synced]
@@ -200,3 +200,32 @@ def test_a_folder_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "made/b").read_text() == "new" and not (tmp_path / "made/a").exists()
     assert moved == [], "there was a moment without the folder"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "one", "other"]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from tgqformer.files import atomic_path
+with atomic_path(Path(sys.argv[1])) as unfinished:
+    unfinished.write_text("half")
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows locks no folders")
+def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a[1].txt"
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as job:
+        assert job.stdout is not None and job.stdout.readline() == "ready\n"
+        [unfinished] = tmp_path.iterdir()
+        (tmp_path / ".a[1].txt.notes.tmp").mkdir()
+        write_text(path, "one")
+        assert (unfinished / path.name).read_text() == "half", "its writer lives"
+        job.kill()
+        job.wait()
+        write_text(path, "two")
+    assert sorted(one.name for one in tmp_path.iterdir()) == [".a[1].txt.notes.tmp", "a[1].txt"]
+    assert path.read_text() == "two"

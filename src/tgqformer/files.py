@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import glob
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,6 +16,8 @@ from typing import Any
 from uuid import uuid4
 from zlib import crc32
 
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -22,14 +26,64 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Whatever the block raises, `path` keeps its old content. Folders are written by `stages.atomic_folder`.
     """
     make_folder(path.parent)
-    unfinished = beside(path, "tmp")
-    try:
+    with workplace(path) as folder:
+        unfinished = folder / path.name
         yield unfinished
         sync(unfinished)
         unfinished.replace(path)
         sync_entries(path.parent)
+
+
+@contextmanager
+def workplace(path: Path) -> Iterator[Path]:
+    """Make a hidden folder beside `path` that is ours while the block runs, and removed after it.
+
+    Those that killed processes left there are removed first: nobody holds their lock any more.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        clear_abandoned(left)
+    handle = None
+    while handle is None:
+        made = beside(path, "tmp")
+        made.mkdir()
+        handle = _locked(made, shared=True)
+        if handle is not None and not made.is_dir():  # another process took it for abandoned before it was locked
+            os.close(handle)
+            handle = None
+    try:
+        yield made
     finally:
-        unfinished.unlink(missing_ok=True)
+        shutil.rmtree(made, ignore_errors=True)
+        if handle >= 0:
+            os.close(handle)
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Remove an unfinished folder, made by `workplace`, whose process has ended; leave all else as it is."""
+    if not _UNFINISHED.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
+        return
+    handle = _locked(folder, shared=False)
+    if handle is not None and handle >= 0:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _locked(folder: Path, *, shared: bool) -> int | None:
+    """Lock a folder until what this returns is closed; -1 where that cannot be done here, None where it is not free."""
+    if sys.platform == "win32":
+        return -1
+    import fcntl
+
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:  # held by its process, or a file system without locks
+        os.close(handle)
+        return None if isinstance(error, BlockingIOError) else -1
+    return handle
 
 
 def make_folder(path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from tgqformer.errors import TgqError
-from tgqformer.files import beside, read_json, replace_folder, write_json
+from tgqformer.files import read_json, replace_folder, workplace, write_json
 from tgqformer.progress import console, progress
 
 NOTE = "tgq.json"
@@ -119,15 +119,11 @@ def atomic_folder(path: Path, kind: str, *, overwrite: bool = False) -> Iterator
     make_way(path, kind, overwrite=overwrite)
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = beside(path, "tmp")
-    unfinished.mkdir()
-    try:
+    with workplace(path) as unfinished:
         mark(unfinished, kind)
         yield unfinished
         make_way(path, kind, overwrite=overwrite)  # somebody else may have written there meanwhile
         replace_folder(unfinished, path)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def claim(folder: Path, kind: str, name: str, *, overwrite: bool = False) -> None:

@@ -96,9 +96,11 @@ def test_a_partition_without_its_checksum_is_told(tmp_path: Path) -> None:
 
 def test_create_resumes_and_removes_what_a_killed_writer_left(tmp_path: Path) -> None:
     fill(made(tmp_path / "e"))
-    (tmp_path / "e" / ".part-00001.arrow.deadbeef.tmp").write_bytes(b"half")
+    (tmp_path / "e" / ".part-00001.arrow.deadbeef.tmp").mkdir()
+    (tmp_path / "e" / ".part-00001.arrow.deadbeef.tmp" / "part-00001.arrow").write_bytes(b"half")
+    (tmp_path / "e" / ".notes.tmp").write_text("of somebody else")
     assert not made(tmp_path / "e").missing()
-    assert not list((tmp_path / "e").glob(".part*"))
+    assert not list((tmp_path / "e").glob(".part*")) and (tmp_path / "e" / ".notes.tmp").exists()
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from tgqformer.errors import TgqError
-from tgqformer.files import atomic_path
+from tgqformer.files import atomic_path, clear_abandoned
 from tgqformer.types import Array, Hashes, Ints
 
 DTYPES: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "U64": np.dtype("<u8"), "I64": np.dtype("<i8")}
@@ -171,9 +171,11 @@ class PartFolder:
             self._starts.append(start + len(keys))
 
     def sweep(self) -> None:
-        """Delete what killed writers left unfinished, once it is old enough to belong to nobody."""
+        """Delete what killed writers left unfinished; a file, as earlier versions wrote, once it is old enough."""
         for path in self.folder.glob(".part-*.tmp"):
-            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+            if path.is_dir():
+                clear_abandoned(path)
+            elif time.time() - path.stat().st_mtime > STALE_SECONDS:
                 path.unlink(missing_ok=True)
 
     def write(self, keys: Hashes, arrays: dict[str, Array]) -> None:

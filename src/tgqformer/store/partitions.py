@@ -21,6 +21,7 @@ import pyarrow as pa
 from tgqformer.errors import TgqError
 from tgqformer.files import (
     atomic_path,
+    clear_abandoned,
     is_checked,
     is_intact,
     make_folder,
@@ -74,8 +75,8 @@ class PartitionFolder:
     def _taken_up(cls, path: Path, manifest: Mapping[str, Any], kind: str, command: str) -> PartitionFolder:
         found = cls.open(path, manifest.keys(), kind=kind, command=command)
         found._refuse_mix(manifest)
-        for file in path.glob(".*.tmp"):
-            file.unlink(missing_ok=True)
+        for left in path.glob(".*.tmp"):
+            clear_abandoned(left)
         return found
 
     @classmethod

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from tgqformer.catalog.addresses import FETCHED, address_of, fetched_file, fetched_name
 from tgqformer.catalog.fetch.client import Client, FetchError, FetchSettings
 from tgqformer.errors import TgqError
-from tgqformer.files import atomic_path
+from tgqformer.files import atomic_path, clear_abandoned
 from tgqformer.progress import Bar, progress
 from tgqformer.stages import claim, only_one
 
@@ -77,7 +77,7 @@ def fetch_pictures(
     claim(to, FETCHED, "pictures")
     with only_one(to):
         for left in to.glob("??/.*.tmp"):  # of a job that was killed
-            left.unlink()
+            clear_abandoned(left)
         job = _Job(to, how, items)
         with progress("fetching pictures", len(items), shown=show_progress_bar) as bar:
             try:
