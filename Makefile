@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test docs lint format types fashion bench speed pins audit clean
+.PHONY: help install demo serve test docs lint format types site fashion bench speed pins audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -35,16 +35,23 @@ docs: $(VENV)/.ready ## run the commands and the code that README.md and docs/ s
 	$(BIN)/pytest tests/test_docs.py
 
 lint: $(VENV)/.ready ## check style and spelling
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks docs
 	$(BIN)/codespell src benchmarks docs README.md CHANGELOG.md CONTRIBUTING.md
 
 format: $(VENV)/.ready ## put code into its style
-	$(BIN)/ruff check --fix src tests benchmarks
-	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks docs
+	$(BIN)/ruff format src tests benchmarks docs
 
 types: $(VENV)/.ready ## check types
 	$(BIN)/mypy
+
+$(VENV)/.docs: $(VENV)/.ready constraints-docs.txt
+	$(BIN)/pip install -q --no-deps --require-hashes -r constraints-docs.txt
+	touch $@
+
+site: $(VENV)/.docs ## build the documentation into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.ready ## compare every connector on a small drawn catalogue (the full bench: tgq bench fashion)
 	$(BIN)/tgq bench small --jobs 2
@@ -56,13 +63,13 @@ speed: $(VENV)/.ready ## measure how fast encoding, connectors and neighbours ar
 	for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 pins: ## write the digests of all pinned versions anew (needs uv)
-	for file in constraints constraints-dev; do grep -o '^[^ #]*==[^\]*' $$file.txt | \
+	for file in constraints constraints-dev constraints-docs; do grep -o '^[^ #]*==[^\]*' $$file.txt | \
 	uv pip compile - --no-deps --generate-hashes --universal --no-annotate --no-header -q -o $$file.txt || exit 1; done
 
 audit: ## look all pinned packages up among the known advisories (needs the network)
 	$(PYTHON) -m venv $(VENV)-audit
 	$(VENV)-audit/bin/pip install -q pip-audit
-	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt -r constraints-dev.txt
+	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt -r constraints-dev.txt -r constraints-docs.txt
 
 clean: ## remove the virtual environment and the demo
-	rm -rf $(VENV) $(VENV)-audit demo
+	rm -rf $(VENV) $(VENV)-audit demo site

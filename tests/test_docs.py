@@ -125,6 +125,22 @@ def test_readme_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
+def test_start_pages_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_shop(tmp_path, 40)
+    tgq("demo", *small("catalog.items=48"))
+    for name in ("demo", "shop", "every-day"):
+        for block in blocks(ROOT / f"docs/start/{name}.md"):
+            if block.is_shell:
+                run_block(block)
+            else:
+                exec(block.text, spaces := {})
+                assert spaces["vectors"].shape[0] == 5
+    for made in ("demo.html", "pairs.parquet", "runs/shop/report.html", "runs/shop/store/store.json"):
+        assert Path(made).is_file(), made
+
+
+@pytest.mark.slow
 def test_coming_from_other_programs_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_shop(tmp_path, 40)

@@ -35,14 +35,22 @@ class PopularitySettings:
 
 @settings
 class CooccurrenceSettings:
-    """Co-occurrence: S[i, j] is the number of users of both; the `neighbours` best j of each i stay."""
+    """Co-occurrence: S[i, j] is the number of users of both.
+
+    Args:
+        neighbours: so many of the best j of each i stay.
+    """
 
     neighbours: Positive = 200
 
 
 @settings
 class ItemKnnSettings:
-    """Item-kNN: S[i, j] = c(i, j) / (sqrt(c(i) c(j)) + shrink) (Sarwar et al., WWW 2001, shrunk for small counts)."""
+    """Item-kNN: S[i, j] = c(i, j) / (sqrt(c(i) c(j)) + shrink) (Sarwar et al., WWW 2001).
+
+    Args:
+        neighbours: so many of the best j of each i stay. shrink: how much small counts are held back.
+    """
 
     neighbours: Positive = 200
     shrink: NaturalFloat = 10.0
@@ -52,7 +60,9 @@ class ItemKnnSettings:
 class SwingSettings:
     """Swing: pairs of users who share both items, weighed down by what else they share (arXiv 2010.05525).
 
-    As `tgq pairs mine` weighs pairs: `alpha` as there; a user's last `max_session` items count.
+    Args:
+        neighbours: so many of the best j of each i stay. alpha: as in `tgq pairs mine`, which weighs pairs alike.
+        max_session: so many items of a user count, the latest.
     """
 
     neighbours: Positive = 200

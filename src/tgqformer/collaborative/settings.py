@@ -44,7 +44,8 @@ class EvaluationSettings:
     Args:
         protocol: `full`, all items but those of training ranked for each user (LightGCN, NGCF); `leave-one-out`, the
             held-out item among `negatives` sampled ones (SASRec), and the full ranking beside it.
-        k: of recall@k, hit@k and nDCG@k. negatives: sampled for each user. users: at most so many, drawn by `seed`.
+        k: of recall@k, hit@k and nDCG@k. negatives: sampled for each user.
+        users: at most so many, drawn by `seed`. seed: of all draws.
     """
 
     protocol: Literal["full", "leave-one-out"] = "full"
@@ -56,9 +57,11 @@ class EvaluationSettings:
 
 @settings
 class Preset:
-    """One model on one split. `options` are those of the model's class in `OPTIONS`; `data` is where the data lies.
+    """One model on one split.
 
-    log: how the file of the interactions is read.
+    Args:
+        name: of the preset. model: which model. data: where the data lies. options: those of the model's class.
+        log: how the file of the interactions is read. seed: of the start and of all draws.
     """
 
     name: str

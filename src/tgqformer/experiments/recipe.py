@@ -102,9 +102,13 @@ class PairsSection:
 
 @settings
 class EncoderSection:
-    """The frozen encoders: `efficientnet-lite0` and `minilm` (packaged), or `hf:<folder or hub id>`.
+    """The frozen encoders.
 
-    `vision: joint:hf:<folder or hub id>` takes both towers of a CLIP, Chinese-CLIP or SigLIP; `text` is not read then.
+    Args:
+        vision: of pictures: `efficientnet-lite0` (packaged) or `hf:<folder or hub id>`; `joint:hf:<folder or hub id>`
+            takes both towers of a CLIP, Chinese-CLIP or SigLIP, and `text` is not read then.
+        text: of metadata: `minilm` (packaged) or `hf:<folder or hub id>`.
+        vision_options: of the vision encoder's own class.
     """
 
     vision: ModelName = "efficientnet-lite0"
@@ -122,7 +126,16 @@ class EncoderSection:
 
 @settings
 class LanguageSection:
-    """The language model: `minilm`, `smollm2` (packaged), or `hf:<folder or hub id>`; and its adapters."""
+    """The language model and its adapters.
+
+    Args:
+        name: `minilm`, `smollm2` (packaged), or `hf:<folder or hub id>`.
+        layers: how many of its layers are kept; all, if not given.
+        frozen_layers: how many of them, from the first on, read the text alone and are not trained.
+        pooling: whether the embedding is the `mean` of the last states or the `last` one.
+        max_tokens: of the text; what is longer is cut.
+        lora_rank, lora_alpha, lora_dropout: of the adapters (LoRA).
+    """
 
     name: ModelName = "minilm"
     layers: Positive | None = None
@@ -144,14 +157,20 @@ class LanguageSection:
 
 @settings
 class ModelSection:
-    """One model of the comparison: a connector with its options, see `connectors.CONNECTORS`.
+    """One model of the comparison.
 
-    `connector: frozen` is what needs no training: the frozen vectors of picture and text. `language: false` gives a
-    picture-only model. `share` says how much of the cosine is learned; the rest is that of the frozen vectors. `auto`
-    takes the middle of the shares that validate within a standard error of the best. `preset` says which settings of
-    training are tried: those of the recipe (`given`), `gentle` ones for few pairs, or both where pairs are few
-    (`auto`), of which the better validated stays. `multimodal` names a whole image-text-to-text model instead (a
-    folder or a hub id), which is taken as it is, without training; only `tgq bench` does that.
+    Args:
+        name: in tables and folders.
+        connector: one of `connectors.CONNECTORS`; `frozen` is what needs no training: the frozen vectors of picture
+            and text.
+        options: of the connector.
+        language: whether a language model reads the metadata; `false` makes a picture-only model.
+        multimodal: a whole image-text-to-text model instead (a folder or a hub id), which is taken as it is, without
+            training; only `tgq bench` does that.
+        share: how much of the cosine is learned; the rest is that of the frozen vectors. `auto` takes the middle of
+            the shares that validate within a standard error of the best.
+        preset: which settings of training are tried: those of the recipe (`given`), `gentle` ones for few pairs, or
+            both where pairs are few (`auto`), of which the better validated stays.
     """
 
     name: str
@@ -209,11 +228,16 @@ class EvaluationSection:
 
 @settings
 class Recipe:
-    """All of a run, from raw files to a served table. The first model is the one whose neighbours are worked out.
+    """All of a run, from raw files to a served table.
 
-    `neighbours` is how many are kept of each item; `rules` say which of them a list shows, see `store.rules`. `serve`
-    says what is embedded and served: each model as it is measured (`train`), or fitted once more, on all pairs (`all`),
-    as validation chose it.
+    Args:
+        name: of the run and its folder.
+        models: those that are compared; the neighbours of the first one are worked out.
+        seeds: each model is trained once with each.
+        serve: what is embedded and served: each model as it is measured (`train`), or fitted once more, on all pairs
+            (`all`), as validation chose it.
+        neighbours: how many are kept of each item.
+        rules: which of them a list shows, see `store.rules`.
     """
 
     name: str

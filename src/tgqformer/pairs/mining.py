@@ -31,7 +31,11 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 @settings
 class Window:
-    """How far apart two clicks of a session may be: in items (1: neighbours) and in seconds; None: no limit."""
+    """How far apart two clicks of a session may be.
+
+    Args:
+        items: in items; 1 for those side by side. seconds: in time. What is not given has no limit.
+    """
 
     items: Annotated[int, Field(gt=0, le=10**6)] | None = None
     seconds: Annotated[int, Field(ge=0, le=MOST_SECONDS)] | None = None

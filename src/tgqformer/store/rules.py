@@ -36,6 +36,7 @@ class Rules:
         in_stock: leave out what is known to be out of stock.
         exclude: ids that are never shown.
         same_category: of the query: `require` it, `boost` it (adds `boost` to the cosine), or take `any`.
+        boost: how much that is.
         category_levels: so many levels of the path make a category; 0 for all.
         price_from, price_to: the price now, in times of the query's. An item without a price, or in another currency,
             does not pass; where the query has none, all do.

@@ -39,8 +39,8 @@ class Grid:
     """A block of cells: every combination of what it lists.
 
     Args:
-        models: names; none listed means all. languages, noises: names from the sections above. tokens: visual tokens
-            given to the language model. seeds: how many.
+        title: of its table. models: names; none listed means all. languages, noises: names from the sections above.
+        tokens: visual tokens given to the language model. seeds: how many.
         probes: of how many seeds the probes are measured too; None for all.
     """
 
@@ -67,7 +67,11 @@ class Tuning:
 
 @settings
 class Headline:
-    """What the report puts first: this model against the strongest other connector, in this setting."""
+    """What the report puts first: one model against the strongest other connector, in one setting.
+
+    Args:
+        model, language, noise: names from the sections of the bench. tokens: visual tokens given to the language model.
+    """
 
     model: str
     language: str
@@ -80,6 +84,7 @@ class BenchRecipe:
     """A whole bench.
 
     Args:
+        name: of the bench and its folder.
         base: a recipe, shipped or a file; its data, prompt, encoders, training are those of every cell.
         set: keys of it that are changed: `section.key: value`, or sections of keys.
         models, languages, noises: what the grids choose from, languages and noises by name.

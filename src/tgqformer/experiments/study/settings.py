@@ -44,8 +44,9 @@ class ContentSection:
 
 @settings
 class LogSection:
-    """The log: `interactions`, a file, as `tgq pairs mine` reads it; or `shoppers`, simulated on the catalogue.
+    """The log: a file, or shoppers simulated on the catalogue.
 
+    interactions: the file, as `tgq pairs mine` reads it. shoppers: which are simulated instead.
     read: how the file is read. sessions_per_item, sharpness, seed: of the simulated ones. Shoppers here are less strict
     than those that test content alone (`sharpness` 2): else what was clicked before is all that is ever clicked, and
     counting is enough.
@@ -116,7 +117,11 @@ class System:
 
 @settings
 class Spread:
-    """Content spread over behaviour, see `fusion.spread`: sources of vectors and of lists, and how much is taken."""
+    """Content spread over behaviour, see `fusion.spread`.
+
+    Args:
+        content, behaviour: sources of the vectors and of the lists. share: how much of what is spread is taken.
+    """
 
     content: str
     behaviour: str
@@ -146,7 +151,11 @@ class JoinSection:
 
 @settings
 class Study:
-    """All of a study."""
+    """All of a study.
+
+    Args:
+        name: of the study and its folder. seeds: each system is trained once with each.
+    """
 
     name: str
     log: LogSection

@@ -1,0 +1,174 @@
+"""The documentation as a site, without building it: its navigation, and the pages that are made from the code."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from doc_commands import COMMANDS, ROOT
+from pydantic import TypeAdapter
+
+import tgqformer
+from tgqformer.collaborative.settings import OPTIONS, Preset
+from tgqformer.experiments.bench.grid import BenchRecipe
+from tgqformer.experiments.recipe import Recipe
+from tgqformer.experiments.study.settings import Study
+
+SOURCE = ROOT / "src/tgqformer"
+
+
+class Loader(yaml.SafeLoader):
+    """Reads mkdocs.yml; what names a function of Python is left out."""
+
+
+Loader.add_multi_constructor("tag:yaml.org,2002:python/", lambda *_: None)
+
+
+def module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
+    assert spec is not None and spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+reference, links = module("reference"), module("links")
+
+
+@cache
+def made() -> dict[str, str]:
+    return reference.pages()  # type: ignore[no-any-return]
+
+
+def settings() -> Any:
+    return yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)  # noqa: S506 - a safe one
+
+
+def nav() -> list[str]:
+    """The pages of the navigation, in its order."""
+
+    def walk(node: Any) -> list[str]:
+        if isinstance(node, str):
+            return [node]
+        return [page for one in (node.values() if isinstance(node, dict) else node) for page in walk(one)]
+
+    return walk(settings()["nav"])
+
+
+def test_nav_names_every_page_once_and_nothing_else() -> None:
+    files = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    assert sorted(nav()) == sorted([*files, *made(), *links.FROM_ROOT.values()])
+    assert all((ROOT / name).is_file() for name in links.FROM_ROOT)
+
+
+def test_groups_of_the_nav() -> None:
+    whole = settings()
+    assert [name for group in whole["nav"] for name in group] == ["Home", "Start", "How-to", "Reference", "Research"]
+    assert len(whole["nav"][1]["Start"]) == 5 and whole["strict"] is True
+
+
+def test_every_command_and_option_is_on_its_page() -> None:
+    text = made()["reference/commands.md"]
+    sections = dict(re.findall(r"^## `tgq ([^`]+)`\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE))
+    assert set(sections) == {name for name, command in COMMANDS.items() if not command.hidden}
+    for name, section in sections.items():
+        shown = [one for one in COMMANDS[name].params if one.name != "help" and not one.hidden]
+        words = [word for one in shown for word in one.opts if word.startswith("-")]
+        assert all(re.search(rf"^\| .*`{word}[ `]", section, re.MULTILINE) for word in words), name
+        assert section.count("\n| `") == len(shown), f"a row for each argument and option of tgq {name}"
+
+
+SCHEMAS = {
+    "recipe": [Recipe],
+    "bench-file": [BenchRecipe],
+    "study-file": [Study],
+    "preset-file": [Preset, *OPTIONS.values()],
+}
+
+
+@pytest.mark.parametrize("page", SCHEMAS)
+def test_every_key_of_a_file_is_on_its_page_with_its_meaning(page: str) -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \| (.*) \| (.*) \|$", made()[f"reference/{page}.md"], re.MULTILINE)
+    keys: set[str] = set()
+    for schema in SCHEMAS[page]:
+        whole = TypeAdapter(schema).json_schema()
+        for section in (whole, *whole.get("$defs", {}).values()):
+            keys |= section.get("properties", {}).keys()
+    assert {name for name, *_ in rows} == keys
+    assert not [name for name, *_, meaning in rows if not meaning.strip()], "keys without a meaning in a docstring"
+
+
+def test_defaults_and_bounds_are_those_of_the_classes() -> None:
+    text = made()["reference/recipe.md"]
+    assert "| `lr` | number, above 0 | `0.001` | peak learning rate. |" in text
+    assert "| `name` | text | must be given | of the run and its folder. |" in text
+    assert "| `tensorboard` | `true` or `false` | `false` |" in text
+    assert "## pairs.mining.window" in text and "## models[]" in text
+
+
+def test_every_exported_name_is_in_the_list_of_the_api() -> None:
+    text = made()["reference/api/index.md"]
+    for name in tgqformer.__all__:
+        assert f"| [`{name}`][" in text, name
+    for init in SOURCE.rglob("__init__.py"):
+        for name in re.findall(
+            r"[\"\'](\w+)[\"\']",
+            "".join(re.findall(r"^__all__ \+?= \[(.*?)\]", init.read_text(), re.DOTALL | re.MULTILINE)),
+        ):
+            assert f"| [`{name}`][" in text, f"{init}: {name}"
+
+
+def test_every_public_class_and_function_is_on_a_page_of_the_api() -> None:
+    shown = {}
+    for place, text in made().items():
+        if place.startswith("reference/api/"):
+            shown |= dict(re.findall(r"^::: (\S+)\n    options:\n      members: (.+)$", text, re.MULTILINE))
+    assert len(shown) > 150
+    for path in SOURCE.rglob("*.py"):
+        if "cli" in path.parts or path.name == "__main__.py":
+            continue
+        name = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__")
+        for public in re.findall(
+            r"^(?:class|def|async def) ([A-Za-z]\w*)", path.read_text(encoding="utf-8"), re.MULTILINE
+        ):
+            assert f"'{public}'" in shown[name], f"{name}.{public}"
+
+
+def test_links_lead_to_where_files_are_on_the_site() -> None:
+    for page, text, wanted in (
+        ("start/demo.md", "[a](../../README.md#x) [b](../explorer.md)", "[a](../index.md#x) [b](../explorer.md)"),
+        (
+            "index.md",
+            "![p](docs/img/p.jpg) [l](LICENSE) [w](https://x.org/a.md)",
+            "![p](img/p.jpg) [l](files/LICENSE) [w](https://x.org/a.md)",
+        ),
+        ("log.md", "[m](../benchmarks/load.py) [n](#here)", "[m](files/benchmarks/load.py) [n](#here)"),
+    ):
+        assert links.moved(text, page) == wanted
+    assert links.outside("[l](LICENSE) [d](docs/data.md) [c](CHANGELOG.md)", "index.md") == {"LICENSE"}
+
+
+def test_several_entries_of_a_docstring_line_are_told_apart() -> None:
+    text = """What it is: a thing.
+
+    Args:
+        a, b: of both. c: of one (see d: no).
+            goes on.
+        d: last; unknown: stays.
+    """
+    found = list(reference.entries(text, "abcd"))
+    assert found == [
+        (["a", "b"], "of both."),
+        (["c"], "of one (see d: no). goes on."),
+        (["d"], "last; unknown: stays."),
+    ]
+
+
+def test_meanings_are_one_line_of_a_table() -> None:
+    assert reference.cell("a | b\n  <c>") == "a \\| b &lt;c>"
+    assert "\n\n|" not in made()["reference/recipe.md"].replace("\n\n| key", "")
