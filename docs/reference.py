@@ -256,8 +256,8 @@ def shown_type(hint: Any) -> str:
     if origin in (Union, UnionType):
         return " or ".join(shown_type(one) for one in inner if one is not type(None))
     if origin in (tuple, list):
-        one = shown_type(inner[0])
-        return f"list of {re.sub('^(section|whole number|number|text)', r'\1s', one)}"
+        many = re.sub("^(section|whole number|number|text)", r"\1s", shown_type(inner[0]))
+        return f"list of {many}"
     if origin is dict:
         return "keys and values"
     if dataclasses.is_dataclass(hint):
