@@ -160,7 +160,8 @@ def test_wrong_usage_is_exit_status_2_too(words: list[str]) -> None:
 
 def test_numbers_have_a_least_value() -> None:
     """A negative size is refused when it is read. Prices may be below zero; the rest is checked by its settings."""
-    elsewhere = {"min_price", "max_price", "min_support", "cap", "alpha", "max_session", "neighbours k", "rate"}
+    elsewhere = {"min_price", "max_price", "min_support", "cap", "alpha", "max_session", "neighbours k"}
+    elsewhere |= {f"pictures fetch {name}" for name in ("rate", "timeout", "pause", "max_mb")}
     for name, command in COMMANDS.items():
         for option in command.params:
             kind = str(getattr(getattr(option, "type_descriptor", None), "annotation", ""))
