@@ -341,3 +341,18 @@ def _marks(text: str, names: Collection[str]) -> Iterator[tuple[int, int, list[s
         keys = found[1].split(", ")
         if set(keys) <= set(names):
             yield found.start(), found.end(), keys
+
+
+def one_row_each(text: str, names: Collection[str]) -> str:
+    """Return a docstring with one line for each name within `Args:`; shapes such as [Q][P] are no links."""
+    before, mark, block = text.replace("][", "]\u200b[").partition("Args:\n")
+    args, gap, after = block.partition("\n\n")
+
+    def alone(found: re.Match[str]) -> str:
+        return f"\n    {found[1]}: " if set(found[1].split(", ")) <= set(names) else found[0]
+
+    rows = []
+    for row in re.split(r"\n(?=    \S)", re.sub(r"(?<=[.;)])\s+(\w+(?:, \w+)*): ", alone, args)):
+        keys, colon, said = row.strip().partition(": ")
+        rows += [f"    {key}: {said}" for key in keys.split(", ")] if colon else [row]
+    return before + mark + "\n".join(rows) + gap + after

@@ -169,6 +169,14 @@ def test_several_entries_of_a_docstring_line_are_told_apart() -> None:
     ]
 
 
+def test_each_name_of_a_docstring_has_a_row_of_its_own() -> None:
+    end = "c: of one,\n        see d: no.\n\nReturns:\n    all."
+    text = f"What [Q][P] is.\n\nArgs:\n    a, b: of both. {end}"
+    wanted = f"What [Q]\u200b[P] is.\n\nArgs:\n    a: of both.\n    b: of both.\n    {end}"
+    assert reference.one_row_each(text, "abcd") == wanted
+    assert reference.one_row_each("a: of one. b: of two.", "ab") == "a: of one. b: of two."
+
+
 def test_meanings_are_one_line_of_a_table() -> None:
     assert reference.cell("a | b\n  <c>") == "a \\| b &lt;c>"
     assert "\n\n|" not in made()["reference/recipe.md"].replace("\n\n| key", "")
