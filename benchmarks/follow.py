@@ -63,8 +63,8 @@ def embedded(folder: Path, ids: list[str], vectors: np.ndarray, contents: list[s
 
 def stored(table: StoreTable, ids: list[str], vectors: np.ndarray, contents: list[str]) -> None:
     """Bring the store up to date, as `tgq sync` does with vectors that it embeds."""
-    there = dict(table.contents())
-    table.delete([name for name in there if name not in set(ids)])
+    there, stays = dict(table.contents()), set(ids)
+    table.delete([name for name in there if name not in stays])
     rows = [
         StoreRow(name, vector, content=f"{seen}facts")
         for name, vector, seen in zip(ids, vectors, contents, strict=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tgqformer.cli.options import say
+from tgqformer.cli.options import Overwrite, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,6 +53,40 @@ def serve(store: StorePlace, version: VersionName) -> None:
     opened = open_store(store)
     served = opened.serve(version)
     say(f"{opened.where} serves {served.name}, model {served.model_version}")
+
+
+@app.command()
+def share(
+    store: StorePlace,
+    shares: Annotated[
+        list[str] | None, typer.Argument(metavar="[VERSION=SHARE]...", help="Such as v3=0.5; none ends the test.")
+    ] = None,
+) -> None:
+    """Let other versions give a part of the answers, the served one the rest: an A/B test.
+
+    Who asks always gets the same version: by `visitor` where a request names one, else by the item that is asked for.
+    Servers that run notice within a second. `tgq store report` compares; `tgq store serve` or `rollback` ends the test.
+
+    Examples:
+
+        tgq store share store v3=0.5
+
+        tgq store share store
+    """
+    from tgqformer.errors import TgqError
+    from tgqformer.store import open_store
+
+    opened, parts = open_store(store), dict[str, float]()
+    for word in shares or ():
+        name, _, part = word.partition("=")
+        try:
+            parts[name] = float(part)
+        except ValueError as error:
+            raise TgqError(f"{word!r} is no share; write VERSION=SHARE, such as v3=0.5") from error
+    opened.share(parts)
+    served = opened.served.name if opened.served else ""
+    rest = f"{served} gives {1 - sum(parts.values()):.0%} of the answers"
+    say(", ".join([rest, *(f"{name} {part:.0%}" for name, part in parts.items())]))
 
 
 @app.command()
@@ -101,6 +136,62 @@ def optimize(
     table.optimize()
     stats = table.stats()
     say(f"version {stats.version.name}: {stats.indexed:,} of {stats.rows:,} rows indexed")
+
+
+@app.command()
+def report(
+    where: Annotated[str, typer.Argument(metavar="PATH", help="What `tgq serve` serves: a run, or a store.")],
+    state: Annotated[Path | None, typer.Option(help="The service's folder, if it was given one by --state.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Also write the clicks, carts and buys as a click log.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Say what shoppers did with the lists: CTR, carts, buys and coverage by model version and rules, with intervals.
+
+    It reads what came to `POST /events`. The service may be running.
+
+    Examples:
+
+        tgq store report demo --html sales.html
+
+        tgq store report demo --log clicks.parquet
+    """
+    import json
+    from collections import Counter
+    from dataclasses import asdict
+
+    from rich.table import Table
+    from rich.text import Text
+
+    from tgqformer.progress import Terminal
+    from tgqformer.service.events import export_log, read_events, read_rules
+    from tgqformer.service.places import find_places
+    from tgqformer.service.sales import HEAD, cells, sales_of, write_sales_page
+    from tgqformer.stages import make_way
+    from tgqformer.store import open_store
+
+    places = find_places(where, state=state)
+    for path, kind in ((html, "page"), (log, "log")):
+        if path is not None:
+            make_way(path, kind, overwrite=overwrite, file=True, sources=[places.state])
+    items = Counter[str]()
+    for one in open_store(places.store).stats():
+        items[one.version.model_version] = max(items[one.version.model_version], one.rows)
+    found = sales_of(read_events(places.state), read_rules(places.state), items)
+    if as_json:
+        say(json.dumps([asdict(sales) for sales in found], indent=2).replace("NaN", "null"))
+    else:
+        table = Table()
+        for name in HEAD:
+            table.add_column(name, justify="left" if name in HEAD[:2] else "right")
+        for sales in found:
+            table.add_row(*map(Text, cells(sales)))
+        Terminal().print(table)
+    if html is not None:
+        write_sales_page(html, found)
+    if log is not None:
+        say(f"{export_log(places.state, log):,} rows in {log}; read it by `tgq pairs mine {log}`")
 
 
 def _table(store: Store) -> Table:

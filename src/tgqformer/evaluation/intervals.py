@@ -16,6 +16,7 @@ from tgqformer.types import ArrayLike, Doubles
 
 RESAMPLES = 2000
 LEVEL = 0.95
+MANY = 1000  # degrees of freedom beyond which Student's t is taken as there
 
 _CHUNK = 1 << 15  # drawn query positions held at a time: few, so that they stay in the cache of a core
 
@@ -84,6 +85,39 @@ def over_seeds(means: Sequence[float] | Doubles, *, level: float = LEVEL) -> Int
         return Interval(mean, math.nan, math.nan)
     half = t_quantile(level, len(numbers) - 1) * float(numbers.std(ddof=1)) / math.sqrt(len(numbers))
     return Interval(mean, mean - half, mean + half)
+
+
+def of_ratio(part: ArrayLike, whole: ArrayLike, *, level: float = LEVEL) -> Interval:
+    """Interval of sum(part) / sum(whole) over n units [n] that act by themselves, such as visitors: the delta method.
+
+    What one unit does may hang together. Bounds are NaN for fewer than two units, the mean where sum(whole) is 0.
+    """
+    share, error, units = _ratio(part, whole)
+    half = error * t_quantile(level, min(units - 1, MANY)) if units > 1 else math.nan
+    return Interval(share, 0.0 if half > share else share - half, share + half)
+
+
+def of_lift(one: tuple[ArrayLike, ArrayLike], other: tuple[ArrayLike, ArrayLike], *, level: float = LEVEL) -> Interval:
+    """Interval of how much one ratio is above another, as a share of that: on the logarithm, so that it is lopsided.
+
+    Each is (part [n], whole [n]) over its own units. NaN where a ratio is 0 or has fewer than two units.
+    """
+    (a, error_a, units_a), (b, error_b, units_b) = _ratio(*one), _ratio(*other)
+    if not (a > 0 and b > 0 and min(units_a, units_b) > 1):
+        return Interval(a / b - 1 if b > 0 else math.nan, math.nan, math.nan)
+    half = t_quantile(level, min(units_a + units_b - 2, MANY)) * math.hypot(error_a / a, error_b / b)
+    return Interval(a / b - 1, a / b * math.exp(-half) - 1, a / b * math.exp(half) - 1)
+
+
+def _ratio(part: ArrayLike, whole: ArrayLike) -> tuple[float, float, int]:
+    """Return a ratio of sums, its standard error, and the number of units that count."""
+    top, bottom = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    total, units = float(bottom.sum()), len(bottom)
+    if total <= 0 or units < 2:
+        return float(top.sum()) / total if total > 0 else math.nan, math.nan, units if total > 0 else 0
+    share = float(top.sum()) / total
+    spread = float(((top - share * bottom) ** 2).sum()) * units / (units - 1)
+    return share, math.sqrt(spread) / total, units
 
 
 def difference(

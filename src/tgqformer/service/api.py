@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Response
 from PIL.Image import Image
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import Field
 
 from tgqformer.errors import TgqError
 from tgqformer.service.errors import RETRY, ApiError, unknown_item
+from tgqformer.service.events import Event, event_of
 from tgqformer.service.forms import ItemFields, ItemForm, with_picture
-from tgqformer.service.params import DEFAULT_COUNT, Count, Given, ItemId, Metadata, Where
+from tgqformer.service.params import DEFAULT_COUNT, Count, Given, ItemId, Metadata, Visitor, Where
 from tgqformer.service.schemas import (
     Alive,
     EmbeddingOut,
+    EventIn,
+    EventsKept,
     Ready,
     SearchResults,
     SimilarItems,
@@ -31,6 +35,7 @@ from tgqformer.store.base import FACTS, Hit, UnknownItem
 from tgqformer.store.content import row_of
 from tgqformer.store.rules import Rules
 
+MOST = 1000  # events of one request
 SHOWN = tuple(name for name in FACTS if name != "look")
 METRICS: dict[int | str, dict[str, Any]] = {
     200: {"content": {CONTENT_TYPE_LATEST.partition(";")[0]: {}}, "description": "Counters for Prometheus."}
@@ -42,6 +47,7 @@ def make_api(site: Site) -> APIRouter:
     router = APIRouter()
     _add_items(router, site)
     _add_embedding(router, site)
+    _add_events(router, site)
     _add_health(router, site)
     return router
 
@@ -49,20 +55,27 @@ def make_api(site: Site) -> APIRouter:
 def _add_items(router: APIRouter, site: Site) -> None:
     @router.get("/items/{item_id}/similar", tags=["items"], response_model=SimilarItems, responses=problems(404))
     async def similar_items(
-        item_id: ItemId, where: Where, given: Given, k: Count = DEFAULT_COUNT, metadata: Metadata = False
+        item_id: ItemId,
+        where: Where,
+        given: Given,
+        k: Count = DEFAULT_COUNT,
+        metadata: Metadata = False,
+        visitor: Visitor = None,
     ) -> Response:
         """Items most similar to one of the store.
 
         Looked up in the table of precomputed neighbours where that is possible: no filter, and the item is as it was
         when the table was made. Else searched in the store this moment; `source` says which.
         """
-        served = site.served
+        served = site.chosen(visitor or item_id)
         _check_count(site, k)
         rules = _changed(served, given)
         answer = await site.similar(served, item_id, k, where, rules)
         if metadata and answer.source == "precomputed":
             answer = await site.run(_with_metadata, served, item_id, k, answer, rules)
-        return _json({"item": item_id, **_found(answer.model_version, answer.source, answer.hits, metadata)})
+        names = [hit.id for hit in answer.hits]
+        head = {"item": item_id, "answer": site.answers.id_of(answer.model_version, rules, item_id, names)}
+        return _json({**head, **_found(answer.model_version, answer.source, answer.hits, metadata)})
 
     @router.get("/items/{item_id}", tags=["items"], response_model=StoredItem, responses=problems(404))
     async def read_item(item_id: ItemId) -> Response:
@@ -115,6 +128,28 @@ def _add_embedding(router: APIRouter, site: Site) -> None:
         with site.lease() as served:
             vector = await _embed(site, served, form)
         return _json({"model_version": served.model_version, "dim": len(vector), "vector": vector})
+
+
+def _add_events(router: APIRouter, site: Site) -> None:
+    @router.post("/events", tags=["events"], response_model=EventsKept, responses=problems(413))
+    async def events(sent: Annotated[list[EventIn], Field(min_length=1, max_length=MOST)] | EventIn) -> Response:
+        """What shoppers did with lists: one event, or up to 1,000. On the disk when this answers; all or none."""
+        return _json({"kept": await site.run(_kept, site, [sent] if isinstance(sent, EventIn) else sent)})
+
+
+def _kept(site: Site, sent: Sequence[EventIn]) -> int:
+    """Keep events. Raises: ApiError 422 for one that fits no answer of this service."""
+    found, says = list[tuple[str | None, Event]](), dict[str, str]()
+    for number, one in enumerate(sent):
+        try:
+            event = event_of(site.answers.read(one.answer), one.event, one.item, one.visitor)
+        except TgqError as error:
+            raise ApiError(
+                422, f"event {number}: {error}", "see /openapi.json; no event of this request was kept"
+            ) from error
+        says[event.rules] = site.answers.rules_of(event.rules)
+        found.append((one.id, event))
+    return site.journal.add(found, says)
 
 
 def _add_health(router: APIRouter, site: Site) -> None:

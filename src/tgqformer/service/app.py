@@ -29,6 +29,7 @@ An id in a path is percent-encoded: it may hold any character but control charac
 TAGS = [
     {"name": "items", "description": "Items of the store, and what is similar to them."},
     {"name": "search", "description": "Items that are not in the store."},
+    {"name": "events", "description": "What shoppers did with lists."},
     {"name": "health", "description": "For load balancers and monitoring."},
 ]
 

@@ -68,7 +68,18 @@ async def _where(
 
 
 RULES = tuple(one.name for one in fields(Rules))
-_FILTERS = ("k", "metadata", "category", "brand", "min_price", "max_price", "availability", "item_group", "currency")
+_FILTERS = (
+    "k",
+    "metadata",
+    "visitor",
+    "category",
+    "brand",
+    "min_price",
+    "max_price",
+    "availability",
+    "item_group",
+    "currency",
+)
 
 
 async def _rules(request: Request, **given: Any) -> dict[str, Any]:
@@ -97,3 +108,6 @@ Given = Annotated[dict[str, Any], Depends(_rules)]
 Where = Annotated[Filter, Depends(_where)]
 Count = Annotated[int, Query(ge=1, le=MAX_COUNT, description="How many items to find.")]
 Metadata = Annotated[bool, Query(description="Also give title, brand, category and price of each item.")]
+Visitor = Annotated[
+    str | None, Query(max_length=200, description="Who asks: in an A/B test, always answered by the same version.")
+]

@@ -47,9 +47,26 @@ class SimilarItems(BaseModel):
     """Items similar to one of the store, best first."""
 
     item: str = Field(description="The id asked for.", examples=["studio-00042"])
+    answer: str = Field(description="Id of this answer, for POST /events.", examples=["3q2-7wAAvu8"])
     model_version: str = Field(description="The model version that the whole answer comes from.", examples=[VERSION])
     source: Literal["precomputed", "live"] = Field(description="Looked up in the table of neighbours, or searched now.")
     results: list[Found]
+
+
+class EventIn(BaseModel):
+    """What a shopper did with an answer."""
+
+    answer: str = Field(description="As the list gave it.", max_length=8000)
+    event: Literal["view", "click", "cart", "buy"]
+    item: str | None = Field(None, description="An item of the list; a view without one is of all.", max_length=512)
+    visitor: str | None = Field(None, description="Who: any text; only a digest is kept.", max_length=200)
+    id: str | None = Field(None, description="Sent twice with the same id, it counts once.", max_length=100)
+
+
+class EventsKept(BaseModel):
+    """Events that are on the disk."""
+
+    kept: int = Field(description="How many are new.", examples=[1])
 
 
 class SearchResults(BaseModel):

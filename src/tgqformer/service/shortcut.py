@@ -60,12 +60,13 @@ class Shortcut:
             item_id = checked_id(quoted)
         except ApiError:
             return None
-        served = self._site.served
+        served = self._site.chosen(item_id)
         found = None if served.neighbours is None else served.neighbours.of(item_id, count, served.rules)
         if found is None:
             return None
         results = [{"id": name, "score": score} for name, score in found]
-        head = {"item": item_id, "model_version": served.model_version, "source": "precomputed"}
+        answer = self._site.answers.id_of(served.model_version, served.rules, item_id, (name for name, _ in found))
+        head = {"item": item_id, "answer": answer, "model_version": served.model_version, "source": "precomputed"}
         return orjson.dumps({**head, "results": results})
 
 

@@ -21,9 +21,12 @@ from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError, decode
 from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.pairs.splits import stable_uniform
+from tgqformer.service.answers import Answers
 from tgqformer.service.batching import Pool
 from tgqformer.service.decoder import Decoders
 from tgqformer.service.errors import ApiError, overloaded
+from tgqformer.service.events import Journal
 from tgqformer.service.items import Items
 from tgqformer.service.memory import give_back
 from tgqformer.service.places import Places
@@ -66,7 +69,7 @@ class Site:
         self.pool = Pool(settings.threads, settings.waiting, "searching")
         self.decoding = Pool(settings.decodes, settings.decode_queue, "decoding")
         self.exploring = Pool(settings.explorer_threads, settings.waiting, "exploring")
-        self.shelf = shelf
+        self.shelf, self.answers, self.journal = shelf, Answers(places.state), Journal(places.state)
         self._models: OrderedDict[str, ItemEmbedder] = OrderedDict()
         self._beside: OrderedDict[str, Served] = OrderedDict()
         self._opening = threading.RLock()
@@ -74,6 +77,9 @@ class Site:
         self._showing = threading.Lock()
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="looking")
         self._refusal: Refusal | None = None
+        self._sharing: list[tuple[float, Served]] = []  # others that give parts of the answers, up to where
+        self._shares: dict[str, float] = {}
+        self._left: list[Served] = []  # those that gave a part before
         self._lost: Unreachable | None = None
         self._looks: asyncio.Task[bool] | None = None
         self._trimmed = monotonic()
@@ -86,6 +92,7 @@ class Site:
         self._served = self._open(version)
         self.writer = Writer(self.shelf, lambda: self._served, store.begun, settings)
         self._carry_over(self._served)
+        self._share()
         self._announce(self._served)
 
     # --- what is served -----------------------------------------------------------------------------------------------
@@ -146,6 +153,14 @@ class Site:
             answer = await self.pool.run(served.live, item_id, k, where, rules)
         self.telemetry.answers.labels(answer.source).inc()
         return answer
+
+    def chosen(self, who: str) -> Served:
+        """Return the version that answers who asks: always the same, while the shares stay."""
+        if not self._sharing:
+            return self._served
+        names = [self._served.version.name, *(served.version.name for _, served in self._sharing)]
+        at = stable_uniform("share", *names, who)
+        return next((served for upper, served in self._sharing if at < upper), self._served)
 
     # --- items --------------------------------------------------------------------------------------------------------
 
@@ -210,13 +225,14 @@ class Site:
         if self._looks is not None:
             await asyncio.wait([self._looks])
         await self.writer.close()
-        for served in (self._served, *self._beside.values()):
+        for served in (self._served, *self._beside.values(), *(one for _, one in self._sharing)):
             await served.batcher.close()
         self._looking.shutdown(wait=True)
         self.pool.close()
         self.exploring.close()
         self.decoding.close()
         self._decoders.close()
+        self.journal.close()
         self.shelf.close()
 
     async def refresh(self) -> bool:
@@ -229,8 +245,9 @@ class Site:
             self._lost = error
             raise
         finally:
-            if self._served is not before:
-                self._keep(_retire(before))
+            for left in (*self._left, *([before] if self._served is not before else [])):
+                self._keep(_retire(left))
+            self._left = []
         return self._served is not before
 
     async def trouble(self) -> str | None:
@@ -284,10 +301,31 @@ class Site:
             self._swap(version)
         else:
             self._renew(served)
+        self._share()
         self.telemetry.stale.set(len(self._served.neighbours.stale) if self._served.neighbours else 0)
         if monotonic() - self._trimmed > TRIM_EVERY:
             give_back()
             self._trimmed = monotonic()
+
+    def _share(self) -> None:
+        """Open the versions that give parts of the answers, and keep them fresh; let go of those that did before."""
+        if (wanted := self.store.shares()) != self._shares:
+            sharing, upper = list[tuple[float, Served]](), 0.0
+            for version in self.store.versions():
+                if version.name in wanted:
+                    upper += wanted[version.name]
+                    try:
+                        sharing.append((upper, self._open(version)))
+                    except (TgqError, OSError, RuntimeError, ValueError) as error:
+                        log.error(
+                            "version %s gives no answers: %s", version.name, error, exc_info=_unless_expected(error)
+                        )
+            self._left += [served for _, served in self._sharing]
+            self._sharing, self._shares = sharing, wanted
+        for _, served in self._sharing:
+            self._carry_over(served)
+            if served.neighbours is not None:
+                served.neighbours.refresh()
 
     def _swap(self, version: Version) -> None:
         """Open a version beside the served one; switch when it is ready and has every write."""
@@ -325,6 +363,8 @@ class Site:
                 if anew is not None:
                     anew.refresh()  # what was written meanwhile
                 served.neighbours, self._seen = anew, seen
+            for _, other in self._sharing:
+                other.neighbours = self._neighbours(other)
         elif served.neighbours is not None:
             served.neighbours.refresh()
         self.items.refresh()  # last: where the catalogue is gone, the store is looked at all the same

@@ -6,7 +6,7 @@ A *store* holds *versions*: one *table* for each model version, built beside eac
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -261,6 +261,17 @@ class Store(Protocol):
 
     def serve(self, name: str) -> Version:
         """Serve a version from now on, at once for all who open or refresh."""
+        ...
+
+    def shares(self) -> dict[str, float]:
+        """Return the parts of the answers that versions other than the served one give, by name."""
+        ...
+
+    def share(self, shares: Mapping[str, float]) -> None:
+        """Let whole versions give parts of the answers, the served one the rest, until another one is served.
+
+        Raises: TgqError for a version that is served or not whole, or shares that leave nothing to the served one.
+        """
         ...
 
     def rollback(self) -> Version:

@@ -6,6 +6,7 @@ Every change gives a new ledger; a back end replaces the old one by it atomicall
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 from uuid import uuid4
@@ -58,7 +59,7 @@ class Ledger:
     """Versions that are whole and unfinished, oldest first; the names served, the present one last.
 
     `begun` counts all versions that there ever were, so that no name is given twice. `identity` tells one store from
-    another that was made in its place.
+    another that was made in its place. `shares` are parts of the answers that other versions than the served one give.
     """
 
     whole: tuple[Version, ...] = ()
@@ -66,6 +67,7 @@ class Ledger:
     history: tuple[str, ...] = ()
     begun: int = 0
     identity: str = ""
+    shares: tuple[tuple[str, float], ...] = ()
 
     @classmethod
     def new(cls) -> Ledger:
@@ -108,7 +110,24 @@ class Ledger:
     def serve(self, name: str) -> Ledger:
         """Serve a version that is whole."""
         version = self.find(name)
-        return replace(self, history=(*(one for one in self.history if one != version.name), version.name))
+        history = (*(one for one in self.history if one != version.name), version.name)
+        return replace(self, history=history, shares=())
+
+    def share(self, shares: Mapping[str, float]) -> Ledger:
+        """Let other versions give parts of the answers, the served one the rest; none ends that."""
+        for name, part in shares.items():
+            version = self.find(name)
+            if version == self.served:
+                raise TgqError(
+                    f"version {name} is served: it gives what the others leave; give the shares of the others"
+                )
+            if not 0 < part < 1:
+                raise TgqError(f"the share of {name} is {part:g}; a share lies between 0 and 1")
+        if sum(shares.values()) >= 1:
+            raise TgqError(
+                "the shares leave nothing to the served version; give less, or `tgq store serve` another one"
+            )
+        return replace(self, shares=tuple(shares.items()))
 
     def rollback(self) -> Ledger:
         """Serve the version that was served before this one."""
@@ -116,13 +135,15 @@ class Ledger:
             raise TgqError(
                 "no version was served before the present one, or it was dropped; `tgq store versions` lists all"
             )
-        return replace(self, history=self.history[:-1])
+        return replace(self, history=self.history[:-1], shares=())
 
     def drop(self, name: str) -> Ledger:
         """Forget a version that is not served."""
         self.find(name, unfinished=True)
         if self.history[-1:] == (name,):
             raise TgqError(f"version {name} is served; serve another one before you drop it")
+        if name in dict(self.shares):
+            raise TgqError(f"version {name} gives a share of the answers; end that by `tgq store share STORE`")
         return replace(
             self,
             whole=tuple(one for one in self.whole if one.name != name),
@@ -132,7 +153,7 @@ class Ledger:
 
     def droppable(self, keep: int) -> list[str]:
         """Name the oldest whole versions beyond `keep`, but for the one served and the one before it."""
-        needed = set(self.history[-2:])
+        needed = {*self.history[-2:], *dict(self.shares)}
         spare = [version.name for version in self.whole if version.name not in needed]
         return spare[: max(0, len(self.whole) - max(keep, 1))]
 
@@ -147,7 +168,8 @@ class Ledger:
         if content.pop("format") != FORMAT:
             raise TgqError("the store was written by another version of tgqformer; build it anew with `tgq index`")
         whole, unfinished = (tuple(Version(**one) for one in content[key]) for key in ("whole", "unfinished"))
-        return cls(whole, unfinished, tuple(content["history"]), content["begun"], content.get("identity", ""))
+        shares = tuple((name, part) for name, part in content.get("shares", ()))
+        return cls(whole, unfinished, tuple(content["history"]), content["begun"], content.get("identity", ""), shares)
 
 
 def alike(one: VersionSpec, other: VersionSpec) -> bool:

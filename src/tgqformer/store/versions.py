@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -88,6 +88,14 @@ class VersionedStore:
         """Serve a version."""
         self._change(lambda ledger: ledger.serve(name))
         return self._ledger.find(name)
+
+    def shares(self) -> dict[str, float]:
+        """Return the parts of the answers that other versions give, as of the last refresh."""
+        return dict(self._ledger.shares)
+
+    def share(self, shares: Mapping[str, float]) -> None:
+        """Let other versions give parts of the answers."""
+        self._change(lambda ledger: ledger.share(shares))
 
     def rollback(self) -> Version:
         """Serve the version before."""
