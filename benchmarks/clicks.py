@@ -3,7 +3,7 @@
     python benchmarks/clicks.py --runs 100 --visitors 24000 --lift 0.1
 
 Each run is an A/B test from visitors to the report: visitors are split between two versions by their stable hash, look
-at 10 items one to some twenty times and click, each as gladly as he or she is. The report works out the lift of one
+at 4 items one to some twenty times and click, each as gladly as he or she is. The report works out the lift of one
 version over the other. The bar: the difference is found, and the interval covers it in 95 of 100 runs.
 """
 
@@ -19,7 +19,7 @@ from tgqformer.pairs.splits import stable_uniform
 from tgqformer.service.events import Event
 from tgqformer.service.sales import sales_of
 
-BASE, K = 0.1, 10
+BASE, K = 0.1, 4
 
 
 def events(seed: int, visitors: int, lift: float) -> Iterator[Event]:

@@ -21,7 +21,6 @@ from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError, decode
 from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.pairs.splits import stable_uniform
 from tgqformer.service.answers import Answers
 from tgqformer.service.batching import Pool
 from tgqformer.service.decoder import Decoders
@@ -33,6 +32,7 @@ from tgqformer.service.places import Places
 from tgqformer.service.precomputed import Precomputed, find_neighbours, stamp
 from tgqformer.service.served import Answer, Served, find_model, key_of
 from tgqformer.service.settings import ServiceSettings
+from tgqformer.service.sharing import Sharing
 from tgqformer.service.shelf import Shelf
 from tgqformer.service.telemetry import Telemetry
 from tgqformer.service.writer import Write, Writer, carry_over
@@ -77,9 +77,7 @@ class Site:
         self._showing = threading.Lock()
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="looking")
         self._refusal: Refusal | None = None
-        self._sharing: list[tuple[float, Served]] = []  # others that give parts of the answers, up to where
-        self._shares: dict[str, float] = {}
-        self._left: list[Served] = []  # those that gave a part before
+        self._sharing = Sharing(self._open, self._freshen)
         self._lost: Unreachable | None = None
         self._looks: asyncio.Task[bool] | None = None
         self._trimmed = monotonic()
@@ -92,7 +90,7 @@ class Site:
         self._served = self._open(version)
         self.writer = Writer(self.shelf, lambda: self._served, store.begun, settings)
         self._carry_over(self._served)
-        self._share()
+        self._sharing.look(self.store)
         self._announce(self._served)
 
     # --- what is served -----------------------------------------------------------------------------------------------
@@ -156,11 +154,7 @@ class Site:
 
     def chosen(self, who: str) -> Served:
         """Return the version that answers who asks: always the same, while the shares stay."""
-        if not self._sharing:
-            return self._served
-        names = [self._served.version.name, *(served.version.name for _, served in self._sharing)]
-        at = stable_uniform("share", *names, who)
-        return next((served for upper, served in self._sharing if at < upper), self._served)
+        return self._sharing.chosen(self._served, who)
 
     # --- items --------------------------------------------------------------------------------------------------------
 
@@ -225,7 +219,7 @@ class Site:
         if self._looks is not None:
             await asyncio.wait([self._looks])
         await self.writer.close()
-        for served in (self._served, *self._beside.values(), *(one for _, one in self._sharing)):
+        for served in (self._served, *self._beside.values(), *self._sharing.versions):
             await served.batcher.close()
         self._looking.shutdown(wait=True)
         self.pool.close()
@@ -245,9 +239,8 @@ class Site:
             self._lost = error
             raise
         finally:
-            for left in (*self._left, *([before] if self._served is not before else [])):
+            for left in (*self._sharing.left(), *([before] if self._served is not before else [])):
                 self._keep(_retire(left))
-            self._left = []
         return self._served is not before
 
     async def trouble(self) -> str | None:
@@ -301,31 +294,17 @@ class Site:
             self._swap(version)
         else:
             self._renew(served)
-        self._share()
+        self._sharing.look(self.store)
         self.telemetry.stale.set(len(self._served.neighbours.stale) if self._served.neighbours else 0)
         if monotonic() - self._trimmed > TRIM_EVERY:
             give_back()
             self._trimmed = monotonic()
 
-    def _share(self) -> None:
-        """Open the versions that give parts of the answers, and keep them fresh; let go of those that did before."""
-        if (wanted := self.store.shares()) != self._shares:
-            sharing, upper = list[tuple[float, Served]](), 0.0
-            for version in self.store.versions():
-                if version.name in wanted:
-                    upper += wanted[version.name]
-                    try:
-                        sharing.append((upper, self._open(version)))
-                    except (TgqError, OSError, RuntimeError, ValueError) as error:
-                        log.error(
-                            "version %s gives no answers: %s", version.name, error, exc_info=_unless_expected(error)
-                        )
-            self._left += [served for _, served in self._sharing]
-            self._sharing, self._shares = sharing, wanted
-        for _, served in self._sharing:
-            self._carry_over(served)
-            if served.neighbours is not None:
-                served.neighbours.refresh()
+    def _freshen(self, served: Served) -> None:
+        """Bring what was written over HTTP into a version, and take in what others wrote to it."""
+        self._carry_over(served)
+        if served.neighbours is not None:
+            served.neighbours.refresh()
 
     def _swap(self, version: Version) -> None:
         """Open a version beside the served one; switch when it is ready and has every write."""
@@ -363,7 +342,7 @@ class Site:
                 if anew is not None:
                     anew.refresh()  # what was written meanwhile
                 served.neighbours, self._seen = anew, seen
-            for _, other in self._sharing:
+            for other in self._sharing.versions:
                 other.neighbours = self._neighbours(other)
         elif served.neighbours is not None:
             served.neighbours.refresh()
