@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from tgqformer.errors import TgqError
+from tgqformer.evaluation.edges import Edges
 from tgqformer.progress import progress
 from tgqformer.types import ArrayLike, Bools, Doubles, Floats, Ints, Positions, Reals
 
@@ -44,7 +45,6 @@ METRICS = ("hit@10", "hit@50", "hit@100", "mrr", "ndcg@10", "recall@10", "recall
 _BLOCK_SCORES = 1 << 24  # scores held at a time when no block is given: 64 MiB
 _FEW = 16  # queries of a block with fewer of which a product is no better than so many single ones
 _WIDE = 256  # queries of a block of a pool so large that its columns are cut into blocks too
-_MANY_EDGES = 32
 
 
 @dataclass(frozen=True)
@@ -268,7 +268,7 @@ def _blocks(
 
 def _rank_block(scores: Floats, queries: Queries, start: int, margins: Doubles) -> tuple[Ints, Ints]:
     found = [
-        _Edges(row[queries.positives.row(start + i)], margin).count(row)
+        Edges(row[queries.positives.row(start + i)], margin).count(row)
         for i, (row, margin) in enumerate(zip(scores, margins, strict=True))
     ]
     above, tied = (np.concatenate(part) for part in zip(*found, strict=True))
@@ -282,28 +282,6 @@ def _own(pool: Tensor, query: Tensor, positives: Ints) -> Floats:
     return scores
 
 
-class _Edges:
-    """Where the groups of a query's positives with scores `own` [m] begin and end; groups never overlap."""
-
-    def __init__(self, own: Floats, margin: float) -> None:
-        order = np.argsort(-own, kind="stable")
-        wide = own[order].astype(np.float64)
-        group = np.concatenate([[0], np.cumsum(wide[:-1] - wide[1:] > 2 * margin)])
-        first = np.searchsorted(group, np.arange(group[-1] + 1))
-        last = np.append(first[1:], len(own)) - 1
-        # A score belongs to a group if floor <= score < ceiling; with margin 0 the ceiling is the next float.
-        self.ceiling = np.nextafter((wide[first] + margin).astype(np.float32), np.float32(np.inf))
-        self.floor = (wide[last] - margin).astype(np.float32)
-        self.group = np.empty_like(group)
-        self.group[order] = group
-
-    def count(self, scores: Floats) -> tuple[Ints, Ints]:
-        """Return how many of some scores stand above each positive, and how many are of its group: [m] each."""
-        near = scores[scores >= self.floor[-1]]
-        above, reached = _count_from(near, self.ceiling), _count_from(near, self.floor)
-        return above[self.group], (reached - above)[self.group]
-
-
 def _rank_wide(
     pool: Tensor, seen: Tensor, queries: Queries, margins: Doubles, ignore: Csr | None, shown: bool
 ) -> Ranks:
@@ -312,7 +290,7 @@ def _rank_wide(
     with progress("ranking", len(queries), shown=shown) as bar:
         for start in range(0, len(queries), _WIDE):
             stop = min(start + _WIDE, len(queries))
-            edges = [_Edges(_own(pool, seen[i], queries.positives.row(i)), margins[i]) for i in range(start, stop)]
+            edges = [Edges(_own(pool, seen[i], queries.positives.row(i)), margins[i]) for i in range(start, stop)]
             columns = max(1, _BLOCK_SCORES // (stop - start))
             for first in range(0, len(pool), columns):
                 scores: Floats = (seen[start:stop] @ pool[first : first + columns].T).cpu().numpy()
@@ -328,13 +306,6 @@ def _rank_wide(
                     tied[entries] += part_tied
             bar.advance(stop - start)
     return Ranks(above, tied)
-
-
-def _count_from(scores: Floats, edges: Floats) -> Ints:
-    """Count, for each edge, the scores at or above it. A pass per edge is cheaper than a sort, up to a few dozen."""
-    if len(edges) > _MANY_EDGES:
-        return (len(scores) - np.searchsorted(np.sort(scores), edges)).astype(np.int64)
-    return np.array([np.count_nonzero(scores >= edge) for edge in edges], dtype=np.int64)
 
 
 def ranks_of_scores(scores: Tensor, positives: Csr, k: int) -> Ranks:
