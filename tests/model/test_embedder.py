@@ -169,7 +169,9 @@ def test_folders_that_are_no_model_are_named(build, tmp_path):
         ItemEmbedder.load(tmp_path / "model")
     (tmp_path / "model" / NOTE).unlink()  # what knows how it was saved
     config.write_text(json.dumps({**good, "connector": "qformer", "options": {"dim": 8, "heads": 2}}))
-    with pytest.raises(TgqError, match=r"does not fit its config: missing .*connector.queries.* unknown .*linear_1"):
+    with pytest.raises(
+        TgqError, match=r"damaged: the weights do not fit the config: missing .*connector.queries.* unknown .*linear_1"
+    ):
         ItemEmbedder.load(tmp_path / "model")
     config.write_text(json.dumps({**good, "dim": 5}))
     with pytest.raises(TgqError, match=r"is damaged: .*size mismatch"):

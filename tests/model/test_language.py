@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, AutoTokenizer
 
-from tgqformer.encoders import frozen
+from tgqformer import packages
 from tgqformer.encoders.huggingface import HuggingFaceText
 from tgqformer.errors import TgqError
 from tgqformer.model import packaged
@@ -239,7 +239,7 @@ def test_what_cannot_be_loaded_is_named(tiny_model, tmp_path):
 
 def test_a_package_that_is_not_there_is_named(tmp_path, monkeypatch):
     with pytest.raises(TgqError, match=r"'no-such' is not installed; run: pip install"):
-        frozen.package_folder("no_such_module_at_all", "no-such")
+        packages.package_folder("no_such_module_at_all", "no-such")
     monkeypatch.setenv("TGQ_CACHE", str(tmp_path))
     monkeypatch.setattr(packaged, "package_folder", lambda *_: tmp_path)
     with pytest.raises(TgqError, match=r"no \.gguf file"):

@@ -234,7 +234,9 @@ class CatalogWriter:
             write_json(self.folder / "catalog.json", with_check(self._description()))
 
     def add(self, item: Item) -> None:
-        """Add one item. Raise TgqError for an id added before, PictureError for a picture to pack that is gone."""
+        """Add one item. Raise TgqError without an id of its own, PictureError for a picture to pack that is gone."""
+        if not item.id:
+            raise TgqError(f"an item {item.title!r} has no id; each item of a catalogue needs one of its own")
         if self._seen is not None and not self._seen.add(item.id):
             raise TgqError(f"the id {item.id!r} was added to the catalogue {self.name!r} before; ids must be unique")
         row = self._row(item)

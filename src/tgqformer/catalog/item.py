@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +40,12 @@ class Item:
     never read by a model: `price` (the regular one), `sale_price` (only where it is lower), `currency` (ISO 4217),
     `availability` (one of `offers.AVAILABILITY`), `item_group` (variants of one product share it), `created` (a day,
     2024-02-29).
+
+    `picture` is one more picture, put before `pictures`: a file, the bytes of one, or a Pillow image. Raise TgqError
+    where there is no such file.
     """
 
-    id: str
+    id: str = ""
     title: str | None = None
     brand: str | None = None
     category: tuple[str, ...] = ()
@@ -49,6 +57,13 @@ class Item:
     sale_price: float | None = None
     currency: str | None = None
     created: str | None = None
+    picture: InitVar[str | Path | bytes | Image | None] = None
+
+    def __post_init__(self, picture: str | Path | bytes | Image | None) -> None:
+        if picture is not None:
+            from tgqformer.catalog.pictures import picture_of
+
+            object.__setattr__(self, "pictures", (picture_of(picture), *self.pictures))
 
 
 OFFER = ("item_group", "availability", "sale_price", "currency", "created")

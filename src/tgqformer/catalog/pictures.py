@@ -89,6 +89,20 @@ def read_picture(picture: Picture, root: Path | None) -> Image.Image:
     return decode(picture_bytes(picture, root))
 
 
+def picture_of(source: str | Path | bytes | Image.Image) -> Picture:
+    """Return a picture with its bytes: of a file, of encoded bytes, or of an image, which is encoded as PNG.
+
+    Raise PictureError where a file cannot be read.
+    """
+    if isinstance(source, Image.Image):
+        encoded = BytesIO()
+        source.save(encoded, "PNG")
+        data = encoded.getvalue()
+    else:
+        data = source if isinstance(source, bytes) else read_file(Path(source))
+    return Picture(Picture.digest_of(data), data=data)
+
+
 def picture_bytes(picture: Picture, root: Path | None) -> bytes:
     """Return the encoded bytes of a picture, packed or from its file. Raise PictureError where there are none."""
     if picture.data is not None:

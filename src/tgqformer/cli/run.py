@@ -95,24 +95,29 @@ def init(
 
 def demo(
     to: Annotated[Path, typer.Option(help="folder of the run")] = Path("demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="train nothing: take the pretrained model `small`")] = False,
     change: Annotated[list[str] | None, typer.Option("--set", help="change a key of the recipe; repeatable")] = None,
 ) -> None:
     """Draw a catalogue, train TGQ-Former and a plain Q-Former on it, compare them, build the index, write a report.
 
-    Needs no download and no GPU; a second call reuses what is done.
+    Needs no download and no GPU; a second call reuses what is done. `--quick` draws a smaller catalogue and trains
+    nothing.
 
     Examples:
 
+        tgq demo --quick --to quick
+
         tgq demo
 
-        tgq demo --to quick --set catalog.items=500 --set training.steps=50
+        tgq demo --to small --set catalog.items=500 --set training.steps=50
     """
     from tgqformer.experiments.recipe import load_recipe
     from tgqformer.experiments.run import execute
 
-    execute(load_recipe("demo", tuple(change or ()), deep=False), to, "report")
+    execute(load_recipe("quick" if quick else "demo", tuple(change or ()), deep=False), to, "report")
     say(
         "\nWhat to try next:\n"
+        f"  tgq serve {to}, and look around on http://127.0.0.1:8000\n"
         f"  open {to / 'report.html'} in a browser\n"
         f"  tgq similar studio-00042 --store {to / 'store'}\n"
         f"  tgq similar studio-00042 --store {to / 'store'} --html similar.html\n"

@@ -26,7 +26,6 @@ from tgqformer.encoders.frozen import (
     dtype_name,
     fingerprint_of,
     letterbox,
-    package_folder,
     read_config,
     resolve_device,
     resolve_precision,
@@ -34,6 +33,7 @@ from tgqformer.encoders.frozen import (
 )
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
+from tgqformer.packages import package_folder
 
 Levels = Literal["several", "last"]
 TYPE = "efficientnet-lite0"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from hashlib import blake2b
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,18 +33,6 @@ Device = Annotated[str, AfterValidator(_known_device)]
 Fit = Literal["pad", "crop"]
 """How a picture becomes square: with white around it, or cut by the encoder's own processor."""
 WHITE = (255, 255, 255)
-
-
-def package_folder(module: str, package: str) -> Path:
-    """Find an installed package's folder without importing it.
-
-    Raises:
-        TgqError: if it is not installed.
-    """
-    spec = find_spec(module)
-    if spec is None or spec.origin is None:
-        raise TgqError(f"the package {package!r} is not installed; run: pip install 'tgqformer[packaged]'")
-    return Path(spec.origin).parent
 
 
 def resolve_device(device: str) -> torch.device:

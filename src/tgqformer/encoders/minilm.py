@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tgqformer.config import Positive
-from tgqformer.encoders.frozen import Device, Precision, package_folder
+from tgqformer.encoders.frozen import Device, Precision
 from tgqformer.encoders.huggingface import HuggingFaceText, read_model, read_tokenizer
+from tgqformer.packages import package_folder
 
 MAX_TOKENS = 48
 

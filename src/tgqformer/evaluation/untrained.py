@@ -169,11 +169,12 @@ class Verdict:
     text: str
 
 
-def verdict(results: Sequence[Result], model: str, view: str, served: str) -> Verdict | None:
+def verdict(results: Sequence[Result], model: str, view: str, served: str, what: str = "training") -> Verdict | None:
     """Compare a trained model with the best that needs no training, query by query; None where there is no such.
 
     Args:
         results: of all. model: the trained one. view: on which they are compared. served: what is served, for people.
+        what: pays or does not: training, or pretraining.
     """
     found = []
     for name in models(results):
@@ -185,9 +186,9 @@ def verdict(results: Sequence[Result], model: str, view: str, served: str) -> Ve
     lead, name = rival.difference, rival.b.removeprefix(PREFIX)
     figure = f"H@10 {points(lead)} over the best that needs none ({name})"
     if lead.low > 0:
-        text = f"training pays: {figure}"
+        text = f"{what} pays: {figure}"
     elif lead.high < 0:
-        text = f"training does not pay here: {figure}"
+        text = f"{what} does not pay here: {figure}"
     else:
-        text = f"cannot tell whether training pays: {figure}"
+        text = f"cannot tell whether {what} pays: {figure}"
     return Verdict(rival.b, lead, f"{text}, on {view}. Served is {served}.")

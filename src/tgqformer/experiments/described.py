@@ -51,7 +51,7 @@ def settings_of_run(recipe: Recipe, data: Dataset, choices: Mapping[str, str]) -
 
 def _served(recipe: Recipe, sets: PairSets) -> str:
     """Say which model is which: the one whose figures are shown, and the one that is served."""
-    if recipe.serve == "train" or all(model.connector == "frozen" for model in recipe.models):
+    if recipe.serve == "train" or not any(model.trains for model in recipe.models):
         return "the models of the first seed, as they are measured"
     return (
         f"models fitted again on all {_count(sets):,} pairs, as validation chose them; the figures are of models that "

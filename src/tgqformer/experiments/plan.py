@@ -189,7 +189,7 @@ def plan(recipe: Recipe, machine: Machine, *, items: int, clicks: int = 0, cores
     tower, joint = tower_of(recipe.encoders.vision)
     text, language = joint or text_of(recipe.encoders.text), text_of(recipe.language.name)
     training = recipe.training.resolved(10**6)  # the most steps there may be
-    learned = [model for model in recipe.models if model.connector != "frozen"]
+    learned = [model for model in recipe.models if model.trains]
     read = Need("import", items * READ / cores, 0.5 * G, 0, f"{items:,} pictures, 366 a second and core (measured)")
     mined = Need(
         "pairs", clicks * MINED, 0.5 * G + 100.0 * clicks, 0, f"{clicks:,} clicks, 30 million in 86 s (measured)"

@@ -11,6 +11,8 @@ from tgqformer import config
 from tgqformer.evaluation.results import read_log
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.experiments.recipe import ModelSection, Recipe
+from tgqformer.model.version import version_of
+from tgqformer.packages import pretrained_folder
 from tgqformer.training.settings import TrainingSettings
 
 CHOICE = "choice.json"
@@ -60,6 +62,7 @@ def trial_inputs(recipe: Recipe, data: Dataset, section: ModelSection, seed: int
         "pairs": data.pairs_digest,
         "seed": seed,
         "model": config.plain(section),
+        "pretrained": section.pretrained and version_of(pretrained_folder(section.pretrained)),
         "gentle": None if section.preset == "given" else GENTLE,
         "alignment": config.plain(recipe.alignment),
         "training": config.plain(recipe.training.resolved(len(data.pairs.train))),

@@ -14,6 +14,7 @@ from tgqformer.catalog.importer import plan_import
 from tgqformer.config import FilePath, ModelName, Natural, Positive, Seeds, Share, is_deep, settings, unique_slugs
 from tgqformer.errors import TgqError, named_by, nearest
 from tgqformer.model.prompt import Prompt
+from tgqformer.packages import pretrained_folder
 from tgqformer.pairs.columns import LogSettings
 from tgqformer.pairs.mining import MiningSettings
 from tgqformer.pairs.source import check_source
@@ -167,6 +168,7 @@ class ModelSection:
         language: whether a language model reads the metadata; `false` makes a picture-only model.
         multimodal: a whole image-text-to-text model instead (a folder or a hub id), which is taken as it is, without
             training; only `tgq bench` does that.
+        pretrained: a pretrained model that is installed as a package, taken as it is, such as `small`.
         share: how much of the cosine is learned; the rest is that of the frozen vectors. `auto` takes the middle of
             the shares that validate within a standard error of the best.
         preset: which settings of training are tried: those of the recipe (`given`), `gentle` ones for few pairs, or
@@ -178,8 +180,14 @@ class ModelSection:
     options: dict[str, Any] = field(default_factory=dict)
     language: bool = True
     multimodal: str | None = None
+    pretrained: str | None = None
     share: Annotated[Literal["auto"] | Share, Field(union_mode="left_to_right")] = "auto"
     preset: Literal["auto", "given", "gentle"] = "auto"
+
+    @property
+    def trains(self) -> bool:
+        """Whether a run trains it."""
+        return self.connector != "frozen" and self.pretrained is None and self.multimodal is None
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
@@ -342,6 +350,8 @@ def check_models(recipe: Recipe) -> None:
         if model.multimodal is not None:
             what = f"{model.name} is a whole multimodal model, which a run cannot serve"
             raise TgqError(f"models: {what}; compare it with `tgq bench`")
+        if model.pretrained is not None:
+            pretrained_folder(model.pretrained)
     encoders = recipe.encoders
     named = {"encoders.vision": encoders.vision, "encoders.text": encoders.text, "language.name": recipe.language.name}
     if encoders.vision.startswith("joint:"):

@@ -92,7 +92,7 @@ class Run:
             (section, seed)
             for seed in self.recipe.seeds
             for section in self.recipe.models
-            if section.connector != "frozen" and not self._training(section, seed).is_done()
+            if section.trains and not self._training(section, seed).is_done()
         ]
         if not left:
             return
@@ -134,7 +134,7 @@ class Run:
         return self.stages.run(Stage(name, to, "training", inputs, make, keep="same inputs")) / "model"
 
     def _refits(self, section: ModelSection) -> bool:
-        return self.recipe.serve == "all" and section.connector != "frozen"
+        return self.recipe.serve == "all" and section.trains
 
     def _refit(self, section: ModelSection, measured: Path, to: Path) -> None:
         from tgqformer.experiments.trial import Trial
@@ -244,7 +244,8 @@ class Run:
         view = "mixed" if self.data.new_items is None or self.data.pairs.by_time else NEW_ITEM
         results, first = [*self.results(), *self.untrained()], self.recipe.models[0]
         served = first.name + self._share_of(first) + (", fitted again on all pairs" if self._refits(first) else "")
-        found = verdict(results, trained[0].name, view, served)
+        what = "training" if trained[0].trains else "pretraining"
+        found = verdict(results, trained[0].name, view, served, what)
         return found.text if found else ""
 
     def _share_of(self, section: ModelSection) -> str:

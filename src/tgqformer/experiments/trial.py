@@ -25,6 +25,7 @@ from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.features import Spliced, embed_features
 from tgqformer.model.frozen import FrozenPart
 from tgqformer.model.multimodal import MultimodalEmbedder, load_multimodal
+from tgqformer.model.pretrained import load_pretrained
 from tgqformer.progress import progress
 from tgqformer.training.checkpoint import drop_checkpoints
 from tgqformer.training.embedder import seconds_of_training, train_embedder
@@ -72,12 +73,14 @@ class Trial:
     def fit(self) -> Model:
         """Train a fresh model, or go on where a killed training was; with several settings, keep what validates best.
 
-        A whole multimodal model is taken as it is, a frozen one needs no training.
+        A pretrained or a whole multimodal model is taken as it is, a frozen one needs no training.
         """
         if self.section.multimodal is not None:
             return load_multimodal(self.section.multimodal, device=best_device())
         if self.section.connector == "frozen":
             return self.build()
+        if self.section.pretrained is not None:
+            return load_pretrained(self.section.pretrained, self.data.encoders, self.data.language())
         presets = self.presets()
         if self._share == 1 and len(presets) == 1:
             return self._train(*next(iter(presets.values())))
@@ -160,7 +163,7 @@ class Trial:
 
         A step of each part is timed on a model that is thrown away.
         """
-        if self.section.connector == "frozen":
+        if not self.section.trains:
             return [], 0.0
         lines, seconds, presets = [], 0.0, self.presets()
         folds = len(self._folds(presets))

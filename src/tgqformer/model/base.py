@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
 from tgqformer.errors import TgqError
 from tgqformer.progress import progress
@@ -44,7 +45,7 @@ class Embedder(ABC):
     @torch.inference_mode()
     def encode(
         self,
-        items: Iterable[Item],
+        items: Iterable[Item] | Catalog,
         batch_size: int | None = None,
         show_progress_bar: bool = False,
         truncate_dim: int | None = None,
@@ -53,7 +54,7 @@ class Embedder(ABC):
         """Embed items from their pictures and metadata.
 
         Args:
-            items: any iterable; read batch by batch.
+            items: any iterable, read batch by batch; or a whole catalogue, which knows where its pictures are.
             batch_size: items at once. show_progress_bar: on standard error.
             truncate_dim: keep the first so many dimensions and normalise again (for models trained for it).
             root: folder against which relative picture paths are read.
@@ -64,7 +65,9 @@ class Embedder(ABC):
         Raises:
             TgqError: if a picture cannot be read (naming the item), or the model was loaded without encoders.
         """
-        found, total, stream = [], len(items) if isinstance(items, Sequence) else None, iter(items)
+        found, total = [], len(items) if isinstance(items, Catalog | Sequence) else None
+        root = items.root if root is None and isinstance(items, Catalog) else root
+        stream = iter(items.items() if isinstance(items, Catalog) else items)
         with progress("embedding", total, shown=show_progress_bar) as bar:
             while chunk := list(islice(stream, batch_size or self.batch_size)):
                 found.append(self.embed_items(chunk, root).cpu())

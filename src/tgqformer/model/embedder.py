@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -250,36 +251,24 @@ class ItemEmbedder(nn.Module, Embedder):
             TgqError: if the folder is not a saved model, is of a later format, or is damaged.
         """
         folder = Path(path)
-        config, version, note = _config(folder), version_of(folder), note_of(folder)
-        if note is not None and note.get("version", version) != version:
-            raise TgqError(f"the model in {folder} is not as it was saved; train or copy it again")
-        try:
-            return cls._load(folder, config, version).to(device)
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            why = " ".join(str(error).split())
-            raise TgqError(f"the model in {folder} is damaged: {why}; train or copy it again") from error
+        note = note_of(folder)
+        with loading(folder) as (config, version):
+            if note is not None and note.get("version", version) != version:
+                raise TgqError(f"the model in {folder} is not as it was saved; train or copy it again")
+            encoders = Encoders.load(folder)
+            language = load_language(folder / "language") if config["language"] else None
+            return assemble(config, encoders, language, load_file(folder / "model.safetensors"), version).to(device)
 
     @classmethod
-    def _load(cls, folder: Path, config: dict[str, Any], version: str) -> ItemEmbedder:
-        widths = ConnectorWidths(**{**config["widths"], "grid": tuple(config["widths"]["grid"])})
-        encoders = Encoders.load(folder)
-        alignment: Alignment | JointAlignment | None = None
-        if config["alignment"]:
-            joint = encoders.space is not None
-            alignment = encoders.alignment() if joint else Alignment(widths.visual, widths.metadata)
-        language = load_language(folder / "language") if config["language"] else None
-        connector, options, dim = config["connector"], config["options"], config["dim"]
-        model = cls(connector, options, widths, language, alignment=alignment, encoders=encoders, dim=dim)
-        if config["frozen"] is not None:
-            model.begin_at(FrozenPart(widths, **config["frozen"]), config["share"])
-        missing, unexpected = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
-        absent = [name for name in missing if not name.startswith("language.")]
-        if absent or unexpected:
-            raise TgqError(
-                f"{folder}/model.safetensors does not fit its config: missing {absent}, unknown {unexpected}"
-            )
-        model.version = version
-        return model.eval()
+    def pretrained(cls, name: str = "small", device: str = "cpu") -> ItemEmbedder:
+        """Load a pretrained model that is installed as a package: `small` is that of `tgqformer-small`.
+
+        Raises:
+            TgqError: for an unknown name, a package that is not installed, or a damaged file.
+        """
+        from tgqformer.model.pretrained import load_pretrained
+
+        return load_pretrained(name).to(device)
 
     def _agreement(self, visual: Tensor, batch: ItemBatch) -> tuple[Tensor | None, Tensor | None]:
         """κ·a [B, P] and s [B]; zero where picture or text is missing, so that nothing guides."""
@@ -293,6 +282,46 @@ class ItemEmbedder(nn.Module, Embedder):
             agreement_map, agreement = self.alignment(visual, batch.metadata_vector.float(), batch.visual_mask)
         both = batch.has_picture & batch.metadata_mask.any(1)
         return agreement_map * both[:, None], agreement * both
+
+
+@contextmanager
+def loading(folder: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """Give config and version of a model's folder to the block that loads it.
+
+    Raises:
+        TgqError: if it is none, is of another format, or what the block reads is damaged.
+    """
+    config = _config(folder)
+    try:
+        yield config, version_of(folder)
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        why = " ".join(str(error).split())
+        raise TgqError(f"the model in {folder} is damaged: {why}; train or copy it again") from error
+
+
+def assemble(
+    config: dict[str, Any], encoders: Encoders, language: LanguageModel | None, weights: dict[str, Tensor], version: str
+) -> ItemEmbedder:
+    """Put a model together: its config, encoders and language model, and the weights of all else, by name.
+
+    Raises:
+        ValueError: if the weights do not fit the config.
+    """
+    widths = ConnectorWidths(**{**config["widths"], "grid": tuple(config["widths"]["grid"])})
+    alignment: Alignment | JointAlignment | None = None
+    if config["alignment"]:
+        joint = encoders.space is not None
+        alignment = encoders.alignment() if joint else Alignment(widths.visual, widths.metadata)
+    connector, options, dim = config["connector"], config["options"], config["dim"]
+    model = ItemEmbedder(connector, options, widths, language, alignment=alignment, encoders=encoders, dim=dim)
+    if config["frozen"] is not None:
+        model.begin_at(FrozenPart(widths, **config["frozen"]), config["share"])
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    absent = [name for name in missing if not name.startswith("language.")]
+    if absent or unexpected:
+        raise ValueError(f"the weights do not fit the config: missing {absent}, unknown {unexpected}")
+    model.version = version
+    return model.eval()
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tgqformer.encoders.frozen import package_folder
 from tgqformer.errors import TgqError
+from tgqformer.packages import package_folder
 from tgqformer.stages import atomic_folder
 
 

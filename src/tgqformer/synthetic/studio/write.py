@@ -23,8 +23,8 @@ from tgqformer.synthetic.studio.draw import draw_product
 from tgqformer.synthetic.studio.kinds import KINDS
 from tgqformer.synthetic.studio.product import Product, products
 
-ALONE = 64
-"""So few items are drawn without starting further processes."""
+ALONE = 200
+"""Fewer items than this are drawn without starting further processes."""
 STUDIO_VERSION = 1
 """Changes whenever the same seed gives another catalogue."""
 TRUTH = pa.schema(
