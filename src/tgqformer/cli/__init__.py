@@ -11,7 +11,21 @@ from typing import NoReturn
 
 import typer
 
-from tgqformer.cli import bench, catalog, collab, cost, noise, pairs, pictures, plan, run, search, serve, studio
+from tgqformer.cli import (
+    bench,
+    catalog,
+    collab,
+    compare,
+    cost,
+    noise,
+    pairs,
+    pictures,
+    plan,
+    run,
+    search,
+    serve,
+    studio,
+)
 from tgqformer.cli.options import check_once, say
 from tgqformer.errors import TgqError
 from tgqformer.version import __version__
@@ -29,6 +43,7 @@ app.add_typer(pairs.app, name="pairs")
 app.add_typer(noise.app, name="noise")
 app.add_typer(collab.app, name="collab")
 app.command()(studio.studio)
+app.command()(compare.compare)
 app.command()(cost.cost)
 app.command()(plan.plan)
 run.register(app)

@@ -1,0 +1,100 @@
+"""`tgq compare`: two runs side by side."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tgqformer.cli.options import say
+from tgqformer.errors import TgqError, nearest
+
+if TYPE_CHECKING:
+    from tgqformer.evaluation.results import Result
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run")],
+    after: Annotated[Path, typer.Argument(metavar="RUN", help="the folder of another run, on the same test queries")],
+    metric: Annotated[str, typer.Option(help="hit@10, hit@100, mrr or ndcg@10")] = "hit@10",
+    json: Annotated[bool, typer.Option("--json", help="print all metrics as JSON")] = False,
+) -> None:
+    """Compare two runs, model by model and query by query: which is ahead, by how much, and how sure that is.
+
+    Both must ask the same test queries: the same catalogue, pairs and split. What may differ is how they were trained.
+
+    Example:
+
+        tgq compare runs/shop runs/shop-longer
+    """
+    from tgqformer.evaluation.metrics import METRICS
+
+    if metric not in METRICS:
+        raise TgqError(f"there is no metric {metric!r}; {nearest(metric, METRICS)}")
+    two = [_results(before), _results(after)]
+    names = [list(dict.fromkeys(result.model for result in results)) for results in two]
+    both = [name for name in names[0] if name in names[1]]
+    if not both:
+        raise TgqError(
+            f"no model stands in both runs: {', '.join(names[0])} in {before}; {', '.join(names[1])} in {after}"
+        )
+    rows = [row for name in both for row in _rows(two, name)]
+    if json:
+        say(dumps(rows, indent=2))
+    else:
+        _print([row for row in rows if row["metric"] == metric], metric)
+
+
+def _results(run: Path) -> list[Result]:
+    from tgqformer.evaluation.results import read_results
+
+    if not (run / "models").is_dir():
+        raise TgqError(f"{run} is not the folder of a run: it has no folder models; give that of `tgq run`")
+    return read_results(run / "models")
+
+
+def _rows(two: list[list[Result]], name: str) -> list[dict[str, Any]]:
+    """Return for one model a row for each view and metric, in per cent; the difference is that of the second run."""
+    from tgqformer.evaluation.results import compare as query_by_query
+    from tgqformer.evaluation.results import stacked
+    from tgqformer.evaluation.tables import points
+
+    marks = list(zip(two, ("the first run", "the second run"), strict=True))
+    own = [replace(result, model=mark) for results, mark in marks for result in results if result.model == name]
+    rows = []
+    for found in query_by_query(own, marks[1][1], marks[0][1]):
+        means = [100 * float(stacked(own, mark, found.view, found.metric).mean()) for _, mark in marks]
+        lead = found.difference
+        rows.append(
+            {
+                "model": name,
+                "view": found.view,
+                "metric": found.metric,
+                "first": means[0],
+                "second": means[1],
+                "difference": 100 * lead.mean,
+                "low": 100 * lead.low,
+                "high": 100 * lead.high,
+                "text": points(lead),
+            }
+        )
+    return rows
+
+
+def _print(rows: list[dict[str, Any]], metric: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from tgqformer.evaluation.tables import NAMES
+
+    table = Table(
+        caption=f"{NAMES[metric]} in per cent; differences are paired, with 95 % over queries and seeds"
+    )
+    for head in ("model", "view", "first run", "second run", "difference"):
+        table.add_column(head, justify="left" if head in ("model", "view") else "right")
+    for row in rows:
+        table.add_row(row["model"], row["view"], f"{row['first']:.1f}", f"{row['second']:.1f}", row["text"])
+    Console().print(table)
