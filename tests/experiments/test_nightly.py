@@ -19,8 +19,7 @@ import torch
 import yaml
 from rich.console import Console
 
-from tgqformer import stages
-from tgqformer.encoders import frozen
+from tgqformer import packages, stages
 from tgqformer.errors import TgqError
 from tgqformer.experiments import run
 from tgqformer.experiments.recipe import load_recipe
@@ -210,7 +209,7 @@ def test_what_a_recipe_names_is_checked_before_anything_is_made(
 def test_a_package_that_is_not_installed_is_told_before_anything_is_made(
     shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frozen, "find_spec", lambda _: None)
+    monkeypatch.setattr(packages, "find_spec", lambda _: None)
     named = {"language.name": "smollm2", "encoders.text": "minilm", "encoders.vision": "efficientnet-lite0"}
     for key, name in named.items():
         with pytest.raises(TgqError, match=f"{key}: the package .* is not installed; run: pip install"):

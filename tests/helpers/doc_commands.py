@@ -17,6 +17,7 @@ from tgqformer.cli import app
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 OTHER = {
+    "docker",
     "cd",
     "git",
     "cp",
