@@ -29,7 +29,8 @@ from tgqformer.experiments.bench.grid import load_bench
 from tgqformer.experiments.recipe import LanguageSection, Recipe
 from tgqformer.training.settings import AlignmentSettings, TrainingSettings
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "packages/small/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OWN = ("README.md", "CONTRIBUTING.md", "packages/small/README.md")
+PAGES = [*(ROOT / name for name in OWN), *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [(page, block) for page in PAGES for block in blocks(page)]
 SMALL = (
     "training.steps=2", "training.warmup=1", "training.batch=16", "training.visual_steps=1", "training.visual_batch=16",
