@@ -90,9 +90,7 @@ def _print(rows: list[dict[str, Any]], metric: str) -> None:
 
     from tgqformer.evaluation.tables import NAMES
 
-    table = Table(
-        caption=f"{NAMES[metric]} in per cent; differences are paired, with 95 % over queries and seeds"
-    )
+    table = Table(caption=f"{NAMES[metric]} in per cent; differences are paired, with 95 % over queries and seeds")
     for head in ("model", "view", "first run", "second run", "difference"):
         table.add_column(head, justify="left" if head in ("model", "view") else "right")
     for row in rows:
