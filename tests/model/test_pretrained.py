@@ -17,6 +17,7 @@ from tgqformer.catalog.pictures import PictureError
 from tgqformer.errors import TgqError
 from tgqformer.experiments.recipe import load_recipe
 from tgqformer.experiments.run import execute
+from tgqformer.files import read_json
 from tgqformer.model.encoding import make_encoders
 from tgqformer.model.language import LoRA, make_language
 from tgqformer.model.pretrained import load_packed, pack
@@ -114,10 +115,14 @@ def test_a_run_takes_a_pretrained_model_as_it_is(tmp_path: Path) -> None:
     small = "catalog.items=60", "evaluation.views=[mixed]", "evaluation.examples=1", "alignment.steps=2"
     run = execute(load_recipe("quick", small), tmp_path / "run", "neighbours")
     assert run.verdict().split(":")[0] in ("pretraining pays", "cannot tell whether pretraining pays")
-    served = ItemEmbedder.load(tmp_path / "run" / "models" / "pretrained" / "seed-0" / "model")
+    trial = tmp_path / "run" / "models" / "pretrained" / "seed-0"
     items = list(Catalog.open(tmp_path / "run" / "catalog").items(0, 4))
-    np.testing.assert_allclose(served.encode(items), ItemEmbedder.pretrained("small").encode(items), atol=1e-5)
-    assert not list((tmp_path / "run" / "models" / "pretrained").rglob("log.jsonl"))
+    served, alone = ItemEmbedder.load(trial / "model"), ItemEmbedder.pretrained("small")
+    found, learned = served.encode(items), alone.projection.out_features
+    assert served.share == read_json(trial / "choice.json")["share"] and served.frozen is not None
+    scale = (served.share / alone.share) ** 0.5
+    np.testing.assert_allclose(found[:, -learned:], scale * alone.encode(items)[:, -learned:], atol=1e-5)
+    assert not list(trial.rglob("log.jsonl"))
 
 
 def test_a_pretrained_model_wants_the_encoders_that_it_stands_upon(tmp_path: Path, tiny_model) -> None:

@@ -179,6 +179,13 @@ class Dataset:
             return self.validation
         return self._validation(self._edges(("val",), ("train", "val")))
 
+    @cached_property
+    def untrained_validation(self) -> tuple[Positions, Queries] | None:
+        """Up to `CHOSEN_ON` queries of training and validation, for what is not trained on their pairs."""
+        edges = self._edges(("train", "val"), ("train", "val"))
+        asked = np.random.default_rng(0).permutation(np.unique(edges[:, 0]))[:CHOSEN_ON]
+        return self._validation(edges[np.isin(edges[:, 0], asked)])
+
     def _validation(self, edges: Ints) -> tuple[Positions, Queries] | None:
         pool = np.union1d(self._small_pool, edges.ravel())
         return (pool, Queries.from_edges(edges).in_pool(pool)) if len(edges) else None
@@ -308,13 +315,10 @@ class Dataset:
         write_json(to / "choice.json", vars(self._text_share(part)))
 
     def _text_share(self, part: FrozenPart) -> Choice:
-        """Choose how much the frozen text counts, by pairs of training too: nothing else is fitted to them."""
-        edges = self._edges(("train", "val"), ("train", "val"))
-        asked = np.random.default_rng(0).permutation(np.unique(edges[:, 0]))[:CHOSEN_ON]
-        found = self._validation(edges[np.isin(edges[:, 0], asked)])
-        if found is None:
+        """Choose how much the frozen text counts."""
+        if self.untrained_validation is None:
             return choose_best({})
-        pool, queries = found
+        pool, queries = self.untrained_validation
         tried = {share: self.frozen_vectors(part.sharing(share), pool) for share in STEPS}
         return choose_best({share: evaluate(vectors, queries).values["hit@10"] for share, vectors in tried.items()})
 

@@ -168,7 +168,7 @@ class ModelSection:
         language: whether a language model reads the metadata; `false` makes a picture-only model.
         multimodal: a whole image-text-to-text model instead (a folder or a hub id), which is taken as it is, without
             training; only `tgq bench` does that.
-        pretrained: a pretrained model that is installed as a package, taken as it is, such as `small`.
+        pretrained: a pretrained model that is installed as a package, such as `small`; it is not trained further.
         share: how much of the cosine is learned; the rest is that of the frozen vectors. `auto` takes the middle of
             the shares that validate within a standard error of the best.
         preset: which settings of training are tried: those of the recipe (`given`), `gentle` ones for few pairs, or

@@ -80,7 +80,7 @@ class Trial:
         if self.section.connector == "frozen":
             return self.build()
         if self.section.pretrained is not None:
-            return load_pretrained(self.section.pretrained, self.data.encoders, self.data.language())
+            return self._begun(load_pretrained(self.section.pretrained, self.data.encoders, self.data.language()))
         presets = self.presets()
         if self._share == 1 and len(presets) == 1:
             return self._train(*next(iter(presets.values())))
@@ -101,6 +101,17 @@ class Trial:
         if folder != self.folder:
             shutil.copy(folder / "log.jsonl", self.folder / "log.jsonl")
         model.begin_at(self._frozen(model), choices[chosen].share)
+        return model
+
+    def _begun(self, model: ItemEmbedder) -> ItemEmbedder:
+        """Let a pretrained model begin at the frozen vectors of this catalogue; validation chooses the share."""
+        model.begin_at(FrozenPart(model.widths), 1)
+        if self._share != 1:
+            choice = self._choose(self._mixtures(model))
+            write_json(
+                self.folder / CHOICE, {"preset": "no", "preset_why": "it is pretrained", "folds": 0, **vars(choice)}
+            )
+            model.begin_at(self._frozen(model), choice.share)
         return model
 
     def _folds(self, presets: Sized) -> list[Dataset]:
@@ -209,7 +220,12 @@ class Trial:
 
     @property
     def _validation(self) -> tuple[Positions, Queries] | None:
-        """Pool and queries of validation; where a share is chosen, every partner that is no test item counts."""
+        """Pool and queries of validation; where a share is chosen, every partner that is no test item counts.
+
+        A pretrained model was trained on none of these pairs, so it is asked for those of training too.
+        """
+        if self.section.pretrained is not None:
+            return self.data.untrained_validation
         return self.data.any_validation if self._share == "auto" else self.data.validation
 
     def validate(self, model: Model) -> tuple[float, float]:

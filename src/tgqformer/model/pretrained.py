@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 BASE = {"vision": "efficientnet-lite0", "text": "minilm", "language": "minilm"}
 """What a pretrained model may stand upon: all of it comes as packages."""
+SAFE = 0.5
+"""How much of a packed model's cosine is learned, and of its frozen part is the text's: what validation chose where it
+was trained says nothing of other shops."""
 RANK = 64
 """Factors of a matrix are kept up to this rank, and refused where that is not enough."""
 
@@ -56,7 +59,9 @@ def pack(saved: Path, to: Path) -> None:
     save_file(_halves(own), to / "model.safetensors")
     save_file(_halves(changes), to / "language.safetensors")
     write_json(to / "prompt.json", plain(model.encoders.prompt))
-    write_json(to / "config.json", read_json(saved / "config.json") | {"base": BASE | {"settings": settings}})
+    config = read_json(saved / "config.json")
+    frozen = {"frozen": {**config["frozen"], "text_share": SAFE}, "share": SAFE} if config["frozen"] else {}
+    write_json(to / "config.json", config | frozen | {"base": BASE | {"settings": settings}})
 
 
 def load_pretrained(name: str, encoders: Encoders | None = None, language: LanguageModel | None = None) -> ItemEmbedder:
