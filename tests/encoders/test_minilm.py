@@ -5,7 +5,8 @@ import sys
 import pytest
 import torch
 
-from tgqformer.encoders import frozen, load_text, make_text, minilm
+from tgqformer import packages
+from tgqformer.encoders import load_text, make_text, minilm
 from tgqformer.errors import TgqError
 
 
@@ -71,7 +72,7 @@ def test_the_package_and_its_dependencies_are_not_imported(encoder):
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
-    monkeypatch.setattr(frozen, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     with pytest.raises(TgqError, match=r"pip install 'tgqformer\[packaged\]'"):
         make_text("minilm")
 

@@ -33,7 +33,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, drawn: Path, models: tuple
 OPERATIONS = (
     ("GET", "/items/{item_id}"), ("GET", "/items/{item_id}/similar"), ("PUT", "/items/{item_id}"),
     ("DELETE", "/items/{item_id}"), ("POST", "/search"), ("POST", "/embed"), ("GET", "/healthz"), ("GET", "/readyz"),
-    ("GET", "/metrics"),
+    ("GET", "/metrics"), ("POST", "/events"),
 )  # fmt: skip
 
 

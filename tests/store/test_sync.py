@@ -140,12 +140,12 @@ def test_a_sync_that_breaks_goes_on(
     small = replace(FIRST, batch_rows=2, batch_size=2)
     left, encode = iter(range(3)), model.encoders.encode  # type: ignore[union-attr]
 
-    def breaks(*given: object) -> object:
+    def breaks(*given: object, **named: object) -> object:
         if next(left, None) is None:
             raise TgqError("the power fails here")
-        return encode(*given)  # type: ignore[arg-type]
+        return encode(*given, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(type(model.encoders), "encode", lambda _, *given: breaks(*given))
+    monkeypatch.setattr(type(model.encoders), "encode", lambda _, *given, **named: breaks(*given, **named))
     with pytest.raises(TgqError, match="power fails"):
         run(catalog, store, model, small)
     monkeypatch.undo()
