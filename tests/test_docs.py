@@ -27,7 +27,7 @@ from tgqformer.connectors import CONNECTORS, ConnectorWidths, make_connector
 from tgqformer.errors import TgqError
 from tgqformer.experiments.bench.grid import load_bench
 from tgqformer.experiments.recipe import LanguageSection, Recipe
-from tgqformer.training.settings import AlignmentSettings, TrainingSettings
+from tgqformer.training.settings import ALIGNMENT_PASSES, AlignmentSettings, TrainingSettings
 
 OWN = ("README.md", "CONTRIBUTING.md", "packages/small/README.md")
 PAGES = [*(ROOT / name for name in OWN), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -223,7 +223,11 @@ def test_defaults_on_the_method_page_are_those_of_the_code() -> None:
     text = (ROOT / "docs/method.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \| `", text, re.MULTILINE))
     tgq_defaults = {name: one.default for name, one in inspect.signature(CONNECTORS["tgq"]).parameters.items()}
-    training, alignment, language = TrainingSettings().resolved(10**6), AlignmentSettings(), LanguageSection()
+    training, alignment, language = (
+        TrainingSettings().resolved(10**6),
+        AlignmentSettings().resolved(10**6),
+        LanguageSection(),
+    )
     assert rows["width, heads, blocks"] == "{dim}, {heads}, {blocks}".format(**tgq_defaults)
     halves = make_connector("tgq", ConnectorWidths(8, 8, 8, (2, 2)), {})
     assert rows["queries"] == f"{halves.anchored} anchored + {halves.exploratory} exploratory"
@@ -236,5 +240,7 @@ def test_defaults_on_the_method_page_are_those_of_the_code() -> None:
     assert rows["temperature"] == f"from {training.temperature}, not below 0.01"
     assert rows["λ"] == f"{training.redundancy:g}"
     assert rows["β"] == f"from {tgq_defaults['beta']:g}, {training.beta_lr:g} times the learning rate"
-    assert rows["alignment"] == f"{alignment.steps} steps of {alignment.batch} pairs, half of them noised"
+    assert rows["alignment"] == (
+        f"{alignment.steps} steps of {alignment.batch} pairs, at most {ALIGNMENT_PASSES} times through them; half of them noised"
+    )
     assert rows["LoRA"] == f"rank {language.lora_rank}, α {language.lora_alpha}, dropout {language.lora_dropout:g}"

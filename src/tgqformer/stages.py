@@ -147,6 +147,28 @@ def claim(folder: Path, kind: str, name: str, *, overwrite: bool = False) -> Non
     mark(folder, kind, name=name)
 
 
+def undo_of(folder: Path) -> Callable[[], None]:
+    """Return what removes all that is written into a folder from now on, and the folders above it that are made for it.
+
+    It does nothing where something stands in the folder already.
+    """
+    free = is_free(folder)
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+
+    def undo() -> None:
+        if not free:
+            return
+        shutil.rmtree(folder)
+        for place in made[1:]:
+            if any(place.iterdir()):
+                return
+            place.rmdir()
+        if not made:
+            folder.mkdir()
+
+    return undo
+
+
 # --- what a stage is made from ----------------------------------------------------------------------------------------
 
 
@@ -265,6 +287,11 @@ class Stage:
         note, key = note_of(self.folder), self.key
         there = all(path.exists() for path in self.outputs)
         return note is not None and there and note.get("done") is True and {name: note.get(name) for name in key} == key
+
+
+def is_made(folder: Path) -> bool:
+    """Say whether a stage has made a folder, of whatever inputs."""
+    return (note_of(folder) or {}).get("done") is True
 
 
 class Stages:

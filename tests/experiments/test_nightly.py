@@ -182,6 +182,22 @@ def test_a_missing_file_is_named_before_anything_is_made(shop: Path, tmp_path: P
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("there", ["nothing", "an empty folder", "a run"])
+def test_a_log_of_other_items_leaves_nothing_new(shop: Path, tmp_path: Path, there: str) -> None:
+    runs, log = tmp_path / "runs" / "of" / "shop", tmp_path / "other.csv"
+    log.write_text("session,item,time\n1,z1,1700000000\n1,z2,1700000001\n")
+    if there == "an empty folder":
+        runs.mkdir(parents=True)
+    if there == "a run":
+        execute(load_recipe(shop / "shop.yaml"), runs, "pairs")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(TgqError, match=r"no item of other\.csv is in the catalogue"):
+        execute(load_recipe(shop / "shop.yaml", (f"pairs.interactions={log}",)), runs)
+    left = {path for path in set(tmp_path.rglob("*")) ^ set(before) if path.parent.name != "pairs"}
+    assert not left, "what an earlier call made stays, but for its pairs"
+    execute(load_recipe(shop / "shop.yaml"), runs, "pairs")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -27,6 +27,7 @@ from tgqformer.progress import console
 from tgqformer.stages import Digests, Stage, Stages, digest_of
 from tgqformer.store.embeddings import fingerprint_of
 from tgqformer.synthetic.noise import NoiseView, noise_views
+from tgqformer.training.settings import AlignmentSettings
 from tgqformer.types import Bools, Floats, Ints, Positions, Vectors
 
 if TYPE_CHECKING:
@@ -343,7 +344,7 @@ class Dataset:
         from tgqformer.encoders.alignment import Alignment, TokenNorm
 
         inputs = self.inputs() | {"split": self.split_digest, "seed": seed}
-        inputs["settings"] = config.plain(self.recipe.alignment)
+        inputs["settings"] = config.plain(self.alignment_settings)
         to = self.folder / "alignment" / f"seed-{seed}-{digest_of(inputs)[:8]}"
         self.stages.run(Stage(f"alignment, seed {seed}", to, "alignment", inputs, partial(self._align, to, seed)))
         norm = TokenNorm(self.encoders.widths.visual)
@@ -353,6 +354,11 @@ class Dataset:
         alignment = Alignment(self.encoders.widths.visual, self.encoders.widths.metadata)
         alignment.load_state_dict(load_file(to / "alignment.safetensors"))
         return norm, alignment.requires_grad_(False).eval()
+
+    @property
+    def alignment_settings(self) -> AlignmentSettings:
+        """The settings of the alignment stage, with the number of steps that follows from the training items."""
+        return self.recipe.alignment.resolved(len(self.pairs.split.part("train")))
 
     def _align(self, to: Path, seed: int) -> None:
         from safetensors.torch import save_file
@@ -366,7 +372,7 @@ class Dataset:
         save_file(norm.state_dict(), to / "norm.safetensors")
         if self.encoders.space is None:
             noised = partial(features.pictures, view="noised")
-            settings, device = self.recipe.alignment, best_device()
+            settings, device = self.alignment_settings, best_device()
             trained = train_alignment(features.pictures, noised, norm, items, settings, seed=seed, device=device)
             save_file(trained.state_dict(), to / "alignment.safetensors")
 

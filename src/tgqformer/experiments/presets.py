@@ -64,7 +64,7 @@ def trial_inputs(recipe: Recipe, data: Dataset, section: ModelSection, seed: int
         "model": config.plain(section),
         "pretrained": section.pretrained and version_of(pretrained_folder(section.pretrained)),
         "gentle": None if section.preset == "given" else GENTLE,
-        "alignment": config.plain(recipe.alignment),
+        "alignment": config.plain(data.alignment_settings),
         "training": config.plain(recipe.training.resolved(len(data.pairs.train))),
         "language": data.language_inputs() if section.language else None,
         "validation_pool": recipe.evaluation.validation_pool,

@@ -16,6 +16,7 @@ import numpy as np
 from tgqformer import config
 from tgqformer.catalog.catalog import VERSION, Catalog
 from tgqformer.config import slug
+from tgqformer.errors import TgqError
 from tgqformer.evaluation.results import Result, summarize
 from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown, rich_table
 from tgqformer.evaluation.untrained import PREFIX, verdict
@@ -28,7 +29,7 @@ from tgqformer.experiments.untrained import untrained_results
 from tgqformer.files import read_json, write_text
 from tgqformer.model.version import version_of
 from tgqformer.progress import Terminal, console
-from tgqformer.stages import Digests, Stage, Stages, check_ours, claim, only_one
+from tgqformer.stages import Digests, Stage, Stages, check_ours, claim, is_made, only_one, undo_of
 from tgqformer.store.build import Build, build_store
 from tgqformer.store.content import prompt_of, seen_of
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
@@ -352,18 +353,25 @@ def execute(
         recheck: read every source again. overwrite: take over the folder of a run of another name.
 
     Raises:
-        TgqError: if the folder is not ours or in use, or a file that the recipe names is not there.
+        TgqError: if the folder is not ours or in use, or a file that the recipe names is not there. A new folder is
+            removed again where no pairs can be had.
     """
     if not is_written(recipe, folder / "recipe.yaml"):  # else an earlier call has checked it
         check_models(recipe)
     check_files(recipe)
+    undo = undo_of(folder)
     claim(folder, "run", recipe.name, overwrite=overwrite)
     with only_one(folder):
         run = Run(recipe, folder, recheck=recheck)
         for written, kind in run.folders().items():
             check_ours(written, kind)
         config.write(recipe, folder / "recipe.yaml")
-        _work(run, until)
+        try:
+            _work(run, until)
+        except TgqError:
+            if not is_made(folder / "pairs"):
+                undo()
+            raise
     return run
 
 

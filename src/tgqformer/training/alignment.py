@@ -43,15 +43,19 @@ def train_alignment(
 
     Args:
         pictures, noised: features of items as they stand in the catalogue, and all noised.
-        norm: standardisation of the visual tokens, already fitted. items: training items.
+        norm: standardisation of the visual tokens, already fitted. items: training items, from whose number the steps
+            follow where the settings leave them out.
         device: where to compute; the alignment comes back on the CPU.
     """
+    settings = settings.resolved(len(items))
+    steps = settings.steps
+    assert steps is not None
     torch.manual_seed(seed)
     first = pictures(items[:1])
     alignment = Alignment(first.visual.shape[-1], first.metadata_vector.shape[-1])
     objective = AlignmentObjective(alignment, norm, pictures, noised, items, settings, seed).to(device)
     optimizer = torch.optim.AdamW(alignment.parameters(), lr=settings.lr, weight_decay=0.01)
-    plan = Plan(settings.steps, one_cycle(settings.lr, settings.steps))
+    plan = Plan(steps, one_cycle(settings.lr, steps))
     fit(objective, optimizer, plan, place=OneProcess(device), shown=shown)
     objective.to("cpu")
     return alignment.requires_grad_(False).eval()

@@ -14,6 +14,8 @@ MOST_STEPS, PASSES = 700, 4
 """Steps where there are pairs enough; passes through the pairs where there are few."""
 MOST_VISUAL_STEPS, VISUAL_PASSES = 400, 3
 """The same of the first stage."""
+MOST_ALIGNMENT, FEWEST_ALIGNMENT, ALIGNMENT_PASSES = 400, 40, 20
+"""Steps of the alignment at most and at least; passes through the items in between."""
 
 
 @settings
@@ -21,13 +23,26 @@ class AlignmentSettings:
     """The alignment stage: a minute on the catalogue's own picture-title pairs of training items.
 
     Args:
-        steps, batch, lr: of the contrastive training. noised: share of pictures shown noised.
+        steps: of the contrastive training; what is left out follows from the number of items, see `resolved`.
+        batch, lr: of the same. noised: share of pictures shown noised.
     """
 
-    steps: Positive = 400
+    steps: Positive | None = None
     batch: Annotated[int, Field(ge=2)] = 256  # one pair has no negatives
     lr: PositiveFloat = 1e-3
     noised: Share = 0.5
+
+    def resolved(self, items: int) -> AlignmentSettings:
+        """Return these settings with the number of steps filled in.
+
+        Few items are soon learned by heart, so training goes twenty times through them, but takes at least 40 steps. From
+        some 5,000 items on that is no limit any more, and 400 steps are enough.
+
+        Args:
+            items: the number of training items.
+        """
+        steps = math.ceil(ALIGNMENT_PASSES * max(1, items) / self.batch)
+        return replace(self, steps=self.steps or min(MOST_ALIGNMENT, max(FEWEST_ALIGNMENT, steps)))
 
 
 @settings
