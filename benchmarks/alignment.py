@@ -14,8 +14,8 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from curves import draw, recipe, shoppers
 
+from curves import draw, recipe, shoppers
 from tgqformer.encoders.alignment import Alignment, TokenNorm
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.model.batch import ItemBatch

@@ -240,7 +240,6 @@ def test_defaults_on_the_method_page_are_those_of_the_code() -> None:
     assert rows["temperature"] == f"from {training.temperature}, not below 0.01"
     assert rows["λ"] == f"{training.redundancy:g}"
     assert rows["β"] == f"from {tgq_defaults['beta']:g}, {training.beta_lr:g} times the learning rate"
-    assert rows["alignment"] == (
-        f"{alignment.steps} steps of {alignment.batch} pairs, at most {ALIGNMENT_PASSES} times through them; half of them noised"
-    )
+    shape = f"{alignment.steps} steps of {alignment.batch} pairs"
+    assert rows["alignment"] == f"{shape}, at most {ALIGNMENT_PASSES} times through them; half of them noised"
     assert rows["LoRA"] == f"rank {language.lora_rank}, α {language.lora_alpha}, dropout {language.lora_dropout:g}"

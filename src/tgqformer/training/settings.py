@@ -35,8 +35,8 @@ class AlignmentSettings:
     def resolved(self, items: int) -> AlignmentSettings:
         """Return these settings with the number of steps filled in.
 
-        Few items are soon learned by heart, so training goes twenty times through them, but takes at least 40 steps. From
-        some 5,000 items on that is no limit any more, and 400 steps are enough.
+        Few items are soon learned by heart, so training goes twenty times through them, but takes at least 40 steps.
+        From some 5,000 items on that is no limit any more, and 400 steps are enough.
 
         Args:
             items: the number of training items.
