@@ -167,6 +167,24 @@ def test_a_share_of_the_answers_comes_from_another_version(shop: Shop) -> None:
     assert [one["version"] for one in found] == [listed["model_version"]]
 
 
+def test_events_of_a_search(shop: Shop, tmp_path: Path) -> None:
+    with serving(shop) as running:
+        ask = running.client()
+        words = ("red shoe", "blue shirt", "red shoe")
+        (_, found), (_, other), (_, again) = (ask.form("POST", "/search?k=4", title=one) for one in words)
+        assert found["answer"] == again["answer"] != other["answer"]
+        clicked = found["results"][1]["id"]
+        about = {"answer": found["answer"], "visitor": "ann"}
+        events = [{**about, "event": "view"}, {**about, "event": "click", "item": clicked}]
+        assert sent(running, [*events, {"answer": other["answer"], "event": "view"}]) == (200, {"kept": 3})
+        assert sent(running, {**about, "event": "click", "item": "sku-99"})[0] == 422
+        log = tmp_path / "log.parquet"
+        tgq("store", "report", shop.folder, "--log", log)
+    [told] = json.loads(tgq("store", "report", shop.folder, "--json"))
+    assert told["views"] == 2 and told["units"] == 2 and told["ctr"]["mean"] == 0.5
+    assert [(row["item"], row["event"]) for row in pq.read_table(log).to_pylist()] == [(clicked, "click")]
+
+
 def test_from_a_list_to_a_report_and_a_click_log(shop: Shop, tmp_path: Path) -> None:
     luck = random.Random(0)
     with serving(shop) as running:

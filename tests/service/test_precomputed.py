@@ -106,5 +106,19 @@ def test_own_writes_and_compacting_are_no_reason_to_compare_anew(shop: Shop, mon
     assert not found.refresh() and not read and found.stale == {"sku-3", "sku-4"}
     write(table, changed(shop, 5))
     table.optimize()
-    assert found.refresh() and len(read) == 1 and found.stale == {"sku-3", "sku-4", "sku-5"}
+    assert found.refresh() and not read and found.stale == {"sku-3", "sku-4", "sku-5"}
     assert not found.refresh()
+
+
+def test_what_others_change_is_looked_at_alone(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, table, read = opened(shop), shop.store.table(), []
+    contents = Precomputed._contents
+    monkeypatch.setattr(Precomputed, "_contents", lambda self: read.append(1) or contents(self))
+    write(table, changed(shop, 5), changed(shop, 6))
+    table.delete(["sku-7"])
+    assert found.refresh() and not read and found.stale == {"sku-5", "sku-6", "sku-7"}
+    write(table, shop.rows(0)[6], shop.rows(0)[7])  # as they were
+    assert found.refresh() and not read and found.stale == {"sku-5"}
+    monkeypatch.setattr(type(table), "touched", lambda self, since: None)  # so long ago that it is not known any more
+    write(table, changed(shop, 8))
+    assert found.refresh() and len(read) == 1 and found.stale == {"sku-5", "sku-8"}

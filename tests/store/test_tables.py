@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,24 @@ def test_changes_are_writes_and_nothing_else(any_place: Callable[[], str], monke
     assert table.changes(own[1]) == [other] == [table.revision()]
     monkeypatch.setattr(lance, "MOST_TRANSACTIONS", 0)
     assert table.changes(start)[-1] == other  # too many to look at: taken for a change
+
+
+def test_what_was_touched_since_a_revision(any_place: Callable[[], str]) -> None:
+    table = made(any_place())
+    since, rows = table.revision(), table.get(["i7", "i8", "i9"])
+    assert table.touched(since) == set()
+    table.upsert([replace(rows[0], title="another"), StoreRow("new", VECTORS[0])], model_version="m1")
+    table.delete(["i8", "not there"])
+    assert (table.touched(since) or set()) - {"not there"} == {"i7", "new", "i8"}
+    table.optimize()
+    table.delete(["i8", "i9"])
+    table.upsert([rows[1]], model_version="m1")
+    middle = table.revision()
+    assert table.touched(since) and {"i7", "new", "i8", "i9"} <= (table.touched(since) or set()) <= {
+        "i7", "new", "i8", "i9", "not there"
+    }  # fmt: skip
+    table.delete(["new"])
+    assert table.touched(middle) == {"new"}
 
 
 def test_the_caches_of_lancedb_fit_the_indexes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """Ids of answers. An id says what was shown, so nothing is written when an answer is given; an event brings it back.
 
 An id is signed with a key of the service's own, so that events of answers that were never given are refused. The same
-answer has the same id, so a page may be cached.
+answer has the same id, so a page may be cached. Where a text or a picture was asked for, a digest of its embedding
+stands for the item.
 """
 
 from __future__ import annotations
@@ -15,18 +16,24 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+import numpy as np
 import orjson
 
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
 from tgqformer.store.rules import Rules
+from tgqformer.types import Floats
 
+SEARCH = "\x1f"  # begins the query of a search; an id holds no control characters
 SIGN, MARK, KEPT = 8, 4, 1000  # bytes of a signature and of an item's mark; sets of rules that are remembered
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What an answer showed: the marks of its items, best first; `rules` is the short name of a set of rules."""
+    """What an answer showed: the marks of its items, best first; `rules` is the short name of a set of rules.
+
+    query: the item that it was of, or what `search_of` gave.
+    """
 
     version: str
     rules: str
@@ -94,6 +101,11 @@ class Answers:
 def mark_of(item_id: str) -> int:
     """Return the mark by which an answer knows an item."""
     return crc32(item_id.encode())
+
+
+def search_of(vector: Floats) -> str:
+    """Return what stands for the item in an answer to a text or a picture: no item has such an id."""
+    return SEARCH + blake2b(np.ascontiguousarray(vector, np.float32).tobytes(), digest_size=8).hexdigest()
 
 
 def _key(file: Path) -> bytes:

@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
 
 from tgqformer.errors import TgqError
+from tgqformer.service.answers import search_of
 from tgqformer.service.errors import RETRY, ApiError, unknown_item
 from tgqformer.service.events import Event, event_of
 from tgqformer.service.forms import ItemFields, ItemForm, with_picture
@@ -118,9 +119,10 @@ def _add_embedding(router: APIRouter, site: Site) -> None:
         _check_count(site, k)
         with site.lease() as served:
             vector = await _embed(site, served, form)
-            row = row_of(form.item(""), vector, None)
-            hits, _ = await site.run(served.search, row, k, where, _changed(served, given))
-        return _json(_found(served.model_version, "live", hits, metadata))
+            row, rules = row_of(form.item(""), vector, None), _changed(served, given)
+            hits, _ = await site.run(served.search, row, k, where, rules)
+        answer = site.answers.id_of(served.model_version, rules, search_of(vector), [hit.id for hit in hits])
+        return _json({"answer": answer, **_found(served.model_version, "live", hits, metadata)})
 
     @router.post("/embed", tags=["search"], response_model=EmbeddingOut, responses=problems(413, 501))
     async def embed(form: ItemFields) -> Response:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
-from tgqformer.service.answers import MARK, Shown
+from tgqformer.service.answers import MARK, SEARCH, Shown
 from tgqformer.service.shelf import ShelfError
 
 FILE, FORMAT = "events.sqlite", 1
@@ -134,14 +134,16 @@ def read_rules(state: Path) -> dict[str, str]:
 def export_log(state: Path, to: Path) -> int:
     """Write the events of items as a click log for `tgq pairs mine`: session, item, time, event; return the rows.
 
-    A session is a visitor's day; without a visitor there is none. The item that the list was of begins it.
+    A session is a visitor's day; without a visitor there is none. The item that the list was of begins it; a search is
+    of none.
     """
     columns: dict[str, list[object]] = {"session": [], "item": [], "time": [], "event": []}
     for one in read_events(state):
         if one.visitor is None or one.item is None or one.event == "view":
             continue
         session = f"{one.visitor}-{int(one.at // 86400)}"
-        for item, event in ((one.query, "view"), (one.item, one.event)):
+        begun = () if one.query.startswith(SEARCH) else ((one.query, "view"),)
+        for item, event in (*begun, (one.item, one.event)):
             row = (session, item, int(1000 * one.at), event)
             for column, value in zip(columns.values(), row, strict=True):
                 column.append(value)

@@ -101,7 +101,8 @@ class Precomputed:
     def refresh(self) -> bool:
         """Look whether others wrote to the table, and take it in; return whether they did. Blocking.
 
-        Compacting and indexing change no rows, so nothing is compared after them.
+        Only what was changed is compared, where the table still knows that; else all is. Compacting and indexing change
+        no rows, so nothing is compared after them.
         """
         revision = self._table.revision()
         if revision <= self._revision or not self._changed_by_others(revision):
@@ -109,11 +110,19 @@ class Precomputed:
             return False
         with self._lock:
             self._meanwhile = []
-        differing = self._differing(self._contents())
+        touched = self._table.touched(self._revision)
+        everything = touched is None
+        if touched is None:
+            anew, written = frozenset(self._differing(self._contents())), list[Written]()
+        else:
+            now = dict(self._table.contents(sorted(touched)))
+            anew, written = frozenset(), [(item_id, now.get(item_id)) for item_id in touched]
+            self.ruled.wrote(touched)
         with self._lock:
-            self._set_stale(self._with(frozenset(differing), self._meanwhile))
+            stale = self._with(anew if everything else self.stale, written)
+            self._set_stale(self._with(stale, self._meanwhile))
             self._revision, self._meanwhile = max(revision, self._revision), None
-        self.ruled.refresh(everything=True)
+        self.ruled.refresh(everything=everything)
         return True
 
     def _changed_by_others(self, revision: int) -> bool:

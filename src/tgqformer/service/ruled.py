@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from time import monotonic, sleep
 
 import numpy as np
@@ -22,7 +23,9 @@ class RuledLists:
 
     rules: those that are asked for by default; near-identical pictures are compared only where they want it. An item
     that was written since the last look is `unsure`: a list in which it may stand is searched. The lists of the default
-    length by the default rules are worked out beforehand, by `fill`. About 120 bytes an item.
+    length by the default rules are worked out beforehand, by `fill`. Looks are counted: a list that was made at an
+    earlier look than the last change of an item in it is not right any more, and is made anew when it is asked for. So
+    a change costs what was changed, however many lists there are. About 120 bytes an item.
     """
 
     def __init__(self, neighbours: Neighbours, table: StoreTable, rules: Rules) -> None:
@@ -31,7 +34,10 @@ class RuledLists:
         self._vectors = vectors_of(neighbours)
         self._position = {item_id: place for place, item_id in enumerate(neighbours.ids())}
         self._unsure, self._sure = np.zeros(len(neighbours), bool), True
-        self._tried, self._filled = np.zeros(len(neighbours), bool), np.zeros(len(neighbours), bool)
+        self._look, self._latest = 1, 0  # number of this look, and of the last that saw a change
+        self._changed = np.zeros(len(neighbours), np.int32)  # at which look each item was
+        self._made = np.zeros(len(neighbours), np.int32)  # at which look each list was; negative: not full; 0: never
+        self._again = deque[int]()  # lists that were asked for and are not right any more
         self._lists = np.empty((len(neighbours), LENGTH), np.int32), np.empty((len(neighbours), LENGTH), np.float32)
         self._columns = self._read()
 
@@ -42,33 +48,53 @@ class RuledLists:
     @property
     def ready(self) -> float:
         """The share of lists that were looked at beforehand; 1 where they need not be."""
-        return 1.0 if self.idle(self._rules) or not len(self._tried) else float(self._tried.mean())
+        return 1.0 if self.idle(self._rules) or not len(self._made) else float((self._made != 0).mean())
 
     def found(self, item_id: str, k: int, rules: Rules) -> tuple[Ints, Floats] | None:
         """Return the places and cosines of a list that is worked out; None where it is not, or not sure any more."""
-        if k != LENGTH or not self._filled[at := self._position[item_id]] or rules != self._rules:
+        at = self._position[item_id]
+        if k != LENGTH or rules != self._rules or not (made := self._made[at]):
             return None
-        if not self._sure and (self._unsure[at] or self._unsure[self._neighbours.row(item_id)[1]].any()):
-            return None
-        return self._lists[0][at], self._lists[1][at]
+        if not self._sure or abs(made) < self._latest:
+            places = np.append(self._neighbours.row(item_id)[1], at)
+            if self._unsure[places].any():
+                return None
+            if self._changed[places].max() > abs(made):
+                self._made[at] = 0
+                self._again.append(at)
+                return None
+        return (self._lists[0][at], self._lists[1][at]) if made > 0 else None
 
     def fill(self, stale: Callable[[], Bools], seconds: float) -> None:
         """Work out lists for about so long, a few at a time, so that nobody waits for long. Blocking.
 
         Call it from the thread that calls `refresh`.
         """
-        ids, until = self._neighbours.ids(), monotonic() + seconds
-        left = np.empty(0, np.int64) if self.idle(self._rules) else np.flatnonzero(~self._tried)
-        for number, at in enumerate(left.tolist()):
-            chosen = self.of(ids[at], LENGTH, self._rules, stale())
-            if chosen is not None and len(chosen.places) == LENGTH:
+        until = monotonic() + seconds
+        for number, at in enumerate(self._left()):
+            look, chosen = self._look, self.of(self._neighbours.ids()[at], LENGTH, self._rules, stale())
+            full = chosen is not None and len(chosen.places) == LENGTH
+            if chosen is not None and full:
                 self._lists[0][at], self._lists[1][at] = chosen.places, chosen.scores
-                self._filled[at] = True
-            self._tried[at] = True
+            self._made[at] = look if full else -look
             if number % SLICE == SLICE - 1:
                 sleep(PAUSE)
                 if monotonic() > until:
                     return
+
+    def _left(self) -> Iterator[int]:
+        """Yield the places of the lists that are to be worked out: those that were asked for first."""
+        if self.idle(self._rules):
+            return
+        never = iter(np.flatnonzero(self._made == 0).tolist())
+        while True:
+            if self._again:
+                yield self._again.popleft()
+            elif (at := next(never, None)) is not None:
+                if not self._made[at]:
+                    yield at
+            else:
+                return
 
     def of(self, item_id: str, k: int, rules: Rules, stale: Bools) -> Chosen | None:
         """Choose the list of an item; None where it must be searched. stale: items [N] that are left out."""
@@ -94,22 +120,20 @@ class RuledLists:
     def refresh(self, *, everything: bool) -> None:
         """Read the items anew that were written, or all. Blocking."""
         changed = np.flatnonzero(self._unsure)
+        if everything or len(changed):
+            self._look += 1
         if everything:
-            self._filled[:] = self._tried[:] = False
             self._columns = self._read()
+            self._again.clear()
+            self._made[:] = 0
         elif len(changed):
             ids = self._neighbours.ids()
             rows = {hit.id: hit for hit in self._table.facts([ids[place] for place in changed.tolist()])}
             found = [(place, rows[ids[place]]) for place in changed.tolist() if ids[place] in rows]
             self._columns = self._columns.patched(found)
-            for start, places, _ in self._neighbours.partitions():
-                hit = self._unsure[places].any(1) | self._unsure[start : start + len(places)]
-                self._filled[start : start + len(places)] &= ~hit
-                self._tried[start : start + len(places)] &= ~hit
+            self._changed[changed], self._latest = self._look, self._look
         self._unsure[changed] = False
-        self._sure = True
-        if self._unsure.any():  # written meanwhile
-            self._sure = False
+        self._sure = not self._unsure.any()  # some may have been written meanwhile
 
     def _read(self) -> Columns:
         rows: list[Hit | None] = [None] * len(self._position)

@@ -72,6 +72,7 @@ class EventsKept(BaseModel):
 class SearchResults(BaseModel):
     """Items similar to what was sent, best first."""
 
+    answer: str = Field(description="Id of this answer, for POST /events.", examples=["3q2-7wAAvu8"])
     model_version: str = Field(examples=[VERSION])
     source: Literal["live"]
     results: list[Found]

@@ -203,6 +203,13 @@ class StoreTable(Protocol):
         """
         ...
 
+    def touched(self, since: int) -> set[str] | None:
+        """Return the ids of all rows that were written or deleted after the revision `since`, and perhaps of others.
+
+        It costs what was changed, not what there is. None where that is not known any more, or very much was changed.
+        """
+        ...
+
     def optimize(self) -> None:
         """Bring the index up to date after many writes; searches are right without it, only slower."""
         ...

@@ -36,6 +36,7 @@ from tgqformer.store.base import (
     trouble_of,
 )
 from tgqformer.store.durable import Durability, LocalFiles, Remote
+from tgqformer.store.lance_log import changes_rows, touched_ids
 from tgqformer.store.lance_rows import FOUND, any_of, hits_of, rows_of, schema_of, sql_of, table_of
 from tgqformer.store.ledger import FORMAT, Ledger, Version
 from tgqformer.store.rows import SEPARATOR, Counts, check_vector, checked, parts, unit
@@ -56,7 +57,6 @@ NEVER = timedelta(days=36_500)
 METADATA_CACHE, SPARE_CACHE, LEDGER_CACHE = 4 << 20, 4 << 20, 2 << 20
 INDEX_ROW, ROOM = 450, 1.5  # bytes of a row in all indexes besides one a dimension; how much more than that there is
 MOST_TRANSACTIONS = 1000  # that are read to find out whether they changed rows
-UPKEEP = {"Rewrite", "CreateIndex", "BaseOperation"}  # the last: of reserving numbers for a rewrite
 LEDGER = "ledger"
 _KEY = pa.field("key", pa.string(), nullable=False)
 _LEDGER_SCHEMA = pa.schema([_KEY, ("revision", pa.int64()), ("content", pa.string())])
@@ -252,12 +252,24 @@ class LanceTable:
         now = self.revision()
         if now - since > MOST_TRANSACTIONS:
             return [now]
+        with _gone(self.version, self.where):
+            log = self._log()
+            return [number for number in range(since + 1, now + 1) if changes_rows(log, number)]
+
+    def touched(self, since: int) -> set[str] | None:
+        """Compare the lists of files before and after each transaction that changed rows."""
+        now = self.revision()
+        if now - since > MOST_TRANSACTIONS:
+            return None
+        with _gone(self.version, self.where):
+            return touched_ids(self._log(), since, now)
+
+    def _log(self) -> Any:
+        """Open the table as Lance itself gives it: with its transactions and older states."""
         import lance  # a fifth of a second, and only a service asks
 
-        with _gone(self.version, self.where):
-            caches = {"index_cache_size_bytes": LEDGER_CACHE, "metadata_cache_size_bytes": LEDGER_CACHE}
-            log = lance.dataset(self._table.uri, storage_options=self._table.latest_storage_options(), **caches)
-            return [number for number in range(since + 1, now + 1) if _changes_rows(log, number)]
+        caches = {"index_cache_size_bytes": LEDGER_CACHE, "metadata_cache_size_bytes": LEDGER_CACHE}
+        return lance.dataset(self._table.uri, storage_options=self._table.latest_storage_options(), **caches)
 
     def optimize(self) -> None:
         """Compact the files and bring the indexes up to date; build them once there are rows enough."""
@@ -394,14 +406,6 @@ def _connect(where: str, index_cache: int, metadata_cache: int) -> Any:
     session = lancedb.Session(index_cache_size_bytes=index_cache, metadata_cache_size_bytes=metadata_cache)
     place = where if "://" in where else str(Path(where) / "tables")
     return lancedb.connect(place, read_consistency_interval=SEEN_WITHIN, session=session)
-
-
-def _changes_rows(log: Any, number: int) -> bool:
-    try:
-        made = log.read_transaction(number)
-    except OSError:  # cleaned up
-        return True
-    return made is None or type(made.operation).__name__ not in UPKEEP
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """PostgreSQL with pgvector: for shops that have a database server already.
 
 A store is a schema (`?schema=shop` at the end of the URL; `tgqformer` by default): one table for each version,
-`ledger` with a single row that says which versions there are, `revisions` with the count of writes of each.
+`ledger` with a single row that says which versions there are, `revisions` with the count of writes of each, `writes`
+with the ids of the latest of them.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ _NEW_LEDGER = SQL(
     "CREATE TABLE IF NOT EXISTS {}.ledger (single bool PRIMARY KEY DEFAULT true CHECK (single), content text)"
 )
 _NEW_REVISIONS = SQL("CREATE TABLE IF NOT EXISTS {}.revisions (name text PRIMARY KEY, revision bigint NOT NULL)")
+_NEW_WRITES = SQL(
+    "CREATE TABLE IF NOT EXISTS {}.writes (name text, revision bigint, ids text[], PRIMARY KEY (name, revision))"
+)
 
 
 class PostgresBackend:
@@ -54,6 +58,9 @@ class PostgresBackend:
         self.conninfo, self.schema = _split(url)
         self.where = _without_password(url)
         self._pool = _pool(self.conninfo)
+        with self.cursor() as cursor:  # a store of an earlier version has none until it is made or synced again
+            asked = cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [f'"{self.schema}"."writes"'])
+            [(self.keeps_writes,)] = asked.fetchall()
 
     def trouble(self) -> str | None:
         """Say nothing: whether the server answers is seen when it is asked."""
@@ -107,7 +114,8 @@ class PostgresBackend:
         """Remove a table."""
         with self.cursor() as cursor:
             cursor.execute(SQL("DROP TABLE IF EXISTS {}").format(self.place(name)))
-            cursor.execute(SQL("DELETE FROM {} WHERE name = %s").format(self.place("revisions")), [name])
+            for table in ("revisions", *(["writes"] if self.keeps_writes else [])):
+                cursor.execute(SQL("DELETE FROM {} WHERE name = %s").format(self.place(table)), [name])
 
     @contextmanager
     def alone(self) -> Iterator[Any]:
@@ -154,6 +162,7 @@ def make_postgres(url: str) -> PostgresBackend:
         first = SQL("INSERT INTO {}.ledger (content) VALUES (%s) ON CONFLICT DO NOTHING").format(place)
         connection.execute(first, [Ledger.new().to_json()])
         connection.execute(_NEW_REVISIONS.format(place))
+        connection.execute(_NEW_WRITES.format(place))
     return PostgresBackend(url)
 
 

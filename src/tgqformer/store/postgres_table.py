@@ -20,6 +20,7 @@ from tgqformer.types import Floats
 INDEX_FROM = 10_000  # rows; below, an exact search takes some milliseconds and needs no index
 EXACT_BELOW = 20_000  # rows that pass a filter; below, the index would lose some of them
 WRITE_ROWS = 8192  # rows of one transaction of a bulk load
+MOST_WRITES = 1000  # whose ids are kept
 EF, EF_MOST = 200, 1000  # candidates of HNSW at least, and at most (pgvector's own limit)
 SPARE = 4  # candidates that pass the filter, for each row that is asked for
 M, EF_CONSTRUCTION = 16, 100  # links of a node of HNSW, and candidates when it is built
@@ -38,6 +39,7 @@ class Database(Protocol):
 
     where: str
     schema: str
+    keeps_writes: bool
 
     def cursor(self, name: str = "") -> AbstractContextManager[Any]:
         """Yield a cursor in a transaction."""
@@ -109,7 +111,7 @@ class PostgresTable:
     def add(self, rows: Iterable[StoreRow]) -> None:
         """Append rows that are not there."""
         for part in parts(rows, WRITE_ROWS):
-            self._write(checked(part, self.version, self.where, model_version=self.version.model_version))
+            self._write(checked(part, self.version, self.where, model_version=self.version.model_version), named=False)
 
     def upsert(self, rows: Iterable[StoreRow], *, model_version: str) -> int:
         """Add rows or replace those with the same id, in one transaction."""
@@ -121,7 +123,7 @@ class PostgresTable:
         if not ids:
             return self.revision()
         with self._cursor() as cursor:
-            revision = self._count_up(cursor)
+            revision = self._count_up(cursor, _sayable(ids))
             cursor.execute(SQL("DELETE FROM {} WHERE id = ANY(%s)").format(self._table), [_sayable(ids)])
         return revision
 
@@ -203,6 +205,20 @@ class PostgresTable:
         """Return the numbers of the writes after this one."""
         return list(range(since + 1, self.revision() + 1))
 
+    def touched(self, since: int) -> set[str] | None:
+        """Ask for the rows of the writes after this one; of those long ago they are not kept."""
+        now = self.revision()
+        if not self._backend.keeps_writes or now - since > MOST_WRITES:
+            return None
+        query = SQL("SELECT revision, ids FROM {} WHERE name = %s AND revision > %s").format(
+            self._backend.place("writes")
+        )
+        with self._cursor() as cursor:
+            written = dict(cursor.execute(query, [self.version.name, since]).fetchall())
+        if any(written.get(number) is None for number in range(since + 1, now + 1)):
+            return None
+        return {item_id for ids in written.values() for item_id in ids}
+
     def optimize(self) -> None:
         """Build the index once there are rows enough, without locking anybody out; PostgreSQL keeps it up to date."""
         rows, name = len(self), f"{self.version.name}_vector"
@@ -227,12 +243,12 @@ class PostgresTable:
             indexed = rows if self._indexed(cursor) else 0
         return TableStats(self.version, rows, indexed, bytes=int(taken))
 
-    def _write(self, rows: list[StoreRow]) -> int:
+    def _write(self, rows: list[StoreRow], *, named: bool = True) -> int:
         """Copy rows to a table of this session, and from there to where they belong: at once, or not at all."""
         form, incoming = self._form, Identifier(f"incoming_{self.version.dtype}_{self.version.dim}")
         with self._cursor() as cursor:
             cursor.execute(_INCOMING.format(incoming, form.taken))
-            revision = self._count_up(cursor)
+            revision = self._count_up(cursor, [row.id for row in rows] if named else None)
             with cursor.copy(SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(incoming)) as copy:
                 copy.set_types(["text", form.taken_name, *_TYPES.values(), "text"])
                 for row, vector in zip(rows, matrix(rows, self.version), strict=True):
@@ -260,12 +276,18 @@ class PostgresTable:
         )
         return cursor.execute(query, [self._backend.schema, f"{self.version.name}_vector"]).fetchone() is not None
 
-    def _count_up(self, cursor: Any) -> int:
-        """Count a write; whoever writes next waits here, so that revisions are seen in their order."""
+    def _count_up(self, cursor: Any, ids: list[str] | None) -> int:
+        """Count a write, and keep its ids for a while; whoever writes next waits here, so they are seen in order."""
         query = SQL("UPDATE {} SET revision = revision + 1 WHERE name = %s RETURNING revision").format(
             self._backend.place("revisions")
         )
-        return int(self._counted(cursor.execute(query, [self.version.name]).fetchone()))
+        revision, name = int(self._counted(cursor.execute(query, [self.version.name]).fetchone())), self.version.name
+        if self._backend.keeps_writes:
+            writes = self._backend.place("writes")
+            cursor.execute(SQL("INSERT INTO {} VALUES (%s, %s, %s)").format(writes), [name, revision, ids])
+            old = SQL("DELETE FROM {} WHERE name = %s AND revision <= %s").format(writes)
+            cursor.execute(old, [name, revision - MOST_WRITES])
+        return revision
 
     def _counted(self, row: Any) -> Any:
         if row is None:
