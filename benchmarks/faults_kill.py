@@ -64,14 +64,14 @@ def job_of(name: str, at: Path, shop: Path) -> Callable[[], Any]:
     commands = {
         "import": ["catalog", "import", str(shop / "shop.csv"), "--to", to, "--overwrite", "--pictures",
                    str(shop / "photos"), "--pack", "--name", "made"],
-        "embed": ["embed", str(shop / "model"), catalog, "--to", to],
+        "embed": ["embed", catalog, "--model", str(shop / "model"), "--to", to],
         "neighbours": ["neighbours", vectors, "--to", to, "-k", "5"],
         "index": ["index", vectors, "--catalog", catalog, "--to", to],
         "sync": ["sync", catalog, "--store", to, "--model", str(shop / "model"), "--new-version", "--batch-rows", "8"],
         "pairs": ["pairs", "mine", str(shop / "log.csv"), "--to", f"{to}.parquet", "--min-support", "1",
                   "--overwrite"],
         "run": ["run", str(shop / "kill.yaml"), "--to", to],
-        "collab": ["collab", "train", "shop-lightgcn", "--data", str(shop / "log.csv"), "--to", to,
+        "collab": ["collab", "train", "shop-lightgcn", "--log", str(shop / "log.csv"), "--to", to,
                    "--set", "training.epochs=12", "--set", "training.batch=256"],
     }  # fmt: skip
     if name in commands:
@@ -148,7 +148,7 @@ def prepared(shop: Path, items: int) -> None:
     log += [f"u{n // 8},{luck.choice(catalog.ids()[n // 8 % 5 :: 5])},{1_700_000_000 + 60 * n}" for n in range(4000)]
     (shop / "log.csv").write_text("\n".join(log) + "\n")
     (shop / "kill.yaml").write_text(RECIPE)
-    tgq(["embed", str(shop / "model"), str(shop / "monday"), "--to", str(shop / "vectors")])
+    tgq(["embed", str(shop / "monday"), "--model", str(shop / "model"), "--to", str(shop / "vectors")])
 
 
 def made(name: str, at: Path) -> dict[str, str]:

@@ -174,7 +174,7 @@ def run_job(name: str, at: Path, shop: Path, model: Path) -> subprocess.Popen[st
     to, made = str(at / name), str(model)
     commands = {
         "catalog": ["catalog", "import", csv, "--to", to, "--overwrite", "--pictures", photos, "--pack"],
-        "embeddings": ["embed", made, str(shop), "--to", to, "--overwrite"],
+        "embeddings": ["embed", str(shop), "--model", made, "--to", to, "--overwrite"],
         "index": ["index", of, "--catalog", str(shop), "--to", to],
         "store": ["sync", str(shop), "--store", to, "--model", made, "--new-version", "--allow-shrink"],
         "neighbours": ["neighbours", of, "--to", to, "--overwrite", "-k", "5"],

@@ -3,9 +3,9 @@
     python benchmarks/rule_costs.py RUN --embeddings FOLDER
 
 RUN is a folder of `tgq run`; its test pairs ask, of items that the model did not see. Embed with the measured model:
-`tgq embed RUN/models/NAME/seed-0/model RUN/shown --to FOLDER`. Every list has 10 items, chosen from all others. Stock
-is drawn where the catalogue says none: a fifth is out of it. H@10: the share of queries with a co-clicked item in the
-list. Alike: the mean cosine of two items of a list.
+`tgq embed RUN/shown --model RUN/models/NAME/seed-0/model --to FOLDER`. Every list has 10 items, chosen from all others.
+Stock is drawn where the catalogue says none: a fifth is out of it. H@10: the share of queries with a co-clicked item in
+the list. Alike: the mean cosine of two items of a list.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def test_no_traceback_reaches_a_user(
         (["run", "nowhere.yaml"], "shipped are demo, fashion"),
         (["run", "demo", "--set", "training.stepz=3"], "did you mean 'steps'?"),
         (["run", "demo", "--set", "training.steps=many"], "training.steps"),
-        (["embed", "nowhere", "nowhere", "--to", "out"], "nowhere is not a saved model"),
+        (["embed", "nowhere", "--model", "nowhere", "--to", "out"], "nowhere is not a saved model"),
         (["index", "nowhere", "--catalog", "nowhere", "--to", "store"], "nowhere holds no embeddings"),
         (["neighbours", "nowhere", "--to", "out"], "nowhere holds no embeddings"),
     ],
@@ -167,5 +167,5 @@ def test_numbers_have_a_least_value() -> None:
             kind = str(getattr(getattr(option, "type_descriptor", None), "annotation", ""))
             if kind in ("<class 'int'>", "<class 'float'>") and not {option.name, f"{name} {option.name}"} & elsewhere:
                 assert option.min is not None, f"tgq {name}: {option.name}"  # type: ignore[attr-defined]
-    refused = CliRunner().invoke(app, ["embed", "model", "catalog", "--to", "e", "--batch-size", "-4"])
+    refused = CliRunner().invoke(app, ["embed", "catalog", "--model", "model", "--to", "e", "--batch-size", "-4"])
     assert refused.exit_code == 2 and "--batch-size" in refused.output and not Path("e").exists()

@@ -29,7 +29,7 @@ FOLDERS = {
     "noise": ("catalogue", "noise apply {s}/catalog --view noised"),
     "studio": ("catalogue", "studio --items 2"),
     "simulate": ("pairs", "pairs simulate {s}/studio --shoppers studio"),
-    "embed": ("embeddings", "embed {s}/models/seed-1/model {s}/catalog"),
+    "embed": ("embeddings", "embed {s}/catalog --model {s}/models/seed-1/model"),
     "neighbours": ("neighbours", "neighbours {s}/embeddings -k 3"),
     "index": ("store", "index {s}/embeddings --catalog {s}/catalog"),
     "join": ("joined embeddings", "collab join {s}/embeddings --log {s}/clicks.csv"),
@@ -53,7 +53,7 @@ def sources(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPath
     draw(folder / "catalog")
     draw_studio(folder / "studio", items=40, shown=False, workers=1)
     save_models(tiny_model("vit"), tiny_model("bert"), folder / "models")
-    ran(f"embed {folder}/models/seed-1/model {folder}/catalog --to {folder}/embeddings")
+    ran(f"embed {folder}/catalog --model {folder}/models/seed-1/model --to {folder}/embeddings")
     ran(f"index {folder}/embeddings --catalog {folder}/catalog --to {folder}/store")
     return folder
 
@@ -122,10 +122,10 @@ def test_a_job_goes_on_and_a_finished_one_changes_nothing(name: str, sources: Pa
 
 def test_a_job_of_other_inputs_is_refused_or_replaced(sources: Path, tmp_path: Path) -> None:
     to = tmp_path / "to"
-    embed = f"embed {sources}/models/seed-%d/model {sources}/catalog --to {to}"
+    embed = f"embed {sources}/catalog --model {sources}/models/seed-%d/model --to {to}"
     ran(embed % 1)
     refused(embed % 2, "with model_version", tmp_path)
-    refused(embed % 1 + " --truncate-dim 4", "with dim", tmp_path)
+    refused(embed % 1 + " --dim 4", "with dim", tmp_path)
     ran(embed % 2 + " --overwrite")
     assert Embeddings.open(to).model_version == version_of(sources / "models/seed-2/model")
     neighbours = f"neighbours {to} --to {tmp_path / 'n'}"
@@ -137,7 +137,7 @@ def test_a_job_of_other_inputs_is_refused_or_replaced(sources: Path, tmp_path: P
 def test_the_same_ids_with_another_title_are_another_catalogue(sources: Path, tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("id,title\na,red shoe\nb,blue shoe\n")
     catalog = f"catalog import {tmp_path / 'items.csv'} --to {tmp_path / 'c'}"
-    embed = f"embed {sources}/models/seed-1/model {tmp_path / 'c'} --to {tmp_path / 'e'}"
+    embed = f"embed {tmp_path / 'c'} --model {sources}/models/seed-1/model --to {tmp_path / 'e'}"
     ran(catalog)
     ran(embed)
     first = Embeddings.open(tmp_path / "e").vectors()
@@ -186,8 +186,8 @@ def test_a_file_is_replaced_when_asked(name: str, sources: Path, tmp_path: Path)
         "noise apply {s}/catalog --to {s}/catalog",
         "pairs simulate {s}/studio --shoppers studio --to {s}",
         "pairs mine {s}/clicks.csv --to {s}/clicks.csv",
-        "embed {s}/models/seed-1/model {s}/catalog --to {s}/catalog",
-        "embed {s}/models/seed-1/model {s}/catalog --to {s}/models",
+        "embed {s}/catalog --model {s}/models/seed-1/model --to {s}/catalog",
+        "embed {s}/catalog --model {s}/models/seed-1/model --to {s}/models",
         "neighbours {s}/embeddings --to {s}/embeddings",
         "neighbours {s}/embeddings --to {s}/new --parquet {s}/new",
         "collab join {s}/embeddings --log {s}/clicks.csv --to {s}/embeddings",

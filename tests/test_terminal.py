@@ -55,7 +55,7 @@ def shop(tmp_path: Path) -> Path:
         (["store", "serve", "{s}/store", EVIL], True),
         (["pairs", "mine", "{s}/log.csv", "--to", "{s}/p\x1b[31m", "--min-count", "1"], False),
         (["pairs", "mine", "{s}/nothing\x1b[31m.csv", "--to", "{s}/p"], True),
-        (["keys", "remove", EVIL, "--file", "{s}/keys.json"], True),
+        (["keys", "remove", EVIL, "--keys", "{s}/keys.json"], True),
         (["index", "{s}/nothing\x1b[31m", "--catalog", "{s}/c", "--to", "{s}/other"], True),
     ],
 )

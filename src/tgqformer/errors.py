@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class TgqError(Exception):
@@ -34,8 +36,28 @@ def option(name: str) -> str:
 
 
 def alike(word: str, known: Iterable[str], most: int = 1) -> list[str]:
-    """Return the known words that are spelt most like a word, the nearest first; none that is far from it."""
-    return get_close_matches(word, list(known), n=most)
+    """Return the known words that are spelt most like a word, the nearest first; none that is far from it.
+
+    First those that differ in capitals, signs and leading zeros alone: SKU-5 for sku_0005.
+    """
+    words, bare = list(known), _bare(word)
+    same = [one for one in words if _bare(one) == bare][:most] if bare else []
+    return same or get_close_matches(word, words, n=most)
+
+
+def _bare(word: str) -> str:
+    return re.sub(r"[\W_]|(?<!\d)0+(?=\d)", "", word.casefold())
+
+
+def beside(path: str | Path) -> str:
+    """Return a hint for a path that is not there: the file beside it that is spelt most like it, or ""."""
+    wanted = Path(path)
+    try:
+        there = [] if wanted.exists() else [one.name for one in wanted.parent.iterdir()]
+    except OSError:
+        return ""
+    close = alike(wanted.name, there)
+    return f"did you mean {str(wanted.with_name(close[0]))!r}?" if close else ""
 
 
 def nearest(word: str, known: Iterable[str], otherwise: str = "choose from", most: int = 100) -> str:

@@ -71,7 +71,7 @@ def test_import_and_show(shop: Path) -> None:
     assert "color" in one
     (shop / "photos/1.jpg").unlink()
     assert "there is no file" in run("show", shop / "out", "1")
-    assert "and 1 more" in run("show", shop / "out", "--first", "1")
+    assert "and 1 more" in run("show", shop / "out", "--top", "1")
 
 
 def test_what_is_guessed_is_shown_first(shop: Path) -> None:

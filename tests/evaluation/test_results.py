@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
+from tgqformer.cli.sheets import results_sheet
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.intervals import Interval
 from tgqformer.evaluation.metrics import METRICS, Queries, evaluate
 from tgqformer.evaluation.results import Result, ViewScores, compare, read_log, read_results, stacked, summarize
-from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown, percent, points, rich_table
+from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown, percent, points
 
 
 def made(model: str, seed: int, signal: float) -> Result:
@@ -124,11 +124,9 @@ def test_tables_hold_the_figures_and_mark_the_best(results: list[Result]) -> Non
     best = next(r for r in rows if (r.model, r.view, r.metric) == ("good", "mixed", "hit@10"))
     assert f"| mixed | good | **{percent(best.interval)}**" in text
     assert "95 % interval over seeds; 40 queries, 3 seeds" in text
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(rich_table(rows, title="Results"))
-    shown = console.export_text()
-    assert percent(best.interval) in shown
-    assert "nDCG@10" in shown
+    sheet = results_sheet(rows, "Results")
+    assert sheet.columns[-1].name == "nDCG@10" and sheet.data[0]["interval"]["mean"] == rows[0].interval.mean
+    assert percent(best.interval) in [cell for line in sheet.rows for cell in line]
     read = list(csv.DictReader(io.StringIO(csv_text(rows))))
     assert len(read) == 2 * 2 * len(METRICS)
     assert float(read[0]["mean"]) == rows[0].interval.mean

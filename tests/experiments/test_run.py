@@ -172,8 +172,8 @@ def test_commands_run_and_similar(run: Run, tmp_path: Path) -> None:
     assert similar.exit_code == 0 and "studio-" in similar.output
     embedded = runner.invoke(
         app,
-        ["embed", str(run.trial(run.recipe.models[1], 0).folder / "model"), str(run.folder / "shown"), "--to",
-         str(tmp_path / "e")],
+        ["embed", str(run.folder / "shown"), "--to", str(tmp_path / "e"), "--model",
+         str(run.trial(run.recipe.models[1], 0).folder / "model")],
     )  # fmt: skip
     assert embedded.exit_code == 0 and "embedded 90 items" in embedded.output
     assert "fashion" in runner.invoke(app, ["recipes"]).output

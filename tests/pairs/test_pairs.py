@@ -317,10 +317,10 @@ def test_mine_and_show(tmp_path: Path) -> None:
     assert "12 rows read" in output
     assert "2 pairs of 3 items" in output
     assert set(found(Pairs.read(to))) == {("a", "b"), ("a", "c")}
-    assert "a  |  b" in run("show", to)
-    assert "1.3 an item" in run("show", to, "--item", "c")
+    assert "a  b   0.383      3" in run("show", to)
+    assert "1.3 an item" in run("show", to, "c")
     with pytest.raises(TgqError, match="no pair with the item 'zz'"):
-        run("show", to, "--item", "zz")
+        run("show", to, "zz")
 
 
 def test_mine_lists_and_dates(tmp_path: Path, related: Path) -> None:

@@ -209,8 +209,9 @@ def test_from_a_list_to_a_report_and_a_click_log(shop: Shop, tmp_path: Path) -> 
             status, body = sent(running, wrong)
             assert status == 422 and words in body["error"], body
         page, log = tmp_path / "sales.html", tmp_path / "log.parquet"
-        output = tgq("store", "report", shop.folder, "--html", page, "--log", log)
+        output = tgq("store", "report", shop.folder, "--html", page, "--export-log", log)
     version = shop.model(0).version
+    assert max(len(line) for line in output.splitlines() if "%" in line) <= 80
     assert output.count(version) == 2 and '{"diversity":0.2}' in output
     found = json.loads(tgq("store", "report", shop.folder, "--json"))
     assert [one["views"] for one in found] == [20, 10] and found[0]["lift"] is None
@@ -222,4 +223,4 @@ def test_from_a_list_to_a_report_and_a_click_log(shop: Shop, tmp_path: Path) -> 
     tgq("pairs", "mine", log, "--to", tmp_path / "pairs.parquet", "--min-support", "1")
     assert pq.read_table(tmp_path / "pairs.parquet").num_rows > 0
     with pytest.raises(TgqError, match="exists already"):
-        tgq("store", "report", shop.folder, "--log", log)
+        tgq("store", "report", shop.folder, "--export-log", log)

@@ -82,13 +82,13 @@ def test_the_page_names_every_limit_as_it_is() -> None:
 
 def test_keys_from_the_command_line(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
-    made = CliRunner().invoke(app, ["keys", "new", "front", "--file", str(file), "--read-only"])
+    made = CliRunner().invoke(app, ["keys", "new", "front", "--keys", str(file), "--read-only"])
     key = made.stdout.split()[0]
     assert made.exit_code == 0 and key.startswith("tgq_") and len(key) > 40 and key not in file.read_text()
-    listed = CliRunner().invoke(app, ["keys", "list", "--file", str(file)]).stdout
-    assert listed.split()[:2] == ["front", "read"]
-    assert CliRunner().invoke(app, ["keys", "remove", "front", "--file", str(file)]).exit_code == 0
-    assert CliRunner().invoke(app, ["keys", "list", "--file", str(file)]).stdout == ""
+    listed = CliRunner().invoke(app, ["keys", "list", "--keys", str(file)]).stdout
+    assert listed.splitlines()[-1].split()[:2] == ["front", "read"]
+    assert CliRunner().invoke(app, ["keys", "remove", "front", "--keys", str(file)]).exit_code == 0
+    assert CliRunner().invoke(app, ["keys", "list", "--keys", str(file)]).stdout == "nothing to list\n"
 
 
 def test_what_is_missing_is_said(shop: Shop, tmp_path: Path) -> None:

@@ -292,7 +292,7 @@ def test_the_commands(
     output = tgq("sync", "shop", "--store", "store", "--model", models[0], "--new-version", "--label", "old")
     assert "version v1 of store: embedded 12, updated 0, deleted 0, unchanged 0" in output
     assert "unchanged 12" in tgq("sync", "shop", "--store", "store"), "the version knows its model"
-    tgq("embed", models[0], "shop", "--to", "e", "--workers", "1")
+    tgq("embed", "shop", "--model", models[0], "--to", "e", "--workers", "1")
     tgq("neighbours", "e", "--to", "n", "-k", "3")
     assert "neighbours in n: unchanged" in tgq("sync", "shop", "--store", "store", "--neighbours", "n")
     tgq("sync", "shop", "--store", "store", "--model", models[1], "--new-version", "--label", "new", "--dtype", "int8")

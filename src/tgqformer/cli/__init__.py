@@ -1,4 +1,4 @@
-"""The one command: `tgq`. One file per group of commands; this one puts them together."""
+"""The one command: `tgq`. One file per group of commands; this one puts them together, by what they are for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from tempfile import mkstemp
 from traceback import format_exc
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -17,6 +17,7 @@ from tgqformer.cli import (
     collab,
     compare,
     cost,
+    embed,
     noise,
     pairs,
     pictures,
@@ -24,32 +25,44 @@ from tgqformer.cli import (
     run,
     search,
     serve,
+    store,
     studio,
+    sync,
 )
-from tgqformer.cli.options import check_once, say
+from tgqformer.cli.commands import Group, say
 from tgqformer.errors import TgqError
 from tgqformer.version import __version__
 
-app = typer.Typer(
+app = Group(
     name="tgq",
     help="Turn a shop's catalogue and click logs into item embeddings that look past promo stickers and clutter.",
+    epilog="Start with `tgq demo --quick`, or with `tgq init` for your own shop. What a command works on stands first, "
+    "all else is named; whatever prints a table has `--json`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-app.add_typer(catalog.app, name="catalog")
-app.add_typer(pictures.app, name="pictures")
-app.add_typer(pairs.app, name="pairs")
-app.add_typer(noise.app, name="noise")
-app.add_typer(collab.app, name="collab")
-app.command()(studio.studio)
-app.command()(compare.compare)
-app.command()(cost.cost)
-app.command()(plan.plan)
-run.register(app)
-bench.register(app)
-search.register(app)
-serve.register(app)
+PANELS: dict[str, tuple[Any, ...]] = {
+    "The main path": (run.demo, run.init, run.run, search.similar, serve.serve),
+    "Every day": (sync.sync, store.app, serve.keys_app),
+    "Step by step": (catalog.app, pictures.app, pairs.app, embed.embed, search.index, search.neighbours),
+    "Compare and try out": (
+        run.recipes,
+        bench.bench,
+        compare.compare,
+        collab.app,
+        plan.plan,
+        cost.cost,
+        studio.studio,
+        noise.app,
+    ),
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        if isinstance(command, Group):
+            app.add_typer(command, rich_help_panel=panel)
+        else:
+            app.command(rich_help_panel=panel)(command)
 
 
 def _version(asked: bool) -> None:
@@ -80,9 +93,7 @@ def main() -> None:
     """Run the command line. No traceback is shown: mistakes are told, what nobody foresaw is kept in a file."""
     try:
         _refuse_passwords(sys.argv[1:])
-        command = typer.main.get_command(app)
-        check_once(command, sys.argv[1:])
-        command()
+        app()
     except TgqError as error:
         _fail(str(error))
     except Exception as error:  # noqa: BLE001 - of whatever kind; nothing is hidden

@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tgqformer.cli.options import list_shipped, say
+from tgqformer.cli.commands import say, then
+from tgqformer.cli.options import Change, shipped_sheet
+from tgqformer.cli.sheets import Column, Sheet
 from tgqformer.errors import TgqError
 
 
 def bench(
     grid: Annotated[
-        str | None, typer.Argument(help="a YAML file, or the name of a shipped bench (see `tgq bench --list`)")
+        str | None,
+        typer.Argument(metavar="BENCH", help="A YAML file, or the name of a shipped bench (see `tgq bench --list`)."),
     ] = None,
-    to: Annotated[Path | None, typer.Option(help="folder of the bench  [default: runs/bench-NAME]")] = None,
-    change: Annotated[
-        list[str] | None, typer.Option("--set", help="change a key: `--set set.training.steps=200`; repeatable")
-    ] = None,
+    to: Annotated[Path | None, typer.Option(help="Folder of the bench.  [default: runs/bench-NAME]")] = None,
+    change: Change = None,
     catalog: Annotated[
-        str | None, typer.Option(help="bench your own data: files of a shop, as in `tgq catalog import`")
+        str | None, typer.Option(help="Bench your own data: files of a shop, as in `tgq catalog import`.")
     ] = None,
-    interactions: Annotated[str | None, typer.Option(help="with --catalog: a log of (session, item, time)")] = None,
-    pairs: Annotated[str | None, typer.Option(help="with --catalog: or a file of pairs")] = None,
+    log: Annotated[str | None, typer.Option(help="With --catalog: a log of (session, item, time).")] = None,
+    pairs: Annotated[str | None, typer.Option(help="With --catalog: or a file of pairs.")] = None,
     cell: Annotated[
-        Path | None, typer.Option(help="do one finished cell again and compare its metrics to the last digit")
+        Path | None, typer.Option(help="Do one finished cell again and compare its metrics to the last digit.")
     ] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="run only cells whose grid title or path (`smollm2-6/tokens-4/q-former/`) holds this; repeatable"
+            help="Run only cells whose grid title or path (`smollm2-6/tokens-4/q-former/`) holds this; may be repeated."
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="cells side by side, each in a process of its own")] = 1,
-    listed: Annotated[bool, typer.Option("--list", help="list the shipped benches")] = False,
-) -> None:
+    jobs: Annotated[int, typer.Option(min=1, help="Cells side by side, each in a process of its own.")] = 1,
+    listed: Annotated[bool, typer.Option("--list", help="List the shipped benches.")] = False,
+) -> Sheet | None:
     """Compare connectors on equal terms: same pairs, steps, batch, language model, visual tokens, tuning and seeds.
 
     Every combination of model, language model, token budget, noise and seed is a cell: a folder with its recipe,
@@ -51,29 +53,51 @@ def bench(
 
         tgq bench fashion --to runs/bench --set catalog.source=data/fashion
 
-        tgq bench small --catalog shop/items.csv --interactions shop/clicks.csv
+        tgq bench small --catalog shop/items.csv --log shop/clicks.csv
 
         tgq bench --cell runs/bench-small/cells/catalogue/minilm/tokens-4/tgq-former/seed-0
     """
-    from rich.markdown import Markdown
-
     from tgqformer.config import slug
     from tgqformer.experiments.bench.bench import Bench
     from tgqformer.experiments.bench.grid import load_bench, shipped_benches
-    from tgqformer.progress import Terminal
 
     if listed:
-        list_shipped(shipped_benches())
-    elif cell is not None:
+        return shipped_sheet(shipped_benches())
+    if cell is not None:
         _again(cell, to or cell.with_name(f"{cell.name}-again"))
-    elif grid is None:
+        return None
+    if grid is None:
         raise TgqError("name a bench: a YAML file or one of `tgq bench --list`")
-    else:
-        loaded = load_bench(grid, (*_own(catalog, interactions, pairs), *(change or ())))
-        made = Bench(loaded, to or Path("runs") / slug(f"bench-{loaded.name}"), only=only or (), jobs=jobs)
-        page = made.report()
-        Terminal().print(Markdown((made.folder / "table.md").read_text(encoding="utf-8")))
-        say(f"report in {page}")
+    loaded = load_bench(grid, (*_own(catalog, log, pairs), *(change or ())))
+    made = Bench(loaded, to or Path("runs") / slug(f"bench-{loaded.name}"), only=only or (), jobs=jobs)
+    page = made.report()
+    then(f"open {page}")
+    return _sheet(made.folder)
+
+
+def _sheet(folder: Path) -> Sheet:
+    """Lay H@10 of every model out, a line for each setting and view; JSON has all that is in table.csv."""
+    with (folder / "table.csv").open(encoding="utf-8", newline="") as file:
+        rows = [{name: _number(text) for name, text in row.items()} for row in csv.DictReader(file)]
+    keys = ("language", "noise", "tokens", "view", "model")
+    shown = [row for row in rows if row["metric"] == "hit@10"]
+    several = [key for key in keys if key in ("view", "model") or len({row[key] for row in shown}) > 1]
+    columns = [*(Column(key, cut=True) for key in several), *(Column(key, ".1f") for key in ("H@10 %", "low", "high"))]
+    cells = [
+        [*(str(row[key]) for key in several), *(_percent(row[key]) for key in ("mean", "low", "high"))] for row in shown
+    ]
+    return Sheet(columns, cells, note=f"all figures: {folder / 'table.md'} and {folder / 'table.csv'}", data=rows)
+
+
+def _number(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _percent(share: str | float) -> float | None:
+    return 100 * share if isinstance(share, float) and share == share else None
 
 
 def _again(cell: Path, to: Path) -> None:
@@ -82,22 +106,15 @@ def _again(cell: Path, to: Path) -> None:
     different = rerun_cell(cell, to)
     if different:
         raise TgqError(f"{cell} and {to} differ: " + "; ".join(different[:5]))
-    say(f"{to} has the metrics of {cell}, to the last digit")
+    say(f"{to} has the metrics of {cell}, to the last digit.")
 
 
-def _own(catalog: str | None, interactions: str | None, pairs: str | None) -> list[str]:
+def _own(catalog: str | None, log: str | None, pairs: str | None) -> list[str]:
     """Return the changes that put a shop's own data instead of the bench's."""
-    given = {key: path for key, path in (("interactions", interactions), ("pairs", pairs)) if path is not None}
+    given = {key: path for key, path in (("interactions", log), ("pairs", pairs)) if path is not None}
     if (catalog is not None) != (len(given) == 1):
-        raise TgqError(
-            "give --catalog together with one of --interactions and --pairs: what is sold, and what was clicked"
-        )
+        raise TgqError("give --catalog together with one of --log and --pairs: what is sold, and what was clicked")
     if catalog is None:
         return []
     [(kind, path)] = given.items()
     return [f"set.catalog.source={catalog}", f"set.pairs.{kind}={path}", "set.pairs.shoppers=null"]
-
-
-def register(app: typer.Typer) -> None:
-    """Put the command on the root."""
-    app.command()(bench)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tgqformer.cli.options import Overwrite
+from tgqformer.cli.commands import Group, say, then
+from tgqformer.cli.options import Overwrite, Top
+from tgqformer.cli.sheets import Column, Sheet
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from tgqformer.catalog import Catalog, ImportReport, Item, Picture
     from tgqformer.catalog.duplicates import Twin
     from tgqformer.catalog.importer import ImportPlan
 
-app = typer.Typer(
-    no_args_is_help=True, help="Bring a shop's items in, check them, look at them.", rich_markup_mode="markdown"
+app = Group(
+    name="catalog",
+    no_args_is_help=True,
+    help="Bring a shop's items in, check them, look at them.",
+    rich_markup_mode="markdown",
 )
 
 _Columns = list[str]
@@ -26,7 +30,7 @@ _Columns = list[str]
 
 @app.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="A file, or a folder of files or pictures.")],
+    source: Annotated[Path, typer.Argument(metavar="EXPORT", help="A file, or a folder of files or pictures.")],
     to: Annotated[Path, typer.Option("--to", help="The folder of the new catalogue.")],
     reader: Annotated[
         str | None, typer.Option(help="The reader to use; found by itself. `tgq catalog readers` lists them.")
@@ -81,7 +85,7 @@ def import_(
     ] = None,
     name: Annotated[str | None, typer.Option(help="The name of the catalogue; else that of its folder.")] = None,
     overwrite: Overwrite = False,
-) -> None:
+) -> Sheet | None:
     """Read a shop's items, check every row and every picture, and write a catalogue with a report.
 
     Reads CSV, TSV, JSON lines, Parquet (also .gz), folders of pictures, and the layouts of well-known data sets.
@@ -108,31 +112,32 @@ def import_(
     options: dict[str, object] = {"reader": reader, "mapping": columns, "pack": pack, "strict": strict, "limit": limit}
     options |= {"root": pictures, "name": name, "overwrite": overwrite, "encoding": encoding, "language": language}
     report = import_catalog(source, to, show_progress_bar=True, on_plan=_show_plan, **options)
-    _show_report(report, to)
     _show_unread(to)
+    then(
+        *([f"tgq pictures fetch {to} --to photos"] if report.problems["picture-remote"] else []),
+        f"tgq catalog show {to}",
+        f"tgq pairs mine CLICKS --catalog {to} --to pairs.parquet",
+    )
+    return _report_sheet(report, to)
 
 
 @app.command()
-def readers() -> None:
+def readers() -> Sheet:
     """List the readers: which layouts of files are recognised.
 
     Example: `tgq catalog readers`
     """
     from tgqformer.catalog.readers import READERS
-    from tgqformer.progress import Terminal
 
-    table = _table("reader", "reads")
-    for one in READERS:
-        table.add_row(f"[bold]{one.name}[/]", one.about)
-    Terminal(emoji=False).print(table)
+    return Sheet((Column("reader"), Column("reads", wrap=True)), [(one.name, one.about) for one in READERS])
 
 
 @app.command()
 def show(
-    folder: Annotated[Path, typer.Argument(help="The folder of a catalogue.")],
-    item_id: Annotated[str | None, typer.Argument(help="An item to show in full.")] = None,
-    first: Annotated[int, typer.Option(min=1, metavar="N", help="How many items to list.")] = 10,
-) -> None:
+    catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="The folder of a catalogue.")],
+    item: Annotated[str | None, typer.Argument(metavar="ITEM", help="An item to show in full.")] = None,
+    top: Top = 10,
+) -> Sheet:
     """Show what a catalogue holds, or one item of it.
 
     **Examples**
@@ -143,16 +148,13 @@ def show(
     """
     from tgqformer.catalog import Catalog
 
-    catalog = Catalog.open(folder)
-    if item_id is None:
-        _show_catalog(catalog, first)
-    else:
-        _show_item(catalog.take([item_id])[0], catalog)
+    opened = Catalog.open(catalog)
+    return _catalog_sheet(opened, top) if item is None else _item_sheet(opened.take([item])[0], opened)
 
 
 @app.command()
 def duplicates(
-    folder: Annotated[Path, typer.Argument(metavar="CATALOG", help="The folder of a catalogue.")],
+    catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="The folder of a catalogue.")],
     by: Annotated[
         Literal["both", "picture", "title"], typer.Option(help="What must be the same: picture and title, or one.")
     ] = "both",
@@ -160,15 +162,14 @@ def duplicates(
         bool, typer.Option("--variants", help="Also groups of one product's variants, which are known to be one.")
     ] = False,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all of them as a table.")] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all of them as JSON.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with their pictures.")] = None,
-    shown: Annotated[int, typer.Option(min=1, metavar="N", help="How many groups the page shows.")] = 200,
+    top: Top = 20,
     overwrite: Overwrite = False,
-) -> None:
+) -> Sheet:
     """List groups of products that are one, by picture and title, for people to look at. Nothing is changed.
 
     Pictures are near-identical where they are one photo, at whatever size; titles are equal, or one word without digits
-    is missing or another.
+    is missing or another. `-k` says how many groups table and page show; --csv and --json have all.
 
     **Examples**
 
@@ -183,72 +184,52 @@ def duplicates(
         find_duplicates,
         write_csv,
         write_duplicates_page,
-        write_lines,
     )
-    from tgqformer.progress import Terminal
     from tgqformer.stages import make_way
 
-    for file in (csv, json, html):
+    for file in (csv, html):
         if file is not None:
-            make_way(file, "list of duplicates", overwrite=overwrite, file=True, sources=[folder])
-    catalog = Catalog.open(folder)
-    groups = described(catalog, find_duplicates(catalog, by, variants=variants))
-    console = Terminal(emoji=False)
+            make_way(file, "list of duplicates", overwrite=overwrite, file=True, sources=[catalog])
+    opened = Catalog.open(catalog)
+    groups = described(opened, find_duplicates(opened, by, variants=variants))
     items = sum(map(len, groups))
-    console.print(f"{len(groups):,} groups, {items:,} of {len(catalog):,} items: {WORDS[by]}", soft_wrap=True)
-    if groups:
-        console.print(_twins_table(groups[:_FIRST]))
-    if len(groups) > _FIRST:
-        console.print(f"and {len(groups) - _FIRST:,} more groups; --csv, --json or --html has them", style="dim")
+    say(f"{len(groups):,} groups, {items:,} of {len(opened):,} items: {WORDS[by]}")
     if csv is not None:
         write_csv(csv, groups)
-    if json is not None:
-        write_lines(json, groups)
     if html is not None:
-        write_duplicates_page(html, catalog, groups, by, shown)
+        write_duplicates_page(html, opened, groups, by, top)
+    return _twins_sheet(groups, top)
 
 
-_FIRST = 20  # groups on the terminal
-
-
-def _twins_table(groups: Sequence[Sequence[Twin]]) -> Table:
-    from rich.markup import escape
-
-    table = _table("group", "id", "title", "price", "picture")
-    for number, twins in enumerate(groups, 1):
+def _twins_sheet(groups: Sequence[Sequence[Twin]], top: int) -> Sheet:
+    columns = (
+        Column("group", "d"),
+        Column("id"),
+        Column("title", cut=True),
+        Column("price", ",.2f"),
+        Column("picture", cut=True),
+    )
+    rows: list[tuple[object, ...]] = []
+    for number, twins in enumerate(groups[:top], 1):
         for one in twins[:5]:
-            price = "" if one.price is None else f"{one.price:,.2f}"
-            picture = "the same file" if one.same_file and one is not twins[0] else one.picture or ""
-            table.add_row(str(number), *map(escape, (one.id, one.title or "", price, picture)))
+            picture = "the same file" if one.same_file and one is not twins[0] else one.picture
+            rows.append((number, one.id, one.title, one.price, picture))
         if len(twins) > 5:
-            table.add_row(str(number), f"and {len(twins) - 5:,} more", "", "", "")
-    return table
-
-
-def _table(*columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+            rows.append((number, f"and {len(twins) - 5:,} more", None, None, None))
+    note = f"and {len(groups) - top:,} more groups; --csv, --json or --html has them" if len(groups) > top else ""
+    return Sheet(columns, rows, note=note, data=[[asdict(one) for one in twins] for twins in groups])
 
 
 def _show_plan(plan: ImportPlan) -> None:
-    from rich.markup import escape
-
     from tgqformer.progress import console
 
-    console.print(
-        f"reading [bold]{escape(str(plan.source))}[/] with the reader [bold]{plan.reader.name}[/], "
-        f"pictures from {escape(str(plan.root))}"
-    )
-    table = _table("field", "column")
-    for field, columns in plan.mapping.lines():
-        table.add_row(field, f"[dim]{columns}[/]" if columns == "-" else escape(columns))
-    console.print(table, emoji=False)
+    lines = [f"reading {plan.source} with the reader {plan.reader.name}, pictures from {plan.root}"]
+    lines += [f"  {field:<14} {columns}" for field, columns in plan.mapping.lines()]
     if plan.sold:
-        console.print(f"fields of their own, which no model reads: {escape(', '.join(plan.sold))}", emoji=False)
+        lines.append(f"fields of their own, which no model reads: {', '.join(plan.sold)}")
     if plan.unused:
-        console.print(f"not used: {escape(', '.join(plan.unused))}", emoji=False)
+        lines.append(f"not used: {', '.join(plan.unused)}")
+    console.print("\n".join(lines), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def _show_unread(to: Path) -> None:
@@ -267,79 +248,54 @@ def _show_unread(to: Path) -> None:
         console.print(f"warning: {warning}", style="yellow", markup=False)
 
 
-def _show_report(report: ImportReport, to: Path) -> None:
-    from rich.markup import escape
-
+def _report_sheet(report: ImportReport, to: Path) -> Sheet | None:
     from tgqformer.catalog.checks import KINDS
-    from tgqformer.progress import Terminal
 
-    console = Terminal(emoji=False)
-    console.print(report.summary())
-    colors = {"error": "red", "warning": "yellow", "note": "dim"}
-    table = _table("", "problem", "first of them")
-    for severity, color in colors.items():
-        for kind in report.kinds(severity):  # type: ignore[arg-type]
-            one = report.examples[kind][0]
-            where = escape(f"{one.file}:{one.line}: {one.reason}")
-            table.add_row(f"{report.problems[kind]:,}", f"[{color}]{KINDS[kind].title}[/]", where)
-    if report.problems:
-        console.print(table)
+    say(report.summary())
     for warning in report.warnings:
-        console.print(f"warning: {escape(warning)}", style="yellow")
-    console.print(f"report: {escape(str(to / 'report.html'))}", soft_wrap=True)
-    if report.problems["picture-remote"]:
-        console.print(f"next:   tgq pictures fetch {escape(str(to))} --to photos", soft_wrap=True)
-    console.print(f"next:   tgq catalog show {escape(str(to))}", soft_wrap=True)
+        say(f"warning: {warning}")
+    say(f"report: {to / 'report.html'}")
+    kinds = [(severity, kind) for severity in ("error", "warning", "note") for kind in report.kinds(severity)]
+    columns = (Column("count", ",d"), Column("is"), Column("problem"), Column("first of them", wrap=True))
+    rows = []
+    for severity, kind in kinds:
+        one = report.examples[kind][0]
+        rows.append((report.problems[kind], severity, KINDS[kind].title, f"{one.file}:{one.line}: {one.reason}"))
+    return Sheet(columns, rows) if rows else None
 
 
-def _show_catalog(catalog: Catalog, first: int) -> None:
-    from rich.markup import escape
-
-    from tgqformer.progress import Terminal
-
+def _catalog_sheet(catalog: Catalog, top: int) -> Sheet:
     about = catalog.about
-    console = Terminal(emoji=False)
     where = "packed" if about["packed"] else f"in {catalog.root}"
-    console.print(
-        f"[bold]{escape(catalog.name)}[/]: {len(catalog):,} items, {about['pictures']:,} pictures ({escape(where)})"
-    )
-    console.print(f"fingerprint {catalog.fingerprint}", style="dim")
-    items = list(catalog.items(0, first, pictures=False))
-    columns = {
-        "id": [item.id for item in items],
-        "title": [item.title or "" for item in items],
-        "brand": [item.brand or "" for item in items],
-        "category": [" > ".join(item.category) for item in items],
-        "price": ["" if item.price is None else f"{item.price:,.2f}" for item in items],
-        "group": [item.item_group or "" for item in items],
-        "stock": [item.availability or "" for item in items],
-        "pictures": [str(len(item.pictures)) for item in items],
+    say(f"{catalog.name}: {len(catalog):,} items, {about['pictures']:,} pictures ({where})")
+    items = list(catalog.items(0, top, pictures=False))
+    cells: dict[Column, list[Any]] = {
+        Column("id"): [item.id for item in items],
+        Column("title", cut=True): [item.title for item in items],
+        Column("brand", cut=True): [item.brand for item in items],
+        Column("category", cut=True): [item.category for item in items],
+        Column("price", ",.2f"): [item.price for item in items],
+        Column("group", cut=True): [item.item_group for item in items],
+        Column("stock", cut=True): [item.availability for item in items],
+        Column("pictures", "d"): [len(item.pictures) for item in items],
     }
-    filled = {name: cells for name, cells in columns.items() if any(cells)}
-    table = _table(*filled)
-    for cells in zip(*filled.values(), strict=True):
-        table.add_row(*map(escape, cells))
-    console.print(table)
-    if len(catalog) > first:
-        console.print(f"and {len(catalog) - first:,} more", style="dim")
+    filled = {column: values for column, values in cells.items() if any(values)}
+    more = f"and {len(catalog) - top:,} more; " if len(catalog) > top else ""
+    rows = list(zip(*filled.values(), strict=True))
+    return Sheet(tuple(filled), rows, note=f"{more}fingerprint {catalog.fingerprint}")
 
 
-def _show_item(item: Item, catalog: Catalog) -> None:
-    from rich.markup import escape
-
+def _item_sheet(item: Item, catalog: Catalog) -> Sheet:
     from tgqformer.catalog.item import OFFER
-    from tgqformer.progress import Terminal
 
-    table = _table("field", "value")
     rows = [("id", item.id), ("title", item.title), ("brand", item.brand), ("category", " > ".join(item.category))]
     rows += [(name, None if price is None else f"{price:,.2f}") for name, price in _prices(item).items()]
     rows += [(name, getattr(item, name)) for name in OFFER if name != "sale_price"]
     rows += item.attributes.items()
-    for field, value in rows:
-        table.add_row(escape(field), escape(value) if value else "[dim]-[/]")
-    for number, picture in enumerate(item.pictures, 1):
-        table.add_row(f"picture {number}", escape(_describe(picture, catalog)))
-    Terminal(emoji=False).print(table)
+    rows += [(f"picture {number}", _describe(one, catalog)) for number, one in enumerate(item.pictures, 1)]
+    return Sheet(
+        (Column("field", cut=True), Column("value", wrap=True)), [(name, value or None) for name, value in rows]
+    )
 
 
 def _prices(item: Item) -> dict[str, float | None]:

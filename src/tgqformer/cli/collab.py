@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tgqformer.cli.options import Overwrite, log_options, say, settings_of
+from tgqformer.cli.commands import Group, say, then
+from tgqformer.cli.options import Change, Device, Overwrite, Top, log_options, settings_of, shipped_sheet
+from tgqformer.cli.sheets import Column, Sheet, results_sheet
 from tgqformer.errors import TgqError
 
 if TYPE_CHECKING:
     from tgqformer.collaborative.run import Content
     from tgqformer.pairs.pairs import Pairs
 
-app = typer.Typer(
+app = Group(
+    name="collab",
     help="Items embedded by behaviour: LightGCN, NGCF, SASRec, PinSage, and the counting baselines.",
     no_args_is_help=True,
 )
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `tgq collab train`.")]
-DeviceOption = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ...")]
 FeaturesOption = Annotated[
     Path | None, typer.Option(help="Content of the items, a folder written by `tgq embed`; for pinsage and lightgcn.")
 ]
@@ -30,30 +32,33 @@ FeaturesOption = Annotated[
 @log_options
 def train(
     context: typer.Context,
-    preset: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped preset.")],
+    preset: Annotated[
+        str,
+        typer.Argument(
+            metavar="PRESET", help="A YAML file, or the name of a shipped preset (see `tgq collab presets`)."
+        ),
+    ],
     to: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="A log of interactions, or a folder with train.txt and test.txt.")
+        Path | None, typer.Option("--log", help="A log of interactions, or a folder with train.txt and test.txt.")
     ] = None,
     features: FeaturesOption = None,
-    change: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a key: `--set training.epochs=20`; repeatable.")
-    ] = None,
+    change: Change = None,
     pairs: Annotated[
         Path | None,
         typer.Option(help="Pairs to train on, by `tgq pairs mine`, over the graph of the log; for pinsage."),
     ] = None,
-    device: DeviceOption = "cpu",
-) -> None:
+    device: Device = "cpu",
+) -> Sheet:
     """Train a model on interactions and judge it by its paper's protocol. A run that was killed goes on where it was.
 
     Examples:
 
-        tgq collab train gowalla-lightgcn --data ../shared/data/gowalla --to runs/lightgcn --device cuda
+        tgq collab train gowalla-lightgcn --log ../shared/data/gowalla --to runs/lightgcn --device cuda
 
-        tgq collab train shop-pinsage --data clicks.csv --features embeddings --to runs/pinsage
+        tgq collab train shop-pinsage --log clicks.csv --features embeddings --to runs/pinsage
 
-        tgq collab train shop-pinsage --data events/ --session user --where event=view,buy --to runs/pinsage
+        tgq collab train shop-pinsage --log events/ --session user --where event=view,buy --to runs/pinsage
     """
     from tgqformer.collaborative.run import train_run
     from tgqformer.collaborative.settings import load_preset
@@ -65,21 +70,23 @@ def train(
     folder = to or Path("runs") / slug(loaded.name)
     _check_device(device)
     given, mined = _content(features), _pairs(pairs)
-    _show(train_run(loaded, folder, data=data, device=device, content=given, pairs=mined), folder)
+    metrics = train_run(loaded, folder, data=data, device=device, content=given, pairs=mined)
+    then(f"tgq collab evaluate {folder}", f"tgq collab embed {folder} --to {folder}-embeddings")
+    return _metrics_sheet(metrics, folder)
 
 
 @app.command()
 def evaluate(
     run: RunPath,
-    data: Annotated[Path | None, typer.Option(help="Where the interactions are, if they were moved.")] = None,
+    data: Annotated[Path | None, typer.Option("--log", help="Where the interactions are, if they were moved.")] = None,
     features: FeaturesOption = None,
     pairs: Annotated[
         Path | None,
         typer.Option(help="Held-out pairs of items that similar items are judged by.  [default: of the test part]"),
     ] = None,
     catalog: Annotated[Path | None, typer.Option(help="A catalogue, whose pictures the report shows.")] = None,
-    device: DeviceOption = "cpu",
-) -> None:
+    device: Device = "cpu",
+) -> tuple[Sheet, ...]:
     """Judge a finished run again on its test part, by its preset's protocol and as similar items; write report.html.
 
     Similar items: a query is the last item that is known of a user, its positives are the user's held-out items; with
@@ -94,10 +101,9 @@ def evaluate(
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.collaborative.run import evaluate_run, load_run, open_run
     from tgqformer.evaluation.results import summarize
-    from tgqformer.evaluation.tables import rich_table
     from tgqformer.experiments.study.similar import judge, write_run_report
     from tgqformer.files import read_json
-    from tgqformer.progress import Terminal, console
+    from tgqformer.progress import console
 
     open_run(run)
     known = read_json(run / "run.json").get("content")
@@ -106,11 +112,11 @@ def evaluate(
     metrics = evaluate_run(run, data=data, device=device, content=content)
     judged = judge(load_run(run, data=data, device=device, content=content), _pairs(pairs))
     page = write_run_report(run, metrics, judged, Catalog.open(catalog) if catalog is not None else None)
-    _show(metrics, run)
-    Terminal().print(rich_table(summarize([judged.result]), title="similar items"))
     if judged.warning is not None:
         console.print(f"warning: {judged.warning}", style="yellow", markup=False)
     say(f"report: {page}")
+    then(f"open {page}", f"tgq collab embed {run} --to {run}-embeddings")
+    return _metrics_sheet(metrics, run), results_sheet(summarize([judged.result]), "similar items")
 
 
 @app.command()
@@ -161,23 +167,26 @@ def embed(
     say(f"{len(ids) - missing:,} items of {vectors.shape[1]} dimensions in {to}, model {version}")
     if missing:
         say(f"{missing:,} items of the catalogue have no interactions in this run: their vectors are zeros")
+    at = f"tgq index {to} --catalog {catalog} --to {to}-store"
+    then(*([at] if catalog is not None else []), f"tgq neighbours {to} --to {to}-neighbours")
 
 
 @app.command()
 def study(
-    study: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped study: fashion.")],
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="A YAML file, or the name of a shipped study: fashion.")
+    ],
     to: Annotated[Path | None, typer.Option(help="Folder of the study.  [default: runs/NAME-joined]")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="A run's folder, whose catalogue and token cache serve: of the same recipe.")
+        Path | None,
+        typer.Option("--run", help="A run's folder, whose catalogue and token cache serve: of the same recipe."),
     ] = None,
-    change: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a key of the study: `--set seeds=[0,1,2]`; repeatable.")
-    ] = None,
+    change: Change = None,
     content_change: Annotated[
         list[str] | None, typer.Option("--content-set", help="Change a key of its content recipe; repeatable.")
     ] = None,
-    device: DeviceOption = "cpu",
-) -> None:
+    device: Device = "cpu",
+) -> Sheet:
     """Compare content, behaviour and both joined, for items with many clicks, with few and with none; say what to use.
 
     Everything is kept in the folder. A second call reuses what is done; a killed call goes on where it was.
@@ -189,11 +198,9 @@ def study(
         tgq collab study my-shop.yaml --set seeds=[0,1,2] --to runs/joined
     """
     from tgqformer.config import slug
-    from tgqformer.evaluation.tables import rich_table
     from tgqformer.experiments.study.page import Findings, write_report
     from tgqformer.experiments.study.settings import load_study
     from tgqformer.experiments.study.study import StudyRun
-    from tgqformer.progress import Terminal
     from tgqformer.stages import only_one
 
     loaded = load_study(study, tuple(change or ()))
@@ -202,8 +209,9 @@ def study(
     run = StudyRun(loaded, folder, data=data, changes=tuple(content_change or ()), device=device)
     with only_one(folder):
         page = write_report(run)
-        Terminal().print(rich_table(Findings(run, run.results()).shown(), title=loaded.name))
         say(f"recommended, best on validation: {run.chosen()}; report: {page}")
+        then(f"open {page}")
+        return results_sheet(Findings(run, run.results()).shown(), loaded.name)
 
 
 @app.command()
@@ -213,7 +221,7 @@ def join(
     embeddings: Annotated[Path, typer.Argument(metavar="EMBEDDINGS", help="Content: a folder written by `tgq embed`.")],
     log: Annotated[Path, typer.Option(help="The shop's interactions, a log as `tgq pairs mine` reads it.")],
     to: Annotated[Path, typer.Option(help="Folder for what is made.")],
-    k: Annotated[int, typer.Option("-k", min=1, help="How many items to keep beside every item.")] = 100,
+    top: Top = 100,
     blend: Annotated[
         Path | None, typer.Option(help="Weights that were learned before: a blend.json. Otherwise they are learned.")
     ] = None,
@@ -245,7 +253,7 @@ def join(
     opened, interactions = Embeddings.open(embeddings), read_interactions(log, reading)
     ids, vectors = opened.ids(), opened.vectors()
     weights = Blend.read(blend) if blend is not None else shop.learn(vectors, ids, interactions)
-    joined = shop.join(vectors, ids, interactions, weights, k)
+    joined = shop.join(vectors, ids, interactions, weights, top)
     with atomic_folder(to, "joined embeddings", overwrite=overwrite) as unfinished:
         shop.write(joined, opened, unfinished)
     made = Neighbours.open(to / "neighbours")
@@ -255,10 +263,11 @@ def join(
         f"{made.manifest.width} neighbours of each of {len(made):,} items in {made.path};"
         f" vectors in {to / 'embeddings'}, weights in {to / 'blend.json'}"
     )
+    then(f"tgq serve STORE --neighbours {made.path}", f"tgq index {to / 'embeddings'} --catalog CATALOG --to STORE")
 
 
 @app.command()
-def presets() -> None:
+def presets() -> Sheet:
     """List the presets that come with the package, and where they are.
 
     Example:
@@ -267,9 +276,7 @@ def presets() -> None:
     """
     from tgqformer.collaborative.settings import shipped_presets
 
-    for name, path in shipped_presets().items():
-        first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        say(f"{name:<22} {first}\n{'':<22} {path}")
+    return shipped_sheet(shipped_presets())
 
 
 def _content(folder: Path | None) -> Content | None:
@@ -297,7 +304,6 @@ def _check_device(device: str) -> None:
         raise TgqError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}; use cpu") from error
 
 
-def _show(metrics: dict[str, float], folder: Path) -> None:
-    for name, value in metrics.items():
-        say(f"{name:<14} {value:,.0f}" if name == "users" else f"{name:<14} {value:.4f}")
-    say(f"run in {folder}")
+def _metrics_sheet(metrics: dict[str, float], folder: Path) -> Sheet:
+    rows = [(name, f"{value:,.0f}" if name == "users" else f"{value:.4f}") for name, value in metrics.items()]
+    return Sheet((Column("metric"), Column("value", "s")), rows, note=f"run in {folder}", data=metrics)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tgqformer.cli.options import say
+from tgqformer.cli.sheets import Column, Sheet
 from tgqformer.errors import TgqError, nearest
 
 if TYPE_CHECKING:
@@ -17,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def compare(
-    before: Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run")],
-    after: Annotated[Path, typer.Argument(metavar="RUN", help="the folder of another run, on the same test queries")],
-    metric: Annotated[str, typer.Option(help="hit@10, hit@100, mrr or ndcg@10")] = "hit@10",
-    json: Annotated[bool, typer.Option("--json", help="print all metrics as JSON")] = False,
-) -> None:
+    before: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    after: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of another run, on the same test queries.")],
+    metric: Annotated[str, typer.Option(help="One of hit@10, hit@100, mrr or ndcg@10.")] = "hit@10",
+) -> Sheet:
     """Compare two runs, model by model and query by query: which is ahead, by how much, and how sure that is.
 
-    Both must ask the same test queries: the same catalogue, pairs and split. What may differ is how they were trained.
+    The table shows one metric, `--json` all of them. Both must ask the same test queries: the same catalogue, pairs
+    and split. What may differ is how they were trained.
 
     Example:
 
@@ -42,10 +41,7 @@ def compare(
             f"no model stands in both runs: {', '.join(names[0])} in {before}; {', '.join(names[1])} in {after}"
         )
     rows = [row for name in both for row in _rows(two, name)]
-    if json:
-        say(dumps(rows, indent=2))
-    else:
-        _print([row for row in rows if row["metric"] == metric], metric)
+    return _sheet(rows, metric)
 
 
 def _results(run: Path) -> list[Result]:
@@ -84,15 +80,17 @@ def _rows(two: list[list[Result]], name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _print(rows: list[dict[str, Any]], metric: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+def _sheet(rows: list[dict[str, Any]], metric: str) -> Sheet:
     from tgqformer.evaluation.tables import NAMES
 
-    table = Table(caption=f"{NAMES[metric]} in per cent; differences are paired, with 95 % over queries and seeds")
-    for head in ("model", "view", "first run", "second run", "difference"):
-        table.add_column(head, justify="left" if head in ("model", "view") else "right")
-    for row in rows:
-        table.add_row(row["model"], row["view"], f"{row['first']:.1f}", f"{row['second']:.1f}", row["text"])
-    Console().print(table)
+    columns = (
+        Column("model", cut=True),
+        Column("view"),
+        Column("first run", ".1f"),
+        Column("second run", ".1f"),
+        Column("difference", "s"),
+    )
+    keys = ("model", "view", "first", "second", "text")
+    cells = [[row[key] for key in keys] for row in rows if row["metric"] == metric]
+    about = f"{NAMES[metric]} in per cent; differences are paired, with 95 % over queries and seeds"
+    return Sheet(columns, cells, note=about, data=rows)

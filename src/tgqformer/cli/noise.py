@@ -7,14 +7,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from tgqformer.cli.options import Overwrite, say
+from tgqformer.cli.commands import Group, say, then
+from tgqformer.cli.options import Overwrite
 
-app = typer.Typer(no_args_is_help=True, help="Draw promo noise on pictures, and look at it.")
+app = Group(name="noise", no_args_is_help=True, help="Draw promo noise on pictures, and look at it.")
 
 
 @app.command()
 def sheet(
-    catalog: Annotated[Path, typer.Argument(help="a catalogue made by `tgq catalog import` or `tgq studio`")],
+    catalog: Annotated[
+        Path, typer.Argument(metavar="CATALOG", help="A catalogue made by `tgq catalog import` or `tgq studio`.")
+    ],
     to: Annotated[Path, typer.Option(help="PNG file to write")] = Path("noise.png"),
     items: Annotated[int, typer.Option(min=1, help="how many products")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="of the choice and the drawing")] = 0,
@@ -37,11 +40,12 @@ def sheet(
     with atomic_path(to) as unfinished:
         drawn.save(unfinished, "PNG")
     say(f"wrote {to} ({drawn.width} x {drawn.height})")
+    then(f"open {to}")
 
 
 @app.command()
 def apply(
-    catalog: Annotated[Path, typer.Argument(help="a catalogue")],
+    catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="A catalogue.")],
     to: Annotated[Path, typer.Option(help="folder for the noised catalogue")],
     view: Annotated[Literal["mixed", "noised", "collage"], typer.Option(help="which items get noise")] = "mixed",
     share: Annotated[float, typer.Option(min=0, max=1, help="share of the items that get noise in `mixed`")] = 0.5,
@@ -60,3 +64,4 @@ def apply(
     noised = NoiseView(Catalog.open(catalog), view, NoisePlan(share=share, seed=seed))
     written = write_view(noised, to, overwrite=overwrite)
     say(f"wrote {len(written):,} items to {to}")
+    then(f"tgq catalog show {to}")

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
-from typer.core import TyperGroup, TyperOption
 
-from tgqformer.errors import TgqError
+from tgqformer.cli.commands import with_options
+from tgqformer.cli.sheets import Column, Sheet
 
+# One word for one thing: what several commands have is declared here once. docs/commands.md is the rule for people.
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what stands there, if `tgq` made it; else nothing is replaced.")
 ]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, …")]
+Change = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a key: `--set training.steps=200`; may be repeated.")
+]
+Top = Annotated[int, typer.Option("-k", "--top", min=1, help="How many to find or to list.")]
+Dim = Annotated[int | None, typer.Option(min=1, help="Keep the first so many dimensions of each vector.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Items embedded at once.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Threads that read and embed  [default: one a processor]")]
+STORE_HELP = "A folder, the URI of an object store (s3://…), or postgresql://user@host/database."
+Store = Annotated[str, typer.Option(metavar="STORE", help=STORE_HELP)]
+Form = Literal["float32", "float16", "int8"]  # as store.base.Dtype, which is not imported for the help's sake
 S = TypeVar("S")
 
 
@@ -56,53 +68,23 @@ def _log(  # what `LogSettings` says, as options
 ) -> None: ...
 
 
-def log_options(command: Callable[..., None]) -> Callable[..., None]:
+def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of how a log is read; it finds them by `settings_of(LogSettings, context, …)`."""
-    own, more = (inspect.signature(one, eval_str=True) for one in (command, _log))
+    own, more = inspect.signature(command).parameters, inspect.signature(_log, eval_str=True).parameters
 
     @functools.wraps(command)
-    def called(**given: Any) -> None:
-        command(**{name: value for name, value in given.items() if name not in more.parameters})
+    def called(**given: Any) -> Any:
+        return command(**{name: value for name, value in given.items() if name in own})
 
-    whole = {**own.parameters, **more.parameters}
-    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in whole.values()]
-    called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-    called.__annotations__ = {name: one.annotation for name, one in whole.items()}
-    return called
+    return with_options(called, more)
 
 
-def list_shipped(shipped: Mapping[str, Path]) -> None:
-    """Print what comes with the package: its name, the first line of its file, and where that is."""
-    width = max(map(len, shipped))
-    for name, path in shipped.items():
-        first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        typer.echo(f"{name:<{width}} {first}\n{'':<{width}} {path}")
-
-
-def say(text: str, *, err: bool = False) -> None:
-    """Print a line, its control characters shown: a title or a path may hold what a terminal obeys."""
-    from tgqformer.progress import shown
-
-    typer.echo(shown(text), err=err)
-
-
-def check_once(command: Any, words: Sequence[str]) -> None:
-    """Refuse an option that takes one value and is given twice: the first would be dropped without a word.
-
-    Raise TgqError, with both values.
-    """
-    given: dict[Any, str] = {}
-    rest = list(words)
-    while rest and rest[0] != "--":
-        word = rest.pop(0)
-        if not word.startswith("-") and isinstance(command, TyperGroup) and word in command.commands:
-            command = command.commands[word]
-            continue
-        name, equals, value = word.partition("=")
-        option = next((one for one in command.params if isinstance(one, TyperOption) and name in one.opts), None)
-        if option is None or option.is_flag or option.multiple or option.count:
-            continue
-        value = value if equals else rest.pop(0) if rest else ""
-        if option.name in given:
-            raise TgqError(f"{name} takes one value, and is given twice: {given[option.name]} and {value}")
-        given[option.name] = value
+def shipped_sheet(shipped: Mapping[str, Path]) -> Sheet:
+    """Lay out what comes with the package: its name, the first line of its file, and where that is."""
+    rows = [
+        (name, path.read_text(encoding="utf-8").splitlines()[0].lstrip("# "), path) for name, path in shipped.items()
+    ]
+    folders = dict.fromkeys(str(path.parent) for path in shipped.values())
+    data = [{"name": name, "about": about, "path": str(path)} for name, about, path in rows]
+    columns = (Column("name"), Column("about", wrap=True))
+    return Sheet(columns, [row[:2] for row in rows], note=f"files in {', '.join(folders)}", data=data)

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tgqformer.cli.options import Overwrite, log_options, say, settings_of
-from tgqformer.errors import TgqError
+from tgqformer.cli.commands import Group, say, then
+from tgqformer.cli.options import Overwrite, Top, log_options, settings_of
+from tgqformer.cli.sheets import Column, Sheet
+from tgqformer.errors import TgqError, nearest
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-app = typer.Typer(
+app = Group(
+    name="pairs",
     no_args_is_help=True,
     help="Items that belong together: mined from click logs, or from simulated shoppers where there are no clicks.",
 )
@@ -26,7 +29,9 @@ def mine(
     context: typer.Context,
     source: Annotated[
         Path,
-        typer.Argument(help="A log (CSV, TSV, Parquet, JSON, text; .gz) or a folder, or a list of pairs"),
+        typer.Argument(
+            metavar="LOG", help="A log (CSV, TSV, Parquet, JSON, text; .gz) or a folder, or a list of pairs"
+        ),
     ],
     to: Annotated[Path, typer.Option(help="File to write: Parquet with a, b, weight, count")],
     catalog: Annotated[Path | None, typer.Option(help="Keep only the items of this catalogue")] = None,
@@ -81,12 +86,13 @@ def mine(
     ids = Catalog.open(catalog).ids() if catalog is not None else None
     pairs = read_source(source, ids=ids, log=log, mining=mining, kinds=kind, before=until)
     pairs.write(to)
-    _wrote(f"{len(pairs):,} pairs of {len(pairs.ids()):,} items → {to}")
+    say(f"{len(pairs):,} pairs of {len(pairs.ids()):,} items in {to}", err=True)
+    then(f"tgq pairs show {to}")
 
 
 @app.command()
 def simulate(
-    catalog: Annotated[Path, typer.Argument(help="A catalogue, with clean pictures")],
+    catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="A catalogue, with clean pictures.")],
     to: Annotated[Path, typer.Option(help="Folder to write the sessions, the split and the pairs to")],
     shoppers: Annotated[Literal["fashion", "studio"], typer.Option(help="Who shops here")] = "fashion",
     truth: Annotated[
@@ -100,7 +106,7 @@ def simulate(
     accidental: Annotated[float, typer.Option(min=0, max=1, help="Share of clicks on any item")] = 0.0,
     reference: Annotated[bool, typer.Option("--reference", help="Rank by what the shoppers know, and show it")] = False,
     overwrite: Overwrite = False,
-) -> None:
+) -> Sheet | None:
     """Simulate shoppers for a catalogue that has no clicks, and mine the pairs of their sessions.
 
     Writes interactions.parquet, split.parquet, and pairs-train.parquet, pairs-val.parquet, pairs-test.parquet.
@@ -135,31 +141,24 @@ def simulate(
     counts = split.counts()
     for name, pairs in (("train", sets.train), ("val", sets.val), ("test", sets.test)):
         say(f"{name:5} {counts[name]:7,} items {len(pairs):9,} pairs of {len(pairs.ids()):,} items")
-    if reference:
-        _show_reference(reference_rankers(affinity, sets.test, shown=True))
-    _wrote(f"→ {to}")
-
-
-def _wrote(words: str) -> None:
-    from tgqformer.progress import console
-
-    console.print(words, markup=False)
+    then(f"tgq pairs show {to / 'pairs-train.parquet'} --catalog {catalog}")
+    return _reference_sheet(reference_rankers(affinity, sets.test, shown=True)) if reference else None
 
 
 @app.command()
 def show(
-    pairs: Annotated[Path, typer.Argument(help="A file of pairs")],
-    catalog: Annotated[Path | None, typer.Option(help="Show titles from this catalogue")] = None,
-    item: Annotated[str | None, typer.Option(help="Only the pairs of this item")] = None,
-    top: Annotated[int, typer.Option(min=1, help="So many pairs, the heaviest")] = 10,
-) -> None:
+    pairs: Annotated[Path, typer.Argument(metavar="PAIRS", help="A file of pairs.")],
+    item: Annotated[str | None, typer.Argument(metavar="ITEM", help="Only the pairs of this item.")] = None,
+    catalog: Annotated[Path | None, typer.Option(help="Show titles from this catalogue.")] = None,
+    top: Top = 10,
+) -> Sheet:
     """Show the heaviest pairs, and how many pairs items have.
 
     Examples:
 
     `tgq pairs show pairs.parquet --catalog shop`
 
-    `tgq pairs show pairs.parquet --item 15970`
+    `tgq pairs show pairs.parquet 15970`
     """
     import pyarrow.compute as pc
 
@@ -170,11 +169,23 @@ def show(
     if item is not None:
         table = table.filter(pc.or_(pc.equal(table["a"], item), pc.equal(table["b"], item)))
         if not len(table):
-            raise TgqError(f"{pairs} has no pair with the item {item!r}")
+            hint = nearest(item, found.ids(), "its ids are like", most=3)
+            raise TgqError(f"{pairs} has no pair with the item {item!r}; {hint}")
     rows = table.sort_by([("weight", "descending"), ("a", "ascending"), ("b", "ascending")]).slice(0, top)
-    _show_pairs(rows, _titles(catalog, rows))
-    items = len(found.ids())
-    say(f"{len(found):,} pairs of {items:,} items; {2 * len(found) / max(items, 1):.1f} an item on average")
+    items, titles = len(found.ids()), _titles(catalog, rows)
+    note = f"{len(found):,} pairs of {items:,} items; {2 * len(found) / max(items, 1):.1f} an item on average"
+    sides = [(row["a"], titles.get(row["a"]), row["b"], titles.get(row["b"])) for row in rows.to_pylist()]
+    cells = [(*one, row["weight"], row["count"]) for one, row in zip(sides, rows.to_pylist(), strict=True)]
+    columns = (
+        Column("a"),
+        Column("title", cut=True),
+        Column("b"),
+        Column("title of b", cut=True),
+        Column("weight", ",.3f"),
+        Column("count", ",d"),
+    )
+    shown = range(len(columns)) if titles else (0, 2, 4, 5)
+    return Sheet([columns[at] for at in shown], [[row[at] for at in shown] for row in cells], note=note)
 
 
 def _titles(catalog: Path | None, rows: pa.Table) -> dict[str, str]:
@@ -186,15 +197,8 @@ def _titles(catalog: Path | None, rows: pa.Table) -> dict[str, str]:
     return {item.id: item.title or "" for item in Catalog.open(catalog).take(ids, pictures=False)}
 
 
-def _show_pairs(rows: pa.Table, titles: dict[str, str]) -> None:
-    for row in rows.to_pylist():
-        a, b = (f"{row[side]} {titles.get(row[side], '')}".strip() for side in ("a", "b"))
-        say(f"{row['weight']:9.3f} {row['count']:6}  {a}  |  {b}")
-
-
-def _show_reference(table: pa.Table) -> None:
+def _reference_sheet(table: pa.Table) -> Sheet:
     names = [name for name in table.column_names if name.startswith("H@")]
-    say(f"{'ranker':16}" + "".join(f"{name:>8}" for name in names) + f"{'queries':>9}")
-    for row in table.to_pylist():
-        shares = "".join(f"{100 * (row[name] or 0):8.1f}" for name in names)
-        say(f"{row['ranker']:16}{shares}{row['queries']:>9,}")
+    columns = (Column("ranker"), *(Column(f"{name} %", ".1f") for name in names), Column("queries", ",d"))
+    rows = [(row["ranker"], *(100 * (row[name] or 0) for name in names), row["queries"]) for row in table.to_pylist()]
+    return Sheet(columns, rows)

@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
-from tgqformer.cli.options import say, settings_of
+from tgqformer.cli.commands import Group, say, then
+from tgqformer.cli.options import settings_of
 from tgqformer.errors import TgqError
 
-app = typer.Typer(no_args_is_help=True, help="Get pictures that are named by addresses.", rich_markup_mode="markdown")
+app = Group(
+    name="pictures", no_args_is_help=True, help="Get pictures that are named by addresses.", rich_markup_mode="markdown"
+)
 
 
 @app.callback()
@@ -67,4 +70,4 @@ def fetch(
         say(f"why: {to / FAILURES}, such as {first.address}: {first.reason}")
     if not report.fetched + report.there:
         raise TgqError(f"none of the {report.addresses:,} pictures could be had")
-    say(f"next: import the export with --pictures {to}")
+    then(f"tgq catalog import EXPORT --to catalogs/shop --pictures {to}")

@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tgqformer.cli.options import Overwrite, list_shipped, say
+from tgqformer.cli.commands import say, then
+from tgqformer.cli.options import Change, Overwrite, shipped_sheet
+from tgqformer.cli.sheets import Sheet, results_sheet
 from tgqformer.errors import TgqError
 from tgqformer.experiments import Until
 
-Precision = Literal["auto", "float32", "bfloat16"]  # as encoders.frozen has it; not imported for the help
+if TYPE_CHECKING:
+    from tgqformer.experiments.run import Run
+
+Recipe = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe (see `tgq recipes`).")
+]
 
 
 def run(
-    recipe: Annotated[str, typer.Argument(help="a YAML file, or the name of a shipped recipe (see `tgq recipes`)")],
-    to: Annotated[Path | None, typer.Option(help="folder of the run  [default: runs/NAME]")] = None,
-    change: Annotated[
-        list[str] | None, typer.Option("--set", help="change a key: `--set training.steps=200`; repeatable")
-    ] = None,
-    until: Annotated[Until, typer.Option(help="stop after this stage")] = "report",
+    recipe: Recipe,
+    to: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]")] = None,
+    change: Change = None,
+    until: Annotated[Until, typer.Option(help="Stop after this stage.")] = "report",
     recheck: Annotated[
-        bool, typer.Option("--recheck", help="read every source again, whatever its size and time of change say")
+        bool, typer.Option("--recheck", help="Read every source again, whatever its size and time of change say.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="take over the folder of a run of another recipe")
+        bool, typer.Option("--overwrite", help="Take over the folder of a run of another recipe.")
     ] = False,
-) -> None:
-    """Run a recipe from raw files to a served table: import, pairs, features, training, evaluation, embedding, index,
-    neighbours, report.
+) -> Sheet | None:
+    """Do everything that a recipe says, from raw files to a served table and a report.
+
+    The stages: import, pairs, features, training, evaluation, embedding, index, neighbours, report.
 
     Every stage is kept in the run's folder. A second call makes again what depends on a changed file or setting, and
     nothing else: call it every night. A killed call goes on where it was.
@@ -53,18 +59,24 @@ def run(
     done = execute(loaded, folder, until, recheck=recheck, overwrite=overwrite)
     if until in ("neighbours", "report"):
         first = next(iter(done.shown_catalog.items(0, 1, pictures=False))).id
-        say(
-            "\nWhat to do next:\n"
-            f"  tgq similar {first} --store {folder / 'store'} --html similar.html\n"
-            f"  tgq serve {folder}\n"
-            f"  open {folder / 'report.html'}"
+        then(
+            f"tgq similar {first} --store {folder / 'store'} --html similar.html",
+            f"tgq serve {folder}",
+            f"open {folder / 'report.html'}",
         )
+    else:
+        then(f"tgq run {recipe} --to {folder}")
+    return _results(done)
+
+
+def _results(done: Run) -> Sheet | None:
+    return results_sheet(done.measured, done.recipe.name) if done.measured else None
 
 
 def init(
-    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="its products, as `tgq catalog import` reads them")],
-    log: Annotated[Path, typer.Argument(metavar="LOG", help="its clicks or orders, as `tgq pairs mine` reads them")],
-    to: Annotated[Path, typer.Option(help="the recipe to write")] = Path("shop.yaml"),
+    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="Its products, as `tgq catalog import` reads them.")],
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="Its clicks or orders, as `tgq pairs mine` reads them.")],
+    to: Annotated[Path, typer.Option(help="The recipe to write.")] = Path("shop.yaml"),
     overwrite: Overwrite = False,
 ) -> None:
     """Look at a shop's export and its clicks, say what was found and guessed, and write a recipe with comments.
@@ -90,14 +102,15 @@ def init(
     for line in found.lines:
         say(line)
     write_text(to, recipe_of(found, to.parent))
-    say(f"\nrecipe in {to}; now: tgq run {to}")
+    say(f"\nrecipe in {to}: look at it, every line may be changed")
+    then(f"tgq run {to}")
 
 
 def demo(
-    to: Annotated[Path, typer.Option(help="folder of the run")] = Path("demo"),
-    quick: Annotated[bool, typer.Option("--quick", help="train nothing: take the pretrained model `small`")] = False,
-    change: Annotated[list[str] | None, typer.Option("--set", help="change a key of the recipe; repeatable")] = None,
-) -> None:
+    to: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="Train nothing: take the pretrained model `small`.")] = False,
+    change: Change = None,
+) -> Sheet | None:
     """Draw a catalogue, train TGQ-Former and a plain Q-Former on it, compare them, build the index, write a report.
 
     Needs no download and no GPU; a second call reuses what is done. `--quick` draws a smaller catalogue and trains
@@ -114,18 +127,18 @@ def demo(
     from tgqformer.experiments.recipe import load_recipe
     from tgqformer.experiments.run import execute
 
-    execute(load_recipe("quick" if quick else "demo", tuple(change or ()), deep=False), to, "report")
-    say(
-        "\nWhat to try next:\n"
-        f"  tgq serve {to}, and look around on http://127.0.0.1:8000\n"
-        f"  open {to / 'report.html'} in a browser\n"
-        f"  tgq similar studio-00042 --store {to / 'store'}\n"
-        f"  tgq similar studio-00042 --store {to / 'store'} --html similar.html\n"
-        f"  tgq noise sheet {to / 'catalog'} --to noise.png"
+    done = execute(load_recipe("quick" if quick else "demo", tuple(change or ()), deep=False), to, "report")
+    then(
+        f"tgq serve {to}, and look around on http://127.0.0.1:8000",
+        f"open {to / 'report.html'} in a browser",
+        f"tgq similar studio-00042 --store {to / 'store'}",
+        f"tgq similar studio-00042 --store {to / 'store'} --html similar.html",
+        f"tgq noise sheet {to / 'catalog'} --to noise.png",
     )
+    return _results(done)
 
 
-def recipes() -> None:
+def recipes() -> Sheet:
     """List the recipes that come with the package, and where they are.
 
     Example:
@@ -134,54 +147,4 @@ def recipes() -> None:
     """
     from tgqformer.experiments.recipe import shipped_recipes
 
-    list_shipped(shipped_recipes())
-
-
-def embed(
-    model: Annotated[Path, typer.Argument(help="a saved model: the folder `model` of a training")],
-    catalog: Annotated[Path, typer.Argument(help="a catalogue made by `tgq catalog import`")],
-    to: Annotated[Path, typer.Option(help="folder for the embeddings")],
-    batch_size: Annotated[int, typer.Option(min=1, help="items at once")] = 64,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="threads that read and embed  [default: one per processor]")
-    ] = None,
-    truncate_dim: Annotated[int | None, typer.Option(min=1, help="keep the first so many dimensions")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
-    precision: Annotated[
-        Precision, typer.Option(help="of matrix products; auto: bfloat16 where the processor has it, which is faster")
-    ] = "float32",
-    overwrite: Overwrite = False,
-) -> None:
-    """Embed every item of a catalogue, in partitions: a killed job goes on where it was, a finished one stays as it is.
-
-    Example:
-
-        tgq embed runs/fashion/models/tgq-former/served/model runs/fashion/catalog --to embeddings
-    """
-    from tgqformer.catalog.catalog import Catalog
-    from tgqformer.model.embedder import ItemEmbedder
-    from tgqformer.stages import make_way
-    from tgqformer.store.embed import embed_catalog
-
-    make_way(to, "embeddings", resumable=True, sources=[model, catalog])
-    report = embed_catalog(
-        ItemEmbedder.load(model, device),
-        Catalog.open(catalog),
-        to,
-        batch_size=batch_size,
-        workers=workers,
-        truncate_dim=truncate_dim,
-        precision=precision,
-        overwrite=overwrite,
-    )
-    say(f"embedded {report.embedded:,} items into {to}")
-    if report.unreadable:
-        kept = to / "unreadable.json"
-        count = len(report.unreadable)
-        say(f"{count:,} pictures could not be read; those items are embedded by their text, see {kept}")
-
-
-def register(app: typer.Typer) -> None:
-    """Put the commands on the root."""
-    for command in (demo, init, run, recipes, embed):
-        app.command()(command)
+    return shipped_sheet(shipped_recipes())

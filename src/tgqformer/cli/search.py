@@ -9,26 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tgqformer.cli import store as store_commands
-from tgqformer.cli.options import Overwrite, say
-from tgqformer.cli.store import STORE_HELP, Form
-from tgqformer.cli.sync import sync
+from tgqformer.cli.commands import say, then
+from tgqformer.cli.options import STORE_HELP, Device, Dim, Form, Overwrite, Store, Top
+from tgqformer.cli.sheets import Column, Sheet
 from tgqformer.errors import TgqError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from tgqformer.store.base import Filter, Hit, StoreRow
 
 RULES_HELP = "A recipe, or a file of rules  [default: those of the run that the store lies in]"
 EmbeddingsPath = Annotated[Path, typer.Argument(metavar="EMBEDDINGS", help="Folder written by `tgq embed`.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Put the commands of this file on the top level of `app`."""
-    for command in (index, similar, neighbours, sync):
-        app.command()(command)
-    app.add_typer(store_commands.app, name="store")
 
 
 def index(
@@ -40,12 +30,14 @@ def index(
     ] = None,
     label: Annotated[str, typer.Option(help="A name of this version for people, for example of its connector.")] = "",
     dtype: Annotated[Form, typer.Option(help="How vectors are kept.")] = "float32",
-    dim: Annotated[int | None, typer.Option(min=1, help="Keep the first so many dimensions.")] = None,
+    dim: Dim = None,
     serve: Annotated[bool, typer.Option(help="Serve the new version when it is whole.")] = True,
     keep: Annotated[int, typer.Option(min=1, help="How many versions stay, the new one among them.")] = 2,
 ) -> None:
-    """Put embeddings and metadata into a store that answers searches: as a new version, beside the one that is served,
-    which it replaces at once when it is whole. `tgq store rollback` brings the one before back.
+    """Put embeddings and metadata into a store that answers searches.
+
+    They are a new version beside the one that is served, which it replaces at once when it is whole. `tgq store
+    rollback` brings the one before back.
 
     Examples:
 
@@ -66,12 +58,17 @@ def index(
         f"{stats.rows:,} items of {made.dim} dimensions in {store.where} ({how}), version {made.name},"
         f" model {made.model_version}{'' if serve else ', not served yet'}"
     )
+    then(
+        *([] if serve else [f"tgq store serve {to} {made.name}"]),
+        f"tgq similar ITEM --store {to}",
+        f"tgq serve {to} --catalog {catalog}" + (f" --model {model}" if model else ""),
+    )
 
 
 def similar(
-    item_id: Annotated[str, typer.Argument(help="Id of an item in the store.")],
-    store: Annotated[str, typer.Option(metavar="STORE", help=STORE_HELP)],
-    k: Annotated[int, typer.Option("-k", help="How many items to find.", min=1)] = 10,
+    item_id: Annotated[str, typer.Argument(metavar="ITEM", help="Id of an item in the store.")],
+    store: Store,
+    top: Top = 10,
     category: Annotated[
         list[str] | None,
         typer.Option(help="Only items in this category, at any level, or below a path A > B; repeat for or."),
@@ -96,7 +93,7 @@ def similar(
         str | None, typer.Option(help="Search this version (see `tgq store versions`), not the served one.")
     ] = None,
     overwrite: Overwrite = False,
-) -> None:
+) -> Sheet:
     """Find the items most similar to one item, and print them as a table.
 
     Examples:
@@ -109,7 +106,6 @@ def similar(
 
         tgq similar B000123456 --store store --rule same_category=require --rule price_to=1.5 --rule diversity=0.3
     """
-    from tgqformer.progress import Terminal
     from tgqformer.stages import make_way
     from tgqformer.store import open_store
     from tgqformer.store.base import Filter, UnknownItem, fields_of, unknown_item
@@ -129,29 +125,27 @@ def similar(
         raise TgqError(f"no item passes the filter ({words_of(passing)}); leave a part of it out")
     try:
         [query] = table.get([item_id])
-        hits, chosen = listed(table, query, k, passing, wanted, exact=exact)
+        hits, chosen = listed(table, query, top, passing, wanted, exact=exact)
     except UnknownItem as error:
         raise unknown_item(item_id, [name for name, _ in table.contents()], opened.where) from error
-    Terminal().print(_table(query, hits))
-    if told := chosen.told():
-        Terminal().print(f"rules {told}", style="dim", markup=False)
     if html is not None:
         known = table.version.catalog
         pictures = catalog or (Path(known) if known else None)
         _write_html(html, pictures, query, hits, passing, table.version.model_version)
+    return _hits_sheet(query, hits, chosen.told())
 
 
 def neighbours(
     embeddings: EmbeddingsPath,
     to: Annotated[Path, typer.Option(help="Folder for the table; a job that was killed goes on where it was.")],
-    k: Annotated[int, typer.Option("-k", help="How many neighbours to keep of every item.")] = 100,
+    top: Top = 100,
     parquet: Annotated[Path | None, typer.Option(help="Also write one Parquet file: id, neighbours, scores.")] = None,
     catalog: Annotated[
         Path | None, typer.Option(help="The catalogue: also look what the rules leave of each list, and write that.")
     ] = None,
     rules: Annotated[Path | None, typer.Option(metavar="FILE", help="A recipe, or a file of rules.")] = None,
     length: Annotated[int, typer.Option(help="With a catalogue: how long lists by the rules are.", min=1)] = 10,
-    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Device = "cpu",
     approximate: Annotated[
         bool, typer.Option("--approximate", help="Find at least 0.98 of them, measured on a sample, in less time.")
     ] = False,
@@ -178,11 +172,12 @@ def neighbours(
     if parquet is not None:
         make_way(parquet, "neighbours", overwrite=overwrite, file=True, sources=[embeddings, to])
     if approximate:
-        built, how = build_approximate(Embeddings.open(embeddings), to, k, overwrite=overwrite)
+        built, how = build_approximate(Embeddings.open(embeddings), to, top, overwrite=overwrite)
         say(how.told())
     else:
-        built = build_neighbours(Embeddings.open(embeddings), to, k, device=device, overwrite=overwrite)
+        built = build_neighbours(Embeddings.open(embeddings), to, top, device=device, overwrite=overwrite)
     say(f"{built.manifest.width} neighbours of each of {len(built):,} items in {to}")
+    then(f"tgq serve STORE --neighbours {to}")
     if catalog is not None:
         from tgqformer.catalog.catalog import Catalog
         from tgqformer.store.lists import write_ruled
@@ -197,21 +192,25 @@ def neighbours(
         say(f"the same with ids in {parquet}")
 
 
-def _table(query: StoreRow, hits: Sequence[Hit]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
+def _hits_sheet(query: StoreRow, hits: Sequence[Hit], rules: str) -> Sheet:
     from tgqformer.store.page import price_now
 
-    table = Table(title=Text(f"Similar to {query.id}: {query.title or '(no title)'}"), title_justify="left")
-    for name, side in (("", "right"), ("id", "left"), ("title", "left"), ("brand", "left"), ("category", "left")):
-        table.add_column(name, justify=side)  # type: ignore[arg-type]
-    table.add_column("price", justify="right")
-    table.add_column("score", justify="right")
-    for rank, hit in enumerate(hits, 1):
-        words = (str(rank), hit.id, hit.title or "", hit.brand or "", " › ".join(hit.category), price_now(hit))
-        table.add_row(*(Text(word) for word in words), f"{hit.score:.3f}")
-    return table
+    columns = (
+        Column("", "d"),
+        Column("id"),
+        Column("title", cut=True),
+        Column("brand", cut=True),
+        Column("category", cut=True),
+        Column("price", "s"),
+        Column("score", ".3f"),
+    )
+    names = ("rank", "id", "title", "brand", "category", "price", "score")
+    rows = [
+        (at, hit.id, hit.title, hit.brand, hit.category, price_now(hit), hit.score) for at, hit in enumerate(hits, 1)
+    ]
+    plain = [dict(zip(names, (*row[:5], hit.price, row[6]), strict=True)) for row, hit in zip(rows, hits, strict=True)]
+    title = f"Similar to {query.id}: {query.title or '(no title)'}"
+    return Sheet(columns, rows, title, f"rules {rules}" if rules else "", plain)
 
 
 def _write_html(

@@ -7,26 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tgqformer.cli.options import say, settings_of
+from tgqformer.cli.commands import Group, say, then
+from tgqformer.cli.options import BatchSize, settings_of
+from tgqformer.cli.sheets import Column, Sheet
 from tgqformer.errors import TgqError
 
 if TYPE_CHECKING:
     from tgqformer.service.places import Places
     from tgqformer.service.settings import ServiceSettings
 
-keys_app = typer.Typer(help="Make, list and remove API keys for `tgq serve --keys`.", no_args_is_help=True)
-KeysFile = Annotated[Path, typer.Option(help="file of keys; only their digests are kept in it")]
-
-
-def register(app: typer.Typer) -> None:
-    """Put the commands of this file on the top level of `app`."""
-    app.command()(serve)
-    app.add_typer(keys_app, name="keys")
+keys_app = Group(name="keys", help="Make, list and remove API keys for `tgq serve --keys`.", no_args_is_help=True)
+KeysFile = Annotated[Path, typer.Option("--keys", help="File of keys; only their digests are kept in it.")]
 
 
 def serve(
     context: typer.Context,
-    where: Annotated[str, typer.Argument(metavar="PATH", help="folder of a run (demo/), of a store, or a store's URL")],
+    where: Annotated[
+        str, typer.Argument(metavar="STORE", help="Folder of a run (demo/) or of a store, or a store's URL.")
+    ],
     host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port; 0 takes a free one", min=0, max=65535)] = 8000,
     model: Annotated[
@@ -56,7 +54,7 @@ def serve(
             help="uploaded pictures decoded at once, 27 bytes a pixel each  [default: one for two processors]", min=1
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(help="items embedded at once", min=1)] = 16,
+    batch: BatchSize = 16,
     optimize_every: Annotated[
         int, typer.Option(help="writes (transactions) after which the table is compacted in the background", min=1)
     ] = 100,
@@ -69,8 +67,8 @@ def serve(
 ) -> None:
     """Serve similar items over HTTP, with web pages to look at them.
 
-    PATH is the folder of a run: the store, its model, the catalogue and the table of neighbours are found in it. Where
-    PATH is a store, name what it does not know by the options. Another version is taken into service without a pause
+    In the folder of a run, the store, its model, the catalogue and the table of neighbours are found. Of a store
+    alone, name what it does not know by the options. Another version is taken into service without a pause
     when `tgq store serve` serves it. Logs are JSON lines on standard error.
 
     Examples:
@@ -107,7 +105,7 @@ def serve(
 
 @keys_app.command("new")
 def new(
-    name: Annotated[str, typer.Argument(help="who uses it, for example the shop front")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who uses it, for example the shop front")],
     file: KeysFile = Path("keys.json"),
     read_only: Annotated[bool, typer.Option("--read-only", help="it may not put or delete items")] = False,
 ) -> None:
@@ -117,30 +115,33 @@ def new(
 
         tgq keys new shop-front --read-only
 
-        tgq keys new importer --file keys.json
+        tgq keys new importer --keys keys.json
     """
     from tgqformer.service.keys import new_key
 
     say(new_key(file, name, "read" if read_only else "write"))
     say(f"kept as a digest in {file}; it cannot be shown again", err=True)
+    then(f"tgq serve STORE --keys {file}")
 
 
 @keys_app.command("list")
-def listed(file: KeysFile = Path("keys.json")) -> None:
+def listed(file: KeysFile = Path("keys.json")) -> Sheet:
     """List the names of the keys, what they may do, and since when.
 
     Example:
 
-        tgq keys list --file keys.json
+        tgq keys list --keys keys.json
     """
     from tgqformer.service.keys import read_keys
 
-    for key in read_keys(file):
-        say(f"{key.name:<24} {key.scope:<6} {key.created}")
+    columns = (Column("name", cut=True), Column("may"), Column("since"))
+    return Sheet(columns, [(key.name, key.scope, key.created) for key in read_keys(file)])
 
 
 @keys_app.command("remove")
-def remove(name: Annotated[str, typer.Argument(help="name of the key")], file: KeysFile = Path("keys.json")) -> None:
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key.")], file: KeysFile = Path("keys.json")
+) -> None:
     """Remove a key; a running service refuses it within a second.
 
     Example:

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tgqformer.cli.options import Overwrite, say
+from tgqformer.cli.commands import Group, say, then
+from tgqformer.cli.options import STORE_HELP, Overwrite
+from tgqformer.cli.sheets import Column, Sheet
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from tgqformer.store.base import Store
 
-Form = Literal["float32", "float16", "int8"]  # as store.base.Dtype, which is not imported for the help's sake
-STORE_HELP = "A folder, the URI of an object store (s3://…), or postgresql://user@host/database."
-
-app = typer.Typer(
-    help="Versions of a store: one for each model, built beside each other; one is served.", no_args_is_help=True
+app = Group(
+    name="store",
+    help="Versions of a store: one for each model, built beside each other; one is served.",
+    no_args_is_help=True,
 )
 StorePlace = Annotated[str, typer.Argument(metavar="STORE", help=STORE_HELP)]
 VersionName = Annotated[str, typer.Argument(metavar="VERSION", help="Its name, as `tgq store versions` lists it.")]
 
 
 @app.command()
-def versions(store: StorePlace) -> None:
+def versions(store: StorePlace) -> Sheet:
     """List the versions of a store: model, form, rows, index, size; the served one is marked.
 
     Examples:
@@ -34,10 +33,9 @@ def versions(store: StorePlace) -> None:
 
         tgq store versions "postgresql://me@db.shop/search?schema=shop"
     """
-    from tgqformer.progress import Terminal
     from tgqformer.store import open_store
 
-    Terminal().print(_table(open_store(store)))
+    return _versions_sheet(open_store(store))
 
 
 @app.command()
@@ -140,13 +138,14 @@ def optimize(
 
 @app.command()
 def report(
-    where: Annotated[str, typer.Argument(metavar="PATH", help="What `tgq serve` serves: a run, or a store.")],
+    where: Annotated[str, typer.Argument(metavar="STORE", help="What `tgq serve` serves: a run, or a store.")],
     state: Annotated[Path | None, typer.Option(help="The service's folder, if it was given one by --state.")] = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page.")] = None,
-    log: Annotated[Path | None, typer.Option(help="Also write the clicks, carts and buys as a click log.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    export_log: Annotated[
+        Path | None, typer.Option(help="Also write the clicks, carts and buys as a click log.")
+    ] = None,
     overwrite: Overwrite = False,
-) -> None:
+) -> Sheet:
     """Say what shoppers did with the lists: CTR, carts, buys and coverage by model version and rules, with intervals.
 
     It reads what came to `POST /events`. The service may be running.
@@ -155,67 +154,56 @@ def report(
 
         tgq store report demo --html sales.html
 
-        tgq store report demo --log clicks.parquet
+        tgq store report demo --export-log clicks.parquet
     """
-    import json
     from collections import Counter
     from dataclasses import asdict
 
-    from rich.table import Table
-    from rich.text import Text
-
-    from tgqformer.progress import Terminal
-    from tgqformer.service.events import export_log, read_events, read_rules
+    from tgqformer.service.events import export_log as write_log
+    from tgqformer.service.events import read_events, read_rules
     from tgqformer.service.places import find_places
     from tgqformer.service.sales import HEAD, cells, sales_of, write_sales_page
     from tgqformer.stages import make_way
     from tgqformer.store import open_store
 
     places = find_places(where, state=state)
-    for path, kind in ((html, "page"), (log, "log")):
+    for path, kind in ((html, "page"), (export_log, "log")):
         if path is not None:
             make_way(path, kind, overwrite=overwrite, file=True, sources=[places.state])
     items = Counter[str]()
     for one in open_store(places.store).stats():
         items[one.version.model_version] = max(items[one.version.model_version], one.rows)
     found = sales_of(read_events(places.state), read_rules(places.state), items)
-    if as_json:
-        say(json.dumps([asdict(sales) for sales in found], indent=2).replace("NaN", "null"))
-    else:
-        table = Table()
-        for name in HEAD:
-            table.add_column(name, justify="left" if name in HEAD[:2] else "right")
-        for sales in found:
-            table.add_row(*map(Text, cells(sales)))
-        Terminal().print(table)
     if html is not None:
         write_sales_page(html, found)
-    if log is not None:
-        say(f"{export_log(places.state, log):,} rows in {log}; read it by `tgq pairs mine {log}`")
+    if export_log is not None:
+        say(f"{write_log(places.state, export_log):,} rows in {export_log}")
+        then(f"tgq pairs mine {export_log} --to pairs.parquet")
+    rows = []
+    for sales in found:
+        name, rules, *figures = cells(sales)
+        lines = [one for one in zip(HEAD[2:], figures, strict=True) if one[1]]
+        rows += [(*((name, rules) if at == 0 else ("", "")), *line) for at, line in enumerate(lines)]
+    columns = (Column(HEAD[0]), Column(HEAD[1], cut=True), Column("figure"), Column("value (95 %)", "s"))
+    return Sheet(columns, rows, data=[asdict(sales) for sales in found])
 
 
-def _table(store: Store) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(store.where), title_justify="left")
-    for name in ("", "version", "label", "model", "kept as"):
-        table.add_column(name)
-    for name in ("rows", "indexed", "MB"):
-        table.add_column(name, justify="right")
-    table.add_column("created")
-    for one in store.stats():
-        made = one.version
-        size = "" if one.bytes is None else f"{one.bytes / 1e6:,.1f}"
-        words = (
-            "served" if one.served else "",
-            made.name,
-            made.label,
-            made.model_version,
-            f"{made.dim} x {made.dtype}",
-        )
-        table.add_row(*map(Text, (*words, f"{one.rows:,}", f"{one.indexed:,}", size, made.created)))
-    for made in store.unfinished():
-        words = ("unfinished", made.name, made.label, made.model_version, f"{made.dim} x {made.dtype}")
-        table.add_row(*map(Text, (*words, "", "", "", made.created)))
-    return table
+def _versions_sheet(store: Store) -> Sheet:
+    columns = (
+        Column("version"),
+        Column("state", cut=True),
+        Column("label", cut=True),
+        Column("model"),
+        Column("kept as"),
+        Column("rows", ",d"),
+        Column("indexed", ",d"),
+        Column("MB", ",.1f"),
+        Column("created", cut=True),
+    )
+    known = [(one.version, "served" if one.served else "", one.rows, one.indexed, one.bytes) for one in store.stats()]
+    whole = [*known, *((made, "unfinished", None, None, None) for made in store.unfinished())]
+    rows = []
+    for made, state, count, indexed, size in whole:
+        kept = (made.label, made.model_version, f"{made.dim} x {made.dtype}")
+        rows.append((made.name, state, *kept, count, indexed, None if size is None else size / 1e6, made.created))
+    return Sheet(columns, rows, store.where)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tgqformer.cli.options import Overwrite, say
+from tgqformer.cli.commands import say, then
+from tgqformer.cli.options import Overwrite
 
 
 def studio(
@@ -35,6 +36,7 @@ def studio(
         make_way(sheet, "contact sheet", overwrite=overwrite, file=True)
     drawn = draw_studio(to, items=items, seed=seed, overwrite=overwrite)
     say(f"wrote {len(drawn):,} items with {drawn.about['pictures']:,} pictures to {to}")
+    then(f"tgq catalog show {to}", f"tgq pairs simulate {to} --shoppers studio --to {to}-pairs")
     if sheet is not None:
         with atomic_path(sheet) as unfinished:
             studio_sheet(seed=seed).save(unfinished, "PNG")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tgqformer.cli.options import say, settings_of
-from tgqformer.cli.store import STORE_HELP, Form
+from tgqformer.cli.commands import say, then
+from tgqformer.cli.options import BatchSize, Device, Dim, Form, Store, Workers, settings_of
 
 if TYPE_CHECKING:
     from tgqformer.store.sync import SyncReport
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def sync(
     context: typer.Context,
     catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="The catalogue as it is now.")],
-    store: Annotated[str, typer.Option(metavar="STORE", help=STORE_HELP)],
+    store: Store,
     model: Annotated[Path | None, typer.Option(help="A saved model  [default: the one the version knows]")] = None,
     version: Annotated[str | None, typer.Option(help="Keep this version fresh, not the served one.")] = None,
     new_version: Annotated[
@@ -25,22 +25,18 @@ def sync(
     ] = False,
     label: Annotated[str, typer.Option(help="A name of the new version for people.")] = "",
     dtype: Annotated[Form, typer.Option(help="How the new version keeps vectors.")] = "float32",
-    dim: Annotated[
-        int | None, typer.Option(help="Keep the first so many dimensions in the new version.", min=1)
-    ] = None,
+    dim: Dim = None,
     serve: Annotated[bool, typer.Option(help="Serve the new version when it is whole.")] = True,
     keep: Annotated[int, typer.Option(min=1, help="How many versions stay after a new one.")] = 2,
-    batch_size: Annotated[int, typer.Option(help="Items embedded at once.", min=1)] = 64,
+    batch_size: BatchSize = 64,
     batch_rows: Annotated[int, typer.Option(help="Items of one write: what a kill loses at most.", min=1)] = 512,
-    workers: Annotated[
-        int | None, typer.Option(help="Threads that read and embed  [default: one a processor]", min=1)
-    ] = None,
+    workers: Workers = None,
     allow_shrink: Annotated[bool, typer.Option("--allow-shrink", help="Let more than half of the items go.")] = False,
     neighbours: Annotated[
         list[Path] | None,
         typer.Option(help="A table of neighbours to bring up to date; may be repeated  [default: those of the run]"),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Compare a catalogue with a store by content: embed what is new or changed, delete what is gone.
 
@@ -77,6 +73,7 @@ def sync(
             say(f"warning: {warning}")
     report = bring_up_to_date(shop, opened, embedder, settings)
     _show(report, opened.where)
+    then(f"tgq store versions {store}", f"tgq similar ITEM --store {store}")
 
 
 def _show(report: SyncReport, where: Path | str) -> None:

@@ -76,7 +76,7 @@ def train_run(
     """
     place = data or (Path(preset.data) if preset.data else None)
     if place is None:
-        raise TgqError(f"the preset {preset.name} names no data; say with --data where the interactions are")
+        raise TgqError(f"the preset {preset.name} names no data; say with --log where the interactions are")
     preset = dataclasses.replace(preset, data=str(place))
     split, features = _with_content(read_split(place, preset.split, preset.log), content)
     _same_run(folder, preset, split, content)

@@ -1,4 +1,4 @@
-"""Results as a table for the terminal, as Markdown and as CSV. Figures are per cent."""
+"""Results as lines of cells, as Markdown and as CSV. Figures are per cent."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-
-from rich.table import Table
 
 from tgqformer.evaluation.intervals import Interval
 from tgqformer.evaluation.results import Result, SummaryRow, compare, models, views
@@ -40,6 +38,12 @@ def best(rows: Sequence[SummaryRow], view: str, metric: str) -> float | None:
     return max((r.interval.mean for r in rows if (r.view, r.metric) == (view, metric)), default=None)
 
 
+def lines_of(rows: Sequence[SummaryRow]) -> tuple[list[str], list[list[str]]]:
+    """Lay rows out as one line per model and view, for a terminal: the headers, and the cells."""
+    headers, lines = _grid(rows)
+    return headers, [[text for text, _ in line] for line in lines]
+
+
 def _grid(rows: Sequence[SummaryRow]) -> tuple[list[str], list[list[tuple[str, bool]]]]:
     """Lay rows out as one line per model and view: (headers, cells with whether they are the best of the view)."""
     cells = {(r.model, r.view, r.metric): r.interval for r in rows}
@@ -56,22 +60,6 @@ def _grid(rows: Sequence[SummaryRow]) -> tuple[list[str], list[list[tuple[str, b
 
 def _place(rows: Sequence[SummaryRow], row: SummaryRow) -> int:
     return list(dict.fromkeys(r.view for r in rows)).index(row.view)
-
-
-def rich_table(rows: Sequence[SummaryRow], *, title: str | None = None) -> Table:
-    """Lay the rows of `summarize` out for the terminal; the best of each view is bold."""
-    headers, lines = _grid(rows)
-    table = Table(title=title, caption=caption(rows))
-    for i, header in enumerate(headers):
-        table.add_column(header, justify="left" if i < 2 else "right")
-    for i, line in enumerate(lines):
-        last = i + 1 == len(lines) or lines[i + 1][0] != line[0]
-        table.add_row(*(f"[bold]{text}[/bold]" if top else _plain(text) for text, top in line), end_section=last)
-    return table
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def markdown(rows: Sequence[SummaryRow]) -> str:

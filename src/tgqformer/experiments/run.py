@@ -17,8 +17,8 @@ from tgqformer import config
 from tgqformer.catalog.catalog import VERSION, Catalog
 from tgqformer.config import slug
 from tgqformer.errors import TgqError
-from tgqformer.evaluation.results import Result, summarize
-from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown, rich_table
+from tgqformer.evaluation.results import Result, SummaryRow, summarize
+from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown
 from tgqformer.evaluation.untrained import PREFIX, verdict
 from tgqformer.experiments import Until
 from tgqformer.experiments.dataset import NEW_ITEM, Dataset
@@ -53,6 +53,7 @@ class Run:
 
     def __init__(self, recipe: Recipe, folder: Path, *, recheck: bool = False) -> None:
         self.recipe, self.folder, self.stages = recipe, folder, Stages()
+        self.measured: list[SummaryRow] = []  # a row for each model, view and metric, once they are measured
         self._versions: dict[Path, str] = {}  # of saved models: reading one through takes a while
         digests = Digests(folder / ".digests.json", recheck=recheck)
         self.data = Dataset(recipe, folder, stages=self.stages, digests=digests)
@@ -346,7 +347,7 @@ class Run:
 def execute(
     recipe: Recipe, folder: Path, until: Until = "report", *, recheck: bool = False, overwrite: bool = False
 ) -> Run:
-    """Run a recipe up to a stage, and print the table when there is one.
+    """Run a recipe up to a stage, and say whether training pays; `measured` of what is returned holds the table.
 
     Args:
         recipe: what to do. folder: of the run: new, empty, or that of an earlier call. until: the last stage.
@@ -405,11 +406,8 @@ def _work(run: Run, until: Until) -> None:
             make()
     if last >= stages.index("evaluate"):
         rows = summarize([*run.results(), *run.untrained()])
-        short = [replace(row, model=row.model.replace(PREFIX, "* ")) for row in rows]
-        terminal = Terminal()
-        terminal.print(run.verdict(), markup=False)
-        terminal.print(rich_table(short, title=recipe.name))
-        terminal.print("* needs no training", markup=False)
+        run.measured = [replace(row, model=row.model.replace(PREFIX, "* ")) for row in rows]
+        Terminal().print(f"{run.verdict()}\n* needs no training", markup=False)
 
 
 def _about(seconds: float) -> str:

@@ -179,7 +179,7 @@ def test_the_command_says_what_it_needs() -> None:
     assert "small" in runner.invoke(app, ["bench", "--list"]).output
     for arguments, words in (
         (["bench"], "name a bench"),
-        (["bench", "small", "--catalog", "x.csv"], "--interactions and --pairs"),
+        (["bench", "small", "--catalog", "x.csv"], "--log and --pairs"),
         (["bench", "--cell", "/nowhere"], "is not a cell"),
         (["bench", "small", "--only", "tokens-5/"], "a path is catalogue/minilm/tokens-4/tgq-former/seed-0"),
     ):
