@@ -17,7 +17,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt constraints-dev.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --no-deps "$$(grep -o '^torch==[0-9.]*' constraints.txt)"
 	$(BIN)/pip install -q --no-deps --require-hashes -r constraints.txt -r constraints-dev.txt
-	$(BIN)/pip install -q --no-build-isolation -e '.[serve,studio,tensorboard,dev]'
+	$(BIN)/pip install -q --no-build-isolation -e '.[noise,report,serve,studio,tensorboard,dev]'
 	$(BIN)/pip install -q --no-build-isolation --no-deps -e packages/small
 	touch $@
 

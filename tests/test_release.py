@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
-from doc_commands import ROOT, check_command
+from doc_commands import ROOT, blocks, check_command
+
+from tgqformer.packages import EXTRAS
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
@@ -68,3 +73,68 @@ def test_the_pretrained_package_is_small_and_whole() -> None:
 def test_templates_ask_for_something(path: Path) -> None:
     form = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert form["name"] and form["description"] and any(field.get("validations") for field in form["body"])
+
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+WITHOUT = """
+import sys
+for name in sys.argv[2].split(","):
+    sys.modules[name] = None  # importing it fails, as where it is not installed
+exec(sys.argv[1])
+"""
+
+
+def without_extras(code: str, where: Path) -> subprocess.CompletedProcess[str]:
+    """Run code where nothing that only some users need can be imported."""
+    command = [sys.executable, "-c", WITHOUT, code, ",".join(EXTRAS)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=where)
+
+
+def test_the_first_block_of_the_readme_needs_no_matplotlib_opencv_or_pylance(tmp_path: Path) -> None:
+    code = next(block.text for block in blocks(ROOT / "README.md") if block.language == "python")
+    done = without_extras(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len([line for line in done.stdout.splitlines() if " → " in line]) == 5
+
+
+def test_a_store_is_built_and_searched_without_them(tmp_path: Path) -> None:
+    code = """
+import numpy as np
+from tgqformer.cli import main
+from tgqformer.store import make_store
+from tgqformer.store.base import StoreRow
+from tgqformer.store.ledger import VersionSpec
+rows = [StoreRow(f"i{n}", np.eye(4, dtype=np.float32)[n], "title") for n in range(4)]
+store = make_store("store")
+store.serve(store.create(VersionSpec("m", 4), rows).name)
+sys.argv = ["tgq", "similar", "i0", "--store", "store"]
+main()
+"""
+    done = without_extras(code, tmp_path)
+    assert done.returncode == 0 and "i3" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "extra"),
+    [("noise sheet catalog", "noise"), ("demo --quick", "noise"), ("run demo --set noise.share=0", "report")],
+)
+def test_what_needs_an_extra_names_it_before_any_work(words: str, extra: str, tmp_path: Path) -> None:
+    code = f"""
+from tgqformer.synthetic.studio import draw_studio
+draw_studio("catalog", items=3)
+from tgqformer.cli import main
+sys.argv = ["tgq", *{words.replace("noise.share=0", "noise.share=0 --set evaluation.views=[mixed]").split()!r}]
+main()
+"""
+    done = without_extras(code, tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert f"pip install 'tgqformer[{extra}]'" in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["catalog"]
+
+
+def test_every_extra_that_an_error_names_is_there_and_brings_its_module() -> None:
+    extras = PYPROJECT["optional-dependencies"]
+    brings = {"cv2": "opencv-python-headless", "lance": "pylance", "matplotlib": "matplotlib"}
+    for module, extra in EXTRAS.items():
+        assert any(line.startswith(brings[module]) for line in extras[extra])
+        assert not any(line.startswith(brings[module]) for line in PYPROJECT["dependencies"])

@@ -1,9 +1,11 @@
-"""What comes as packages of its own: where their files are, without importing them."""
+"""What comes as packages of its own: where their files are, and what only some users need."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from tgqformer.errors import TgqError, nearest
 
@@ -35,3 +37,41 @@ def pretrained_folder(name: str) -> Path:
     if spec is None or spec.origin is None:
         raise TgqError(f"the pretrained model {name!r} is not installed; run: pip install tgqformer-{name}")
     return Path(spec.origin).parent / "model"
+
+
+EXTRAS = {"cv2": "noise", "lance": "serve", "matplotlib": "report"}
+"""Modules that only some users need, and the extra that brings each."""
+
+
+def need(module: str) -> Any:
+    """Import a module of `EXTRAS`, or one within it.
+
+    Raises:
+        TgqError: where it is not installed, with the extra that brings it.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        top = module.partition(".")[0]
+        if error.name is None or error.name.partition(".")[0] != top:
+            raise
+        hint = f"run: pip install 'tgqformer[{EXTRAS[top]}]'"
+        raise TgqError(f"this needs the package {top}, which is not installed; {hint}") from error
+
+
+class Lazy:
+    """A module of `EXTRAS` that is imported when it is first used."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the module has by this name; import it first. Raise TgqError where it is not installed."""
+        return getattr(need(self._module), name)
+
+
+cv2: Any = Lazy("cv2")
+"""OpenCV, when it is used: the extra `noise`."""
+
+matplotlib: Any = Lazy("matplotlib")
+"""Matplotlib, when it is used: the extra `report`."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import io
 
-import matplotlib
 import numpy as np
 from PIL import Image
 
+from tgqformer.packages import matplotlib
 from tgqformer.types import Bools, Doubles, Floats, Reals
 
 THUMB = 160

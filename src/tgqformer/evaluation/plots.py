@@ -11,12 +11,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+
+from tgqformer.packages import matplotlib, need
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLORS = 10
 """How many series the page has colours for (CSS variables --s0 to --s9)."""
@@ -106,9 +109,7 @@ def bars(alt: str, series: Sequence[Series], *, y: str, top: float) -> Markup:
 def ranking(alt: str, series: Sequence[Series], *, x: str, top: float) -> Markup:
     """Draw one horizontal bar per series, its first y value with its interval, the first on top; for many series."""
     with matplotlib.rc_context(_SETTINGS):
-        figure = Figure(figsize=(4.6, 0.7 + 0.27 * len(series)), layout="constrained")
-        axes = figure.add_subplot()
-        axes.set_xlabel(x)
+        figure, axes = _panel(x, "", 0.7 + 0.27 * len(series))
         for place, one in enumerate(series):
             axes.barh(-place, one.y[0], height=0.66, color=_SERIES[one.color % COLORS])
             end = one.y[0]
@@ -127,8 +128,8 @@ def _wrap(name: str) -> str:
     return name.replace(" ", "\n").replace("-", "-\n") if len(name) > 8 else name
 
 
-def _panel(x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(4.6, 3.1), layout="constrained")
+def _panel(x: str, y: str, height: float = 3.1) -> tuple[Figure, Axes]:
+    figure = need("matplotlib.figure").Figure(figsize=(4.6, height), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(x)
     axes.set_ylabel(y)

@@ -24,6 +24,7 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from tgqformer.files import read_number, sync_entries, write_number
+from tgqformer.packages import need
 from tgqformer.store.base import Unreachable
 from tgqformer.store.sums import Sums
 
@@ -236,7 +237,7 @@ class LocalFiles:
 
 def is_whole(folder: Path, number: int) -> bool:
     """Say whether all files of one transaction of a table are there and not cut off. Reads ids, not vectors."""
-    import lance  # a fifth of a second, and only after a power cut or a kill
+    lance = need("lance")  # a fifth of a second, and only after a power cut or a kill
 
     if not _ends_well(folder / "_versions" / f"{_LAST - number}.manifest"):
         return False

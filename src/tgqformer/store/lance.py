@@ -23,6 +23,7 @@ from lancedb.index import Bitmap, BTree, HnswSq, LabelList
 
 from tgqformer.errors import TgqError
 from tgqformer.files import make_folder, read_json, write_json
+from tgqformer.packages import need
 from tgqformer.stages import check_ours, mark, note_of
 from tgqformer.store.base import (
     Filter,
@@ -266,7 +267,7 @@ class LanceTable:
 
     def _log(self) -> Any:
         """Open the table as Lance itself gives it: with its transactions and older states."""
-        import lance  # a fifth of a second, and only a service asks
+        lance = need("lance")  # a fifth of a second, and only a service asks
 
         caches = {"index_cache_size_bytes": LEDGER_CACHE, "metadata_cache_size_bytes": LEDGER_CACHE}
         return lance.dataset(self._table.uri, storage_options=self._table.latest_storage_options(), **caches)

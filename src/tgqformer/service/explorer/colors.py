@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from PIL import Image
 
+from tgqformer.packages import cv2
 from tgqformer.synthetic.noise.foreground import foreground
 from tgqformer.synthetic.rgb import rgb
 from tgqformer.types import Array

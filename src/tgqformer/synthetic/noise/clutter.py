@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from PIL import Image
 
+from tgqformer.packages import cv2
 from tgqformer.synthetic.noise.foreground import foreground
 from tgqformer.synthetic.noise.scene import room
 from tgqformer.types import Bools, Pixels

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
-import cv2
 import numpy as np
 from PIL import Image
 
+from tgqformer.packages import cv2
 from tgqformer.synthetic.noise.foreground import backdrop, foreground
 from tgqformer.types import Bools, Floats, Pixels
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
+from tgqformer.packages import cv2
 from tgqformer.types import Array, Bools, Floats, Pixels
 
 NEAR, CLOSE, STEEP = 22.0, 7.0, 14.0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
+from tgqformer.packages import cv2
 from tgqformer.synthetic.rgb import rgb
 from tgqformer.types import Floats
 
