@@ -13,6 +13,7 @@ import yaml
 from doc_commands import ROOT, blocks, check_command
 
 from tgqformer.packages import EXTRAS
+from tgqformer.version import __version__
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
@@ -90,33 +91,21 @@ def without_extras(code: str, where: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=where)
 
 
-def test_the_first_block_of_the_readme_needs_no_matplotlib_opencv_or_pylance(tmp_path: Path) -> None:
+def test_the_first_block_of_the_readme_needs_nothing_but_the_base(tmp_path: Path) -> None:
     code = next(block.text for block in blocks(ROOT / "README.md") if block.language == "python")
     done = without_extras(code, tmp_path)
     assert done.returncode == 0, done.stderr
     assert len([line for line in done.stdout.splitlines() if " → " in line]) == 5
 
 
-def test_a_store_is_built_and_searched_without_them(tmp_path: Path) -> None:
-    code = """
-import numpy as np
-from tgqformer.cli import main
-from tgqformer.store import make_store
-from tgqformer.store.base import StoreRow
-from tgqformer.store.ledger import VersionSpec
-rows = [StoreRow(f"i{n}", np.eye(4, dtype=np.float32)[n], "title") for n in range(4)]
-store = make_store("store")
-store.serve(store.create(VersionSpec("m", 4), rows).name)
-sys.argv = ["tgq", "similar", "i0", "--store", "store"]
-main()
-"""
-    done = without_extras(code, tmp_path)
-    assert done.returncode == 0 and "i3" in done.stdout, done.stderr
-
-
 @pytest.mark.parametrize(
     ("words", "extra"),
-    [("noise sheet catalog", "noise"), ("demo --quick", "noise"), ("run demo --set noise.share=0", "report")],
+    [
+        ("noise sheet catalog", "noise"),
+        ("demo --quick", "noise,report,store"),
+        ("run demo --set noise.share=0", "report,store"),
+        ("similar a --store catalog", "store"),
+    ],
 )
 def test_what_needs_an_extra_names_it_before_any_work(words: str, extra: str, tmp_path: Path) -> None:
     code = f"""
@@ -134,7 +123,15 @@ main()
 
 def test_every_extra_that_an_error_names_is_there_and_brings_its_module() -> None:
     extras = PYPROJECT["optional-dependencies"]
-    brings = {"cv2": "opencv-python-headless", "lance": "pylance", "matplotlib": "matplotlib"}
+    brings = {"lancedb": "lancedb", "cv2": "opencv-python-headless", "lance": "pylance", "matplotlib": "matplotlib"}
     for module, extra in EXTRAS.items():
         assert any(line.startswith(brings[module]) for line in extras[extra])
         assert not any(line.startswith(brings[module]) for line in PYPROJECT["dependencies"])
+
+
+def test_the_version_is_one_in_every_place() -> None:
+    small = tomllib.loads((ROOT / "packages/small/pyproject.toml").read_text(encoding="utf-8"))["project"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"]
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest is not None and {small["version"], cited, newest[1], __version__} == {"0.2.0"}
+    assert small["dependencies"] == [f"tgqformer[packaged]>={__version__.rpartition('.')[0]}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -33,6 +34,7 @@ def module(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
     assert spec is not None and spec.loader is not None
     made = importlib.util.module_from_spec(spec)
+    sys.modules[name] = made  # dataclasses look their module up
     spec.loader.exec_module(made)
     return made
 
@@ -180,3 +182,31 @@ def test_each_name_of_a_docstring_has_a_row_of_its_own() -> None:
 def test_meanings_are_one_line_of_a_table() -> None:
     assert reference.cell("a | b\n  <c>") == "a \\| b &lt;c>"
     assert "\n\n|" not in made()["reference/recipe.md"].replace("\n\n| key", "")
+
+
+QUESTIONS = yaml.safe_load((ROOT / "tests/cold_reader.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("asked", QUESTIONS, ids=lambda asked: asked["question"][:40])
+def test_the_pages_answer_what_a_cold_reader_asks(asked: dict[str, Any]) -> None:
+    text = " ".join((ROOT / asked["page"]).read_text(encoding="utf-8").split())
+    assert [word for word in asked["words"] if word not in text] == [] and asked["answer"]
+
+
+def test_a_cold_reader_asks_ten_questions_or_more() -> None:
+    assert len({asked["question"] for asked in QUESTIONS}) == len(QUESTIONS) >= 10
+
+
+plots = module("plots")
+
+
+@pytest.mark.parametrize("plot", plots.PLOTS, ids=lambda plot: plot.name)
+def test_plots_are_drawn_from_the_tables_as_they_stand(plot: Any) -> None:
+    """The figures above the bars are those of the table; the picture itself may differ by the version of matplotlib."""
+    drawn = (ROOT / f"docs/img/plot-{plot.name}.svg").read_text(encoding="utf-8")
+    found = plots.table(plot.page, plot.heading)
+    wanted = [f"{found[row][column][0]:.1f}" for row in plot.rows for column in plot.columns]
+    assert re.findall(r">(\d+\.\d)</text>", drawn) == wanted
+    assert len(drawn) < 40_000 and f"img/plot-{plot.name}.svg" in (ROOT / "docs" / plot.page).read_text(
+        encoding="utf-8"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,7 +40,7 @@ def pretrained_folder(name: str) -> Path:
     return Path(spec.origin).parent / "model"
 
 
-EXTRAS = {"cv2": "noise", "lance": "serve", "matplotlib": "report"}
+EXTRAS = {"cv2": "noise", "lance": "serve", "lancedb": "store", "matplotlib": "report"}
 """Modules that only some users need, and the extra that brings each."""
 
 
@@ -49,14 +50,16 @@ def need(module: str) -> Any:
     Raises:
         TgqError: where it is not installed, with the extra that brings it.
     """
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        top = module.partition(".")[0]
-        if error.name is None or error.name.partition(".")[0] != top:
-            raise
-        hint = f"run: pip install 'tgqformer[{EXTRAS[top]}]'"
-        raise TgqError(f"this needs the package {top}, which is not installed; {hint}") from error
+    check_there([module.partition(".")[0]])
+    return import_module(module)
+
+
+def check_there(modules: Iterable[str]) -> None:
+    """Raise TgqError where any of these modules of `EXTRAS` is not installed, with the extras that bring them."""
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        extras = ",".join(dict.fromkeys(EXTRAS[module] for module in missing))
+        raise TgqError(f"this needs {' and '.join(missing)}, not installed; run: pip install 'tgqformer[{extras}]'")
 
 
 class Lazy:

@@ -28,7 +28,7 @@ from tgqformer.experiments.recipe import ModelSection, Recipe, check_files, chec
 from tgqformer.experiments.untrained import untrained_results
 from tgqformer.files import read_json, write_text
 from tgqformer.model.version import version_of
-from tgqformer.packages import need
+from tgqformer.packages import check_there
 from tgqformer.progress import Terminal, console
 from tgqformer.stages import Digests, Stage, Stages, check_ours, claim, is_made, only_one, undo_of
 from tgqformer.store.build import Build, build_store
@@ -361,8 +361,7 @@ def execute(
     if not is_written(recipe, folder / "recipe.yaml"):  # else an earlier call has checked it
         check_models(recipe)
     check_files(recipe)
-    for module in _needed(recipe, until):
-        need(module)
+    check_there(_needed(recipe, until))
     undo = undo_of(folder)
     claim(folder, "run", recipe.name, overwrite=overwrite)
     with only_one(folder):
@@ -382,7 +381,9 @@ def execute(
 def _needed(recipe: Recipe, until: Until) -> list[str]:
     """Return what only some users have and this run needs: better told now than after the training."""
     noise = recipe.noise.share > 0 or set(recipe.evaluation.views) - {"mixed", "clean"}
-    return [*(["cv2"] if noise else []), *(["matplotlib"] if until == "report" else [])]
+    store = get_args(Until).index(until) >= get_args(Until).index("index")
+    drawn = [*(["cv2"] if noise else []), *(["matplotlib"] if until == "report" else [])]
+    return [*drawn, *(["lancedb"] if store else [])]
 
 
 def _work(run: Run, until: Until) -> None:

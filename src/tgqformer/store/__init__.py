@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tgqformer.errors import TgqError
+from tgqformer.packages import check_there
 
 if TYPE_CHECKING:
     from tgqformer.store.base import Store
@@ -27,9 +28,7 @@ def open_store(where: Path | str, *, index_cache: int | None = None) -> Store:
     place = str(where)
     if place.startswith(POSTGRES):
         return VersionedStore(_postgres().open_postgres(place))
-    from tgqformer.store.lance import open_lance
-
-    return VersionedStore(open_lance(place, index_cache))
+    return VersionedStore(_lance().open_lance(place, index_cache))
 
 
 def make_store(where: Path | str) -> Store:
@@ -42,9 +41,12 @@ def make_store(where: Path | str) -> Store:
     place = str(where)
     if place.startswith(POSTGRES):
         return VersionedStore(_postgres().make_postgres(place))
-    from tgqformer.store.lance import make_lance
+    return VersionedStore(_lance().make_lance(place))
 
-    return VersionedStore(make_lance(place))
+
+def _lance() -> Any:
+    check_there(["lancedb"])
+    return import_module("tgqformer.store.lance")
 
 
 def _postgres() -> Any:
