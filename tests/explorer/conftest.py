@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from browsing import launched
+from explorer_pages import DESK, PHONE, Visit, visit
+from playwright.sync_api import Browser
 from small_shop import Client, Running
 
 from tgqformer.catalog.catalog import Catalog
@@ -22,7 +25,7 @@ from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.site import Site, open_site
 from tgqformer.stages import mark
 from tgqformer.store import make_store
-from tgqformer.store.base import StoreRow
+from tgqformer.store.content import row_of
 from tgqformer.store.ledger import VersionSpec
 from tgqformer.synthetic.noise import NoisePlan, NoiseView, write_view
 from tgqformer.synthetic.studio import draw_studio
@@ -48,6 +51,13 @@ def built(name: str, vision: Path, text: Path) -> ItemEmbedder:
     return model.eval()
 
 
+def sold(n: int) -> dict[str, object]:
+    """What the shop says of the n-th item today: every fifth is one product, every seventh is sold out."""
+    stock = "out_of_stock" if n % 7 == 6 else "in_stock"
+    sale = {"sale_price": 9.5, "currency": "EUR"} if n % 4 == 1 else {}
+    return {"availability": stock, "item_group": "five" if n % 5 == 0 else None, **sale}
+
+
 @pytest.fixture(scope="session")
 def model_of(tiny_model: Callable[[str], Path]) -> Callable[[str], ItemEmbedder]:
     """Give a function that builds a tiny model by its name in `MODELS`."""
@@ -69,8 +79,8 @@ def run_folder(model_of: Callable[[str], ItemEmbedder], tmp_path_factory: pytest
         model = ItemEmbedder.load(folder / "models" / name / "seed-0" / "model")
         spec = VersionSpec(model.version, model.dim, label=name, catalog=str(shown.path))
         rows = [
-            StoreRow(item.id, vector, item.title, item.brand, item.category, item.price)
-            for item, vector in zip(items, model.encode(items), strict=True)
+            replace(row_of(item, vector, None), **sold(n))
+            for n, (item, vector) in enumerate(zip(items, model.encode(items), strict=True))
         ]
         version = store.create(spec, rows)
         if name == "TGQ-Former":
@@ -114,3 +124,28 @@ def shown(run_folder: Path) -> Catalog:
 def copied(run_folder: Path) -> Callable[[Path], Path]:
     """Give a function that copies the run's folder, for a test that changes it."""
     return lambda to: Path(shutil.copytree(run_folder, to))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    with launched() as found:
+        yield found
+
+
+@pytest.fixture
+def desk(browser: Browser, running: Running) -> Iterator[Visit]:
+    """A page on a large screen."""
+    yield from visit(browser, running, **DESK)
+
+
+@pytest.fixture
+def phone(browser: Browser, running: Running) -> Iterator[Visit]:
+    """A page on a phone of 360 pixels, touched, in the dark, with reduced motion."""
+    yield from visit(browser, running, **PHONE)
+
+
+@pytest.fixture(scope="module")
+def first(shown: Catalog) -> str:
+    """Id of a product with a picture and a title."""
+    return next(item.id for item in shown.items(pictures=False) if item.pictures and item.title)

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tgqformer.catalog.catalog import Catalog, CatalogWriter
 from tgqformer.catalog.item import Item
-from tgqformer.service.explorer.browse import Browser
+from tgqformer.service.explorer.browse import Browser, Offered
+from tgqformer.service.explorer.words import distances
 from tgqformer.store.facets import UnknownValue
 
 ROWS = [
@@ -96,7 +97,87 @@ def test_every_title_that_has_the_words_is_found_and_no_other(
 ) -> None:
     path = tmp_path_factory.mktemp("any") / "catalog"
     browser = Browser(written(path, [Item(f"{n}", title) for n, title in enumerate(titles)]))
+    texts = [f"{n}\x1f{title.lower()}" for n, title in enumerate(titles)]
+    assume(all(any(word in text for text in texts) for word in words.lower().split()))  # the others are guessed
     found = set(ids(browser, browser.find(words)))
-    for n, title in enumerate(titles):
-        text = f"{n}\x1f{title.lower()}"
+    for n, text in enumerate(texts):
         assert (f"{n}" in found) == all(word in text for word in words.lower().split())
+
+
+SHORT = st.text("abcd", min_size=1, max_size=7)
+FORGIVING = [
+    Item("g1", "Acoustic Guitar", "Fender", ("Music",), price=300.0, created="2024-02-01"),
+    Item("t1", "Cotton T-Shirt", "Acme", ("Clothes",), price=20.0, sale_price=10.0, availability="in_stock"),
+    Item("t2", "Polo shirt", "Acme", ("Clothes",), price=15.0, availability="out_of_stock", created="2024-03-01"),
+    Item("k1", "Kitchen aid", None, ()),
+]
+
+
+@pytest.fixture(scope="module")
+def forgiving(tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    return Browser(written(tmp_path_factory.mktemp("forgiving") / "catalog", FORGIVING))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected", "meant"),
+    [
+        ("gitar", ["g1"], {"gitar": ["guitar"]}),
+        ("guitra", ["g1"], {"guitra": ["guitar"]}),  # two letters swapped
+        ("acoustik guitars", ["g1"], {"acoustik": ["acoustic"], "guitars": ["guitar"]}),
+        ("tshirt", ["t1"], {}),
+        ("T-SHIRT", ["t1"], {}),
+        ("shirts", ["t1", "t2"], {"shirts": ["shirt"]}),
+        ("fendr", ["g1"], {"fendr": ["fender"]}),
+        ("T2", ["t2"], {}),
+        ("cat", [], {}),  # three letters: no guess
+        ("zzzzzzzz", [], {}),
+        ("--", [], {}),
+    ],
+)
+def test_words_that_are_spelt_otherwise(
+    forgiving: Browser, words: str, expected: list[str], meant: dict[str, list[str]]
+) -> None:
+    assert ids(forgiving, forgiving.find(words)) == expected
+    assert forgiving.meant(words) == meant
+
+
+@pytest.mark.parametrize(
+    ("offered", "expected"),
+    [
+        (Offered(low=10, high=15), ["t1", "t2"]),  # the price paid now
+        (Offered(low=16), ["g1"]),  # one without a price does not pass
+        (Offered(in_stock=True), ["g1", "t1", "k1"]),
+        (Offered(sort="price"), ["t1", "t2", "g1", "k1"]),
+        (Offered(sort="-price"), ["g1", "t2", "t1", "k1"]),
+        (Offered(sort="stock"), ["g1", "t1", "k1", "t2"]),
+        (Offered(sort="category"), ["t1", "t2", "g1", "k1"]),
+        (Offered(sort="new"), ["t2", "g1", "t1", "k1"]),
+    ],
+)
+def test_price_stock_and_order(forgiving: Browser, offered: Offered, expected: list[str]) -> None:
+    assert ids(forgiving, forgiving.find(offered=offered)) == expected
+
+
+def test_an_id_stands_first(tmp_path: Path) -> None:
+    browser = Browser(written(tmp_path / "catalog", [Item("x1", "7 lamps"), Item("7", "Chair"), Item("17", "Desk")]))
+    assert ids(browser, browser.find("7")) == ["7", "x1", "17"]
+
+
+@given(
+    word=st.text("abcd", min_size=1, max_size=7), others=st.lists(st.text("abcd", min_size=1, max_size=7), min_size=1)
+)
+@settings(deadline=None)
+def test_distances_are_those_of_the_textbook(word: str, others: list[str]) -> None:
+    table = np.array(others, "<U8")
+    found = distances(word, table.view(np.uint32).reshape(len(others), 8), np.char.str_len(table).astype(np.int64))
+    assert found.tolist() == [textbook(word, other) for other in others]
+
+
+def textbook(a: str, b: str) -> int:
+    d = {(i, 0): i for i in range(len(a) + 1)} | {(0, j): j for j in range(len(b) + 1)}
+    for i in range(1, len(a) + 1):
+        for j in range(1, len(b) + 1):
+            d[i, j] = min(d[i - 1, j] + 1, d[i, j - 1] + 1, d[i - 1, j - 1] + (a[i - 1] != b[j - 1]))
+            if i > 1 and j > 1 and a[i - 1] == b[j - 2] and a[i - 2] == b[j - 1]:
+                d[i, j] = min(d[i, j], d[i - 2, j - 2] + 1)
+    return d[len(a), len(b)]

@@ -1,121 +1,22 @@
-"""The explorer in a real browser: Debian's Chromium, driven by Playwright.
-
-Without a Chromium these tests are skipped; with TGQ_BROWSER=required in the environment they fail instead.
-"""
+"""The explorer in a real browser: finding, looking, comparing, by pointer, finger and keyboard."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect, sync_playwright
+from browsing import needs_browser
+from explorer_pages import DESK, PIXELS, TOO_WIDE, Visit, cards, column, pictures_loaded, visit
+from playwright.sync_api import Browser, Route, expect
 from small_shop import Running
 
 from tgqformer.catalog.catalog import Catalog
+from tgqformer.service.settings import ServiceSettings
+from tgqformer.service.site import Site
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
-REQUIRED = os.environ.get("TGQ_BROWSER") == "required"
-PIXELS = "canvas => canvas.toDataURL()"
-TOO_WIDE = """[...document.querySelectorAll("body *")].filter((one) => one.getBoundingClientRect().right > 361)
-  .map((one) => one.outerHTML.slice(0, 200)).concat(document.documentElement.scrollWidth > 360 ? ["the page"] : [])"""
-WAIT = 20_000  # milliseconds; a busy machine is slow to embed
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and not REQUIRED, reason="there is no Chromium; install it with: apt-get install chromium"
-)
-expect.set_options(timeout=WAIT)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.fail("TGQ_BROWSER=required, but there is no Chromium; install it with: apt-get install chromium")
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield found
-        found.close()
-
-
-class Visit:
-    """A page of the explorer, and everything that went wrong on it."""
-
-    def __init__(self, context: BrowserContext, port: int) -> None:
-        self.home, self.wrong, self.strangers = f"http://127.0.0.1:{port}", [], []
-        self.expected_errors = 0
-        self.page: Page = context.new_page()
-        self.page.set_default_timeout(WAIT)
-        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.on("console", lambda said: said.type in ("error", "warning") and self.wrong.append(said.text))
-        self.page.on("request", self._look)
-
-    def _look(self, request: object) -> None:
-        address = urlsplit(request.url)  # type: ignore[attr-defined]
-        if f"{address.scheme}://{address.netloc}" != self.home and address.scheme != "blob":
-            self.strangers.append(request.url)  # type: ignore[attr-defined]
-
-    def go(self, path: str) -> Page:
-        self.page.goto(f"{self.home}/{path}")
-        return self.page
-
-    def end(self) -> None:
-        assert not self.strangers, f"requests that left the origin: {self.strangers}"
-        assert len(self.wrong) == self.expected_errors, self.wrong
-
-
-def visit(browser: Browser, running: Running, **options: object) -> Iterator[Visit]:
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})  # type: ignore[arg-type]
-    made = Visit(context, running.port)
-    yield made
-    made.end()
-    context.close()
-
-
-@pytest.fixture
-def desk(browser: Browser, running: Running) -> Iterator[Visit]:
-    """A page on a large screen."""
-    yield from visit(browser, running)
-
-
-@pytest.fixture
-def phone(browser: Browser, running: Running) -> Iterator[Visit]:
-    """A page on a phone of 360 pixels, touched, in the dark, with reduced motion."""
-    yield from visit(
-        browser, running, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True,
-        color_scheme="dark", reduced_motion="reduce",
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def first(shown: Catalog) -> str:
-    """Id of a product with a picture and a title."""
-    return next(item.id for item in shown.items(pictures=False) if item.pictures and item.title)
-
-
-def cards(page: Page) -> Locator:
-    return page.locator(".card:not(.waiting)")
-
-
-def column(page: Page, at: int) -> list[str]:
-    expect(page.locator(".columns")).to_have_attribute("aria-busy", "false")
-    found: list[str] = (
-        page.locator(".column")
-        .nth(at)
-        .locator(".neighbours > .card")
-        .evaluate_all("cards => cards.map((card) => card.dataset.id)")
-    )
-    return found
-
-
-def pictures_loaded(page: Page, selector: str) -> None:
-    page.wait_for_function(
-        "selector => [...document.querySelectorAll(selector)].length > 0 && "
-        "[...document.querySelectorAll(selector)].every((image) => image.complete && image.naturalWidth > 0)",
-        arg=selector,
-    )
+pytestmark = needs_browser
+SETTINGS = ServiceSettings(refresh=5.0, threads=3)
 
 
 def test_search_finds_pages_and_goes_back(desk: Visit, shown: Catalog) -> None:
@@ -206,6 +107,10 @@ def test_why_shows_maps_facts_and_gates_and_escape_closes(desk: Visit, first: st
     why.click()
     dialog = page.get_by_role("dialog")
     expect(dialog.locator("canvas.heat")).to_have_count(2)
+    expect(dialog.locator(".reasons")).to_contain_text("To TGQ-Former it is neighbour number 1 of this product.")
+    expect(dialog.locator("canvas.heat").first).to_be_hidden()  # words first
+    dialog.get_by_text("Advanced: what the model looked at").click()
+    expect(dialog.locator("canvas.heat").first).to_be_visible()
     expect(dialog.get_by_role("radio", name="Anchored")).to_be_checked()
     anchored = dialog.locator("canvas.heat").first.evaluate(PIXELS)
     dialog.get_by_role("radio", name="Exploratory").check()
@@ -220,6 +125,7 @@ def test_why_shows_maps_facts_and_gates_and_escape_closes(desk: Visit, first: st
     expect(dialog).to_have_count(0)
     expect(why).to_be_focused()
     page.locator(".column").nth(1).locator(".why").first.click()
+    dialog.get_by_text("Advanced: what the model looked at").click()
     expect(dialog).to_contain_text("This connector has no gates.")
     dialog.get_by_role("link", name=re.compile("^Open ")).click()
     page.wait_for_url("**/product?id=**")
@@ -331,6 +237,7 @@ def test_a_phone_shows_all_pages_without_sideways_scrolling(phone: Visit, first:
     page = phone.go(f"product?id={first}")
     column(page, 0)
     page.locator(".why").first.tap()
+    page.get_by_text("Advanced: what the model looked at").tap()
     expect(page.get_by_role("dialog").locator(".gate").first).to_be_visible()
     assert page.evaluate(TOO_WIDE) == []
     page.get_by_role("button", name="Close").tap()
@@ -377,3 +284,93 @@ def test_every_picture_says_what_it_shows(desk: Visit, first: str) -> None:
         assert silent == 0
         assert page.evaluate("document.querySelectorAll('h1').length") == 1
         assert page.title()
+
+
+def test_five_neighbours_across_with_price_stock_and_the_rule_that_hid_one(desk: Visit, first: str) -> None:
+    page = desk.go(f"product?id={first}&beside=")
+    column(page, 0)
+    neighbours = page.locator(".neighbours > .card")
+    tops = [round((card.bounding_box() or {"y": -1})["y"]) for card in neighbours.all()]
+    assert tops[:5] == [tops[0]] * 5 and tops[5] > tops[0]
+    expect(neighbours.locator(".offer")).to_have_count(10)
+    expect(neighbours.filter(has_text="in stock").first).to_be_visible()
+    hidden = page.locator(".hidden-by .card")
+    expect(hidden.first).to_contain_text("without rules; hidden: same group as this product")
+    expect(page.locator(".hidden-by summary")).to_have_text(f"Left out by the rules: {hidden.count()} of the nearest")
+
+
+def test_a_rule_that_moved_an_item_is_named(
+    browser: Browser, copied: Callable[[Path], Path], open_shop: Callable[..., Site], tmp_path: Path, first: str
+) -> None:
+    run = copied(tmp_path / "run")
+    (run / "recipe.yaml").write_text("name: small\nrules: {diversity: 0.6, one_per_group: false, in_stock: true}\n")
+    with Running(open_shop(run, tmp_path / "state", models=False), SETTINGS) as server:
+        for seen in visit(browser, server, **DESK):
+            page = seen.go(f"product?id={first}&beside=")
+            column(page, 0)
+            moved = page.locator(".neighbours .ruled").first
+            expect(moved).to_have_text(re.compile(r"^moved (up|down) from \d+\. by diversity$"))
+            expect(page.locator(".hidden-by")).to_contain_text("out of stock")
+            expect(page.locator(".noise")).to_have_count(0)  # no model: nothing to move
+            expect(page.get_by_role("link", name="Try a picture")).to_be_hidden()
+            page = seen.go("try")
+            expect(page.locator(".empty")).to_contain_text("This service has no model")
+            page = seen.go("?q=lamp")
+            expect(page.locator("#count")).to_have_text(re.compile(r"^\d+ products?$"))
+
+
+def test_search_forgives_and_reads_the_meaning(desk: Visit, shown: Catalog) -> None:
+    page = desk.go("")
+    word = next(word for item in shown.items(pictures=False) for word in (item.title or "").split() if len(word) > 6)
+    page.get_by_role("searchbox").fill(word[:3] + word[4:])
+    expect(page.locator(".meant")).to_contain_text(f"“{(word[:3] + word[4:]).lower()}” occurs nowhere; shown: ")
+    expect(page.locator("#results .card").first).to_contain_text(re.compile(word, re.IGNORECASE))
+    page.get_by_role("searchbox").fill("yellow something to wear")
+    expect(page.get_by_role("heading", name="Nothing found for “yellow something to wear”")).to_be_visible()
+    expect(page.get_by_role("heading", name="Nearest to “yellow something to wear” by its meaning")).to_be_visible()
+    expect(page.locator(".alike .card")).to_have_count(10)
+    page.get_by_role("searchbox").fill("STUDIO-00007")
+    expect(page.locator("#results .card").first).to_have_attribute("data-id", "studio-00007")
+
+
+def test_filters_and_orders_stand_in_the_address(desk: Visit, shown: Catalog) -> None:
+    prices = sorted(item.price for item in shown.items(pictures=False) if item.price is not None)
+    page = desk.go("")
+    page.get_by_role("spinbutton", name="Price to").fill(f"{prices[9]}")
+    expect(page.locator("#count")).to_have_text(f"{sum(price <= prices[9] for price in prices)} products")
+    page.get_by_role("combobox", name="Order").select_option("-price")
+    expect(page).to_have_url(re.compile("sort=-price"))
+    first = page.locator("#results .price").first
+    expect(first).to_have_text(re.compile(f"^{prices[9]:,.2f}"))
+    page.get_by_role("checkbox", name="In stock").check()
+    expect(page).to_have_url(re.compile("stock=true"))
+    page.reload()
+    expect(page.get_by_role("combobox", name="Order")).to_have_value("-price")
+    expect(first).to_have_text(re.compile(f"^{prices[9]:,.2f}"))
+
+
+def test_on_a_phone_picture_and_slider_stay_in_view(phone: Visit, first: str) -> None:
+    page = phone.go(f"product?id={first}")
+    column(page, 0)
+    slider = page.get_by_label("Severity")
+    page.locator(".neighbours .card").nth(5).scroll_into_view_if_needed()
+    expect(slider).to_be_in_viewport(ratio=1)
+    expect(page.locator(".worn img")).to_be_in_viewport(ratio=1)
+    before = page.locator(".worn img").get_attribute("src")
+    slider.focus()
+    page.keyboard.press("End")
+    expect(page.locator(".kept")).to_have_count(2)
+    expect(page.locator(".worn img")).not_to_have_attribute("src", before or "")
+    page.locator(".column").nth(1).locator(".card").nth(4).scroll_into_view_if_needed()
+    expect(slider).to_be_in_viewport(ratio=1)
+    expect(page.locator(".noise .outcome")).to_be_in_viewport(ratio=1)
+
+
+def test_the_api_is_described(desk: Visit) -> None:
+    page = desk.go("")
+    page.get_by_role("link", name="API").click()
+    page.wait_for_url("**/docs")
+    route = page.locator(".route", has_text="/items/{item_id}/similar")
+    route.locator("summary").click()
+    expect(route.get_by_role("row", name=re.compile("^diversity"))).to_be_visible()
+    expect(route.locator("pre")).to_contain_text(f"curl '{desk.home}/items/{{item_id}}/similar'")

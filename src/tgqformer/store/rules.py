@@ -258,6 +258,17 @@ def listed(
 
     Raise TgqError for k < 1.
     """
+    found, chosen = considered(table, query, k, where, rules, exact=exact)
+    return [found[place - 1] for place in chosen.places.tolist()], chosen
+
+
+def considered(
+    table: StoreTable, query: StoreRow, k: int, where: Filter | None, rules: Rules, *, exact: bool = False
+) -> tuple[list[Hit], Chosen]:
+    """Return all candidates of a list, nearest first, and what the rules chose: places count from 1, 0 is the query.
+
+    Raise TgqError for k < 1.
+    """
     if k < 1:
         raise TgqError(f"k is the number of items to find, at least 1; got {k}")
     size = rules.pool(k) * (1 if rules == PLAIN else SLACK) + 1 + len(rules.exclude)
@@ -274,7 +285,7 @@ def listed(
         chosen = choose(columns, 0, np.arange(1, len(found) + 1), scores, k, rules, vectors)
         too_low = rules.min_score is not None and bool(len(scores)) and float(scores[-1]) < rules.min_score
         if chosen.enough or len(hits) < size or too_low:
-            return [found[place - 1] for place in chosen.places.tolist()], chosen
+            return found, chosen
         size *= SLACK
 
 

@@ -11,14 +11,15 @@ from importlib.resources import files
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from fastapi import APIRouter, File, Form, Query, Request, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Query, Request, UploadFile
 from fastapi.responses import Response
 
 from tgqformer.catalog.checks import LIMITS
 from tgqformer.service.errors import ApiError
 from tgqformer.service.explorer.atlas import Atlas
+from tgqformer.service.explorer.browse import Offered, Sort
 from tgqformer.service.explorer.noising import KINDS, NoiseChoice
-from tgqformer.service.explorer.shop import Data, Shop, card_of, uploaded
+from tgqformer.service.explorer.shop import Asked, Data, Shop, card_of, uploaded
 from tgqformer.synthetic.noise import NoiseKind
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-PAGES = ("/", "/product", "/map", "/try")
+PAGES = ("/", "/product", "/map", "/try", "/wins", "/docs")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
@@ -50,9 +51,14 @@ Version = Annotated[str, Query(max_length=200)]
 Severity = Annotated[int, Query(ge=0, le=5)]
 Seed = Annotated[int, Query(ge=0, le=9999)]
 Words = Annotated[str, Query(max_length=200)]
+Price = Annotated[float | None, Query(ge=0, allow_inf_nan=False)]
 Place = Annotated[int, Query(ge=0)]
 Tag = Annotated[str, Query(max_length=40)]
 Path_ = Annotated[list[str], Query(max_length=20)]
+
+
+def _offered(low: Price = None, high: Price = None, stock: bool = False, sort: Sort = "") -> Offered:
+    return Offered(low, high, stock, sort)
 
 
 def make_explorer(site: Site) -> APIRouter:
@@ -96,10 +102,15 @@ def _add_products(router: APIRouter, site: Site, shop: Shop) -> None:
         q: Words = "",
         category: Path_ = [],  # noqa: B006 - read only
         brand: Words = "",
+        offered: Annotated[Offered, Depends(_offered)] = Offered(),  # noqa: B008
         start: Annotated[int, Query(ge=0, le=10**9)] = 0,
         count: Count = 48,
     ) -> Data:
-        return await site.explore(shop.find, q, tuple(category), brand, start, count)
+        return await site.explore(shop.find, Asked(q, tuple(category), brand, offered), start, count)
+
+    @router.get("/explorer/api/alike")
+    async def alike(q: Annotated[str, Query(min_length=1, max_length=200)], k: Count = 10) -> Data:
+        return await site.explore(shop.alike, q, k)
 
     @router.get("/explorer/api/item")
     async def item(id: Id) -> Data:
@@ -212,6 +223,7 @@ def _about(site: Site, shop: Shop) -> Data:
     brands = [{"name": one.path[0], "count": one.count} for one in shown.browser.brands[:FACETS]] if shown else []
     name = (shown.clean or shown.catalog).name if shown else None
     about = {"name": name, "items": len(shown.browser) if shown else 0, "clean": bool(shown and shown.clean)}
+    about["model"] = served.embedder is not None
     return {**about, "versions": versions, "kinds": KINDS, "categories": categories, "brands": brands}
 
 

@@ -12,13 +12,14 @@ from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.catalog.pictures import picture_bytes
 from tgqformer.service.errors import ApiError, unknown_item
-from tgqformer.service.explorer.browse import Browser
+from tgqformer.service.explorer.browse import Browser, Offered
 from tgqformer.service.explorer.colors import swatch
 from tgqformer.service.explorer.explain import agreeing, explain, facts
 from tgqformer.service.explorer.noising import NoiseChoice, noised
 from tgqformer.service.explorer.pictures import Recent, jpeg
+from tgqformer.service.explorer.ruling import ruled
 from tgqformer.stages import note_of
-from tgqformer.store.base import FACTS, Hit
+from tgqformer.store.base import FACTS, Hit, UnknownItem
 from tgqformer.store.content import row_of
 from tgqformer.types import Floats
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 Data = dict[str, Any]
 PICTURE_BYTES = 64 << 20
 """Encoded pictures kept in memory."""
+SOLD = ("price", "sale_price", "currency", "availability")
 VECTORS = 2048
 """Embeddings of noised pictures kept in memory."""
 
@@ -40,6 +42,16 @@ class ShopCatalog:
     catalog: Catalog
     browser: Browser
     clean: Catalog | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the grid asks for."""
+
+    words: str
+    category: tuple[str, ...]
+    brand: str
+    offered: Offered
 
 
 class Shop:
@@ -61,20 +73,31 @@ class Shop:
         key = (str(catalog.path), catalog.fingerprint)
         return self._shop_catalog.get(key, lambda: ShopCatalog(catalog, Browser(catalog), clean_of(catalog)))
 
-    def find(self, words: str, category: tuple[str, ...], brand: str, start: int, count: int) -> Data:
-        """Return one page of a search: `total`, and `items` from `start`."""
+    def find(self, asked: Asked, start: int, count: int) -> Data:
+        """Return one page of a search: `total`, `items` from `start`, and `meant`: what was taken for other words."""
         shown = self.shown()
         if shown is None:
-            return {"total": 0, "items": []}
-        found = shown.browser.find(words, category, brand)
+            return {"total": 0, "items": [], "meant": {}}
+        found = shown.browser.find(asked.words, asked.category, asked.brand, asked.offered)
         items = shown.catalog.take_positions(found[start : start + count], pictures=False)
-        return {"total": len(found), "items": [card_of(item) for item in items]}
+        meant = shown.browser.meant(asked.words)
+        return {"total": len(found), "items": [card_of(item) for item in items], "meant": meant}
+
+    def alike(self, words: str, k: int) -> Data:
+        """Return what is nearest to some words by the served model's own text vectors; nothing without a model."""
+        served = self.site.served
+        if served.embedder is None:
+            return {**_named(served), "hits": []}
+        item = uploaded(words)
+        [vector] = served.embed_now([item], [None])
+        hits, _ = served.search(row_of(item, vector, None), k)
+        return self._column(served, item, hits, "live")
 
     def product(self, item_id: str) -> Data:
         """Return all that is known of an item; `clean` is the digest of its picture without noise, if another."""
         item = self.item(item_id)
         clean = self._clean_picture(item)
-        details = {"attributes": dict(item.attributes), "pictures": len(item.pictures)}
+        details = {"attributes": dict(item.attributes), "item_group": item.item_group, "pictures": len(item.pictures)}
         shown = card_of(item)
         other = clean is not None and shown["picture"] not in (None, clean.digest)
         return {**shown, **details, "clean": clean.digest if clean is not None and other else None}
@@ -149,9 +172,17 @@ class Shop:
 
         def column(served: Served) -> Data:
             answer = served.similar(item_id, k)
-            looked_up = served.neighbours if answer.source == "precomputed" else None
-            chosen = looked_up.chosen(item_id, k, served.rules) if looked_up is not None else None
-            return self._column(served, item, answer.hits, answer.source, chosen.told() if chosen else answer.rules)
+            try:
+                [row] = served.table.get([item_id])
+            except UnknownItem as error:  # deleted between the two
+                raise unknown_item(item_id) from error
+            done = ruled(served.table, row, k, served.rules)
+            whole = self._column(served, item, answer.hits, answer.source)
+            for hit in whole["hits"]:
+                hit["moved"] = done.moved.get(hit["id"])
+            hidden = self._column(served, item, [one.hit for one in done.hidden], "live")["hits"]
+            told = [{"place": one.place, "rule": one.why} for one in done.hidden]
+            return {**whole, "hidden": [{**card, **why} for card, why in zip(hidden, told, strict=True)]}
 
         return self._columns(versions, column)
 
@@ -175,8 +206,8 @@ class Shop:
 
         def column(served: Served) -> Data:
             [vector] = served.embed_now([item], [picture])
-            hits, told = served.search(row_of(item, vector, None), k)
-            return self._column(served, item, hits, "live", told)
+            hits, _ = served.search(row_of(item, vector, None), k)
+            return self._column(served, item, hits, "live")
 
         return self._columns(versions, column)
 
@@ -207,14 +238,18 @@ class Shop:
         key = (served.key, digest.digest if digest else "", text, noise)
         return self._vectors.get(key, lambda: served.embed_now([item], [self.noised(item, noise)])[0])
 
-    def _column(self, served: Served, item: Item, hits: Sequence[Hit], source: str, rules: str = "") -> Data:
-        found = self.items([hit.id for hit in hits])
+    def _column(self, served: Served, item: Item, hits: Sequence[Hit], source: str) -> Data:
+        """Return a column; prices and stock are those of the store, which may be newer than the catalogue."""
+        ids = [hit.id for hit in hits]
+        found, now = self.items(ids), {hit.id: hit for hit in served.table.facts(ids)} if ids else {}
         rows = []
         for hit, other in zip(hits, found, strict=True):
-            other = other or Item(hit.id, **{name: getattr(hit, name) for name in FACTS if name != "look"})
-            shared = agreeing(item, other) if item.id else None
-            rows.append({**card_of(other), "score": round(float(hit.score), 4), "shared": shared})
-        return {**_named(served), "source": source, "rules": rules, "hits": rows}
+            row = now.get(hit.id, hit)
+            known = other or Item(hit.id, **{name: getattr(row, name) for name in FACTS if name != "look"})
+            offer = {name: getattr(row, name) for name in SOLD} if hit.id in now else {}
+            shared = agreeing(item, known) if item.id else None
+            rows.append({**card_of(known), **offer, "score": round(float(hit.score), 4), "shared": shared})
+        return {**_named(served), "source": source, "hits": rows}
 
     # --- why ----------------------------------------------------------------------------------------------------------
 
@@ -238,10 +273,7 @@ _NO_MODEL = "this version's model is not here, so nothing new can be embedded; n
 
 def card_of(item: Item) -> Data:
     """Return what a card shows; `picture` is the digest of the first picture."""
-    known = {
-        name: getattr(item, name)
-        for name in ("id", "title", "brand", "category", "price", "sale_price", "availability")
-    }
+    known = {name: getattr(item, name) for name in ("id", "title", "brand", "category", *SOLD)}
     return {**known, "picture": item.pictures[0].digest if item.pictures else None}
 
 

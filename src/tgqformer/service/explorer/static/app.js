@@ -8,6 +8,8 @@ const PAGES = {
   product: ["grid", () => import("./product.js")],
   map: ["map", () => import("./map.js")],
   try: ["try", () => import("./try.js")],
+  wins: ["wins", () => import("./wins.js")],
+  docs: ["docs", () => import("./docs.js")],
 };
 const main = document.getElementById("main");
 const icons = { light: "☀", dark: "☾" };
@@ -31,6 +33,8 @@ async function open() {
   }
   try {
     about ??= await get("site");
+    document.querySelector('[data-page="try"]').hidden = !about.model;
+    document.querySelector('nav [data-page="wins"]').hidden = !about.judged;
     const page = await load();
     if (signal.aborted) return;
     const place = h("div", { class: "page appear" });

@@ -1,28 +1,39 @@
-// The products: words, category and brand, a page at a time. The address holds it all, so Back leads back here.
+// The products: words, filters, an order, a page at a time. The address holds it all, so Back leads back here.
 import { get } from "./api.js";
 import { arrows, h, number, plural, say, settled } from "./dom.js";
 import { card, waiting, wrong } from "./parts.js";
 
 const PAGE = 48;
+const SORTS = [["", "Best match"], ["price", "Price, low first"], ["-price", "Price, high first"], ["stock", "In stock first"], ["category", "Category"], ["new", "Newest"]];
+const NOTHING = { q: "", category: [], brand: "", low: "", high: "", stock: false, sort: "" };
 
 export async function show(place, { about, query, signal, titled }) {
   titled(query.get("q") ?? "");
   const state = {
     q: query.get("q") ?? "", category: query.getAll("category"), brand: query.get("brand") ?? "",
+    low: query.get("low") ?? "", high: query.get("high") ?? "", stock: query.get("stock") === "true",
+    sort: SORTS.some(([name]) => name === query.get("sort")) ? query.get("sort") : "",
     page: Math.max(1, Number.parseInt(query.get("page") ?? "1", 10) || 1),
   };
   const list = h("ul", { class: "cards", id: "results" });
   const count = h("p", { class: "soft figure", id: "count" }, "\u00a0");
   const pages = h("nav", { class: "pages", "aria-label": "Pages of results" });
-  const search = h("input", { type: "search", value: state.q, placeholder: "Search titles, brands, categories", "aria-label": "Search products", maxlength: "200", autocomplete: "off", enterkeyhint: "search" });
+  const meant = h("p", { class: "meant small", hidden: true });
+  const alike = h("section", { class: "alike", id: "alike", hidden: true, "aria-labelledby": "alike-title" });
+  const search = h("input", { type: "search", value: state.q, placeholder: "Search by words or id", "aria-label": "Search products", maxlength: "200", autocomplete: "off", enterkeyhint: "search" });
   const category = categories(about.categories, state.category);
   const brand = h("select", { "aria-label": "Brand" }, h("option", { value: "" }, "All brands"),
     about.brands.map((one) => h("option", { value: one.name, selected: one.name === state.brand || null }, `${one.name} (${number(one.count)})`)));
+  const band = (name, words) => h("input", { type: "number", min: "0", step: "any", inputmode: "decimal", value: state[name], "aria-label": words, placeholder: words });
+  const low = band("low", "Price from"), high = band("high", "Price to");
+  const stock = h("input", { type: "checkbox", checked: state.stock });
+  const sort = h("select", { "aria-label": "Order" }, SORTS.map(([value, words]) => h("option", { value, selected: value === state.sort || null }, words)));
   place.append(
     h("h1", { class: "unseen" }, "Products"),
     h("form", { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() }, search,
-      about.categories.length > 1 ? category : null, about.brands.length > 1 ? brand : null),
-    count, list, pages);
+      about.categories.length > 1 ? category : null, about.brands.length > 1 ? brand : null,
+      h("div", { class: "offers" }, low, high, h("label", { class: "check" }, stock, "In stock"), sort)),
+    count, meant, list, pages, alike);
 
   const changed = (part) => {
     Object.assign(state, { page: 1 }, part);
@@ -38,6 +49,11 @@ export async function show(place, { about, query, signal, titled }) {
   });
   category.addEventListener("change", () => changed({ category: category.value ? JSON.parse(category.value) : [] }));
   brand.addEventListener("change", () => changed({ brand: brand.value }));
+  for (const [name, input] of [["low", low], ["high", high]]) {
+    input.addEventListener("input", settled(300, () => input.validity.valid && changed({ [name]: input.value })));
+  }
+  stock.addEventListener("change", () => changed({ stock: stock.checked }));
+  sort.addEventListener("change", () => changed({ sort: sort.value }));
   list.addEventListener("keydown", (event) => { if (event.key === "Escape") search.focus(); });
   arrows(list, ".card > a");
 
@@ -48,10 +64,13 @@ export async function show(place, { about, query, signal, titled }) {
     const own = current = new AbortController();
     const late = setTimeout(() => list.replaceChildren(...waiting(12)), list.childElementCount ? 400 : 0);
     try {
-      const asked = { q: state.q, category: state.category, brand: state.brand, start: (state.page - 1) * PAGE, count: PAGE };
-      const found = await get("items", asked, own.signal);
+      const { page, stock: inStock, ...asked } = state;
+      const near = about.model && state.q && page === 1 ? get("alike", { q: state.q }, own.signal) : null;
+      near?.catch(() => null); // waited for below
+      const found = await get("items", { ...asked, stock: inStock || "", start: (page - 1) * PAGE, count: PAGE }, own.signal);
       clearTimeout(late);
       draw(found);
+      drawAlike(near ? await near : null);
     } catch (error) {
       clearTimeout(late);
       if (error.name === "AbortError") return;
@@ -59,18 +78,30 @@ export async function show(place, { about, query, signal, titled }) {
     }
   }
 
-  function draw({ total, items }) {
+  function draw({ total, items, meant: words }) {
     const last = Math.max(1, Math.ceil(total / PAGE));
     count.textContent = plural(total, "product");
     say(count.textContent);
+    const others = Object.entries(words);
+    meant.hidden = !others.length;
+    meant.textContent = others.map(([word, found]) => `“${word}” occurs nowhere; shown: ${found.join(", ")}.`).join(" ");
     pages.replaceChildren();
     if (!items.length) return list.replaceChildren(h("li", { class: "wide" }, nothing(about, state, () => {
-      search.value = brand.value = category.value = "";
-      changed({ q: "", category: [], brand: "" });
+      search.value = brand.value = category.value = low.value = high.value = sort.value = "";
+      stock.checked = false;
+      changed(NOTHING);
       search.focus();
     })));
     list.replaceChildren(...items.map((item) => card(item)));
     if (last > 1) pages.append(...pager(state, last));
+  }
+  function drawAlike(found) {
+    alike.hidden = !found?.hits.length;
+    if (alike.hidden) return alike.replaceChildren();
+    alike.replaceChildren(h("h2", { id: "alike-title" }, `Nearest to “${state.q}” by its meaning`),
+      h("p", { class: "soft small" }, `${found.label} reads the words as if they were a title. It may find what no word names, or be wrong.`),
+      h("ol", { class: "cards" }, found.hits.map((hit) => card(hit))));
+    count.append(" · ", h("a", { href: "#alike", onclick: (event) => { event.preventDefault(); alike.scrollIntoView(); } }, `${found.hits.length} by meaning`));
   }
   list.append(...waiting(12));
   await fill();
@@ -90,7 +121,7 @@ function nothing(about, state, clear) {
       h("p", {}, "This service has a store but no catalogue. Name one with --catalog when you start it."));
   }
   return h("div", { class: "empty" }, h("h2", {}, state.q ? `Nothing found for “${state.q}”` : "Nothing fits"),
-    h("p", {}, "All words must occur in a title, brand or category."),
+    h("p", {}, "All words must occur in an id, title, brand or category, and price and stock must fit."),
     h("button", { type: "button", onclick: clear }, "Show all products"));
 }
 
@@ -102,11 +133,11 @@ function categories(all, chosen) {
     }, `${"\u2003".repeat(path.length - 1)}${path.at(-1)} (${number(count)})`)));
 }
 
-function addressOf({ q, category, brand, page }) {
+function addressOf(state) {
   const words = new URLSearchParams();
-  if (q) words.set("q", q);
-  for (const level of category) words.append("category", level);
-  if (brand) words.set("brand", brand);
-  if (page > 1) words.set("page", page);
+  for (const [name, value] of Object.entries(state)) {
+    if (name === "page" ? value === 1 : !value) continue;
+    for (const one of [value].flat()) words.append(name, one);
+  }
   return `./${words.toString() ? `?${words}` : ""}`;
 }

@@ -1,6 +1,6 @@
 // Parts that several pages show: cards, waiting cards, errors, columns of neighbours.
 import { pictureOf } from "./api.js";
-import { h, plural, score } from "./dom.js";
+import { h, money, plural, score } from "./dom.js";
 
 export const productAddress = (id, more = {}) => `product?${new URLSearchParams({ id, ...more })}`;
 export const nameOf = (item) => item.title || item.id;
@@ -23,6 +23,17 @@ export function frame(item, { size = "small", alt = altOf(item), src = null, laz
   return box;
 }
 
+/** What a product costs now, what it cost before, and its stock; nothing where the shop does not say. */
+export function offer(item) {
+  const now = item.sale_price ?? item.price;
+  const stock = item.availability?.replaceAll("_", " ");
+  if (now === null && !stock) return null;
+  return h("span", { class: "offer" },
+    now === null ? null : h("span", { class: "price figure" }, money(now), item.currency ? ` ${item.currency}` : ""),
+    item.sale_price !== null && item.price !== null ? h("s", { class: "figure" }, h("span", { class: "unseen" }, "before "), money(item.price)) : null,
+    stock ? h("span", { class: item.availability === "out_of_stock" ? "tag off" : "stock" }, stock) : null);
+}
+
 /** A product as a card. `extra` stands below the text, `query` goes into the address of its page. */
 export function card(item, { extra = null, query = {}, line = null } = {}) {
   const words = line ?? [item.brand, item.category?.at(-1)].filter(Boolean).join(" · ");
@@ -31,7 +42,7 @@ export function card(item, { extra = null, query = {}, line = null } = {}) {
       frame(item),
       h("span", {},
         h("span", { class: "title", "aria-hidden": item.picture ? "true" : null }, nameOf(item)), // the picture says it
-        h("span", { class: "line" }, words || "\u00a0"))),
+        h("span", { class: "line" }, words || "\u00a0"), offer(item))),
     extra);
 }
 
@@ -59,11 +70,21 @@ export function neighbours(column, { marks = new Map(), why = null, query = {} }
       made.append(h("span", { class: "under" },
         h("span", { class: "figure" }, `${place + 1}.`),
         h("span", { class: "figure", title: "cosine of the two embeddings; 1 at most" }, score(hit.score)),
-        why ? h("button", { class: "why", type: "button", onclick: () => why(hit), "aria-label": `Why is ${nameOf(hit)} similar?` }, "Why?") : null));
+        why ? h("button", { class: "why", type: "button", onclick: () => why(hit, place + 1), "aria-label": `Why is ${nameOf(hit)} similar?` }, "Why?") : null));
       if (marks.size) made.append(h("span", { class: "marking" }, mark ? h("span", { class: mark.on ? "tag on" : "tag" }, mark.words) : null));
+      if (hit.moved) made.append(h("span", { class: "ruled" }, hit.moved));
       if (mark?.on) made.classList.add("differs");
       return made;
     }));
+}
+
+/** Near products that the list does not show, and the rule that says so. */
+export function hiddenOf(column) {
+  if (!column.hidden?.length) return null;
+  return h("details", { class: "lost hidden-by", open: true },
+    h("summary", {}, `Left out by the rules: ${column.hidden.length} of the nearest`),
+    h("ul", { class: "cards small-cards" }, column.hidden.map((item) =>
+      card(item, { extra: h("span", { class: "ruled" }, `${item.place}. without rules; ${item.rule}`) }))));
 }
 
 /** How many of the neighbours without noise are still there: words and dots. */

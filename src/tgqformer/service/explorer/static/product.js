@@ -1,7 +1,7 @@
 // One product: its picture, noise to try on it, and its neighbours by one or two versions side by side.
 import { get, noisedOf, pictureOf } from "./api.js";
-import { arrows, choice, h, money, plural, say, settled } from "./dom.js";
-import { card, dotsOf, frame, keptOf, nameOf, neighbours, versionsChoice, waiting, wrong } from "./parts.js";
+import { arrows, choice, h, plural, say, settled } from "./dom.js";
+import { card, dotsOf, frame, hiddenOf, keptOf, nameOf, neighbours, offer, versionsChoice, waiting, wrong } from "./parts.js";
 import { why } from "./why.js";
 
 const KINDS = { poster: "Poster", clutter: "Clutter", distractor: "Distractor" };
@@ -17,7 +17,7 @@ export async function show(place, { about, query, signal, go, titled }) {
   titled(nameOf(item));
   const state = read(query, about);
   const parts = {
-    picture: h("div", { class: "big" }), columns: h("div", { class: "columns", "aria-live": "off" }),
+    picture: h("div", { class: "big" }), small: h("div", { class: "worn", "aria-hidden": "true" }), columns: h("div", { class: "columns", "aria-live": "off" }),
     source: h("p", { class: "soft small" }), outcome: h("div", { class: "outcome" }),
   };
   const ask = asker(item, about, state, parts, signal);
@@ -27,16 +27,16 @@ export async function show(place, { about, query, signal, go, titled }) {
     return ask();
   };
   place.replaceChildren(h("div", { class: "product" },
-    h("section", { class: "about", "aria-label": "Product" }, parts.picture, describe(item), noisePanel(item, about, state, parts.outcome, () => {
+    h("section", { class: "about", "aria-label": "Product" }, parts.picture, noisePanel(item, about, state, parts, () => {
       keep(id, state);
-      drawPicture(item, state, parts.picture);
+      drawPictures(item, state, parts);
       return ask();
-    })),
+    }), describe(item)),
     h("section", { class: "near", "aria-label": "Similar products" },
       h("div", { class: "head" }, h("h2", {}, "Similar products"), about.versions.length > 1
         ? versionsChoice(about.versions, state.versions, pick) : null),
       parts.source, parts.columns)));
-  drawPicture(item, state, parts.picture);
+  drawPictures(item, state, parts);
   arrows(parts.columns, ".card > a");
   await ask();
 }
@@ -70,9 +70,14 @@ function describe(item) {
       row("Brand", item.brand && h("a", { href: `./?${new URLSearchParams({ brand: item.brand })}`, "data-link": true }, item.brand)),
       row("Category", path.length ? h("span", {}, path) : null),
       Object.entries(item.attributes).map(([name, value]) => row(name.replaceAll("_", " "), value)),
-      row("Price", item.price === null ? null : money(item.sale_price ?? item.price)),
-      row("Stock", item.availability?.replaceAll("_", " ")), row("Id", h("code", {}, item.id))),
+      row("Price", offer(item)), row("Group", item.item_group), row("Id", h("code", {}, item.id))),
     h("a", { class: "small", href: `map?${new URLSearchParams({ id: item.id })}`, "data-link": true }, "Show it on the map"));
+}
+
+/** The picture, and the small one that stays beside the slider on a phone. */
+function drawPictures(item, state, { picture, small }) {
+  drawPicture(item, state, picture);
+  drawPicture(item, state, small);
 }
 
 /** Draw the picture as the shop has it, or with the noise that was chosen; the old one stays until the new is there. */
@@ -87,8 +92,8 @@ function drawPicture(item, state, place) {
   } else place.replaceChildren(frame(item, { src: item.picture ? src : null, alt: words, lazy: false }));
 }
 
-function noisePanel(item, about, state, outcome, changed) {
-  if (!item.picture) return null;
+function noisePanel(item, about, state, { outcome, small }, changed) {
+  if (!item.picture || !about.model) return null; // nothing can be embedded anew
   const slider = h("input", { type: "range", min: "0", max: "5", step: "1", value: state.severity, id: "severity", list: "steps" });
   const said = h("output", { for: "severity", class: "figure" });
   const dice = h("button", { type: "button", class: "quiet small" }, "↻ Draw another");
@@ -103,8 +108,8 @@ function noisePanel(item, about, state, outcome, changed) {
       : item.clean ? "In the shop this picture wears noise already. Move the slider to start from the clean one."
         : "Move the slider: noise is drawn on the picture, and the search is done again with it.";
   };
-  const note = h("p", { class: "soft small" });
-  const offer = () => kinds.replaceChildren(choice("Kind of noise", "kind",
+  const note = h("p", { class: "soft small note" });
+  const offerKinds = () => kinds.replaceChildren(choice("Kind of noise", "kind",
     [["", "As in the shop"], ...about.kinds.map((kind) => [kind, KINDS[kind] ?? kind])], state.kind, (kind) => {
       if (kind && !state.kind && !state.severity) slider.value = state.severity = 3;
       if (!kind) slider.value = state.severity = 0;
@@ -114,15 +119,15 @@ function noisePanel(item, about, state, outcome, changed) {
     }));
   slider.addEventListener("input", () => {
     state.severity = Number(slider.value);
-    if (!state.kind) { state.kind = state.lastKind; offer(); }
+    if (!state.kind) { state.kind = state.lastKind; offerKinds(); }
     draw();
     told();
   });
   dice.addEventListener("click", () => { state.seed = (state.seed + 1) % 10000; told(); });
-  offer();
+  offerKinds();
   draw();
-  return h("fieldset", { class: "noise" },
-    h("legend", {}, "What if the picture wore noise?"), kinds,
+  return h("div", { class: "noise", role: "group", "aria-labelledby": "noise-title" },
+    h("h2", { id: "noise-title" }, "What if the picture wore noise?"), kinds, small,
     h("div", { class: "slide" }, h("label", { for: "severity" }, "Severity"), said, slider,
       h("datalist", { id: "steps" }, [0, 1, 2, 3, 4, 5].map((step) => h("option", { value: step })))),
     outcome, note, dice);
@@ -167,7 +172,7 @@ function tell(columns, noise, parts) {
     const ids = new Set(one.hits.map((hit) => hit.id));
     const both = other.hits.filter((hit) => ids.has(hit.id)).length;
     parts.source.textContent = `${both} of ${plural(one.hits.length, "neighbour")} stand in both columns; the others are marked.`;
-  } else parts.source.textContent = `Ranked by the cosine of the embeddings${one?.rules ? `; rules ${one.rules}` : ""}.`;
+  } else parts.source.textContent = "Ranked by the cosine of the embeddings, then by the shop's rules.";
 }
 
 function columnsOf(columns, item, about, state, noise) {
@@ -180,7 +185,8 @@ function columnsOf(columns, item, about, state, noise) {
     return h("div", { class: "column", data: { version: column.version } },
       h("h3", {}, label),
       noise?.severity && column.of !== undefined ? keptOf(column) : null,
-      neighbours(column, { marks: whole, query: linkOf(state), why: (hit) => why(item, hit, column, noise) }),
+      neighbours(column, { marks: whole, query: linkOf(state), why: (hit, rank) => why(item, hit, { ...column, rank }, noise) }),
+      hiddenOf(column),
       noise?.severity && column.lost?.length ? lostOf(column) : null);
   });
 }

@@ -7,6 +7,11 @@ const MOST = 16;
 
 export async function show(place, { about, signal, titled }) {
   titled("Try a picture");
+  if (!about.model) {
+    place.append(h("div", { class: "empty" }, h("h1", {}, "Try a picture"),
+      h("p", {}, "This service has no model, so it cannot embed a picture. Start it with --model FOLDER.")));
+    return;
+  }
   const names = about.versions.map((version) => version.name);
   const state = { file: null, versions: [names[0] ?? "", names[1] ?? ""] };
   const file = h("input", { type: "file", accept: "image/*", class: "unseen", id: "file" });

@@ -28,7 +28,7 @@ export async function why(item, hit, column, noise) {
   const ask = async () => {
     try {
       const found = await get("why", { id: item.id, other: hit.id, version: column.version, ...noise }, ended.signal);
-      body.replaceChildren(...explain(item, hit, found, noise));
+      body.replaceChildren(...explain(item, hit, found, column, noise));
     } catch (error) {
       if (error.name !== "AbortError") body.replaceChildren(wrong(error, ask));
     }
@@ -36,19 +36,44 @@ export async function why(item, hit, column, noise) {
   await ask();
 }
 
-function explain(item, hit, found, noise) {
+function explain(item, hit, found, column, noise) {
   const seen = found.seen;
   const views = [view(item, noise ? noisedOf(item, noise) : pictureOf(item, "large"), noise?.severity ? "this product, with noise" : "this product"),
     view(hit, pictureOf(hit, "large"), "its neighbour")];
+  const panel = seen ? lookPanel(views, seen) : null;
   return [
-    h("div", { class: "sight" },
-      h("p", { class: "soft" }, `${found.label}: cosine ${score(hit.score)}, 1 at most.`),
-      h("div", { class: "pair" }, views.map((one) => one.figure)),
-      seen ? lookPanel(views, seen) : h("p", { class: "wrong" }, found.note)),
-    h("div", { class: "grounds" }, factsTable(found), seen ? gatesPanel(seen) : null,
+    h("ul", { class: "reasons" }, reasons(found, hit, column).map((words) => h("li", {}, words))),
+    h("div", { class: "sight" }, h("div", { class: "pair" }, views.map((one) => one.figure))),
+    h("div", { class: "grounds" }, factsTable(found),
       h("a", { class: "button strong", href: productAddress(hit.id), "data-link": true }, `Open ${nameOf(hit)}`)),
+    h("details", { class: "advanced", ontoggle: (event) => panel?.show(event.target.open) },
+      h("summary", {}, "Advanced: what the model looked at, and its gates"),
+      h("p", { class: "soft small" }, `${found.label}: cosine ${score(hit.score)}, 1 at most.`),
+      seen ? h("div", { class: "inside" }, h("div", {}, panel.parts), gatesPanel(seen)) : h("p", { class: "wrong" }, found.note)),
   ];
 }
+
+/** Why, in words: what agrees, what does not, and how near the two are to the model. */
+function reasons({ facts, label }, hit, { rank }) {
+  const known = facts.filter((fact) => fact.agrees !== null);
+  const levels = known.filter((fact) => fact.name.startsWith("category"));
+  const same = levels.findLast((fact) => fact.agrees);
+  const colour = known.find((fact) => fact.name.startsWith("colour in"));
+  const price = known.find((fact) => fact.name === "price");
+  const others = known.filter((fact) => !levels.includes(fact) && fact !== colour && fact !== price);
+  const agree = others.filter((fact) => fact.agrees), differ = others.filter((fact) => !fact.agrees);
+  return [
+    same ? `Both are in ${same.first}.` : levels.length ? `They are in different categories: ${levels[0].first} and ${levels[0].second}.` : null,
+    agree.length ? `The same ${list(agree.map((fact) => `${fact.name} (${fact.first})`))}.` : null,
+    colour ? (colour.agrees ? `Both look ${colour.first}.` : `This one looks ${colour.first}, its neighbour ${colour.second}.`) : null,
+    price ? `${price.agrees ? "Prices are close" : "Prices differ"}: ${price.first} and ${price.second}.` : null,
+    differ.length ? `Not the same: ${list(differ.map((fact) => `${fact.name} (${fact.first}, ${fact.second})`))}.` : null,
+    known.some((fact) => fact.agrees) ? null : "Nothing that the shop says of them agrees: what is alike is in pictures and titles.",
+    `To ${label} it is neighbour number ${rank} of this product.`,
+  ].filter(Boolean);
+}
+
+const list = (words) => words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
 
 /** A picture with a sheet above it for the heat. */
 function view(item, src, role) {
@@ -64,7 +89,7 @@ function lookPanel(views, seen) {
   const streams = Object.keys(seen.items.find((one) => Object.keys(one.attention).length)?.attention ?? {});
   const options = [["off", "Picture"], ...streams.map((name) => [name, STREAMS[name] ?? name])];
   if (seen.items.some((one) => one.agreement_map)) options.push(["agreement", "Agreement"]);
-  const state = { stream: streams[0] ?? "off", query: "mean" };
+  const state = { stream: streams[0] ?? "off", query: "mean", open: false };
   const note = h("p", { class: "soft small" });
   const queries = h("div");
   const draw = () => {
@@ -77,12 +102,13 @@ function lookPanel(views, seen) {
         [["mean", "All"], ...Array.from({ length: many }, (_, at) => [`${at}`, `Query ${at + 1}`])], state.query,
         (query) => { state.query = query; draw(); }));
     }
-    views.forEach((one, at) => heat(one, mapOf(seen.items[at], state), seen));
+    views.forEach((one, at) => heat(one, state.open ? mapOf(seen.items[at], state) : null, seen));
   };
   draw();
-  if (options.length < 2) return [h("p", { class: "soft small" }, "This connector does not say where it looks.")];
-  return [h("div", { class: "looks" }, choice("What to show", "stream", options, state.stream,
-    (stream) => { state.stream = stream; draw(); }), queries), note];
+  const parts = options.length < 2 ? [h("p", { class: "soft small" }, "This connector does not say where it looks.")]
+    : [h("h3", {}, "Where it looked: drawn on the pictures above"), h("div", { class: "looks" }, choice("What to show", "stream", options, state.stream,
+      (stream) => { state.stream = stream; draw(); }), queries), note];
+  return { parts, show: (open) => { state.open = open; draw(); } };
 }
 
 function mapOf(sight, { stream, query }) {
