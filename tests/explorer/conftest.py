@@ -20,6 +20,7 @@ from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import make_encoders
 from tgqformer.model.language import LoRA, make_language
 from tgqformer.model.prompt import Prompt
+from tgqformer.pairs.pairs import Pairs
 from tgqformer.service.places import find_places
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.site import Site, open_site
@@ -74,6 +75,9 @@ def run_folder(model_of: Callable[[str], ItemEmbedder], tmp_path_factory: pytest
     shown = write_view(NoiseView(clean, "mixed", NoisePlan()), folder / "shown", shown=False)
     mark(folder / "shown", "catalogue", inputs={"catalog": clean.fingerprint})
     items, store = list(shown.items()), make_store(folder / "store")
+    ids = [item.id for item in items]
+    (folder / "pairs").mkdir()
+    Pairs.of(ids[:-3], ids[3:]).write(folder / "pairs" / "pairs-test.parquet")
     for name in MODELS:
         model_of(name).save(folder / "models" / name / "seed-0" / "model")
         model = ItemEmbedder.load(folder / "models" / name / "seed-0" / "model")

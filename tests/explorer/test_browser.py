@@ -34,7 +34,7 @@ def test_search_finds_pages_and_goes_back(desk: Visit, shown: Catalog) -> None:
     expect(page.locator("#count")).to_have_text(f"{count} product{'s' if count > 1 else ''}")
     assert page.url.endswith(f"?q={brand.upper()}")
     page.reload()
-    expect(cards(page)).to_have_count(count)
+    expect(page.locator("#results .card:not(.waiting)")).to_have_count(count)
     page.get_by_role("searchbox").fill("no such thing <b>here</b>")
     expect(page.get_by_role("heading", name="Nothing found for “no such thing <b>here</b>”")).to_be_visible()
     page.get_by_role("button", name="Show all products").click()
@@ -222,10 +222,70 @@ def test_the_map_by_pointer_and_by_keyboard(desk: Visit, first: str) -> None:
     column(page, 0)
 
 
+def test_the_map_finds_colours_and_lists(desk: Visit, shown: Catalog) -> None:
+    page = desk.go("map")
+    canvas = page.locator("canvas[data-ready='60']")
+    canvas.wait_for()
+    word = next(word for item in shown.items(pictures=False) for word in (item.title or "").split() if len(word) > 4)
+    page.get_by_role("searchbox", name="Find on the map").fill(word)
+    listing = page.get_by_role("region", name="Chosen products")
+    expect(listing.get_by_role("heading")).to_have_text(re.compile(rf"^\d+ products? found for “{word}”$"))
+    expect(listing.locator(".card").first).to_contain_text(re.compile(word, re.IGNORECASE))
+    page.get_by_role("button", name="Clear").click()
+    expect(listing).to_be_hidden()
+    by = page.get_by_role("combobox", name="Colour by")
+    groups = page.locator(".islands")
+    for value, words in (("brand", "others"), ("price", "up to "), ("version", "all ten are the same")):
+        before = canvas.evaluate(PIXELS)
+        by.select_option(value)
+        expect(groups).to_contain_text(words)
+        page.wait_for_function("before => document.querySelector('canvas').toDataURL() !== before", arg=before)
+    page.get_by_role("combobox", name="Map of").select_option(label="Q-Former")
+    page.wait_for_url("**/map?version=v2")
+    page.locator("canvas[data-ready='60']").wait_for()
+    expect(page.locator("#map-help")).to_contain_text("near means alike to Q-Former")
+
+
+def test_a_lasso_lists_what_lies_inside(desk: Visit) -> None:
+    page = desk.go("map")
+    canvas = page.locator("canvas[data-ready='60']")
+    canvas.wait_for()
+    page.get_by_role("button", name="Lasso").click()
+    box = canvas.bounding_box()
+    assert box is not None
+    corners = [(4, 4), (box["width"] - 80, 4), (box["width"] - 80, box["height"] - 4), (4, box["height"] - 4)]
+    page.mouse.move(box["x"] + 4, box["y"] + 4)
+    page.mouse.down()
+    for x, y in corners[1:]:
+        page.mouse.move(box["x"] + x, box["y"] + y, steps=4)
+    page.mouse.up()
+    listing = page.get_by_role("region", name="Chosen products")
+    expect(listing.get_by_role("heading")).to_have_text("60 products inside the lasso")
+    expect(listing.locator(".card")).to_have_count(60)
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_role("button", name="List what is in view").click()
+    expect(listing.get_by_role("heading")).to_have_text("60 products in view")
+
+
+def test_wins_and_losses_state_their_rule(desk: Visit) -> None:
+    page = desk.go("")
+    page.get_by_role("link", name="Wins and losses").click()
+    page.wait_for_url("**/wins")
+    verdict = page.locator(".verdict")
+    expect(verdict).to_contain_text("of 60 products asked")
+    expect(verdict).to_contain_text("A win: the first version finds more of the product's partners")
+    expect(verdict).to_contain_text("TGQ-Former against Q-Former")
+    won = int(re.findall(r"(\d+) wins?", verdict.inner_text())[0])
+    expect(page.locator(".verdict section").first.locator(".win")).to_have_count(min(won, 6))
+    page.get_by_role("combobox", name="Neighbours by").select_option(label="Q-Former")
+    expect(verdict).to_contain_text("Q-Former against TGQ-Former")
+    expect(page.locator(".verdict section").nth(1).locator(".win")).to_have_count(min(won, 6))
+
+
 def test_a_phone_shows_all_pages_without_sideways_scrolling(phone: Visit, first: str) -> None:
-    for path in ("", f"product?id={first}&noise=clutter&severity=3", "map", "try"):
+    for path in ("", f"product?id={first}&noise=clutter&severity=3", "map", "try", "docs", "wins"):
         page = phone.go(path)
-        page.locator(".card:not(.waiting), canvas[data-ready], .drop").first.wait_for()
+        page.locator(".card:not(.waiting), canvas[data-ready], .drop, .route").first.wait_for()
         assert page.evaluate(TOO_WIDE) == [], path
         paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert sum(int(part) for part in re.findall(r"\d+", paper)[:3]) < 120, "dark mode is dark"

@@ -165,7 +165,7 @@ def test_the_map_names_its_points(client: Client, running: Running, shown: Catal
     points = np.frombuffer(body, "<u2").reshape(3, 60)
     assert status == 200 and points[2].max() < len(said["groups"])
     place = api(client, "map/place", item=shown.ids()[5])["place"]
-    assert api(client, "map/at", place=place)["id"] == shown.ids()[5]
+    assert api(client, "map/at", place=place)["items"][0]["id"] == shown.ids()[5]
     assert picture(client, "api/map/picture", place=place).width > 0
     assert api(client, "map/place", item="nobody")["place"] is None
     assert client("GET", "/explorer/api/map/at?place=60")[0] == 404

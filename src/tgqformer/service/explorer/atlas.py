@@ -57,6 +57,11 @@ class Map:
     digests: Hashes
 
     @cached_property
+    def position(self) -> dict[str, int]:
+        """The place of each item."""
+        return {item_id: place for place, item_id in enumerate(self.ids)}
+
+    @cached_property
     def tag(self) -> str:
         """Names this map among those of all versions and times."""
         return blake2b(self.packed() + "\n".join(self.ids).encode(), digest_size=8).hexdigest()

@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Depends, File, Form, Query, Request, UploadFile
 from fastapi.responses import Response
+from pydantic import Field
 
 from tgqformer.catalog.checks import LIMITS
 from tgqformer.service.errors import ApiError
 from tgqformer.service.explorer.atlas import Atlas
 from tgqformer.service.explorer.browse import Offered, Sort
+from tgqformer.service.explorer.maps import LISTED, Maps
 from tgqformer.service.explorer.noising import KINDS, NoiseChoice
-from tgqformer.service.explorer.shop import Asked, Data, Shop, card_of, uploaded
+from tgqformer.service.explorer.overlay import By
+from tgqformer.service.explorer.shop import Asked, Data, Shop, uploaded
+from tgqformer.service.explorer.wins import pairs_of
 from tgqformer.synthetic.noise import NoiseKind
 
 if TYPE_CHECKING:
@@ -52,7 +56,9 @@ Severity = Annotated[int, Query(ge=0, le=5)]
 Seed = Annotated[int, Query(ge=0, le=9999)]
 Words = Annotated[str, Query(max_length=200)]
 Price = Annotated[float | None, Query(ge=0, allow_inf_nan=False)]
+Asking = Annotated[str, Query(min_length=1, max_length=200)]
 Place = Annotated[int, Query(ge=0)]
+Places = Annotated[list[Annotated[int, Field(ge=0)]], Query(min_length=1, max_length=LISTED)]
 Tag = Annotated[str, Query(max_length=40)]
 Path_ = Annotated[list[str], Query(max_length=20)]
 
@@ -68,7 +74,7 @@ def make_explorer(site: Site) -> APIRouter:
     _add_pages(router)
     _add_products(router, site, shop)
     _add_models(router, site, shop)
-    _add_map(router, site, shop, atlas)
+    _add_map(router, site, shop, Maps(shop, atlas))
     return router
 
 
@@ -109,7 +115,7 @@ def _add_products(router: APIRouter, site: Site, shop: Shop) -> None:
         return await site.explore(shop.find, Asked(q, tuple(category), brand, offered), start, count)
 
     @router.get("/explorer/api/alike")
-    async def alike(q: Annotated[str, Query(min_length=1, max_length=200)], k: Count = 10) -> Data:
+    async def alike(q: Asking, k: Count = 10) -> Data:
         return await site.explore(shop.alike, q, k)
 
     @router.get("/explorer/api/item")
@@ -138,6 +144,10 @@ def _add_models(router: APIRouter, site: Site, shop: Shop) -> None:
     @router.get("/explorer/api/neighbours")
     async def neighbours(id: Id, version: Versions = [""], k: Count = 12) -> Data:  # noqa: B006 - read only
         return await site.explore(shop.neighbours, id, version, k)
+
+    @router.get("/explorer/api/wins")
+    async def wins(version: Annotated[list[str], Query(min_length=2, max_length=2)]) -> Data:
+        return await site.explore(shop.wins, version[0], version[1])
 
     @router.get("/explorer/api/trial")
     async def trial(
@@ -174,41 +184,45 @@ def _add_models(router: APIRouter, site: Site, shop: Shop) -> None:
         return await site.explore(found)
 
 
-def _add_map(router: APIRouter, site: Site, shop: Shop, atlas: Atlas) -> None:
-    """Put the map on the router; points are named by their place in it."""
-
-    def at(place: int, tag: str) -> Data:
-        ids = atlas.map(shop.site.served.table, tag).ids
-        if place >= len(ids):
-            raise ApiError(404, f"the map has {len(ids)} points", "load the page again")
-        return card_of(shop.item(ids[place]))
-
-    def thumbnail(place: int, tag: str) -> bytes | None:
-        ids = atlas.map(shop.site.served.table, tag).ids
-        return shop.encoded(ids[place], "small") if place < len(ids) else None
+def _add_map(router: APIRouter, site: Site, shop: Shop, maps: Maps) -> None:
+    """Put the map of a version on the router; points are named by their place in it."""
 
     @router.get("/explorer/api/map")
-    async def state() -> Data:
-        return await site.explore(atlas.state, site.served.table)
+    async def state(version: Version = "") -> Data:
+        return await site.explore(maps.state, version)
 
     @router.get("/explorer/api/map/points")
-    async def points(tag: Tag = "") -> Response:
-        made = await site.explore(atlas.map, site.served.table, tag)
+    async def points(version: Version = "", tag: Tag = "") -> Response:
+        made = await site.explore(maps.of, version, tag)
         headers = {**HEADERS, "Cache-Control": "no-cache"}
         return Response(made.packed(), headers=headers, media_type="application/octet-stream")
 
     @router.get("/explorer/api/map/place")
-    async def place(item: Id, tag: Tag = "") -> Data:
-        made = await site.explore(atlas.map, site.served.table, tag)
-        return {"place": made.ids.index(item) if item in made.ids else None}
+    async def place(item: Id, version: Version = "", tag: Tag = "") -> Data:
+        made = await site.explore(maps.of, version, tag)
+        return {"place": made.position.get(item)}
 
     @router.get("/explorer/api/map/at")
-    async def point(place: Place, tag: Tag = "") -> Data:
-        return await site.explore(at, place, tag)
+    async def point(
+        place: Annotated[list[Place], Query(min_length=1, max_length=LISTED)], version: Version = "", tag: Tag = ""
+    ) -> Data:
+        return await site.explore(maps.at, version, tag, place)
+
+    @router.get("/explorer/api/map/find")
+    async def find(
+        q: Annotated[str, Query(min_length=1, max_length=200)], version: Version = "", tag: Tag = ""
+    ) -> Data:
+        return await site.explore(maps.find, version, tag, q)
+
+    @router.get("/explorer/api/map/colours")
+    async def colours(by: By, version: Version = "", other: Version = "", tag: Tag = "") -> Data:
+        return await site.explore(maps.coloured, version, tag, by, other)
 
     @router.get("/explorer/api/map/picture")
-    async def dot(request: Request, place: Place, tag: Tag = "") -> Response:
-        return _jpeg(request, await site.explore(thumbnail, place, tag))
+    async def dot(request: Request, place: Place, version: Version = "", tag: Tag = "") -> Response:
+        made = await site.explore(maps.of, version, tag)
+        name = made.ids[place] if place < len(made.ids) else None
+        return _jpeg(request, await site.explore(shop.encoded, name, "small") if name is not None else None)
 
 
 def _about(site: Site, shop: Shop) -> Data:
@@ -224,6 +238,7 @@ def _about(site: Site, shop: Shop) -> Data:
     name = (shown.clean or shown.catalog).name if shown else None
     about = {"name": name, "items": len(shown.browser) if shown else 0, "clean": bool(shown and shown.clean)}
     about["model"] = served.embedder is not None
+    about["judged"] = len(versions) > 1 and pairs_of(site.places.store) is not None
     return {**about, "versions": versions, "kinds": KINDS, "categories": categories, "brands": brands}
 
 

@@ -18,6 +18,7 @@ from tgqformer.service.explorer.explain import agreeing, explain, facts
 from tgqformer.service.explorer.noising import NoiseChoice, noised
 from tgqformer.service.explorer.pictures import Recent, jpeg
 from tgqformer.service.explorer.ruling import ruled
+from tgqformer.service.explorer.wins import RULE, Judgement, WinOrLoss, judge, pairs_of
 from tgqformer.stages import note_of
 from tgqformer.store.base import FACTS, Hit, UnknownItem
 from tgqformer.store.content import row_of
@@ -31,6 +32,7 @@ Data = dict[str, Any]
 PICTURE_BYTES = 64 << 20
 """Encoded pictures kept in memory."""
 SOLD = ("price", "sale_price", "currency", "availability")
+VERDICTS = 8
 VECTORS = 2048
 """Embeddings of noised pictures kept in memory."""
 
@@ -62,6 +64,7 @@ class Shop:
         self._shop_catalog: Recent[ShopCatalog] = Recent(1)
         self._pictures: Recent[bytes] = Recent(PICTURE_BYTES, len)
         self._vectors: Recent[Floats] = Recent(VECTORS)
+        self._verdicts: Recent[Judgement] = Recent(VERDICTS)
 
     # --- products -----------------------------------------------------------------------------------------------------
 
@@ -210,6 +213,30 @@ class Shop:
             return self._column(served, item, hits, "live")
 
         return self._columns(versions, column)
+
+    def wins(self, first: str, second: str) -> Data:
+        """Return where one version finds more of a product's partners than another, and where fewer.
+
+        Raises: ApiError 404 where there are no test pairs.
+        """
+        pairs, two = pairs_of(self.site.places.store), (self.open(first), self.open(second))
+        if pairs is None:
+            raise ApiError(
+                404, "there are no test pairs to judge by", "serve the folder of a run: `tgq serve runs/shop`"
+            )
+        revisions = tuple((served.key, served.table.revision()) for served in two)
+        found = self._verdicts.get(revisions, lambda: judge(pairs, (two[0].table, two[1].table)))
+
+        def told(one: WinOrLoss) -> Data:
+            item = self.item(one.id)
+            columns = [self._column(*pair, "live") for pair in zip(two, (item, item), one.found, strict=True)]
+            for hit in (hit for column in columns for hit in column["hits"]):
+                hit["partner"] = hit["id"] in one.partners
+            return {"item": card_of(item), "partners": len(one.partners), "columns": columns}
+
+        counts = {name: getattr(found, name) for name in ("asked", "of", "won", "lost")}
+        shown = {"wins": [told(one) for one in found.wins], "losses": [told(one) for one in found.losses]}
+        return {"rule": RULE, **counts, **shown}
 
     def _columns(self, versions: Sequence[str], column: Callable[[Served], Data]) -> Data:
         """Return a column for each version; one that has none says why, for the others are still worth seeing."""

@@ -44,7 +44,7 @@ async function open() {
     if (!signal.aborted) scrollTo(0, scroll);
   } catch (error) {
     if (error.name === "AbortError" || signal.aborted) return;
-    main.replaceChildren(wrong(error, open));
+    main.replaceChildren(h("h1", { class: "unseen" }, "This page cannot be shown"), wrong(error, open));
   }
 }
 

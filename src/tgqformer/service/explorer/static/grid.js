@@ -16,7 +16,7 @@ export async function show(place, { about, query, signal, titled }) {
     page: Math.max(1, Number.parseInt(query.get("page") ?? "1", 10) || 1),
   };
   const list = h("ul", { class: "cards", id: "results" });
-  const count = h("p", { class: "soft figure", id: "count" }, "\u00a0");
+  const count = h("span", { class: "figure", id: "count" }, "\u00a0"), more = h("span");
   const pages = h("nav", { class: "pages", "aria-label": "Pages of results" });
   const meant = h("p", { class: "meant small", hidden: true });
   const alike = h("section", { class: "alike", id: "alike", hidden: true, "aria-labelledby": "alike-title" });
@@ -33,7 +33,7 @@ export async function show(place, { about, query, signal, titled }) {
     h("form", { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() }, search,
       about.categories.length > 1 ? category : null, about.brands.length > 1 ? brand : null,
       h("div", { class: "offers" }, low, high, h("label", { class: "check" }, stock, "In stock"), sort)),
-    count, meant, list, pages, alike);
+    h("p", { class: "soft counts" }, count, more), meant, list, pages, alike);
 
   const changed = (part) => {
     Object.assign(state, { page: 1 }, part);
@@ -97,11 +97,12 @@ export async function show(place, { about, query, signal, titled }) {
   }
   function drawAlike(found) {
     alike.hidden = !found?.hits.length;
+    more.replaceChildren();
     if (alike.hidden) return alike.replaceChildren();
     alike.replaceChildren(h("h2", { id: "alike-title" }, `Nearest to “${state.q}” by its meaning`),
       h("p", { class: "soft small" }, `${found.label} reads the words as if they were a title. It may find what no word names, or be wrong.`),
       h("ol", { class: "cards" }, found.hits.map((hit) => card(hit))));
-    count.append(" · ", h("a", { href: "#alike", onclick: (event) => { event.preventDefault(); alike.scrollIntoView(); } }, `${found.hits.length} by meaning`));
+    more.replaceChildren(" · ", h("a", { href: "#alike", onclick: (event) => { event.preventDefault(); alike.scrollIntoView(); } }, `${found.hits.length} by meaning`));
   }
   list.append(...waiting(12));
   await fill();

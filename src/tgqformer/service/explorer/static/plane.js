@@ -9,8 +9,9 @@ const PICTURES = 600;
  * points: {x, y, group} as Uint16Array. colors: () => one CSS colour a group, and `ink`, `line`.
  * picked(place or -1): the point under the pointer or the crosshair has changed; chosen(place): it was opened.
  * pictureOf(place): address of a point's picture, shown where few points are in view.
+ * labels: names of places, {name, x, y}, shown while the whole is in view. enclosed(places): a lasso was closed.
  */
-export function plane(canvas, points, { colors, picked, chosen, pictureOf }) {
+export function plane(canvas, points, { colors, picked, chosen, pictureOf, labels = [], enclosed = () => null }) {
   const count = points.x.length;
   const index = indexed(points);
   const view = { x: 0.5, y: 0.5, zoom: 1 };
@@ -19,6 +20,7 @@ export function plane(canvas, points, { colors, picked, chosen, pictureOf }) {
   const pictures = new Map();
   const reduced = matchMedia("(prefers-reduced-motion: reduce)");
   let size = { width: 1, height: 1, side: 1 }, current = -1, frame = 0, flight = 0;
+  let marked = null, rope = null; // places that stand out, of all; the lasso's corners while it is drawn
 
   const at = (place) => ({ x: points.x[place] / 65535, y: points.y[place] / 65535 });
   const toScreen = ({ x, y }) => ({
@@ -56,10 +58,16 @@ export function plane(canvas, points, { colors, picked, chosen, pictureOf }) {
       const group = points.group[place];
       byGroup.has(group) ? byGroup.get(group).push(place) : byGroup.set(group, [place]);
     }
-    sheet.globalAlpha = visible.length > 4000 ? 0.75 : 0.9;
-    for (const [group, places] of byGroup) dots(sheet, places, radius, tones.groups[group % tones.groups.length]);
-    sheet.globalAlpha = 1;
+    for (const [group, places] of byGroup) {
+      const color = tones.groups[group % tones.groups.length];
+      sheet.globalAlpha = marked ? 0.14 : visible.length > 4000 ? 0.75 : 0.9;
+      dots(sheet, places, radius, color);
+      sheet.globalAlpha = 1;
+      if (marked) dots(sheet, places.filter((place) => marked.has(place)), radius + 1.5, color);
+    }
     if (visible.length <= PICTURES && view.zoom > 2) spread(visible).forEach((place) => picture(sheet, place, tones));
+    if (view.zoom < 3) names(sheet, tones);
+    if (rope) outline(sheet, tones);
     if (current >= 0) ring(sheet, toScreen(at(current)), radius, tones);
   }
 
@@ -72,6 +80,47 @@ export function plane(canvas, points, { colors, picked, chosen, pictureOf }) {
       else { sheet.moveTo(x + radius, y); sheet.arc(x, y, radius, 0, 7); }
     }
     sheet.fill();
+  }
+
+  /** Write the names of clusters, the first first, none over another. */
+  function names(sheet, tones) {
+    sheet.font = "600 13px system-ui, sans-serif";
+    sheet.textAlign = "center";
+    sheet.lineWidth = 4;
+    sheet.lineJoin = "round";
+    const taken = [];
+    for (const { name, ...spot } of labels) {
+      const { x, y } = toScreen(spot), half = sheet.measureText(name).width / 2;
+      if (x < half || x > size.width - half || taken.some((one) => Math.abs(one.y - y) < 18 && Math.abs(one.x - x) < one.half + half + 6)) continue;
+      taken.push({ x, y, half });
+      sheet.strokeStyle = tones.paper;
+      sheet.strokeText(name, x, y);
+      sheet.fillStyle = tones.ink;
+      sheet.fillText(name, x, y);
+    }
+  }
+
+  function outline(sheet, tones) {
+    sheet.beginPath();
+    rope.forEach(({ x, y }, at) => (at ? sheet.lineTo(x, y) : sheet.moveTo(x, y)));
+    sheet.closePath();
+    sheet.strokeStyle = tones.ink;
+    sheet.lineWidth = 2;
+    sheet.setLineDash([6, 4]);
+    sheet.stroke();
+    sheet.setLineDash([]);
+  }
+
+  /** Draw the lasso on, or close it: what lies inside is told. */
+  function lasso(spot, closed) {
+    if (spot) rope = [...(rope ?? []), spot];
+    else if (!closed) rope = null;
+    if (closed) {
+      const corners = rope ?? [];
+      rope = null;
+      if (corners.length > 2) enclosed(inView().filter((place) => inside(toScreen(at(place)), corners)));
+    }
+    later();
   }
 
   const sideOf = () => Math.min(84, 26 + 3 * view.zoom);
@@ -179,7 +228,8 @@ export function plane(canvas, points, { colors, picked, chosen, pictureOf }) {
     if (x < 40 || y < 40 || x > size.width - 40 || y > size.height - 40) flyTo(at(next));
   }
 
-  follow(canvas, { view, zoomBy, bound, select, under, chosen, step, flyTo, size: () => size, current: () => current });
+  const tool = { lasso: false };
+  follow(canvas, { view, zoomBy, bound, select, under, chosen, step, flyTo, lasso, tool, size: () => size, current: () => current });
   const watcher = new ResizeObserver(resize);
   watcher.observe(canvas);
   resize();
@@ -188,13 +238,26 @@ export function plane(canvas, points, { colors, picked, chosen, pictureOf }) {
     current: () => current,
     home: () => flyTo({ x: 0.5, y: 0.5, zoom: 1 }),
     show: (place) => { select(place); flyTo({ ...at(place), zoom: Math.max(view.zoom, 8) }); },
+    inView, useLasso: (on) => { tool.lasso = on; },
+    mark: (places) => { marked = places && new Set(places); later(); },
+    recolor: (group) => { points.group = group; hidden.clear(); later(); },
     hide: (group, off) => { off ? hidden.add(group) : hidden.delete(group); later(); },
     end: () => { watcher.disconnect(); cancelAnimationFrame(frame); cancelAnimationFrame(flight); },
   };
 }
 
+/** Whether a spot lies inside a polygon: a ray from it crosses the sides an odd number of times. */
+function inside({ x, y }, corners) {
+  let odd = false;
+  corners.forEach((one, at) => {
+    const other = corners.at(at - 1);
+    if ((one.y > y) !== (other.y > y) && x < (other.x - one.x) * (y - one.y) / (other.y - one.y) + one.x) odd = !odd;
+  });
+  return odd;
+}
+
 /** Pointers, wheel and keys. One pointer pans, two pinch; a press that hardly moved is a tap. */
-function follow(canvas, { view, zoomBy, bound, select, under, chosen, step, flyTo, size, current }) {
+function follow(canvas, { view, zoomBy, bound, select, under, chosen, step, flyTo, lasso, tool, size, current }) {
   const pointers = new Map();
   let moved = 0;
   const place = (event) => {
@@ -205,11 +268,13 @@ function follow(canvas, { view, zoomBy, bound, select, under, chosen, step, flyT
     if (!pointers.size) moved = 0;
     pointers.set(event.pointerId, place(event));
     canvas.setPointerCapture(event.pointerId);
+    if (tool.lasso) lasso(pointers.size === 1 ? place(event) : null);
   });
   canvas.addEventListener("pointermove", (event) => {
     const now = place(event), before = pointers.get(event.pointerId);
     if (!before) return select(under(now.x, now.y, 14));
-    if (pointers.size === 1) {
+    if (tool.lasso && pointers.size === 1) lasso(now);
+    else if (pointers.size === 1) {
       view.x -= (now.x - before.x) / (size().side * view.zoom);
       view.y += (now.y - before.y) / (size().side * view.zoom);
       bound();
@@ -223,7 +288,9 @@ function follow(canvas, { view, zoomBy, bound, select, under, chosen, step, flyT
   });
   const lift = (event) => {
     const here = place(event);
-    if (pointers.delete(event.pointerId) && event.type === "pointerup" && moved < 6) {
+    const held = pointers.delete(event.pointerId);
+    if (held && tool.lasso && !pointers.size) lasso(null, event.type === "pointerup" && moved >= 6);
+    if (held && event.type === "pointerup" && moved < 6) {
       const hit = under(here.x, here.y, event.pointerType === "touch" ? 26 : 14);
       if (hit >= 0 && hit === current() && event.pointerType !== "touch") chosen(hit);
       else select(hit);
@@ -242,7 +309,7 @@ function follow(canvas, { view, zoomBy, bound, select, under, chosen, step, flyT
     else if (event.key === "+" || event.key === "=") zoomBy(1.5);
     else if (event.key === "-") zoomBy(1 / 1.5);
     else if (event.key === "0") flyTo({ x: 0.5, y: 0.5, zoom: 1 });
-    else if (event.key === "Escape") select(-1);
+    else if (event.key === "Escape") { select(-1); lasso(null); }
     else if (event.key === "Enter" && current() >= 0) chosen(current());
     else return;
     event.preventDefault();
