@@ -162,6 +162,14 @@ def test_ids_and_numbers_stay_whole_where_titles_are_cut(shop: Path) -> None:
     assert plain[0]["price"] == 9.5 and plain[0]["category"] == ["Shoes", "Canvas"] and len(plain) == 10
 
 
+def test_the_folder_of_a_run_stands_for_its_store(shop: Path) -> None:
+    plain = [
+        CliRunner().invoke(app, ["similar", "SKU-5", "--store", place, "--json"]).stdout for place in (".", "store")
+    ]
+    assert plain[0] == plain[1] and "SKU-" in plain[0]
+    assert "v2" in CliRunner().invoke(app, ["store", "versions", "."]).stdout
+
+
 def test_a_sheet_too_wide_cuts_the_widest_first_and_writes_what_json_knows() -> None:
     sheet = Sheet((Column("id"), Column("n", ",.1f"), Column("title", cut=True)), [("x" * 30, float("nan"), "t" * 90)])
     assert sheet._widths([["x" * 30, "nan", "t" * 90]], 60) == [30, 3, 23]

@@ -26,7 +26,16 @@ Dim = Annotated[int | None, typer.Option(min=1, help="Keep the first so many dim
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Items embedded at once.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Threads that read and embed  [default: one a processor]")]
 STORE_HELP = "A folder, the URI of an object store (s3://…), or postgresql://user@host/database."
-Store = Annotated[str, typer.Option(metavar="STORE", help=STORE_HELP)]
+
+
+def store_in(place: str) -> str:
+    """Return the store that a place holds: that of a run where it is the folder of one, else the place itself."""
+    folder = Path(place)
+    inner = "://" not in place and not (folder / "store.json").is_file() and (folder / "store/store.json").is_file()
+    return str(folder / "store") if inner else place
+
+
+Store = Annotated[str, typer.Option(metavar="STORE", help=f"{STORE_HELP} Or the folder of a run.", callback=store_in)]
 Form = Literal["float32", "float16", "int8"]  # as store.base.Dtype, which is not imported for the help's sake
 S = TypeVar("S")
 

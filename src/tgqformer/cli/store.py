@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tgqformer.cli.commands import Group, say, then
-from tgqformer.cli.options import STORE_HELP, Overwrite
+from tgqformer.cli.options import STORE_HELP, Overwrite, store_in
 from tgqformer.cli.sheets import Column, Sheet
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ app = Group(
     help="Versions of a store: one for each model, built beside each other; one is served.",
     no_args_is_help=True,
 )
-StorePlace = Annotated[str, typer.Argument(metavar="STORE", help=STORE_HELP)]
+StorePlace = Annotated[
+    str, typer.Argument(metavar="STORE", help=f"{STORE_HELP} Or the folder of a run.", callback=store_in)
+]
 VersionName = Annotated[str, typer.Argument(metavar="VERSION", help="Its name, as `tgq store versions` lists it.")]
 
 

@@ -49,8 +49,7 @@ class Dataset:
     """What all models of a recipe share; each part is made when it is first asked for, and reused when done.
 
     Args:
-        recipe: what to do. folder: where everything is kept; several recipes may share it.
-        stages, digests: of the run that this is a part of.
+        recipe: what to do. folder: where all is kept. stages, digests: of the run that this is a part of.
     """
 
     def __init__(
