@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -252,3 +253,23 @@ def serving(shop: Shop, settings: ServiceSettings = FAST, **given: Any) -> Itera
     """Serve a shop over a real socket while the block runs."""
     with Running(open_site(shop.places(**given), settings), settings) as running:
         yield running
+
+
+def exchange(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
+    """Send raw bytes and read until the server closes or falls silent."""
+    with socket.create_connection(("127.0.0.1", port), timeout=WAIT) as line:
+        try:
+            for part in parts:
+                line.sendall(part)
+                time.sleep(pause)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        found = b""
+        try:
+            while chunk := line.recv(65536):
+                found += chunk
+                if b"\r\n\r\n" in found and found.endswith(b"}"):
+                    break
+        except (TimeoutError, ConnectionResetError):
+            pass
+        return found

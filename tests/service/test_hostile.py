@@ -14,12 +14,14 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from hostile import scans
 from PIL import Image, features
-from small_shop import FAST, WAIT, Running, Shop, make_shop, multipart, png, serving
+from small_shop import FAST, WAIT, Running, Shop, exchange, make_shop, multipart, png, serving
 
 from tgqformer.catalog.pictures import PictureError, decode, ending_of
-from tgqformer.service import decoder
+from tgqformer.service import decoder, uploads
 from tgqformer.service.decoder import Decoders
+from tgqformer.service.uploads import Allowance
 
 TEXT = b"P3\n" + b"# nothing\n" * 50_000 + b"1 1 255\n1 2 3\n"
 
@@ -181,3 +183,43 @@ def test_a_photo_of_many_pixels_is_still_taken(monkeypatch: pytest.MonkeyPatch) 
         thread.join(WAIT)
     decoders.close()
     assert found == [(2000, 1500)] * 3
+
+
+def test_what_a_client_owes_is_forgotten_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(uploads, "monotonic", lambda: now[0])
+    allowance = Allowance(burst=2.0, share=0.5)
+    allowance.charge("a", uploads.FREE)
+    allowance.charge("a", 2.0)
+    assert (allowance.wait("a"), allowance.wait("b")) == (0.0, 0.0)
+    allowance.charge("a", 3.0)
+    assert allowance.wait("a") == 6.0  # 3 seconds too many, of which half a second goes in each
+    now[0] = 5.0
+    assert allowance.wait("a") == 1.0 and allowance.wait("b") == 0.0
+    now[0] = 20.0
+    assert allowance.wait("a") == 0.0
+
+
+def test_no_more_clients_are_remembered_than_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "CLIENTS", 3)
+    allowance = Allowance(burst=1.0, share=1e-9)
+    for client in "abcad":
+        allowance.charge(client, 1.0)
+    allowance.charge("c", 0.5)
+    allowance.charge("b", 0.5)
+    assert [allowance.wait(client) > 0 for client in "abc"] == [False, False, True], "b and a were forgotten"
+
+
+def test_a_client_whose_pictures_cost_too_much_is_refused_and_its_texts_are_not(shop: Shop) -> None:
+    costly, strict = scans(60, (3000, 2000)), replace(FAST, max_pixels=6_000_000, upload_burst=1e-9, upload_share=1e-3)
+    with serving(shop, strict) as running:
+        ask = running.client()
+        assert ask.form("POST", "/embed", png("red"))[0] == 200 and ask.form("POST", "/embed", png("red"))[0] == 200
+        assert ask.form("POST", "/embed", costly)[0] == 200
+        form, kind = multipart({}, png("red"))
+        status, headers, body = running.client()("POST", "/embed", form, {"content-type": kind})
+        assert (status, headers["connection"]) == (429, "close") and "too much processor time" in body["error"]
+        assert int(headers["retry-after"]) >= uploads.FREE / 1e-3
+        head = f"POST /embed HTTP/1.1\r\nhost: localhost\r\ncontent-length: {uploads.LARGE}\r\n\r\n"
+        assert exchange(running.port, head.encode()).startswith(b"HTTP/1.1 429 "), "no byte of the body was asked for"
+        assert running.client().form("POST", "/embed", None, title="a red lamp")[0] == 200

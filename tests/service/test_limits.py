@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import socket
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_shop import FAST, WAIT, Client, Running, Shop, eventually, make_shop, multipart, png, serving
+from small_shop import FAST, WAIT, Client, Running, Shop, eventually, exchange, make_shop, multipart, png, serving
 
 from tgqformer.config import parse
 from tgqformer.errors import TgqError
@@ -20,26 +19,6 @@ from tgqformer.service.keys import Keyring, new_key, read_keys, remove_key
 from tgqformer.service.server import listen
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.telemetry import JsonLines
-
-
-def exchange(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
-    """Send raw bytes and read until the server closes or falls silent."""
-    with socket.create_connection(("127.0.0.1", port), timeout=WAIT) as line:
-        try:
-            for part in parts:
-                line.sendall(part)
-                time.sleep(pause)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-        found = b""
-        try:
-            while chunk := line.recv(65536):
-                found += chunk
-                if b"\r\n\r\n" in found and found.endswith(b"}"):
-                    break
-        except (TimeoutError, ConnectionResetError):
-            pass
-        return found
 
 
 def test_keys(shop: Shop, tmp_path: Path) -> None:

@@ -54,6 +54,12 @@ def serve(
             help="uploaded pictures decoded at once, 27 bytes a pixel each  [default: one for two processors]", min=1
         ),
     ] = None,
+    upload_burst: Annotated[
+        float, typer.Option(help="seconds that decoding the costly pictures of one client may take at once", min=0.01)
+    ] = 5.0,
+    upload_share: Annotated[
+        float, typer.Option(help="of a processor, that they may take for ever; beyond that 429", min=0.001)
+    ] = 0.1,
     batch: BatchSize = 16,
     optimize_every: Annotated[
         int, typer.Option(help="writes (transactions) after which the table is compacted in the background", min=1)

@@ -31,6 +31,7 @@ from tgqformer.service.schemas import (
 )
 from tgqformer.service.served import Answer, Served
 from tgqformer.service.site import Site
+from tgqformer.service.uploads import caller
 from tgqformer.service.writer import Write
 from tgqformer.store.base import FACTS, Hit, UnknownItem
 from tgqformer.store.content import row_of
@@ -88,7 +89,7 @@ def _add_items(router: APIRouter, site: Site) -> None:
         about = {name: getattr(item, name) for name in ("id", "attributes", *SHOWN)}
         return _json({**about, "pictures": len(item.pictures), "model_version": served.model_version})
 
-    @router.put("/items/{item_id}", tags=["items"], response_model=Written, responses=problems(413, 501))
+    @router.put("/items/{item_id}", tags=["items"], response_model=Written, responses=problems(413, 429, 501))
     async def put_item(item_id: ItemId, form: ItemFields) -> Response:
         """Add an item, or replace it whole: embedded, written to disk and found by searches before this answers."""
         form.require_content()
@@ -111,7 +112,7 @@ def _add_items(router: APIRouter, site: Site) -> None:
 
 
 def _add_embedding(router: APIRouter, site: Site) -> None:
-    @router.post("/search", tags=["search"], response_model=SearchResults, responses=problems(413, 501))
+    @router.post("/search", tags=["search"], response_model=SearchResults, responses=problems(413, 429, 501))
     async def search(
         form: ItemFields, where: Where, given: Given, k: Count = DEFAULT_COUNT, metadata: Metadata = False
     ) -> Response:
@@ -124,7 +125,7 @@ def _add_embedding(router: APIRouter, site: Site) -> None:
         answer = site.answers.id_of(served.model_version, rules, search_of(vector), [hit.id for hit in hits])
         return _json({"answer": answer, **_found(served.model_version, "live", hits, metadata)})
 
-    @router.post("/embed", tags=["search"], response_model=EmbeddingOut, responses=problems(413, 501))
+    @router.post("/embed", tags=["search"], response_model=EmbeddingOut, responses=problems(413, 429, 501))
     async def embed(form: ItemFields) -> Response:
         """The embedding of a picture, of text, or of both."""
         with site.lease() as served:
@@ -197,7 +198,8 @@ def _changed(served: Served, given: dict[str, Any]) -> Rules:
 
 
 def _decoded(site: Site, data: bytes | None) -> Callable[[], Image] | None:
-    return None if data is None else lambda: site.decode(data)
+    client = caller.get()
+    return None if data is None else lambda: site.uploads.decode(data, client)
 
 
 def _check_count(site: Site, k: int) -> None:

@@ -65,7 +65,7 @@ def make_app(site: Site, settings: ServiceSettings) -> FastAPI:
 
         app.include_router(make_explorer(site))
     app.add_middleware(Shortcut, site=site)
-    app.add_middleware(Guard, settings=settings, telemetry=site.telemetry, keyring=keyring)
+    app.add_middleware(Guard, settings=settings, telemetry=site.telemetry, keyring=keyring, uploads=site.uploads)
     return app
 
 

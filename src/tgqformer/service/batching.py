@@ -110,9 +110,14 @@ class Pool:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._limit, self._name, self.jobs = threads + waiting, name, 0
 
+    @property
+    def full(self) -> bool:
+        """Whether no more jobs may wait."""
+        return self.jobs >= self._limit
+
     async def run(self, work: Callable[..., Out], *arguments: object) -> Out:
         """Have `work(*arguments)` done in a thread; raises ApiError 503 where too many jobs wait."""
-        if self.jobs >= self._limit:
+        if self.full:
             raise overloaded(f"{self._limit} wait for {self._name}")
         self.jobs += 1
         loop = asyncio.get_running_loop()

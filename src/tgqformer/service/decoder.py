@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from select import select
 from threading import BoundedSemaphore
@@ -22,7 +23,9 @@ from tgqformer.catalog.pictures import KINDS, PictureError, decode, ending_of
 
 NICE = 10  # where a search wants the same processor, that gets ten times as much, and an upload still goes on
 _ASK = struct.Struct(">QQQ")  # bytes that follow, most pixels, seconds of processor time
-_ANSWER = struct.Struct(">cQII")  # P for a picture or E for an error, bytes that follow, width, height
+_ANSWER = struct.Struct(
+    ">cdQII"
+)  # P for a picture or E for an error, seconds it took, bytes that follow, width, height
 _BAND = 1 << 18  # pixels that are taken in at once
 _BYTES_A_PIXEL, _SPARE = 32, 256 << 20  # of memory beside what the worker has when it starts
 _PATIENCE, _LEAST = 4, 20.0  # times as much by the clock as of processor time, and seconds at least: a busy machine
@@ -39,8 +42,8 @@ class Decoders:
         self._max_pixels, self._seconds = max_pixels, seconds
         self._free, self._idle = BoundedSemaphore(count), SimpleQueue[_Worker]()
 
-    def decode(self, data: bytes) -> Image.Image:
-        """Decode an upload to RGB; blocking.
+    def decode(self, data: bytes, spent: Callable[[float], None] = lambda seconds: None) -> Image.Image:
+        """Decode an upload to RGB, and tell `spent` the seconds of processor time that it took; blocking.
 
         Raises: PictureError for what is no picture of a kind that is taken, has too many pixels, or costs too much.
             TimeoutError where the machine is too busy to decode it in time.
@@ -50,7 +53,7 @@ class Decoders:
         with self._free:
             worker = self._taken()
             try:
-                found = worker.decode(data, self._max_pixels, self._seconds)
+                found = worker.decode(data, self._max_pixels, self._seconds, spent)
             except PictureError:
                 self._idle.put(worker)
                 raise
@@ -59,6 +62,7 @@ class Decoders:
                 raise
             except (OSError, EOFError) as error:  # it was ended by its limits
                 worker.end()
+                spent(self._seconds)
                 raise PictureError(
                     "bomb", f"it takes more than {self._seconds} s to decode, or too much memory"
                 ) from error
@@ -100,14 +104,15 @@ class _Worker:
         self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._to, False)
 
-    def decode(self, data: bytes, max_pixels: int, seconds: int) -> Image.Image:
+    def decode(self, data: bytes, max_pixels: int, seconds: int, spent: Callable[[float], None]) -> Image.Image:
         until = time.monotonic() + max(_PATIENCE * seconds, _LEAST)
         left = memoryview(_ASK.pack(len(data), max_pixels, seconds) + data)
         while left:
             if not select([], [self._to], [], max(0.0, until - time.monotonic()))[1]:
                 raise TimeoutError
             left = left[os.write(self._to, left[: 1 << 16]) :]
-        kind, size, width, height = _ANSWER.unpack(self._read(_ANSWER.size, until))
+        kind, took, size, width, height = _ANSWER.unpack(self._read(_ANSWER.size, until))
+        spent(took)
         if kind == b"P":
             return self._picture(width, height, until)
         word, _, reason = self._read(size, until).decode().partition("\n")
@@ -149,7 +154,7 @@ def work(source: BinaryIO, sink: BinaryIO) -> None:
     base = _limit_memory(0, 0)
     while len(head := source.read(_ASK.size)) == _ASK.size:
         size, max_pixels, seconds = _ASK.unpack(head)
-        data = source.read(size)
+        data, began = source.read(size), time.process_time()
         base = _limit_memory(base, max_pixels)
         _limit_time(seconds)
         try:
@@ -157,7 +162,7 @@ def work(source: BinaryIO, sink: BinaryIO) -> None:
             body, kind, (width, height) = picture.tobytes(), b"P", picture.size
         except PictureError as error:
             body, kind, width, height = f"{error.kind}\n{error.reason}".encode(), b"E", 0, 0
-        sink.write(_ANSWER.pack(kind, len(body), width, height))
+        sink.write(_ANSWER.pack(kind, time.process_time() - began, len(body), width, height))
         sink.write(body)
         sink.flush()
 

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from ipaddress import ip_address
 
 from starlette.exceptions import HTTPException
@@ -17,6 +18,7 @@ from tgqformer.service.errors import RETRY, ApiError, overloaded, response_of
 from tgqformer.service.keys import Keyring, key_in
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.telemetry import Telemetry
+from tgqformer.service.uploads import Uploads, caller
 
 log = logging.getLogger("tgqformer.service")
 ALWAYS = frozenset({"/healthz", "/readyz"})  # answered without a key, and under any load
@@ -28,9 +30,16 @@ class Guard:
     """ASGI middleware around the whole application."""
 
     def __init__(
-        self, app: ASGIApp, *, settings: ServiceSettings, telemetry: Telemetry, keyring: Keyring | None
+        self,
+        app: ASGIApp,
+        *,
+        settings: ServiceSettings,
+        telemetry: Telemetry,
+        keyring: Keyring | None,
+        uploads: Uploads,
     ) -> None:
-        self._app, self._settings, self._telemetry, self._keyring = app, settings, telemetry, keyring
+        self._app, self._settings, self._telemetry = app, settings, telemetry
+        self._keyring, self._uploads = keyring, uploads
         self._in_work = 0
         telemetry.in_work.set_function(lambda: self._in_work)
 
@@ -42,6 +51,7 @@ class Guard:
         _keep_quoted(scope)
         call = _Call(send, os.urandom(8).hex())
         scope["request_id"] = call.id
+        caller.set((scope["client"] or ("",))[0])
         started = time.perf_counter()
         try:
             refusal = None if scope["path"] in ALWAYS else self._refusal(scope, call)
@@ -102,18 +112,21 @@ class Guard:
         except TgqError as error:
             log.error("nobody is let in: %s", error)
             return ApiError(503, "the keys of the service cannot be read", "try again later; the log says why", RETRY)
-        if allowed is None:
+        if key is None or allowed is None:
             what = "an API key is needed" if key is None else "the API key is not known"
             return ApiError(401, what, "send the header `Authorization: Bearer KEY`", LOGIN)
+        caller.set(sha256(key.encode()).hexdigest())
         if writes and allowed != "write":
             return ApiError(403, "this API key may only read", "use a key made without --read-only")
         return None
 
     def _too_large(self, scope: Scope) -> ApiError | None:
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value[:20]) > self._settings.max_body_bytes:
-                return _too_large(self._settings.max_body_bytes)
-        return None
+        size = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if not size.isdigit():
+            return None
+        if (length := int(size[:20])) > self._settings.max_body_bytes:
+            return _too_large(self._settings.max_body_bytes)
+        return self._uploads.refusal(caller.get(), length)
 
 
 class BodyRefused(HTTPException):

@@ -13,6 +13,7 @@ ERRORS = {
     403: "The API key may only read.",
     404: "There is no such item.",
     413: "The body or the picture is too large.",
+    429: "This client's pictures took too much processor time; Retry-After says how long to wait.",
     422: "A value is wrong.",
     501: "The service has no model.",
     503: "Too much to do: try again after Retry-After seconds.",

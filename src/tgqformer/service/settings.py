@@ -28,6 +28,8 @@ class ServiceSettings:
         takes hundreds of megabytes for that moment.
     decode_queue: uploads that may wait to be decoded; more get 503, so that uploads never fill `concurrency`.
     decode_seconds: of processor time for one picture; a photo of 24 million pixels takes one.
+    upload_burst: seconds of processor time that the costly pictures of one client (a key, or an address) may take at
+        once; upload_share: of a processor, that they may take for ever. Beyond, they get 429. Usual ones do not count.
     batch: items embedded at once. batch_wait: seconds that the first of a batch waits for others.
     batch_queue: items that may wait to be embedded. batch_workers: batches at once, each with one thread of torch.
     refresh: seconds between looks at what other processes did to the store (swaps, writes).
@@ -52,6 +54,8 @@ class ServiceSettings:
     decodes: Positive = max(1, cores() // 2)
     decode_queue: Positive = 16
     decode_seconds: Positive = 5
+    upload_burst: PositiveFloat = 5.0
+    upload_share: PositiveFloat = 0.1
     batch: Positive = 16
     batch_wait: PositiveFloat = 0.004
     batch_queue: Positive = 128

@@ -23,8 +23,7 @@ from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.service.answers import Answers
 from tgqformer.service.batching import Pool
-from tgqformer.service.decoder import Decoders
-from tgqformer.service.errors import ApiError, overloaded
+from tgqformer.service.errors import ApiError
 from tgqformer.service.events import Journal
 from tgqformer.service.items import Items
 from tgqformer.service.memory import give_back
@@ -35,6 +34,7 @@ from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.sharing import Sharing
 from tgqformer.service.shelf import Shelf
 from tgqformer.service.telemetry import Telemetry
+from tgqformer.service.uploads import Uploads
 from tgqformer.service.writer import Write, Writer, carry_over
 from tgqformer.store import open_store
 from tgqformer.store.base import Filter, Store, Unreachable, trouble_of
@@ -67,13 +67,12 @@ class Site:
         self.store, self.places, self.settings = store, places, settings
         self.folder, self.telemetry = places.state, Telemetry()
         self.pool = Pool(settings.threads, settings.waiting, "searching")
-        self.decoding = Pool(settings.decodes, settings.decode_queue, "decoding")
+        self.uploads = Uploads(settings)
         self.exploring = Pool(settings.explorer_threads, settings.waiting, "exploring")
         self.shelf, self.answers, self.journal = shelf, Answers(places.state), Journal(places.state)
         self._models: OrderedDict[str, ItemEmbedder] = OrderedDict()
         self._beside: OrderedDict[str, Served] = OrderedDict()
         self._opening = threading.RLock()
-        self._decoders = Decoders(settings.decodes, settings.max_pixels, settings.decode_seconds)
         self._showing = threading.Lock()
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="looking")
         self._refusal: Refusal | None = None
@@ -171,17 +170,6 @@ class Site:
         """Return the encoded bytes of an item's first picture; None where it has none. Blocking."""
         return self.items.picture(self._served, item_id)
 
-    def decode(self, data: bytes) -> Image:
-        """Decode an upload in a process of its own; blocking.
-
-        Raises: PictureError for what is no picture of a kind that is taken, or costs too much.
-            ApiError 503 where the machine is too busy.
-        """
-        try:
-            return self._decoders.decode(data)
-        except TimeoutError as error:
-            raise overloaded("no processor has time for an upload") from error
-
     def stored(self, data: bytes) -> Image:
         """Decode a picture of the catalogue or of the shelf, one at a time; blocking.
 
@@ -224,8 +212,7 @@ class Site:
         self._looking.shutdown(wait=True)
         self.pool.close()
         self.exploring.close()
-        self.decoding.close()
-        self._decoders.close()
+        self.uploads.close()
         self.journal.close()
         self.shelf.close()
 
@@ -352,7 +339,7 @@ class Site:
         with self._opening:
             table, model = self.store.table(version.name), self._model(version)
         seen, rules = self.telemetry.batches.observe, self.places.rules
-        served = Served(table, model, None, pool=self.decoding, settings=self.settings, rules=rules, seen=seen)
+        served = Served(table, model, None, pool=self.uploads.pool, settings=self.settings, rules=rules, seen=seen)
         served.neighbours = self._neighbours(served)
         if served.embedder is not None:
             served.embed_now([Item("warm", title="warm")], [None])

@@ -28,6 +28,7 @@ from tgqformer.synthetic.noise import NoiseKind
 
 if TYPE_CHECKING:
     from tgqformer.service.site import Site
+from tgqformer.service.uploads import caller
 
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -178,8 +179,10 @@ def _add_models(router: APIRouter, site: Site, shop: Shop) -> None:
         if not data and not title.strip():
             raise ApiError(422, "there is neither a picture nor a title", "choose a picture, write a title, or both")
 
+        client = caller.get()
+
         def found() -> Data:
-            return shop.search(uploaded(title), site.decode(data) if data else None, version, k)
+            return shop.search(uploaded(title), site.uploads.decode(data, client) if data else None, version, k)
 
         return await site.explore(found)
 
