@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from time import perf_counter
 from typing import Any
 
 import pytest
@@ -78,12 +77,10 @@ def test_tgq_former_has_few_options() -> None:
     ]
 
 
-def test_a_check_is_fast_and_draws_nothing() -> None:
-    before, options = torch.get_rng_state(), {"dim": 4096, "blocks": 12}  # gigabytes of weights, were they made
+def test_a_check_makes_no_weights_and_draws_nothing() -> None:
+    before, options = torch.get_rng_state(), {"dim": 2**20, "blocks": 12}  # terabytes of weights, were they made
     check_connector("tgq", options)
-    started = perf_counter()
-    check_connector("tgq", options)
-    assert perf_counter() - started < 0.5 and torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_numbers_and_switches_that_are_written_as_words_are_read() -> None:
