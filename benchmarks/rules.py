@@ -35,12 +35,12 @@ from _shop import (
     write_neighbours,
 )
 from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.store import make_store
+from tgqformer.store import lance, make_store
 from tgqformer.store.base import StoreRow
 from tgqformer.store.ledger import VersionSpec
 from tgqformer.store.neighbours import VECTORS
 
-BAR, KEPT = 1.5, 16  # dimensions in the store, which is not searched here; the neighbours' vectors have all
+BAR = 1.5
 RULES = {
     "without": "one_per_group: false\n",
     "all rules": "one_per_group: true\nin_stock: true\nexclude: [item-0000001, item-0000002]\nsame_category: boost\n"
@@ -51,7 +51,7 @@ RULES = {
 def sold(count: int, seed: int = 0) -> Iterator[StoreRow]:
     """Rows with drawn groups of 1 to 8 variants, a fifth out of stock, prices, and pictures shared by some."""
     rng = np.random.default_rng(seed)
-    for n, row in enumerate(rows(count, KEPT, seed)):
+    for n, row in enumerate(rows(count, DIM, seed)):
         drawn = np.random.default_rng(n - n % 2 if n % 10 == 1 else n)
         shades = drawn.integers(0, 256, 3) + drawn.normal(0, 40, (64, 3))
         look = np.clip(shades, 0, 255).astype(np.uint8).tobytes()
@@ -76,7 +76,8 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
     """Run both servers and load them in turns."""
     [model] = tiny_models(folder, 1)
     version, store = ItemEmbedder.load(model).version, make_store(folder / "store")
-    store.serve(store.create(VersionSpec(version, KEPT, model=str(model)), sold(given.items)).name)
+    lance.INDEX_FROM = given.items + 1  # the index of the store, which takes minutes to make, is not asked
+    store.serve(store.create(VersionSpec(version, DIM, model=str(model)), sold(given.items)).name)
     write_neighbours(folder / "neighbours", version, given.items)
     vectors = np.random.default_rng(1).standard_normal((given.items, DIM), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -102,8 +103,11 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
 def wait_until_ready(port: int) -> None:
     """Wait until the lists by the default rules are worked out, which a service does in the background."""
     start = time.perf_counter()
-    while "\ntgq_lists_ready 1.0" not in urlopen(f"http://127.0.0.1:{port}/metrics").read().decode():
-        time.sleep(0.5)
+    wanted, seen = ("\ntgq_index_ready 1.0", "\ntgq_lists_ready 1.0"), 0
+    while seen < 5:  # once the index is there, lists are completed by it
+        told = urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+        seen = seen + 1 if all(word in told for word in wanted) else 0
+        time.sleep(1)
     print(f"lists are ready after {time.perf_counter() - start:.0f} s", flush=True)
 
 

@@ -68,6 +68,9 @@ def serve(
         float | None,
         typer.Option(help="MB of memory for a version's indexes in LanceDB  [default: 1.5 times their need]", min=1),
     ] = None,
+    no_memory_index: Annotated[
+        bool, typer.Option("--no-memory-index", help="search the store itself, not a copy of it in memory")
+    ] = False,
     explorer_threads: Annotated[int, typer.Option(help="threads of the web pages, apart from the API's", min=1)] = 2,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error; requests are logged at info")] = "info",
 ) -> None:
@@ -101,6 +104,7 @@ def serve(
         context,
         "the service",
         explorer=not no_explorer,
+        memory_index=not no_memory_index,
         hosts=("localhost", *(name.lower() for name in allow_host or ())),
         max_body_bytes=int(max_upload * (1 << 20)),
         max_pixels=int(max_pixels * 1e6),

@@ -72,7 +72,7 @@ def _add_items(router: APIRouter, site: Site) -> None:
         served = site.chosen(visitor or item_id)
         _check_count(site, k)
         rules = _changed(served, given)
-        answer = await site.similar(served, item_id, k, where, rules)
+        answer = await site.similar(served, item_id, k, where, rules, facts=metadata)
         if metadata and answer.source == "precomputed":
             answer = await site.run(_with_metadata, served, item_id, k, answer, rules)
         names = [hit.id for hit in answer.hits]
@@ -121,7 +121,7 @@ def _add_embedding(router: APIRouter, site: Site) -> None:
         with site.lease() as served:
             vector = await _embed(site, served, form)
             row, rules = row_of(form.item(""), vector, None), _changed(served, given)
-            hits, _ = await site.run(served.search, row, k, where, rules)
+            hits, _ = await site.run(lambda: served.search(row, k, where, rules, facts=metadata))
         answer = site.answers.id_of(served.model_version, rules, search_of(vector), [hit.id for hit in hits])
         return _json({"answer": answer, **_found(served.model_version, "live", hits, metadata)})
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tgqformer.errors import TgqError
 from tgqformer.store.follow import neighbours_in
+from tgqformer.store.ledger import Version
 from tgqformer.store.rules import Rules, load_rules, rules_beside
 
 
@@ -26,6 +27,11 @@ class Places:
     catalog: Path | None = None
     neighbours: tuple[Path, ...] = ()
     rules: Rules = Rules()  # noqa: RUF009
+
+    def catalog_of(self, version: Version) -> Path | None:
+        """Return the catalogue of a version: the one that is given, or the one it was made from, if it is there."""
+        known = Path(version.catalog) if version.catalog else None
+        return self.catalog or (known if known is not None and known.is_dir() else None)
 
 
 def find_places(

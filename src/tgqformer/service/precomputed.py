@@ -12,15 +12,15 @@ import numpy as np
 
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
-from tgqformer.service.ruled import RuledLists
+from tgqformer.service.ruled import RuledLists, Whole
 from tgqformer.store.base import StoreTable
-from tgqformer.store.content import SEEN
+from tgqformer.store.content import SEEN, short_digest
 from tgqformer.store.neighbours import Neighbours
 from tgqformer.store.rules import PLAIN, Chosen, Rules
 from tgqformer.types import Hashes
 
 log = logging.getLogger("tgqformer.service")
-GONE, UNKNOWN = 0, 1  # in place of a short digest
+GONE, UNKNOWN = 0, 1  # in place of a short digest, see `content.short_digest`
 Written = tuple[str, str | None]
 
 
@@ -47,7 +47,7 @@ class Precomputed:
         self._revision, self._own = table.revision(), set[int]()
         table.changes(self._revision)  # none; what it takes to know that is loaded here, not in the first look
         now = self._contents()
-        self._baseline = np.fromiter(map(_short, neighbours.contents()), np.uint64, len(neighbours))
+        self._baseline = np.fromiter(map(short_digest, neighbours.contents()), np.uint64, len(neighbours))
         if (unknown := self._baseline == UNKNOWN).any():
             first = _remembered(folder / f"baseline-{_key(neighbours, table)}.npy", now)
             self._baseline[unknown] = first[unknown]
@@ -79,9 +79,12 @@ class Precomputed:
             return None
         return self.ruled.of(item_id, k, rules, self._stale_at)
 
-    def fill(self, seconds: float) -> None:
-        """Work out lists by the default rules for about so long; from the thread that calls `refresh`. Blocking."""
-        self.ruled.fill(lambda: self._stale_at, seconds)
+    def fill(self, seconds: float, whole: Whole | None = None) -> None:
+        """Work out lists by the default rules for about so long; from the thread that calls `refresh`. Blocking.
+
+        whole: gives the list of an item of all items, for those of whose neighbours too few pass the rules.
+        """
+        self.ruled.fill(lambda: self._stale_at, seconds, whole)
 
     def _set_stale(self, stale: frozenset[str]) -> None:
         at = np.zeros(len(self._position), bool)
@@ -144,7 +147,7 @@ class Precomputed:
         at = self._position.get(item_id)
         if at is None:
             return None
-        return content is None or _short(content[:SEEN]) not in (UNKNOWN, int(self._baseline[at]))
+        return content is None or short_digest(content[:SEEN]) not in (UNKNOWN, int(self._baseline[at]))
 
     def _contents(self) -> Hashes:
         """Short digests of what the table holds, in the order of the neighbours; GONE where an item is gone."""
@@ -152,7 +155,7 @@ class Precomputed:
         position = self._position
         for item_id, content in self._table.contents():
             if (at := position.get(item_id)) is not None:
-                digests[at] = _short(content[:SEEN])
+                digests[at] = short_digest(content[:SEEN])
         return digests
 
     def _differing(self, now: Hashes) -> set[str]:
@@ -191,13 +194,6 @@ def _key(neighbours: Neighbours, table: StoreTable) -> str:
         stamp(neighbours.path / "manifest.json"),
     )
     return blake2b("|".join(parts).encode(), digest_size=8).hexdigest()
-
-
-def _short(content: str | None) -> int:
-    """A digest of 8 bytes, neither GONE nor UNKNOWN unless there is no content."""
-    if not content:
-        return UNKNOWN
-    return max(int.from_bytes(blake2b(content.encode(), digest_size=8).digest(), "little"), UNKNOWN + 1)
 
 
 def _remembered(file: Path, now: Hashes) -> Hashes:

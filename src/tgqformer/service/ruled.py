@@ -15,6 +15,7 @@ from tgqformer.store.neighbours import Neighbours
 from tgqformer.store.rules import LENGTH, PLAIN, Chosen, Columns, Rules, choose
 from tgqformer.types import Bools, Floats, Ints
 
+Whole = Callable[[str], list[tuple[str, float]] | None]
 SLICE, PAUSE = 8, 0.001  # lists that are worked out at once, and seconds asleep after them
 
 
@@ -37,6 +38,8 @@ class RuledLists:
         self._look, self._latest = 1, 0  # number of this look, and of the last that saw a change
         self._changed = np.zeros(len(neighbours), np.int32)  # at which look each item was
         self._made = np.zeros(len(neighbours), np.int32)  # at which look each list was; negative: not full; 0: never
+        self._wide = np.zeros(len(neighbours), bool)  # lists of all items: a change of any item may change them
+        self._whole = False  # whether such lists can be had
         self._again = deque[int]()  # lists that were asked for and are not right any more
         self._lists = np.empty((len(neighbours), LENGTH), np.int32), np.empty((len(neighbours), LENGTH), np.float32)
         self._columns = self._read()
@@ -57,30 +60,55 @@ class RuledLists:
             return None
         if not self._sure or abs(made) < self._latest:
             places = np.append(self._neighbours.row(item_id)[1], at)
-            if self._unsure[places].any():
+            if self._unsure[places].any() or (self._wide[at] and not self._sure):
                 return None
-            if self._changed[places].max() > abs(made):
+            if self._wide[at] or self._changed[places].max() > abs(made):
                 self._made[at] = 0
                 self._again.append(at)
                 return None
-        return (self._lists[0][at], self._lists[1][at]) if made > 0 else None
+        if made < 0:
+            return None
+        length = int((self._lists[0][at] >= 0).sum())
+        return self._lists[0][at, :length].astype(np.int64), self._lists[1][at, :length]
 
-    def fill(self, stale: Callable[[], Bools], seconds: float) -> None:
+    def fill(self, stale: Callable[[], Bools], seconds: float, whole: Whole | None = None) -> None:
         """Work out lists for about so long, a few at a time, so that nobody waits for long. Blocking.
 
+        whole: gives lists of all items (id, cosine), for those of whose neighbours too few pass; None where it cannot.
         Call it from the thread that calls `refresh`.
         """
         until = monotonic() + seconds
+        if whole is not None and not self._whole:
+            self._made[self._made < 0], self._whole = 0, True
         for number, at in enumerate(self._left()):
-            look, chosen = self._look, self.of(self._neighbours.ids()[at], LENGTH, self._rules, stale())
-            full = chosen is not None and len(chosen.places) == LENGTH
-            if chosen is not None and full:
-                self._lists[0][at], self._lists[1][at] = chosen.places, chosen.scores
-            self._made[at] = look if full else -look
+            if self._whole and not self._sure:
+                return
+            look, gone = self._look, stale()
+            chosen = self.of(self._neighbours.ids()[at], LENGTH, self._rules, gone)
+            if chosen is not None and len(chosen.places) == LENGTH:
+                self._keep(at, chosen.places, chosen.scores, wide=False)
+                self._made[at] = look
+            else:
+                kept = whole is not None and not gone[at] and self._kept_whole(at, whole)
+                self._made[at] = look if kept else -look
             if number % SLICE == SLICE - 1:
                 sleep(PAUSE)
                 if monotonic() > until:
                     return
+
+    def _kept_whole(self, at: int, whole: Whole) -> bool:
+        """Keep the list of an item of all items; say whether that is possible."""
+        found = whole(self._neighbours.ids()[at])
+        if found is None or any(name not in self._position for name, _ in found):
+            return False
+        places = np.array([self._position[name] for name, _ in found], np.int64)
+        self._keep(at, places, np.array([score for _, score in found], np.float32), wide=True)
+        return True
+
+    def _keep(self, at: int, places: Ints, scores: Floats, *, wide: bool) -> None:
+        self._lists[0][at] = -1
+        self._lists[0][at, : len(places)], self._lists[1][at, : len(places)] = places, scores
+        self._wide[at] = wide
 
     def _left(self) -> Iterator[int]:
         """Yield the places of the lists that are to be worked out: those that were asked for first."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +26,8 @@ from tgqformer.store.base import Filter, Hit, StoreRow, StoreTable, UnknownItem
 from tgqformer.store.embed import embed_prepared
 from tgqformer.store.facets import KnownValues
 from tgqformer.store.ledger import Version
-from tgqformer.store.rules import PLAIN, Rules, listed
+from tgqformer.store.live import LiveTable
+from tgqformer.store.rules import LENGTH, PLAIN, Rules, listed
 from tgqformer.types import Floats
 
 Prepared = tuple[Item, Tensor | None]
@@ -63,6 +65,7 @@ class Served:
         self.model_version, self.label = table.version.model_version, table.version.label
         self.truncate_dim = table.version.dim
         self.users = 0
+        self.index: LiveTable | None = None  # until it is made, and where it is not, the store is searched
         self._values = KnownValues(table)
         self.batcher: Batcher[Prepared, Floats] = Batcher(
             lambda jobs: list(self._embed_prepared(jobs)),
@@ -115,28 +118,70 @@ class Served:
         found = None if where or self.neighbours is None else self.neighbours.of(item_id, k, rules)
         return None if found is None else Answer(self.model_version, "precomputed", [Hit(*hit) for hit in found])
 
-    def live(self, item_id: str, k: int, where: Filter | None = None, rules: Rules | None = None) -> Answer:
-        """Search the answer; blocking. Raises: UnknownValue for a filter by what no item has."""
+    def live(
+        self,
+        item_id: str,
+        k: int,
+        where: Filter | None = None,
+        rules: Rules | None = None,
+        *,
+        facts: bool = True,
+    ) -> Answer:
+        """Search the answer; blocking. Without `facts` hits may have an id and a score alone.
+
+        Raises: ApiError 404 for an unknown id. UnknownValue for a filter by what no item has.
+        """
+        rules = self.rules if rules is None else rules
+        if self.index is not None:
+            found = self.index.similar(item_id, k, where, rules)
+            if found is not None and (hits := self._told(found[0], facts)) is not None:
+                return Answer(self.model_version, "live", hits, found[1].told())
         if not self.has(item_id):
             raise unknown_item(item_id)
         where = where and self._values.meant(where)
         try:
             [row] = self.table.get([item_id])
-            hits, chosen = listed(self.table, row, k, where, self.rules if rules is None else rules)
+            hits, chosen = listed(self.table, row, k, where, rules)
             return Answer(self.model_version, "live", hits, chosen.told())
         except UnknownItem as error:  # deleted between the two
             raise unknown_item(item_id) from error
 
     def search(
-        self, query: StoreRow, k: int, where: Filter | None = None, rules: Rules | None = None
+        self,
+        query: StoreRow,
+        k: int,
+        where: Filter | None = None,
+        rules: Rules | None = None,
+        *,
+        facts: bool = True,
     ) -> tuple[list[Hit], str]:
         """Find the items nearest to a row that is not in the table, and say what the rules did; blocking.
+
+        Without `facts` hits may have an id and a score alone.
 
         Raises: UnknownValue for a filter by what no item has.
         """
         rules = self.rules if rules is None else rules
+        if self.index is not None:
+            found = self.index.listed(query, k, where, rules)
+            if found is not None and (hits := self._told(found[0], facts)) is not None:
+                return hits, found[1].told()
         hits, chosen = listed(self.table, query, k, where and self._values.meant(where), rules)
         return hits, chosen.told()
+
+    def completed(self, item_id: str) -> list[tuple[str, float]] | None:
+        """Return the list of an item by the served rules, of all items; None where there is no index in memory."""
+        found = None if self.index is None else self.index.similar(item_id, LENGTH, None, self.rules)
+        return None if found is None else [(hit.id, hit.score) for hit in found[0]]
+
+    def _told(self, hits: list[Hit], facts: bool) -> list[Hit] | None:
+        """Add what the rows say to hits; None where one is gone this moment."""
+        if not facts or not hits:
+            return hits
+        rows = {row.id: row for row in self.table.facts([hit.id for hit in hits])}
+        if any(hit.id not in rows for hit in hits):
+            return None
+        return [replace(rows[hit.id], score=hit.score) for hit in hits]
 
     async def embed(self, item: Item, picture: Callable[[], Image] | None) -> Floats:
         """Embed one item [d], together with others that come at the same moment.
@@ -170,6 +215,27 @@ class Served:
 def key_of(version: Version) -> str:
     """Return a name that a version has for ever, even where a store is made anew in the same place."""
     return f"{version.name}@{version.created}"
+
+
+class Models:
+    """The models of versions, read from the folders that are named or known; `most` stay in memory."""
+
+    def __init__(self, folders: Sequence[Path], most: int) -> None:
+        self._folders, self._most = folders, most
+        self._known: OrderedDict[str, ItemEmbedder] = OrderedDict()
+
+    def of(self, version: Version) -> ItemEmbedder | None:
+        """Return the model of a version; None where no folder holds it."""
+        name = version.model_version
+        if name not in self._known:
+            found = find_model(name, [*self._folders, *([Path(version.model)] if version.model else [])])
+            if found is None:
+                return None
+            self._known[name] = found
+        self._known.move_to_end(name)
+        while len(self._known) > self._most:
+            self._known.popitem(last=False)
+        return self._known[name]
 
 
 def find_model(model_version: str, folders: Iterable[Path]) -> ItemEmbedder | None:

@@ -6,11 +6,10 @@ import asyncio
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -20,16 +19,16 @@ from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError, decode
 from tgqformer.errors import TgqError
-from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.service.answers import Answers
 from tgqformer.service.batching import Pool
 from tgqformer.service.errors import ApiError
 from tgqformer.service.events import Journal
+from tgqformer.service.indexing import Indexing
 from tgqformer.service.items import Items
 from tgqformer.service.memory import give_back
 from tgqformer.service.places import Places
 from tgqformer.service.precomputed import Precomputed, find_neighbours, stamp
-from tgqformer.service.served import Answer, Served, find_model, key_of
+from tgqformer.service.served import Answer, Models, Served, key_of
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.sharing import Sharing
 from tgqformer.service.shelf import Shelf
@@ -70,7 +69,7 @@ class Site:
         self.uploads = Uploads(settings)
         self.exploring = Pool(settings.explorer_threads, settings.waiting, "exploring")
         self.shelf, self.answers, self.journal = shelf, Answers(places.state), Journal(places.state)
-        self._models: OrderedDict[str, ItemEmbedder] = OrderedDict()
+        self._models = Models(places.models, KEPT)
         self._beside: OrderedDict[str, Served] = OrderedDict()
         self._opening = threading.RLock()
         self._showing = threading.Lock()
@@ -84,10 +83,11 @@ class Site:
         version = store.served
         if version is None:
             raise TgqError(f"{store.where} serves no version yet; see `tgq store versions` and `tgq store serve`")
-        self.items = Items(self.shelf, _catalog(places, version))
+        self.items = Items(self.shelf, places.catalog_of(version))
         self._seen = self._stamps()
         self._served = self._open(version)
         self.writer = Writer(self.shelf, lambda: self._served, store.begun, settings)
+        self._indexing = Indexing(places.state, self.writer.held, store) if settings.memory_index else None
         self._carry_over(self._served)
         self._sharing.look(self.store)
         self._announce(self._served)
@@ -142,12 +142,19 @@ class Site:
             return beside
 
     async def similar(
-        self, served: Served, item_id: str, k: int, where: Filter | None = None, rules: Rules | None = None
+        self,
+        served: Served,
+        item_id: str,
+        k: int,
+        where: Filter | None = None,
+        rules: Rules | None = None,
+        *,
+        facts: bool = True,
     ) -> Answer:
         """Find similar items: looked up at once where they are precomputed, else searched in a thread."""
         answer = served.precomputed(item_id, k, where, rules)
         if answer is None:
-            answer = await self.pool.run(served.live, item_id, k, where, rules)
+            answer = await self.pool.run(lambda: served.live(item_id, k, where, rules, facts=facts))
         self.telemetry.answers.labels(answer.source).inc()
         return answer
 
@@ -210,6 +217,8 @@ class Site:
         for served in (self._served, *self._beside.values(), *self._sharing.versions):
             await served.batcher.close()
         self._looking.shutdown(wait=True)
+        if self._indexing is not None:
+            await asyncio.to_thread(self._indexing.close, (self._served, *self._sharing.versions))
         self.pool.close()
         self.exploring.close()
         self.uploads.close()
@@ -252,9 +261,10 @@ class Site:
 
     def _fill(self) -> bool:
         """Work out some lists by the rules; say whether more are left. Blocking."""
-        neighbours = self._served.neighbours
-        if neighbours is not None and neighbours.ruled.ready < 1:
-            neighbours.fill(FILL)
+        served = self._served
+        neighbours = served.neighbours
+        if neighbours is not None and (neighbours.ruled.ready < 1 or served.index is not None):
+            neighbours.fill(FILL, None if served.index is None else served.completed)
         ready = 1.0 if neighbours is None else neighbours.ruled.ready
         self.telemetry.ready.set(ready)
         return ready < 1
@@ -282,6 +292,7 @@ class Site:
         else:
             self._renew(served)
         self._sharing.look(self.store)
+        self.telemetry.index.set(self._served.index is not None)
         self.telemetry.stale.set(len(self._served.neighbours.stale) if self._served.neighbours else 0)
         if monotonic() - self._trimmed > TRIM_EVERY:
             give_back()
@@ -290,6 +301,8 @@ class Site:
     def _freshen(self, served: Served) -> None:
         """Bring what was written over HTTP into a version, and take in what others wrote to it."""
         self._carry_over(served)
+        if self._indexing is not None:
+            self._indexing.look(served)
         if served.neighbours is not None:
             served.neighbours.refresh()
 
@@ -323,6 +336,8 @@ class Site:
 
     def _renew(self, served: Served) -> None:
         """Take in what others wrote to the served version, a new catalogue, a new table of neighbours."""
+        if self._indexing is not None:
+            self._indexing.look(served)
         if (seen := self._stamps()) != self._seen:
             anew = self._neighbours(served)
             with self.writer.held():
@@ -337,7 +352,7 @@ class Site:
 
     def _open(self, version: Version) -> Served:
         with self._opening:
-            table, model = self.store.table(version.name), self._model(version)
+            table, model = self.store.table(version.name), self._models.of(version)
         seen, rules = self.telemetry.batches.observe, self.places.rules
         served = Served(table, model, None, pool=self.uploads.pool, settings=self.settings, rules=rules, seen=seen)
         served.neighbours = self._neighbours(served)
@@ -354,19 +369,6 @@ class Site:
     def _stamps(self) -> list[str]:
         """What tells that a table of neighbours was made anew."""
         return [stamp(path) for path in self.places.neighbours]
-
-    def _model(self, version: Version) -> ItemEmbedder | None:
-        name = version.model_version
-        if name not in self._models:
-            folders: Iterable[Path] = [*self.places.models, *([Path(version.model)] if version.model else [])]
-            found = find_model(name, folders)
-            if found is None:
-                return None
-            self._models[name] = found
-        self._models.move_to_end(name)
-        while len(self._models) > KEPT:
-            self._models.popitem(last=False)
-        return self._models[name]
 
     def _announce(self, served: Served) -> None:
         self.telemetry.info.clear()
@@ -393,13 +395,6 @@ async def _retire(served: Served) -> None:
     while served.users:
         await asyncio.sleep(0.05)
     await served.batcher.close()
-
-
-def _catalog(places: Places, version: Version) -> Path | None:
-    if places.catalog is not None:
-        return places.catalog
-    known = Path(version.catalog) if version.catalog else None
-    return known if known is not None and known.is_dir() else None
 
 
 def _log_failure(look: asyncio.Task[bool]) -> None:

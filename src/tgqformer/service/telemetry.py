@@ -38,6 +38,7 @@ class Telemetry:
         self.waiting = Gauge("tgq_waiting", "Jobs that wait.", ("queue",), registry=self.registry)
         self.stale = Gauge("tgq_stale_items", "Items that are not answered from the table.", registry=self.registry)
         self.ready = Gauge("tgq_lists_ready", "Share of lists by the rules worked out.", registry=self.registry)
+        self.index = Gauge("tgq_index_ready", "1 where searches are made in memory.", registry=self.registry)
         self.info = Gauge(
             "tgq_served", "1 for the version served.", ("version", "model_version"), registry=self.registry
         )

@@ -131,14 +131,18 @@ def carry_over(shelf: Shelf, served: Served, store: str) -> int:
 
 
 def apply(served: Served, rows: Sequence[StoreRow], deleted: Sequence[str]) -> None:
-    """Write rows and deletions to a version's table, and let its precomputed answers know."""
+    """Write rows and deletions to a version's table, and let its precomputed answers and its index know."""
     table, neighbours = served.table, served.neighbours
     if rows:
         revision = table.upsert(rows, model_version=served.model_version)
+        if served.index is not None:
+            served.index.wrote(rows)
         if neighbours is not None:
             neighbours.wrote([(row.id, row.content) for row in rows], revision)
     if deleted:
         revision = table.delete(deleted)
+        if served.index is not None:
+            served.index.wrote((), deleted)
         if neighbours is not None:
             neighbours.wrote([(item_id, None) for item_id in deleted], revision)
 

@@ -188,6 +188,10 @@ class StoreTable(Protocol):
         """Stream what the rows say, without vectors and scores, of all or of those of `ids` that are there."""
         ...
 
+    def rows(self, ids: Sequence[str] | None = None) -> Iterator[StoreRow]:
+        """Stream all rows with their vectors, or those of `ids` that are there, in any order."""
+        ...
+
     def contents(self, ids: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:
         """Stream (id, content) of all rows, or of those of `ids` that are there, in any order."""
         ...

@@ -46,6 +46,13 @@ def row_of(item: Item, vector: Any, prompt: Prompt | None, *, blind: bool = Fals
     return StoreRow(item.id, np.asarray(vector, np.float32), content=content, look=look, **facts)
 
 
+def short_digest(content: str | None) -> int:
+    """Return a digest of 8 bytes of a content, at least 2; 1 where there is none."""
+    if not content:
+        return 1
+    return max(int.from_bytes(blake2b(content.encode(), digest_size=8).digest(), "little"), 2)
+
+
 def prompt_of(model: Path) -> Prompt:
     """Read the prompt of a saved model; raises TgqError where there is none."""
     try:

@@ -71,10 +71,7 @@ class KnownValues:
             return where
         facets = self._read()
         runs = [run for word in where.category for run in self._category(facets, word)]
-        brands = [brand for word in where.brand for brand in self._brand(facets, word)]
-        levels = tuple(dict.fromkeys(run[0] for run in runs if len(run) == 1))
-        paths = tuple(dict.fromkeys(run for run in runs if len(run) > 1))
-        return replace(where, category=levels, path=paths, brand=tuple(dict.fromkeys(brands)))
+        return _with(where, runs, [brand for word in where.brand for brand in self._brand(facets, word)])
 
     def _category(self, facets: Facets, word: str) -> list[Levels]:
         try:
@@ -100,6 +97,20 @@ class KnownValues:
             took = monotonic() - begun
             self._revision, self._due = revision, begun + _PATIENCE * took
         return facets
+
+
+def meant(facets: Facets, where: Filter) -> Filter:
+    """Return a filter by the values that there are. Raise UnknownValue for one that no item has."""
+    if not (where.category or where.brand):
+        return where
+    runs = [run for word in where.category for run in facets.category(word)]
+    return _with(where, runs, [brand for word in where.brand for brand in facets.brand(word)])
+
+
+def _with(where: Filter, runs: list[Levels], brands: Iterable[str]) -> Filter:
+    levels = tuple(dict.fromkeys(run[0] for run in runs if len(run) == 1))
+    paths = tuple(dict.fromkeys(run for run in runs if len(run) > 1))
+    return replace(where, category=levels, path=(*where.path, *paths), brand=tuple(dict.fromkeys(brands)))
 
 
 def _plain(word: str) -> str:

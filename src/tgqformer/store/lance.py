@@ -209,9 +209,7 @@ class LanceTable:
 
     def get(self, ids: Sequence[str]) -> list[StoreRow]:
         """Return rows by id, in the order asked."""
-        found: dict[str, StoreRow] = {}
-        for batch in self._stream([*FOUND, "content", "vector"], list(dict.fromkeys(ids))):
-            found |= {row.id: row for row in rows_of(batch, self.version)}
+        found = {row.id: row for row in self.rows(list(dict.fromkeys(ids)))}
         for item_id in ids:
             if item_id not in found:
                 raise UnknownItem(f"{self.where} has no item {item_id!r}; check the id")
@@ -236,6 +234,11 @@ class LanceTable:
         for batch in self._stream(FOUND, ids):
             for row in batch.to_pylist():
                 yield Hit(score=0.0, **row | {"category": tuple(row["category"] or ())})
+
+    def rows(self, ids: Sequence[str] | None = None) -> Iterator[StoreRow]:
+        """Stream whole rows."""
+        for batch in self._stream([*FOUND, "content", "vector"], ids):
+            yield from rows_of(batch, self.version)
 
     def contents(self, ids: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:
         """Stream ids and contents."""

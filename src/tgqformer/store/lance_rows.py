@@ -78,7 +78,9 @@ def hits_of(found: Any) -> list[Hit]:
 
 def rows_of(batch: Any, version: Version) -> Iterator[StoreRow]:
     """Return the rows of an Arrow batch."""
-    flat = batch["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    column = batch["vector"]
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
     vectors = flat.reshape(-1, version.dim)
     vectors = vectors if version.dtype == "float32" else unit(quantised(vectors, version.dtype))
     for row, vector in zip(batch.select([*FOUND, "content"]).to_pylist(), vectors, strict=True):

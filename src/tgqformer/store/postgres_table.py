@@ -150,13 +150,7 @@ class PostgresTable:
 
     def get(self, ids: Sequence[str]) -> list[StoreRow]:
         """Return rows by id, in the order asked."""
-        query = SQL("SELECT {}, content, {} FROM {} WHERE id = ANY(%s)").format(_FACTS, self._form.read, self._table)
-        with self._cursor() as cursor:
-            rows = cursor.execute(query, [_sayable(ids)]).fetchall()
-        found = {
-            name: StoreRow(name, self._vector(kept), content=content, **_facts(facts))
-            for name, *facts, content, kept in rows
-        }
+        found = {row.id: row for row in self.rows(ids)}
         for item_id in ids:
             if item_id not in found:
                 raise UnknownItem(f"{self.where} has no item {item_id!r}; check the id")
@@ -180,6 +174,12 @@ class PostgresTable:
         """Stream what rows say."""
         for name, *facts in self._stream(SQL("SELECT {} FROM {}").format(_FACTS, self._table), ids):
             yield Hit(name, 0.0, **_facts(facts))
+
+    def rows(self, ids: Sequence[str] | None = None) -> Iterator[StoreRow]:
+        """Stream whole rows."""
+        query = SQL("SELECT {}, content, {} FROM {}").format(_FACTS, self._form.read, self._table)
+        for name, *facts, content, kept in self._stream(query, ids):
+            yield StoreRow(name, self._vector(kept), content=content, **_facts(facts))
 
     def contents(self, ids: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:
         """Stream ids and contents."""

@@ -147,7 +147,9 @@ class Columns:
             looks.append(row.look if pictures else None)
         bought = np.array(available, bool), np.array(prices, np.float64)
         numbers = currencies.column(), paths.column()
-        return cls(ids, groups.column(), *bought, *numbers, paths.known, _looks(looks), groups.known, currencies.known)
+        return cls(
+            ids, groups.column(), *bought, *numbers, paths.known, looks_of(looks), groups.known, currencies.known
+        )
 
     @cached_property
     def shade(self) -> Floats:
@@ -382,7 +384,7 @@ def _marginal(value: Floats, vectors: Vectors, k: int, diversity: float) -> Ints
     return np.array(order, np.int64)
 
 
-def _looks(looks: Sequence[bytes | None]) -> Shades:
+def looks_of(looks: Sequence[bytes | None]) -> Shades:
     """Return looks as [n, 192], one row for all where none is known."""
     known = [place for place, look in enumerate(looks) if look]
     if not known:
