@@ -139,7 +139,7 @@ def test_a_version_that_cannot_be_opened_is_tried_again(shop: Shop, tmp_path: Pa
     places = replace(shop.places(), models=(shop.models[0], where))
     with Running(open_site(places, FAST), FAST) as running:
         ask, site = running.client(), running.site
-        site._model = lambda version, real=site._model: real(replace(version, model=None))  # type: ignore[method-assign]
+        site._models.of = lambda version, real=site._models.of: real(replace(version, model=None))  # type: ignore[method-assign]
         shop.store.serve(second.name)
         eventually(lambda: ask.get("/readyz")["refused"] == second.name)
         assert version(ask) == shop.model(0).version

@@ -21,7 +21,7 @@ from tgqformer.stages import atomic_folder
 from tgqformer.store.base import Filter, Hit, StoreRow, StoreTable
 from tgqformer.store.content import BLIND, short_digest
 from tgqformer.store.facets import Facets, UnknownValue, meant
-from tgqformer.store.live_rows import Asked, LiveRows
+from tgqformer.store.live_rows import LiveRows, RuleQuery
 from tgqformer.store.memory import MemoryIndex
 from tgqformer.store.rows import check_vector, parts, quantised, unit
 from tgqformer.store.rules import PLAIN, SLACK, Chosen, Rules, choose
@@ -120,10 +120,10 @@ class LiveTable:
         check_vector(query.vector, self._index.dim, "the vector to search")
         vector = unit(np.asarray(query.vector, np.float32)[None])[0]
         with self._index.lock.shared():
-            return self._listed(Asked.of(query), query.look, vector, k, where, rules)
+            return self._listed(RuleQuery.of(query), query.look, vector, k, where, rules)
 
     def _listed(
-        self, asked: Asked, look: bytes | None, vector: Floats, k: int, where: Filter | None, rules: Rules
+        self, asked: RuleQuery, look: bytes | None, vector: Floats, k: int, where: Filter | None, rules: Rules
     ) -> tuple[list[Hit], Chosen] | None:
         rows = self._rows
         if k < 1:
@@ -161,7 +161,9 @@ class LiveTable:
         order = sorted(range(len(places)), key=lambda at: (-scores[at], ids[places[at]]))
         return places[order], scores[order]
 
-    def _chosen(self, asked: Asked, look: bytes | None, places: Ints, scores: Floats, k: int, rules: Rules) -> Chosen:
+    def _chosen(
+        self, asked: RuleQuery, look: bytes | None, places: Ints, scores: Floats, k: int, rules: Rules
+    ) -> Chosen:
         columns, vectors = self._rows.columns(asked, look, places), self._index.vectors()
 
         def of(chosen: Ints) -> Vectors:

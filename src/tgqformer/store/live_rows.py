@@ -25,7 +25,7 @@ _OUT, _LOOK = AVAILABILITY.index("out_of_stock"), 192
 
 
 @dataclass(frozen=True)
-class Asked:
+class RuleQuery:
     """The item that a list is for, as far as rules read it."""
 
     id: str
@@ -35,7 +35,7 @@ class Asked:
     price: float
 
     @classmethod
-    def of(cls, row: StoreRow) -> Asked:
+    def of(cls, row: StoreRow) -> RuleQuery:
         """Read it from a row, which need not be in the table."""
         return cls(row.id, row.item_group, row.category, row.currency, _price(row))
 
@@ -106,12 +106,12 @@ class LiveRows:
         """Return a column [n]."""
         return self._columns[name][: len(self)]
 
-    def asked(self, at: int) -> Asked:
+    def asked(self, at: int) -> RuleQuery:
         """Return what rules read of a row."""
         group, path, currency = (
             self.names[name].value(int(self._columns[name][at])) for name in ("group", "path", "currency")
         )
-        return Asked(self.ids[at], group, path or (), currency, float(self._columns["price"][at]))
+        return RuleQuery(self.ids[at], group, path or (), currency, float(self._columns["price"][at]))
 
     def passing(self, where: Filter | None) -> Bools:
         """Say which rows [n] are items that pass a filter."""
@@ -133,7 +133,7 @@ class LiveRows:
             stays &= self.column("price") <= where.max_price
         return stays
 
-    def allowed(self, asked: Asked, rules: Rules) -> Bools:
+    def allowed(self, asked: RuleQuery, rules: Rules) -> Bools:
         """Say which rows [n] pass those rules that can be told of a row by itself."""
         stays = np.ones(len(self), bool)
         if rules.in_stock:
@@ -153,7 +153,7 @@ class LiveRows:
         stays[[self.place[one] for one in rules.exclude if one in self.place]] = False
         return stays
 
-    def columns(self, asked: Asked, look: bytes | None, rows: Ints) -> Columns:
+    def columns(self, asked: RuleQuery, look: bytes | None, rows: Ints) -> Columns:
         """Return what rules read of an item, at place 0, and of some rows after it."""
         given = {"group": asked.group, "path": asked.path or None, "currency": asked.currency}
         numbers = {
