@@ -202,7 +202,15 @@ def test_did_you_mean(shop: Path, words: str, meant: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "offered"), [("tgq cat", "catalog"), ("tgq catalog sh", "show"), ("tgq embed --mo", "--model")]
+    ("typed", "offered"),
+    [
+        ("tgq cat", "catalog"),
+        ("tgq catalog sh", "show"),
+        ("tgq embed --mo", "--model"),
+        ("tgq run fas", "fashion"),
+        ("tgq collab train shop-p", "shop-pinsage"),
+        ("tgq bench sm", "small"),
+    ],
 )
 def test_a_shell_completes_commands_and_options(typed: str, offered: str) -> None:
     words = typed.split()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tgqformer.cli.commands import say, then
-from tgqformer.cli.options import Change, shipped_sheet
+from tgqformer.cli.options import Change, names_of, shipped_sheet
 from tgqformer.cli.sheets import Column, Sheet
 from tgqformer.errors import TgqError
 
@@ -17,7 +17,11 @@ from tgqformer.errors import TgqError
 def bench(
     grid: Annotated[
         str | None,
-        typer.Argument(metavar="BENCH", help="A YAML file, or the name of a shipped bench (see `tgq bench --list`)."),
+        typer.Argument(
+            metavar="BENCH",
+            help="A YAML file, or the name of a shipped bench (see `tgq bench --list`).",
+            autocompletion=names_of("tgqformer.experiments.bench", "grids"),
+        ),
     ] = None,
     to: Annotated[Path | None, typer.Option(help="Folder of the bench.  [default: runs/bench-NAME]")] = None,
     change: Change = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tgqformer.cli.commands import Group, say, then
-from tgqformer.cli.options import Change, Device, Overwrite, Top, log_options, settings_of, shipped_sheet
+from tgqformer.cli.options import Change, Device, Overwrite, Top, log_options, names_of, settings_of, shipped_sheet
 from tgqformer.cli.sheets import Column, Sheet, results_sheet
 from tgqformer.errors import TgqError
 
@@ -35,7 +35,9 @@ def train(
     preset: Annotated[
         str,
         typer.Argument(
-            metavar="PRESET", help="A YAML file, or the name of a shipped preset (see `tgq collab presets`)."
+            metavar="PRESET",
+            help="A YAML file, or the name of a shipped preset (see `tgq collab presets`).",
+            autocompletion=names_of("tgqformer.collaborative", "presets"),
         ),
     ],
     to: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]")] = None,

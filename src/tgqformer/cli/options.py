@@ -88,6 +88,17 @@ def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_options(called, more)
 
 
+def names_of(package: str, folder: str) -> Callable[[str], list[str]]:
+    """Return what completes the names of files that come with a package, such as recipes."""
+
+    def complete(incomplete: str) -> list[str]:
+        from tgqformer.config import shipped_in
+
+        return [name for name in shipped_in(package, folder) if name.startswith(incomplete)]
+
+    return complete
+
+
 def shipped_sheet(shipped: Mapping[str, Path]) -> Sheet:
     """Lay out what comes with the package: its name, the first line of its file, and where that is."""
     rows = [

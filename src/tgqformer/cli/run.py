@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tgqformer.cli.commands import say, then
-from tgqformer.cli.options import Change, Overwrite, shipped_sheet
+from tgqformer.cli.options import Change, Overwrite, names_of, shipped_sheet
 from tgqformer.cli.sheets import Sheet, results_sheet
 from tgqformer.errors import TgqError
 from tgqformer.experiments import Until
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from tgqformer.experiments.run import Run
 
 Recipe = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe (see `tgq recipes`).")
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A YAML file, or the name of a shipped recipe (see `tgq recipes`).",
+        autocompletion=names_of("tgqformer.experiments", "recipes"),
+    ),
 ]
 
 
