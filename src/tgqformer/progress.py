@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any, TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -43,10 +44,19 @@ class Bar:
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
+        self._due, self._next = 0, 0.0
 
     def advance(self, steps: int = 1) -> None:
-        """Move on by `steps`."""
-        self._progress.advance(self._task, steps)
+        """Move on by `steps`; the bar is told ten times a second at most, for that costs more than a small step."""
+        self._due += steps
+        if (now := monotonic()) >= self._next:
+            self.flush()
+            self._next = now + 0.1
+
+    def flush(self) -> None:
+        """Tell the bar the steps that it does not know yet."""
+        self._progress.advance(self._task, self._due)
+        self._due = 0
 
     def note(self, words: str) -> None:
         """Show `words` behind the bar (a loss, a rate)."""
@@ -64,7 +74,11 @@ def progress(what: str, total: int | None, *, shown: bool = True) -> Iterator[Ba
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, disable=not shown) as bars:
-        yield Bar(bars, bars.add_task(what, total=total, note=""))
+        bar = Bar(bars, bars.add_task(what, total=total, note=""))
+        try:
+            yield bar
+        finally:
+            bar.flush()
 
 
 def track(items: Iterable[T], what: str, total: int | None = None, *, shown: bool = True) -> Iterator[T]:

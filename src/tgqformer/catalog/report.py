@@ -21,6 +21,7 @@ from tgqformer.errors import TgqError, option
 from tgqformer.files import write_json, write_text
 from tgqformer.version import __version__
 
+_FIELDS, _EMPTY = ("title", "brand", "category", "pictures", "price", *OFFER), ("", ())
 _EXAMPLES, _ATTRIBUTES = 8, 200
 _SHARED, _DIGESTS = 8, 200_000
 """From so many items with one picture on, the report says so; so many pictures are compared."""
@@ -66,13 +67,13 @@ class ImportReport:
         self.currencies[currency or "none"] += item.price is not None
         if item.pictures and (len(self.shared) < _DIGESTS or item.pictures[0].digest in self.shared):
             self.shared[item.pictures[0].digest] += 1
-        for name in ("title", "brand", "category", "pictures"):
-            self.filled[name] += bool(getattr(item, name))
-        for name in ("price", *OFFER):
-            self.filled[name] += getattr(item, name) is not None
+        filled = self.filled
+        for name in _FIELDS:
+            value = getattr(item, name)
+            filled[name] += value is not None and value not in _EMPTY
         for name in item.attributes:
-            if f"attribute {name}" in self.filled or len(self.filled) < _ATTRIBUTES:
-                self.filled[f"attribute {name}"] += 1
+            if (about := f"attribute {name}") in filled or len(filled) < _ATTRIBUTES:
+                filled[about] += 1
 
     @property
     def in_vain(self) -> bool:

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from tgqformer.catalog.readers.base import SourceRow
 from tgqformer.catalog.styles import ADDRESS, SourceStyle, names_in
 from tgqformer.catalog.values import bare_text, is_unknown
 
+_cleaned = lru_cache(1 << 14)(clean)  # brands and attributes come again and again
 _LEVELS = re.compile(r"\s*(?:->|[>|»›]|::)\s*")
 _SLASHES = re.compile(r"\s*/\s*")
 _SEVERAL = re.compile(r"\s*[|;~\n]\s*")
@@ -335,7 +337,8 @@ class _Cells:
         return (_SLASHES if self._style.slashes else _LEVELS).split(value)
 
     def _clean(self, value: Any, what: str) -> str | None:
-        text, found = clean(value, what, self._style.language)
+        comes_again = type(value) is str and len(value) < 60 and what != "title"
+        text, found = (_cleaned if comes_again else clean)(value, what, self._style.language)
         if text in self._missing:
             return None
         self._found += found
