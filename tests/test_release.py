@@ -135,3 +135,10 @@ def test_the_version_is_one_in_every_place() -> None:
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert newest is not None and {small["version"], cited, newest[1], __version__} == {"0.2.0"}
     assert small["dependencies"] == [f"tgqformer[packaged]>={__version__.rpartition('.')[0]}"]
+
+
+def test_classifiers_name_the_versions_of_python_that_the_workflow_tests() -> None:
+    named = {line.rpartition(" ")[2] for line in PYPROJECT["classifiers"] if line.startswith("Programming Language")}
+    jobs = yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text(encoding="utf-8"))["jobs"]
+    setup = jobs["all"]["steps"][1]["with"]["python-version"]
+    assert named == {setup, *jobs["versions"]["strategy"]["matrix"]["python"]} == {"3.11", "3.12", "3.13"}
