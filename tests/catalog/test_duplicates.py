@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browsing import assert_accessible, needs_browser
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -113,3 +114,11 @@ def test_as_table_page_and_lists(tmp_path: Path) -> None:
     assert isinstance(CliRunner().invoke(app, words).exception, TgqError)  # nothing is replaced
     assert CliRunner().invoke(app, [*words, "--overwrite", "--top", "1"]).exit_code == 0
     assert files["html"].read_text().count("<img") == 5 and "shows 1 of the groups" in files["html"].read_text()
+
+
+@needs_browser
+def test_axe_finds_nothing(tmp_path: Path) -> None:
+    written(tmp_path / "shop", *SHOP)
+    words = ["catalog", "duplicates", str(tmp_path / "shop"), "--by", "picture", "--html", str(tmp_path / "twins.html")]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert_accessible(tmp_path / "twins.html")

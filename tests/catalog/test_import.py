@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from browsing import assert_accessible, needs_browser
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -396,3 +397,9 @@ def test_pictures_stay_with_their_items(count: int, seed: int, pack: bool, tmp_p
     import_catalog(source, folder / "out", pack=pack)
     found = [[one.path for one in item.pictures] for item in Catalog.open(folder / "out").items()]
     assert found == [[f"{shade}.png" for shade in some] for some in wanted]
+
+
+@needs_browser
+def test_axe_finds_nothing(messy: Path, tmp_path: Path) -> None:
+    import_catalog(messy, tmp_path / "out", mapping=COLUMNS, root=messy.parent / "photos")
+    assert_accessible(tmp_path / "out" / "report.html")

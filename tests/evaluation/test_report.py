@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browsing import WAIT, assert_accessible, launched, needs_browser
 from PIL import Image, ImageDraw
+from playwright.sync_api import expect
 
 from tgqformer.evaluation.attention import gate_statistics, noise_shares
 from tgqformer.evaluation.cost import Cost
@@ -17,6 +20,7 @@ from tgqformer.evaluation.pictures import outline, overlay, thumbnail
 from tgqformer.evaluation.report import AttentionExample, NeighbourExample, Report, ReportCard, amount, write_report
 from tgqformer.evaluation.results import Result, ViewScores, summarize
 from tgqformer.evaluation.tables import percent
+from tgqformer.evaluation.words import falls
 from tgqformer.topk.vectors import nearest_items
 
 HOSTILE = '<script src="http://evil.example/x.js">alert(1)</script>" onerror="x'
@@ -305,3 +309,44 @@ def test_overlay_is_bright_where_attention_is() -> None:
 def test_transparent_pictures_become_white_thumbnails() -> None:
     uri = thumbnail(Image.new("RGBA", (400, 200), (0, 0, 0, 0)))
     assert uri.startswith("data:image/jpeg;base64,")
+
+
+@needs_browser
+def test_axe_finds_nothing(report: Report, tmp_path: Path) -> None:
+    assert_accessible(write_report(tmp_path / "report.html", report))
+
+
+def test_the_examples_are_headed_by_their_rule_and_columns_say_what_they_mean(report: Report, tmp_path: Path) -> None:
+    told = replace(report, rule="Chosen by <chance>.")
+    text = write_report(tmp_path / "report.html", told).read_text()
+    assert text.index("Chosen by &lt;chance&gt;.") < text.index('class="example"')
+    page = Page(text)
+    named = {attributes["id"] for tag, attributes in page.tags if "popover" in attributes}
+    asked = [attributes for tag, attributes in page.tags if "popovertarget" in attributes]
+    assert len(asked) > 5 and {one["popovertarget"] for one in asked} <= named
+    assert any("Hit rate" in (one["title"] or "") for one in asked)
+
+
+@needs_browser
+def test_the_meaning_of_a_column_is_one_key_away(report: Report, tmp_path: Path) -> None:
+    with launched() as browser:
+        page = browser.new_page()
+        page.goto(write_report(tmp_path / "report.html", report).as_uri())
+        head = page.locator("#results .term").first
+        head.focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("[popover]:popover-open")).to_contain_text("Hit rate", timeout=WAIT)
+        page.keyboard.press("Escape")
+        expect(page.locator("[popover]:popover-open")).to_have_count(0, timeout=WAIT)
+
+
+def curve(*scores: float, kept: int | None = None) -> Result:
+    rows = [{"step": 100.0 * at, "val_hit@10": score} for at, score in enumerate(scores, 1)]
+    return Result("M", 3, {}, [*rows[:-1], rows[-1] | ({} if kept is None else {"kept_step": float(kept)})])
+
+
+def test_a_validation_that_falls_is_explained() -> None:
+    [line] = falls([curve(0.2, 0.4, 0.3, kept=200)])
+    assert "M, seed 3: validation H@10 was best at step 200 (40.0 %) and fell to 30.0 % by step 300" in line
+    assert "overfitting" in line and "The weights of step 200 were kept" in line
+    assert falls([curve(0.2, 0.3, 0.4), curve(0.4, 0.39), curve(0.4), Result("M", 0, {})]) == []

@@ -62,5 +62,6 @@ def assert_accessible(path: Path) -> None:
             page.set_default_timeout(WAIT)
             page.goto(path.resolve().as_uri())
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"too wide: {screen}"
-            assert findings(page) == [], f"{path} on {screen}"
+            found = findings(page)
+            assert not found, "\n".join([f"{path} on {screen}", *found])
             context.close()

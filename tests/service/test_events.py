@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from browsing import assert_accessible, needs_browser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_shop import Running, Shop, eventually, serving
@@ -21,7 +23,7 @@ from tgqformer.errors import TgqError
 from tgqformer.evaluation.intervals import of_lift, of_ratio
 from tgqformer.service.answers import Answers
 from tgqformer.service.events import Event, Journal, event_of, read_events, read_rules
-from tgqformer.service.sales import sales_of
+from tgqformer.service.sales import PlaceSales, Sales, sales_of, write_sales_page
 from tgqformer.store.rules import PLAIN, Rules
 
 
@@ -224,3 +226,13 @@ def test_from_a_list_to_a_report_and_a_click_log(shop: Shop, tmp_path: Path) -> 
     assert pq.read_table(tmp_path / "pairs.parquet").num_rows > 0
     with pytest.raises(TgqError, match="exists already"):
         tgq("store", "report", shop.folder, "--export-log", log)
+
+
+@needs_browser
+def test_axe_finds_nothing_on_the_page(tmp_path: Path) -> None:
+    rate = of_ratio([3, 4, 5], [9, 9, 9])
+    place = PlaceSales(1, 27, 12, rate)
+    one = Sales("m-1", "", 27, 3, rate, rate, rate, 0.5, [place], None)
+    write_sales_page(tmp_path / "sales.html", [one, replace(one, version="m-<2>", lift=rate)])
+    assert "m-&lt;2&gt;" in (tmp_path / "sales.html").read_text()
+    assert_accessible(tmp_path / "sales.html")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from browsing import assert_accessible, needs_browser
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -181,3 +182,9 @@ def test_words_for_people() -> None:
     assert words_of(None) == "" and words_of(Filter()) == ""
     where = Filter(("Shoes", "Bags"), ("Acme",), 5, 9.5)
     assert words_of(where) == "in Shoes or Bags, by Acme, from 5, up to 9.50"
+
+
+@needs_browser
+def test_axe_finds_nothing(made: Path) -> None:
+    run("similar", "sku-2", "--store", made / "store", "--html", made / "page.html")
+    assert_accessible(made / "page.html")

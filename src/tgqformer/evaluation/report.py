@@ -21,6 +21,7 @@ from tgqformer.evaluation.cost import Cost
 from tgqformer.evaluation.pictures import data_uri, overlay, thumbnail
 from tgqformer.evaluation.results import Result, summarize
 from tgqformer.evaluation.tables import caption
+from tgqformer.evaluation.words import MEANINGS, falls
 from tgqformer.files import write_text
 from tgqformer.progress import track
 from tgqformer.types import Bools, Reals
@@ -64,7 +65,8 @@ class AttentionExample:
 class Report:
     """All that a report can show; what is empty gets no section.
 
-    verdict: whether training pays, the first line. settings: what was set, name -> value.
+    verdict: whether training pays, the first line. settings: what was set, name -> value. rule: how the examples were
+        chosen.
     shares: model -> stream -> share of attention inside the noise.
     gates: model -> gate statistics. commands: the command lines that made it. notes: paragraphs on how it was measured.
     """
@@ -80,6 +82,7 @@ class Report:
     commands: Sequence[str] = ()
     notes: Sequence[str] = ()
     verdict: str = ""
+    rule: str = ""
 
 
 def write_report(to: Path, report: Report, *, shown: bool = False) -> Path:
@@ -97,6 +100,7 @@ def write_page(to: Path, template: str, context: Mapping[str, object]) -> Path:
         lstrip_blocks=True,
     )
     environment.filters |= {"amount": amount, "share": _share}
+    environment.globals["meanings"] = {name: (f"term-{at}", words) for at, (name, words) in enumerate(MEANINGS.items())}
     css = files("tgqformer.evaluation").joinpath("templates/report.css").read_text(encoding="utf-8")
     write_text(to, environment.get_template(template).render(css=css, **context))
     return to
@@ -136,6 +140,7 @@ def _context(report: Report, shown: bool) -> dict[str, Any]:
         "differences": lambda: sections.differences(rows, leads),
         "bars": lambda: sections.view_bars(rows),
         "curves": lambda: sections.training_curves(report.results),
+        "falls": lambda: falls(report.results),
         "severity": lambda: sections.severity_curves(report.results),
         "agreement": lambda: sections.agreement_curves(report.results),
         "categories": lambda: sections.category_tables(report.results),

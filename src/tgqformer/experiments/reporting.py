@@ -21,11 +21,14 @@ from tgqformer.synthetic.noise import Noised, NoiseView
 from tgqformer.topk.vectors import nearest_items
 from tgqformer.types import Doubles, Positions, Vectors
 
+CANDIDATES, LOSSES = 400, 4
+"""So many queries are looked at for examples; one of so many examples is a loss of the first model."""
+
 
 def neighbour_examples(
     vectors: dict[str, Vectors], queries: Queries, view: NoiseView, count: int, k: int = 6
 ) -> list[NeighbourExample]:
-    """Show queries where the first two models differ most, with their nearest items; noised ones, if there are any.
+    """Show queries where the first two models differ most, by the rule that `example_rule` tells.
 
     vectors: model -> [N, d] of the mixed view.
     """
@@ -33,7 +36,7 @@ def neighbour_examples(
     ids = catalog.ids()
     noised = np.array([at for at, position in enumerate(queries.query) if view.spec(ids[int(position)]) is not None])
     shown = noised if len(noised) else np.arange(len(queries))
-    candidates = shown[:: max(1, len(shown) // 400)]
+    candidates = shown[:: max(1, len(shown) // CANDIDATES)]
     found = {name: nearest_items(table, queries.query[candidates], k) for name, table in vectors.items()}
     positives = [queries.positives.row(int(at)) for at in candidates]
     hits = {
@@ -44,8 +47,20 @@ def neighbour_examples(
     gain = counts[0] - counts[1] if len(counts) > 1 else counts[0]
     # From both ends: where the first model gains most, and where it loses most, so that the page does not flatter it.
     order = np.argsort(-gain, kind="stable")
-    chosen = [*order[: count - count // 4], *order[::-1][: count // 4]]
+    losses = count // LOSSES
+    chosen = [*order[: count - losses], *order[::-1][:losses]]
     return [_neighbour_example(int(at), candidates, queries, found, view, ids) for at in chosen]
+
+
+def example_rule(models: list[str], count: int, k: int = 6) -> str:
+    """Say how `neighbour_examples` chooses, for the head of the examples."""
+    losses, first = count // LOSSES, models[0]
+    more = f" more partners than {models[1]} finds" if len(models) > 1 else " most partners"
+    return (
+        f"Chosen by a rule, not for their looks: of some {CANDIDATES} test queries, taken at even steps from those "
+        f"whose picture wears noise (from all where none does), first the {count - losses} for which {first} finds"
+        f"{more} among the {k} nearest, by the largest lead, then the {losses} with the smallest lead: its losses."
+    )
 
 
 def _neighbour_example(

@@ -271,13 +271,13 @@ class Run:
         inputs = {"name": self.recipe.name, "trials": trials, "evaluation": config.plain(self.recipe.evaluation)}
         outputs = page, self.folder / "table.md", self.folder / "table.csv"
         make = partial(self._report, results, page)
-        self.stages.run(Stage("report", self.folder / ".report", "report", inputs, make, format=2, outputs=outputs))
+        self.stages.run(Stage("report", self.folder / ".report", "report", inputs, make, format=3, outputs=outputs))
         return page
 
     def _report(self, results: list[Result], page: Path) -> None:
         # Here, because Matplotlib takes long to import, and most nights there is no report to write.
         from tgqformer.evaluation.report import Report, write_report
-        from tgqformer.experiments.reporting import Inspection, NoisedSample, cost_of, neighbour_examples
+        from tgqformer.experiments.reporting import Inspection, NoisedSample, cost_of, example_rule, neighbour_examples
         from tgqformer.model.embedder import ItemEmbedder
 
         verdict, results = self.verdict(), [*results, *self.untrained()]
@@ -301,6 +301,7 @@ class Run:
             results=results,
             verdict=verdict,
             examples=neighbour_examples(vectors, queries, view, examples),
+            rule=example_rule(list(vectors), examples),
             attention=guided.examples(examples) if guided else (),
             shares={name: found.shares() for name, found in inspected.items() if found.shares()},
             gates={name: found.gates() for name, found in inspected.items() if found.seen.connector.gates},

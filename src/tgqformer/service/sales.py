@@ -131,20 +131,47 @@ def cells(sales: Sales) -> tuple[str, ...]:
 def write_sales_page(to: Path, found: Iterable[Sales]) -> None:
     """Write the report as one page, with the CTR at each place."""
     listed = list(found)
-    parts = [_STYLE, "<h1>Does it sell?</h1>", f"<p>{_ABOUT}</p>", _table(HEAD, [cells(one) for one in listed])]
+    parts = [_STYLE, "<main><h1>Does it sell?</h1>", f"<p>{_ABOUT}</p>", _table(HEAD, [cells(one) for one in listed])]
     for one in listed:
         rows = [(str(at.place), f"{at.views:,}", f"{at.clicks:,}", percent(at.ctr)) for at in one.places]
         parts.append(f"<h2>{escape(one.version)} {escape(one.rules)}</h2>")
         parts.append(_table(("place", "seen", "clicks", "CTR %"), rows))
-    write_text(to, "\n".join(parts) + "\n")
+    parts += [f'<div popover id="{_named(word)}" role="note">{escape(means)}</div>' for word, means in _MEANS.items()]
+    write_text(to, "\n".join([*parts, "</main></html>"]) + "\n")
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    first = "".join(f'<th scope="col">{escape(word)}</th>' for word in head)
+    first = "".join(f'<th scope="col">{_term(word)}</th>' for word in head)
     body = "".join(f"<tr>{''.join(f'<td>{escape(word)}</td>' for word in row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{first}</tr></thead><tbody>{body}</tbody></table>"
+    table = f"<table><thead><tr>{first}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="scroll" tabindex="0" role="group" aria-label="Table">{table}</div>'
 
 
+def _term(word: str) -> str:
+    """Return the head of a column, with its meaning one hover, or one key, away."""
+    if word not in _MEANS:
+        return escape(word)
+    means = escape(_MEANS[word])
+    return f'<button class="term" type="button" popovertarget="{_named(word)}" title="{means}">{escape(word)}</button>'
+
+
+def _named(word: str) -> str:
+    return "term-" + "".join(letter for letter in word if letter.isalpha())
+
+
+_MEANS = {
+    "rules": "The rules of the lists, where they are not the defaults.",
+    "lists seen": "How many lists were seen.",
+    "visitors": "Visitors; where events name none, the items that lists were asked for. What one does counts together.",
+    "CTR %": "Clicks for each hundred lists that were seen, with a 95 % interval.",
+    "lift %": "How much higher the CTR is than that of the first line.",
+    "carts %": "Items put into a cart for each hundred lists that were seen.",
+    "buys %": "Items bought for each hundred lists that were seen.",
+    "coverage %": "The share of the items of the store that stood in some list that was seen.",
+    "place": "The place of an item in the list, counted from 1.",
+    "seen": "How often an item at this place was viewed.",
+    "clicks": "How often it was clicked.",
+}
 _ABOUT = (
     "CTR: clicks for each list that was seen. Lift: against the first line. In brackets: 95 % intervals; what one"
     " visitor does counts together."
@@ -153,6 +180,11 @@ _STYLE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark"><title>Does it sell?</title>
 <style>body{font:16px/1.5 system-ui;margin:2rem auto;max-width:72rem;padding:0 1rem}
-table{border-collapse:collapse;display:block;overflow-x:auto}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse}
+:focus-visible{outline:2.5px solid;outline-offset:2px}
+.term{font:inherit;color:inherit;background:none;border:0;padding:.2rem 0;min-height:1.5rem;cursor:help;
+  text-decoration:underline dotted}
+[popover]{max-width:min(26rem,90vw);padding:.9rem 1.1rem;border:1px solid #8888;border-radius:8px}
 td,th{padding:.3rem .7rem;text-align:left;border-bottom:1px solid #8888}
 </style>"""

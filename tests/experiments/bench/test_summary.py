@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browsing import assert_accessible, needs_browser
 
 from tgqformer.evaluation.intervals import Interval
 from tgqformer.evaluation.results import Result, ViewScores
@@ -171,3 +172,8 @@ def test_markdown_and_csv_hold_all_figures() -> None:
     rows = list(csv.DictReader(io.StringIO(summary.csv_of(bench(), cells()))))
     found = {(r["tokens"], r["model"], r["view"]): float(r["mean"]) for r in rows}
     assert found["4", "Q-Former", "mixed"] == 0.5 and found["2", "MLP", "probe:poster-5"] == pytest.approx(0.3)
+
+
+@needs_browser
+def test_axe_finds_nothing(tmp_path: Path) -> None:
+    assert_accessible(write_bench_page(tmp_path / "report.html", bench(), cells(), []))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browsing import assert_accessible, needs_browser
 from typer.testing import CliRunner
 
 from tgqformer.catalog.catalog import Catalog
@@ -73,3 +74,11 @@ def test_the_command_writes_a_report_with_pictures(tmp_path: Path, tiny_catalog:
     page = (folder / "report.html").read_text()
     assert "Neighbours" in page and "H@10" in page and "similar items" in result.output
     assert set(Result.read(folder / "similar").views) >= {"all"}
+
+
+@needs_browser
+def test_axe_finds_nothing(tmp_path: Path, tiny_catalog: Catalog) -> None:
+    folder = trained(tmp_path, "item-knn", tiny_catalog.ids())
+    result = CliRunner().invoke(app, ["collab", "evaluate", str(folder), "--catalog", str(tiny_catalog.path)])
+    assert result.exit_code == 0, result.output
+    assert_accessible(folder / "report.html")

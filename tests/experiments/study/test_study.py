@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from browsing import assert_accessible, needs_browser
 from typer.testing import CliRunner
 
 from tgqformer.cli import app
@@ -187,3 +188,8 @@ def test_short_lists_are_filled_by_content_then_by_any() -> None:
                         Lists(near.items[[0, 1, 0, 0]], near.scores[[0, 1, 0, 0]]), 3)  # fmt: skip
     assert found.items[0].tolist() == [2, 1, 3] and found.items[1].tolist() == [3, 0, 2]
     assert (np.diff(found.scores) < 0).all() and found.scores[0, 0] == 1.0
+
+
+@needs_browser
+def test_axe_finds_nothing(run: StudyRun) -> None:
+    assert_accessible(run.folder / "report.html")

@@ -103,6 +103,7 @@ def write_run_report(folder: Path, metrics: dict[str, float], judged: Judged, ca
             },
             results=[judged.result],
             examples=_examples(judged, catalog) if catalog is not None else (),
+            rule=f"The first {EXAMPLES} queries, in an order drawn once, whose neighbours are all in the catalogue.",
             commands=[f"tgq collab evaluate {folder}"],
             notes=(*NOTES, *filter(None, [judged.warning])),
         ),
