@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from tgqformer.catalog.catalog import Catalog, CatalogWriter
 from tgqformer.catalog.item import Item, Picture
+from tgqformer.cli import app as whole
 from tgqformer.cli import search
 from tgqformer.errors import TgqError
 from tgqformer.store import make_store, open_store
@@ -186,5 +187,7 @@ def test_words_for_people() -> None:
 
 @needs_browser
 def test_axe_finds_nothing(made: Path) -> None:
-    run("similar", "sku-2", "--store", made / "store", "--html", made / "page.html")
+    words = ["similar", "sku-2", "--store", str(made / "store"), "--html", str(made / "page.html")]
+    result = CliRunner().invoke(whole, words)
+    assert result.exit_code == 0, result.output
     assert_accessible(made / "page.html")

@@ -275,8 +275,7 @@ class Run:
         return page
 
     def _report(self, results: list[Result], page: Path) -> None:
-        # Here, because Matplotlib takes long to import, and most nights there is no report to write.
-        from tgqformer.evaluation.report import Report, write_report
+        from tgqformer.evaluation.report import Report, write_report  # here: Matplotlib takes long to import
         from tgqformer.experiments.reporting import Inspection, NoisedSample, cost_of, example_rule, neighbour_examples
         from tgqformer.model.embedder import ItemEmbedder
 
