@@ -22,6 +22,7 @@ from tgqformer.service.uploads import Uploads, caller
 
 log = logging.getLogger("tgqformer.service")
 ALWAYS = frozenset({"/healthz", "/readyz"})  # answered without a key, and under any load
+MOMENT = 1.0  # seconds before the sender of a large body is refused
 WRITES = frozenset({"PUT", "DELETE"})
 LOGIN = {"www-authenticate": 'Basic realm="tgqformer: any name, the key as password", charset="UTF-8"'}
 
@@ -54,7 +55,7 @@ class Guard:
         caller.set((scope["client"] or ("",))[0])
         started = time.perf_counter()
         try:
-            refusal = None if scope["path"] in ALWAYS else self._refusal(scope, call)
+            refusal = None if scope["path"] in ALWAYS else self._refusal(scope, call) or await self._held(scope)
             if refusal is not None:
                 await response_of(refusal)(scope, receive, call.send)
             else:
@@ -121,12 +122,14 @@ class Guard:
         return None
 
     def _too_large(self, scope: Scope) -> ApiError | None:
-        size = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if not size.isdigit():
-            return None
-        if (length := int(size[:20])) > self._settings.max_body_bytes:
-            return _too_large(self._settings.max_body_bytes)
-        return self._uploads.refusal(caller.get(), length)
+        return _too_large(self._settings.max_body_bytes) if _length(scope) > self._settings.max_body_bytes else None
+
+    async def _held(self, scope: Scope) -> ApiError | None:
+        """Return why a large body is not read. It is said after a moment: who comes again at once costs little then."""
+        refusal = self._uploads.refusal(caller.get(), _length(scope))
+        if refusal is not None:
+            await asyncio.sleep(MOMENT)
+        return refusal
 
 
 class BodyRefused(HTTPException):
@@ -202,6 +205,12 @@ def is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _length(scope: Scope) -> int:
+    """Return how many bytes of a body are announced; 0 where nothing is."""
+    size = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    return int(size[:20]) if size.isdigit() else 0
 
 
 def _has_body(scope: Scope) -> bool:

@@ -16,7 +16,7 @@ from tgqformer.service.errors import ApiError, overloaded
 from tgqformer.service.settings import ServiceSettings
 
 FREE = 0.1  # seconds of processor time that a picture may cost and count nothing: usual ones take less
-LARGE = 1 << 18  # bytes of a body that surely holds a picture
+LARGE = 1 << 15  # bytes of a body that hardly can be without a picture
 CLIENTS = 10_000  # that are remembered; those whose last costly picture is longest ago go first
 caller: ContextVar[str] = ContextVar("caller", default="")
 """Who sent the request in work: the digest of a key, or an address."""
