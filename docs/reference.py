@@ -226,7 +226,8 @@ def _section(schema: type[Any], place: str) -> tuple[str, list[tuple[type[Any], 
         meaning = meanings.get(one.name) or "; ".join(
             f"see *{title}*" for _, title in inner[len(inner) - len(sections) :]
         )
-        rows.append(f"| `{one.name}` | {cell(shown_type(hints[one.name]))} | {_field_default(one)} | {cell(meaning)} |")
+        key = one.name.removesuffix("_")
+        rows.append(f"| `{key}` | {cell(shown_type(hints[one.name]))} | {_field_default(one)} | {cell(meaning)} |")
     table = ["| key | is | default | meaning |", "|---|---|---|---|", *rows]
     lead = prose(schema)
     return "\n\n".join([f"## {place}", *([lead] if lead else []), "\n".join(table)]), inner

@@ -80,9 +80,15 @@ def settings(cls: type[S]) -> type[S]:
     """Make a class a section of settings: frozen, checked when it is made, unknown keys refused.
 
     Checks of one value stand in its type (`Annotated[int, Field(gt=0)]`), checks across values in `__post_init__`,
-    which raises ValueError.
+    which raises ValueError. A field `from_` is the key `from`, which Python does not take as a name.
     """
-    return cast(type[S], pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))(cls))
+    config = ConfigDict(extra="forbid", alias_generator=key_of, populate_by_name=True)
+    return cast(type[S], pydantic_dataclass(frozen=True, config=config)(cls))
+
+
+def key_of(field: str) -> str:
+    """Return the key that a field of settings is read by."""
+    return field.removesuffix("_")
 
 
 def options_of(made: Callable[..., Any]) -> type[Any]:
@@ -184,7 +190,7 @@ def parse(schema: type[S], data: Any, where: str, *, base: Path | None = None, d
 
 def plain(value: Any) -> Any:
     """Return settings as plain data, every default written out."""
-    return TypeAdapter(type(value)).dump_python(value, mode="json")
+    return TypeAdapter(type(value)).dump_python(value, mode="json", by_alias=True)
 
 
 def write(value: Any, path: Path) -> None:
@@ -219,7 +225,7 @@ def _told(error: ErrorDetails, schema: Any) -> str:
     loc = [part for part in error["loc"] if not (isinstance(part, str) and "[" in part)]
     place, found = ".".join(map(str, loc)), error.get("input")
     if error["type"] == "unexpected_keyword_argument":
-        known = get_type_hints(_schema_at(schema, loc[:-1]))
+        known = list(map(key_of, get_type_hints(_schema_at(schema, loc[:-1]))))
         return f"{place!r} is not a key here; {nearest(str(loc[-1]), known, 'known are')}"
     if error["type"] in ("missing_argument", "missing"):
         return f"{place} is missing"
@@ -240,7 +246,8 @@ def _schema_at(schema: Any, loc: list[Any]) -> Any:
     for part in loc:
         schema = _bare(schema)
         if dataclasses.is_dataclass(schema):
-            schema = get_type_hints(schema, include_extras=True)[part]
+            hints = get_type_hints(schema, include_extras=True)
+            schema = {key_of(name): hint for name, hint in hints.items()}[part]
         else:  # of a tuple or a dict: what it holds
             schema = next(one for one in reversed(get_args(schema)) if one is not Ellipsis)
     return _bare(schema)

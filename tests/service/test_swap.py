@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from small_shop import FAST, WAIT, Running, Shop, eventually, png, serving
+from small_shop import FAST, WAIT, Running, Shop, eventually, packed, png, serving
 
+from tgqformer.catalog.item import Item
 from tgqformer.service.errors import ApiError
 from tgqformer.service.places import Places
 from tgqformer.service.site import open_site
@@ -41,6 +43,25 @@ def test_a_swap_is_seen_and_what_was_put_comes_along(shop: Shop) -> None:
         assert status == 200 and found["model_version"] == new
         assert found["results"] == [{"id": "new-1", "score": pytest.approx(1, abs=1e-4)}]
         assert shop.store.table(second.name).get(["new-1"])[0].id == "new-1"
+
+
+def test_a_compatible_model_embeds_what_is_new_in_the_served_version(shop: Shop) -> None:
+    old, new = shop.model(0).version, shop.model(1).version
+    served = shop.store.served
+    assert served is not None
+    with serving(shop) as running:
+        ask = running.client()
+        before = {name: shop.store.table().get([name])[0].vector for name in ("sku-1", "sku-2")}
+        assert ask.form("POST", "/embed", title="red hat")[1]["model_version"] == old
+        shop.store.admit(served.name, new)
+        eventually(lambda: ask.form("POST", "/embed", title="red hat")[1]["model_version"] == new)
+        assert version(ask) == old, "the version is the same"
+        assert ask.form("PUT", "/items/sku-2", png("red"), title="red hat")[0] == 200
+        rows = {name: shop.store.table().get([name])[0].vector for name in before}
+        assert np.array_equal(rows["sku-1"], before["sku-1"]), "old vectors stay"
+        wanted = shop.model(1).encode([Item("", "red hat", pictures=(packed(png("red")),))])[0]
+        np.testing.assert_allclose(rows["sku-2"], wanted, atol=1e-4)
+        assert len(ask.get("/items/sku-2/similar?k=5")["results"]) == 5
 
 
 @pytest.mark.parametrize("clock", ["1970-01-01T00:00:00+00:00", "2099-01-01T00:00:00+00:00"])

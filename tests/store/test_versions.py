@@ -72,6 +72,27 @@ def test_vectors_of_two_models_never_meet(place: Callable[[], str]) -> None:
     assert table.count() == 30 and store.table().count() == 31
 
 
+def test_a_compatible_model_may_join_a_version(any_place: Callable[[], str]) -> None:
+    where = any_place()
+    store = make_store(where)
+    name = built(store, "m1")
+    reader = open_store(where)
+    assert reader.table().version.models == ("m1",)
+    more = rows_of(VECTORS[:2] + 1)
+    made = store.admit(name, "m2", "/models/m2")
+    assert (made.models, made.latest, made.model_version, made.model) == (("m1", "m2"), "m2", "m1", "/models/m2")
+    assert store.admit(name, "m2") == made, "once is enough"
+    store.table().upsert(more[:1], model_version="m2")
+    store.table().upsert(more[1:], model_version="m1")
+    with pytest.raises(TgqError, match="must not be mixed"):
+        store.table().upsert(more, model_version="m3")
+    assert not reader.refresh(), "no other version is served"
+    assert reader.table().version == made == open_store(where).served
+    assert reader.table().count() == len(VECTORS)
+    with pytest.raises(TgqError, match="no version"):
+        store.admit("v9", "m2")
+
+
 def test_what_fails_leaves_nothing(place: Callable[[], str]) -> None:
     store = make_store(place())
     built(store, "m1")

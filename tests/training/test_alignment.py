@@ -104,7 +104,7 @@ def test_any_number_of_steps_will_do(steps):
 
 
 @pytest.mark.parametrize(
-    ("items", "steps"), [(1, 40), (363, 40), (1400, 110), (5120, 400), (10_500, 400), (10**7, 400)]
+    ("items", "steps"), [(1, 100), (363, 100), (1400, 110), (5120, 400), (10_500, 400), (10**7, 400)]
 )
 def test_steps_follow_from_the_number_of_items(items, steps):
     assert AlignmentSettings().resolved(items) == AlignmentSettings(steps=steps)
@@ -119,7 +119,7 @@ def test_steps_that_are_left_out_are_those_of_the_items_that_are_given():
         return toy(positions)
 
     train_alignment(look, look, TokenNorm(WIDTH), np.arange(50), AlignmentSettings(), shown=False)
-    assert seen == [1, *[50] * 40]  # one look at the widths, then as many as all few items get
+    assert seen == [1, *[50] * 100]  # one look at the widths, then as many as all few items get
 
 
 @pytest.mark.parametrize("missing", ["has_picture", "has_text"])

@@ -206,6 +206,6 @@ def _versions_sheet(store: Store) -> Sheet:
     whole = [*known, *((made, "unfinished", None, None, None) for made in store.unfinished())]
     rows = []
     for made, state, count, indexed, size in whole:
-        kept = (made.label, made.model_version, f"{made.dim} x {made.dtype}")
+        kept = (made.label, " + ".join(made.models), f"{made.dim} x {made.dtype}")
         rows.append((made.name, state, *kept, count, indexed, None if size is None else size / 1e6, made.created))
     return Sheet(columns, rows, store.where)

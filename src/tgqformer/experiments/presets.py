@@ -17,6 +17,8 @@ from tgqformer.training.settings import TrainingSettings
 
 CHOICE = "choice.json"
 """What validation chose for a model: the settings it was trained with, the learned share, and why."""
+FROM = "earlier"
+"""The key of the inputs of a training under which stands what it goes on from."""
 MANY_PAIRS = 20_000
 """With more training pairs than this the settings as given are safe; else gentle ones are tried beside them."""
 GENTLE_STEPS, GENTLE_PASSES, GENTLE_HIDDEN = 300, 13, 0.3
@@ -57,15 +59,18 @@ def kept_share(log: Path) -> float:
 
 
 def trial_inputs(recipe: Recipe, data: Dataset, section: ModelSection, seed: int) -> dict[str, Any]:
-    """Return all that decides the trained weights of one model of one seed."""
+    """Return all that decides the trained weights of one model of one seed, but for those that it goes on from."""
+    pairs, training = recipe.pairs, config.plain(recipe.training.resolved(len(data.pairs.train)))
+    del training["from"], training["compatible"]
     return data.inputs() | {
+        "split": [pairs.by, pairs.seed, *pairs.shares],
         "pairs": data.pairs_digest,
         "seed": seed,
         "model": config.plain(section),
         "pretrained": section.pretrained and version_of(pretrained_folder(section.pretrained)),
         "gentle": None if section.preset == "given" else GENTLE,
         "alignment": config.plain(data.alignment_settings),
-        "training": config.plain(recipe.training.resolved(len(data.pairs.train))),
+        "training": training,
         "language": data.language_inputs() if section.language else None,
         "validation_pool": recipe.evaluation.validation_pool,
     }

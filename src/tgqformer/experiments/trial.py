@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence, Sized
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,10 +14,12 @@ import torch
 
 from tgqformer.encoders.alignment import Alignment
 from tgqformer.encoders.frozen import Precision, best_device
+from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Queries, evaluate
 from tgqformer.evaluation.results import Result, ViewScores, read_log
 from tgqformer.evaluation.untrained import STEPS, Choice, choose_middle, choose_name
 from tgqformer.experiments.dataset import Dataset
+from tgqformer.experiments.earlier import Earlier
 from tgqformer.experiments.folds import everything, folds_of
 from tgqformer.experiments.presets import CHOICE, kept_share, presets_of, trial_inputs
 from tgqformer.experiments.recipe import TOKEN_PROBES, ModelSection, Recipe
@@ -26,6 +29,7 @@ from tgqformer.model.features import Spliced, embed_features
 from tgqformer.model.frozen import FrozenPart
 from tgqformer.model.multimodal import MultimodalEmbedder, load_multimodal
 from tgqformer.model.pretrained import load_pretrained
+from tgqformer.model.warm import take_weights
 from tgqformer.progress import progress
 from tgqformer.training.checkpoint import drop_checkpoints
 from tgqformer.training.embedder import seconds_of_training, train_embedder
@@ -43,13 +47,23 @@ class Trial:
     Args:
         recipe: how it is trained and measured. data: what all models share, made for the same recipe.
         section: the model. seed: of weights and batches. folder: holds log and checkpoint, and what is made of them.
+        earlier: what it goes on from; None for a training from the start.
     """
 
-    def __init__(self, recipe: Recipe, data: Dataset, section: ModelSection, seed: int, folder: Path) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: Dataset,
+        section: ModelSection,
+        seed: int,
+        folder: Path,
+        earlier: Earlier | None = None,
+    ) -> None:
+        self.earlier = earlier
         self.recipe, self.data, self.section, self.seed, self.folder = recipe, data, section, seed, folder
 
     def inputs(self) -> dict[str, Any]:
-        """All that decides the trained weights."""
+        """All that decides the trained weights, of a trial that goes on from nothing."""
         return trial_inputs(self.recipe, self.data, self.section, self.seed)
 
     def build(self) -> ItemEmbedder:
@@ -70,6 +84,11 @@ class Trial:
         model.token_norm.load_state_dict(norm.state_dict())
         return model
 
+    @cached_property
+    def _before(self) -> ItemEmbedder:
+        assert self.earlier is not None
+        return ItemEmbedder.load(self.earlier.model)
+
     def fit(self) -> Model:
         """Train a fresh model, or go on where a killed training was; with several settings, keep what validates best.
 
@@ -81,6 +100,8 @@ class Trial:
             return self.build()
         if self.section.pretrained is not None:
             return self._begun(load_pretrained(self.section.pretrained, self.data.encoders, self.data.language()))
+        if self.earlier is not None:
+            return self._go_on(self.earlier)
         presets = self.presets()
         if self._share == 1 and len(presets) == 1:
             return self._train(*next(iter(presets.values())))
@@ -103,6 +124,33 @@ class Trial:
         model.begin_at(self._frozen(model), choices[chosen].share)
         return model
 
+    def _go_on(self, earlier: Earlier) -> ItemEmbedder:
+        """Train on from earlier weights, with the settings, the share and the stop that were chosen for them."""
+        choice = dict(earlier.choice)
+        settings, folder = next(iter(self.presets().values()))
+        until = choice["until"] if choice.get("folds") else None
+        model = self._train(settings, folder, until)
+        model.begin_at(*self._beginning(model))
+        if choice:
+            found = {"preset_why": "as for the earlier model", "why": "as of the earlier model", "share": model.share}
+            write_json(self.folder / CHOICE, choice | found | {"until": until or kept_share(folder / "log.jsonl")})
+        return model
+
+    def _beginning(self, model: ItemEmbedder) -> tuple[FrozenPart, float]:
+        """Return the frozen part of a model that went on, and the share that is learned: as of the earlier one.
+
+        With `compatible` the frozen vectors are the earlier ones too; else they are of today's items.
+        """
+        assert self.earlier is not None
+        before, wanted = self._before, self.section.share
+        share = before.share if wanted == "auto" else wanted
+        if not self.earlier.compatible:
+            return (self._frozen(model), share)
+        if share != before.share:
+            what = f"the earlier model has learned {before.share:g} of its vectors, the recipe asks for {share:g}"
+            raise TgqError(f"training.compatible: {what}; vectors of two shares cannot be compared: give share: auto")
+        return (before.frozen or FrozenPart(model.widths), share)
+
     def _begun(self, model: ItemEmbedder) -> ItemEmbedder:
         """Let a pretrained model begin at the frozen vectors of this catalogue; validation chooses the share."""
         model.begin_at(FrozenPart(model.widths), 1)
@@ -116,7 +164,8 @@ class Trial:
 
     def _folds(self, presets: Sized) -> list[Dataset]:
         """Return the folds that validate where there is something to choose, and too few queries to choose by."""
-        return folds_of(self.data) if self._share == "auto" or len(presets) > 1 else []
+        choosing = self.earlier is None and (self._share == "auto" or len(presets) > 1)
+        return folds_of(self.data) if choosing else []
 
     def _cross_validate(
         self, folds: Sequence[Trial], settings: TrainingSettings, folder: Path
@@ -139,16 +188,23 @@ class Trial:
         if (measured / CHOICE).is_file():
             found = read_json(measured / CHOICE)
             section = replace(section, preset=found["preset"])
-        whole = Trial(self.recipe, everything(self.data), section, self.seed, self.folder)
+        whole = Trial(self.recipe, everything(self.data), section, self.seed, self.folder, self.earlier)
         settings, folder = next(iter(whole.presets().values()))
         model = whole._train(settings, folder, found["until"])
-        if "share" in found:
+        if self.earlier is not None:
+            model.begin_at(*self._beginning(model))
+        elif "share" in found:
             model.begin_at(self._frozen(model), found["share"])
         return model
 
     def presets(self) -> dict[str, tuple[TrainingSettings, Path]]:
         """Return the settings that the model is trained with, by name, each with its folder; the safest first."""
-        return presets_of(self.recipe.training, self.section, len(self.data.pairs.train), self.folder)
+        given, section = self.recipe.training, self.section
+        if self.earlier is not None:
+            given = given.continued()
+            if section.preset == "auto":
+                section = replace(section, preset=self.earlier.choice.get("preset", "given"))
+        return presets_of(given, section, len(self.data.pairs.train), self.folder)
 
     def drop_checkpoints(self) -> None:
         """Remove the checkpoints of all trainings of this trial, which are done."""
@@ -157,12 +213,34 @@ class Trial:
 
     def _train(self, settings: TrainingSettings, folder: Path, until: float | None = None) -> ItemEmbedder:
         """Train a fresh model; validation says which weights are kept, or `until` after which share of the steps."""
-        model, sampler = self.build(), self._sampler(settings)
+        model, sampler, old = self.build(), self._sampler(settings), None
+        if self.earlier is not None:
+            take_weights(model, self._before)
+            if self.earlier.compatible:
+                model.compatible, old = (self._before.version,), self._old_vectors()
         validate = self.validate if until is None and self._validation is not None else None
         train_embedder(
-            model, self.data.features, sampler, settings, folder, seed=self.seed, validate=validate, until=until or 1.0
+            model,
+            self.data.features,
+            sampler,
+            settings,
+            folder,
+            seed=self.seed,
+            validate=validate,
+            until=until or 1.0,
+            old=old,
         )
         return model
+
+    def _old_vectors(self) -> Vectors:
+        """Return what the earlier model learned of the items of the training pairs: float32 [N, d], zeros of others."""
+        assert self.earlier is not None
+        before = ItemEmbedder.load(self.earlier.model)
+        before.begin_at(FrozenPart(before.widths), 1)
+        items = np.unique(np.concatenate(self.data.pair_positions("train")))
+        found = np.zeros((len(self.data.catalog), before.dim), np.float32)
+        found[items] = self.embed(before, items, shown=False)
+        return found
 
     def _sampler(self, settings: TrainingSettings) -> PairSampler:
         a, b = self.data.pair_positions("train")

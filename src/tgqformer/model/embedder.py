@@ -71,6 +71,8 @@ class ItemEmbedder(nn.Module, Embedder):
     """What needs no training, if the embedding begins with it."""
     share: float
     """s, how much of the cosine is learned; the rest is the frozen part's."""
+    compatible: tuple[str, ...] = ()
+    """Versions of earlier models whose vectors may stand among those of this one."""
 
     def __init__(
         self,
@@ -234,6 +236,7 @@ class ItemEmbedder(nn.Module, Embedder):
             "widths": {**vars(self.widths), "grid": list(self.widths.grid)},
             "language": self.language is not None,
             "alignment": self.alignment is not None,
+            "compatible": list(self.compatible),
         }
         with atomic_folder(Path(path), "model", overwrite=True) as folder:
             write_json(folder / "config.json", config)
@@ -320,7 +323,7 @@ def assemble(
     absent = [name for name in missing if not name.startswith("language.")]
     if absent or unexpected:
         raise ValueError(f"the weights do not fit the config: missing {absent}, unknown {unexpected}")
-    model.version = version
+    model.version, model.compatible = version, tuple(config.get("compatible", ()))
     return model.eval()
 
 

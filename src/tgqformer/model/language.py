@@ -74,6 +74,14 @@ class LanguageModel(nn.Module, ABC):
         """
 
     @abstractmethod
+    def take(self, other: LanguageModel) -> None:
+        """Take the weights of another one of the same make, what its adapters learned merged into them.
+
+        Raises:
+            TgqError: if it is of another make, or its text is read otherwise.
+        """
+
+    @abstractmethod
     def save(self, folder: Path) -> None:
         """Write all that `load_language(folder)` needs."""
 
@@ -206,6 +214,18 @@ class HuggingFaceLM(LanguageModel):
         last = (real.long() * torch.arange(real.shape[1], device=real.device)).argmax(1)
         return out[torch.arange(len(out), device=out.device), last]
 
+    @torch.no_grad()
+    def take(self, other: LanguageModel) -> None:
+        """Take the weights of a loaded one, see `LanguageModel.take`; the adapters of this one stay as they are."""
+        own = {_plain_name(name): weight for name, weight in self.body.state_dict().items() if "lora_" not in name}
+        given = other.body.state_dict() if isinstance(other, HuggingFaceLM) else {}
+        shapes = [{name: weight.shape for name, weight in one.items()} for one in (own, given)]
+        alike = isinstance(other, HuggingFaceLM) and other.fingerprint == self.fingerprint
+        if not alike or other.pooling != self.pooling or shapes[0] != shapes[1]:
+            raise TgqError("the language model is another one, or reads texts otherwise (language in the recipe)")
+        for name, weight in own.items():
+            weight.copy_(given[name])
+
     def save(self, folder: Path) -> None:
         """Write a whole Hugging Face model with the adapters merged in, its tokenizer, and how it is split."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -259,6 +279,11 @@ class HuggingFaceLM(LanguageModel):
         if not end:
             return ids[:-1] if own else ids
         return ids if own else [*ids, self.end_id]
+
+
+def _plain_name(name: str) -> str:
+    """Return the name of a weight without what adapters put into it."""
+    return name.removeprefix("base_model.model.").replace(".base_layer", "")
 
 
 def _kept_apart(real: Tensor, own: int, dtype: torch.dtype) -> Tensor:

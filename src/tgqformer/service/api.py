@@ -130,7 +130,7 @@ def _add_embedding(router: APIRouter, site: Site) -> None:
         """The embedding of a picture, of text, or of both."""
         with site.lease() as served:
             vector = await _embed(site, served, form)
-        return _json({"model_version": served.model_version, "dim": len(vector), "vector": vector})
+        return _json({"model_version": served.version.latest, "dim": len(vector), "vector": vector})
 
 
 def _add_events(router: APIRouter, site: Site) -> None:

@@ -226,7 +226,7 @@ class Models:
 
     def of(self, version: Version) -> ItemEmbedder | None:
         """Return the model of a version; None where no folder holds it."""
-        name = version.model_version
+        name = version.latest
         if name not in self._known:
             found = find_model(name, [*self._folders, *([Path(version.model)] if version.model else [])])
             if found is None:

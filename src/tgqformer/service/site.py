@@ -284,7 +284,7 @@ class Site:
     def _look(self) -> None:
         self.store.refresh()
         version, served = self.store.served, self._served
-        if version is None or key_of(version) == served.key:
+        if version is None or (key_of(version) == served.key and version.latest == served.version.latest):
             self._refusal = None  # one that is served anew is tried anew
             self._renew(served)
         elif self._refusal is None or self._refusal.key != key_of(version) or self._refusal.due <= monotonic():
@@ -312,7 +312,7 @@ class Site:
         try:
             ready = self._open(version)
             if self._served.embedder is not None and ready.embedder is None:
-                raise TgqError(f"no folder holds its model {version.model_version}; name it with --model")
+                raise TgqError(f"no folder holds its model {version.latest}; name it with --model")
             self._carry_over(ready)
         except (TgqError, OSError, RuntimeError, ValueError) as error:
             self._refuse(version, error)

@@ -270,6 +270,13 @@ class Store(Protocol):
         """Index a version that was begun, and list it."""
         ...
 
+    def admit(self, name: str, model_version: str, model: str | None = None) -> Version:
+        """Let a whole version hold vectors of one more model, which is compatible with those before it.
+
+        model: the folder where it lies, if known.
+        """
+        ...
+
     def serve(self, name: str) -> Version:
         """Serve a version from now on, at once for all who open or refresh."""
         ...

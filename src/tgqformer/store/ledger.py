@@ -43,10 +43,24 @@ class VersionSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Version(VersionSpec):
-    """A version of a store. `name` (v1, v2, ...) is never given twice; `created` is ISO 8601, UTC."""
+    """A version of a store. `name` (v1, v2, ...) is never given twice; `created` is ISO 8601, UTC.
+
+    also: versions of models that came later and are compatible with all before them: their vectors may stand here too.
+    """
 
     name: str
     created: str
+    also: tuple[str, ...] = ()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models whose vectors may stand in it, the latest last."""
+        return (self.model_version, *self.also)
+
+    @property
+    def latest(self) -> str:
+        """The model that embeds what is new, and queries."""
+        return self.models[-1]
 
     @property
     def number(self) -> int:
@@ -106,6 +120,14 @@ class Ledger:
             return self
         rest = tuple(one for one in self.unfinished if one.name != name)
         return replace(self, whole=(*self.whole, version), unfinished=rest)
+
+    def admit(self, name: str, model_version: str, model: str | None) -> Ledger:
+        """Let a version hold vectors of one more model; what is new is embedded by it. model: where it lies."""
+        version = self.find(name)
+        if model_version in version.models:
+            return self
+        more = replace(version, also=(*version.also, model_version), model=model or version.model)
+        return replace(self, whole=tuple(more if one.name == name else one for one in self.whole))
 
     def serve(self, name: str) -> Ledger:
         """Serve a version that is whole."""
@@ -167,7 +189,10 @@ class Ledger:
         content: dict[str, Any] = json.loads(text)
         if content.pop("format") != FORMAT:
             raise TgqError("the store was written by another version of tgqformer; build it anew with `tgq index`")
-        whole, unfinished = (tuple(Version(**one) for one in content[key]) for key in ("whole", "unfinished"))
+        whole, unfinished = (
+            tuple(Version(**{**one, "also": tuple(one.get("also", ()))}) for one in content[key])
+            for key in ("whole", "unfinished")
+        )
         shares = tuple((name, part) for name, part in content.get("shares", ()))
         return cls(whole, unfinished, tuple(content["history"]), content["begun"], content.get("identity", ""), shares)
 

@@ -23,9 +23,9 @@ COUNT_FOR = 30.0  # seconds for which a count is taken as still right: it only c
 
 def checked(rows: Iterable[StoreRow], version: Version, where: str, *, model_version: str) -> list[StoreRow]:
     """Return rows as a list; raises TgqError for another model, width, an infinite vector, an id that stands twice."""
-    if model_version != version.model_version:
+    if model_version not in version.models:
         raise TgqError(
-            f"{where}: version {version.name} holds vectors of model {version.model_version!r}, not {model_version!r};"
+            f"{where}: version {version.name} holds vectors of model {version.latest!r}, not {model_version!r};"
             " vectors of two models must not be mixed: build a new version beside it (`tgq sync --new-version`)"
         )
     taken, seen = list(rows), set[str]()

@@ -90,14 +90,15 @@ def sync(catalog: Catalog, store: Store, model: ItemEmbedder, how: SyncSettings,
     """Bring a version of the store up to date with a catalogue.
 
     Raises:
-        TgqError: for a model of another version than the table's (unless `new_version`), or a catalogue that lacks
+        TgqError: for a model of another version than the table's (unless `new_version`, or the model was trained to be
+            compatible with all that the table holds: from then on it embeds what is new), or a catalogue that lacks
             more than half of the table's items (unless `allow_shrink`); for neighbours that are named and cannot
             follow the store.
     """
     if model.encoders is None:
         raise TgqError("this model has no encoders; load it with ItemEmbedder.load(path)")
     table, unfinished = _target(catalog, store, model, how)
-    _require_model(table, model)
+    table = _with_model(table, store, model, how)
     for path in how.neighbours:
         check_follows(path, table.version)
     report = SyncReport(table.version, built=unfinished)
@@ -173,14 +174,22 @@ def _target(catalog: Catalog, store: Store, model: ItemEmbedder, how: SyncSettin
     return (store.table(whole[-1].name), False) if whole else (store.begin(spec), True)
 
 
-def _require_model(table: StoreTable, model: ItemEmbedder) -> None:
+def _with_model(table: StoreTable, store: Store, model: ItemEmbedder, how: SyncSettings) -> StoreTable:
+    """Return the table, open for the vectors of a model: that of the table, or one compatible with all in it."""
     version = table.version
-    if model.version != version.model_version:
-        raise TgqError(
-            f"version {version.name} of the store holds vectors of model {version.model_version}, this model is"
-            f" {model.version}: vectors of two models must not be mixed. Use the model of the store"
-            f"{f' ({version.model})' if version.model else ''}, or build a new version with --new-version"
-        )
+    if model.version == version.latest:
+        return table
+    if set(version.models) <= set(model.compatible) and model.dim >= version.dim:
+        store.admit(version.name, model.version, str(how.model.resolve()) if how.model is not None else None)
+        return store.table(version.name)
+    held = " and ".join(version.models)
+    why = f"it is compatible with {' and '.join(model.compatible)}" if model.compatible else ""
+    why = f"{version.latest} came after it" if model.version in version.models else why
+    raise TgqError(
+        f"version {version.name} of the store holds vectors of model {held}, this model is {model.version}"
+        f"{f' ({why})' if why else ''}: vectors of two models must not be mixed. Use the model of the store"
+        f"{f' ({version.model})' if version.model else ''}, or build a new version with --new-version"
+    )
 
 
 def _require_no_slip(plan: SyncPlan, table: StoreTable, catalog: Catalog, how: SyncSettings) -> None:

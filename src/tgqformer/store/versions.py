@@ -84,6 +84,12 @@ class VersionedStore:
         self._change(lambda ledger: ledger.finish(name))
         return version
 
+    def admit(self, name: str, model_version: str, model: str | None = None) -> Version:
+        """Let a version hold vectors of one more model."""
+        self._change(lambda ledger: ledger.admit(name, model_version, model))
+        self._tables.pop(name, None)
+        return self._ledger.find(name)
+
     def serve(self, name: str) -> Version:
         """Serve a version."""
         self._change(lambda ledger: ledger.serve(name))
@@ -122,8 +128,10 @@ class VersionedStore:
     def refresh(self) -> bool:
         """Read the ledger again."""
         before, self._ledger = self._ledger.served, self._backend.read()
-        for name in self._tables.keys() - self._ledger.names:
-            self._tables.pop(name, None)
+        known = {version.name: version for version in (*self._ledger.whole, *self._ledger.unfinished)}
+        for name, table in list(self._tables.items()):
+            if name not in known or known[name].models != table.version.models:
+                self._tables.pop(name)
         return before != self._ledger.served
 
     def stats(self) -> list[TableStats]:

@@ -14,7 +14,7 @@ from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.training.loop import Place
 from tgqformer.training.sampling import PairSampler
 from tgqformer.training.settings import TrainingSettings
-from tgqformer.types import Ints
+from tgqformer.types import Ints, Vectors
 
 
 class ItemFeatures(Protocol):
@@ -36,10 +36,12 @@ class PairBatch:
     items: 2B items, the queries, then their positives.
     false_negatives (Tensor): bool [W·B, W·B] over the pairs of all W processes, True where positive j is no negative of
         query i.
+    old (Tensor): [2B, d], what an earlier model makes of the same items, nothing hidden; None where there is none.
     """
 
     items: ItemBatch
     false_negatives: Tensor
+    old: Tensor | None = None
 
 
 class PairBatches:
@@ -48,6 +50,7 @@ class PairBatches:
     Args:
         model: whether it reads pictures, texts or both says what may be hidden. features: what it reads.
         sampler: draws the pairs. settings: how often a modality is hidden or replaced.
+        old: vectors [N, d] of an earlier model, with which those of this one are to be comparable.
     """
 
     def __init__(
@@ -58,7 +61,9 @@ class PairBatches:
         settings: TrainingSettings,
         *,
         seed: int = 0,
+        old: Vectors | None = None,
     ) -> None:
+        self.old = old
         self.features, self.sampler, self.settings, self.seed = features, sampler, settings, seed
         self._hides = model.language is not None and bool(model.connector.tokens)
         self._empty = features.empty()
@@ -70,7 +75,8 @@ class PairBatches:
         drawn = [self.sampler.batch_at(step * world + other) for other in range(world)]
         queries, positives = (np.concatenate(side) for side in zip(*drawn, strict=True))
         items = self.hidden(self.features.batch(np.concatenate(drawn[rank])).to(device))
-        return PairBatch(items, torch.from_numpy(self.sampler.false_negatives(queries, positives)).to(device))
+        old = None if self.old is None else torch.from_numpy(self.old[np.concatenate(drawn[rank])]).to(device)
+        return PairBatch(items, torch.from_numpy(self.sampler.false_negatives(queries, positives)).to(device), old)
 
     def hidden(self, batch: ItemBatch) -> ItemBatch:
         """Hide some pictures and some texts of items that have both; a model that reads one of the two keeps it."""

@@ -19,6 +19,7 @@ from tgqformer.training.objectives import PairObjective, VisualLoss, VisualObjec
 from tgqformer.training.sampling import PairSampler
 from tgqformer.training.schedules import warm_cosine
 from tgqformer.training.settings import TrainingSettings
+from tgqformer.types import Vectors
 
 
 def train_embedder(
@@ -31,6 +32,7 @@ def train_embedder(
     seed: int = 0,
     validate: Callable[[ItemEmbedder], tuple[float, float]] | None = None,
     until: float = 1.0,
+    old: Vectors | None = None,
     shown: bool = True,
 ) -> TrainingState:
     """Train a model on pairs; see `fit` for what is written, kept and raised.
@@ -41,8 +43,9 @@ def train_embedder(
     Args:
         settings: numbers of steps that are left out follow from the number of pairs.
         validate: returns H@10 and its standard error. until: the share of the steps after which to stop.
+        old: vectors [N, d] of an earlier model for `settings.compatible`.
     """
-    *before, (objective, settings) = _stages(model, features, sampler, settings, seed)
+    *before, (objective, settings) = _stages(model, features, sampler, settings, seed, old)
     for alone, first in before:
         _fit(alone, first, folder / "visual", shown=shown)
 
@@ -78,7 +81,12 @@ def seconds_of_training(
 
 
 def _stages(
-    model: ItemEmbedder, features: ItemFeatures, sampler: PairSampler, settings: TrainingSettings, seed: int
+    model: ItemEmbedder,
+    features: ItemFeatures,
+    sampler: PairSampler,
+    settings: TrainingSettings,
+    seed: int,
+    old: Vectors | None = None,
 ) -> list[tuple[Objective, TrainingSettings]]:
     """Return what is minimised, one after the other, each with its settings; all numbers of steps are filled in."""
     settings = settings.resolved(len(sampler.a))
@@ -89,7 +97,7 @@ def _stages(
         first = settings.visual_stage()
         stages.append((VisualObjective(model, first, visual, batches(sampler.sized(first.batch), first)), first))
     beside = visual if settings.visual_loss else None
-    return [*stages, (PairObjective(model, settings, beside, batches(sampler, settings)), settings)]
+    return [*stages, (PairObjective(model, settings, beside, batches(sampler, settings, old=old)), settings)]
 
 
 def _fit(

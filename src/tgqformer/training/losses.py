@@ -59,6 +59,33 @@ class PairLoss(nn.Module):
         return torch.stack(losses).mean()
 
 
+class CompatibleLoss(nn.Module):
+    """Keeps new vectors comparable with old ones: new queries find their positives among old vectors, old among new.
+
+    Backward-compatible training (Shen et al., CVPR 2020, arXiv 2003.11942) has the classifier of the old model judge
+    the new vectors. Pairs have no classifier: the old vectors of their items take its place, as in the contrastive
+    forms of it (Zhang et al., ICLR 2022, arXiv 2201.09724).
+
+    Args:
+        pairs: the loss of a batch, whatever it is made of, with its temperature; this one wraps it.
+
+    Example:
+        >>> loss = CompatibleLoss(PairLoss(0.05))
+        >>> value = loss((queries, positives), (old_queries, old_positives), false_negatives)
+    """
+
+    def __init__(self, pairs: PairLoss) -> None:
+        super().__init__()
+        self.pairs = pairs
+
+    def forward(self, new: tuple[Tensor, Tensor], old: tuple[Tensor, Tensor], false_negatives: Tensor) -> Tensor:
+        """Return the loss of a batch; new, old: (queries, positives) [B, d] of unit length, see `PairLoss`."""
+        among_old = self.pairs(new[0], old[1], false_negatives)
+        among_new = self.pairs(old[0], new[1], false_negatives)
+        both: Tensor = (among_old + among_new) / 2
+        return both
+
+
 def _cut(vectors: Tensor, width: int | None) -> Tensor:
     """Keep the first `width` dimensions of [n, d], of unit length again; None keeps all."""
     return vectors if width is None else F.normalize(vectors[:, :width].float(), dim=-1)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.training.batches import PairBatch, PairBatches
 from tgqformer.training.loop import Objective, Place
-from tgqformer.training.losses import PairLoss, gather
+from tgqformer.training.losses import CompatibleLoss, PairLoss, gather
 from tgqformer.training.settings import TrainingSettings
 
 ADVICE = "Lower training.lr, raise training.warmup, or train with precision float32"
@@ -36,8 +36,9 @@ class PairObjective(Objective):
     ) -> None:
         super().__init__()
         self.model, self.loss = model, PairLoss(settings.temperature, settings.matryoshka)
-        self.visual, self._batches = visual, batches
-        self.weights = {"visual": settings.visual_loss, "redundancy": settings.redundancy}
+        self.visual, self._batches, self._compatible = visual, batches, CompatibleLoss(self.loss)
+        visual_loss, redundancy = settings.visual_loss, settings.redundancy
+        self.weights = {"visual": visual_loss, "redundancy": redundancy, "compatible": settings.compatible}
 
     def batch(self, step: int, place: Place) -> PairBatch:
         """Return the pairs of a step."""
@@ -45,7 +46,7 @@ class PairObjective(Objective):
         return self._batches.at(step, place)
 
     def forward(self, batch: PairBatch) -> dict[str, Tensor]:
-        """Return the losses of the embeddings (`pairs`), of the visual tokens, and of redundancy.
+        """Return the losses of the embeddings (`pairs`), of the visual tokens, of redundancy, and against old vectors.
 
         With several processes the embeddings of all are gathered.
         """
@@ -54,6 +55,9 @@ class PairObjective(Objective):
         if out.picture is not None:
             pairs = torch.lerp(pairs, self._contrast(out.picture, batch.false_negatives), self.model.picture_weight)
         losses = {"pairs": pairs}
+        if batch.old is not None:
+            new, old = (self._sides(vectors) for vectors in (out.embedding.float(), batch.old))
+            losses["compatible"] = self._compatible(new, old, batch.false_negatives)
         if self.visual is not None:
             losses["visual"] = self.visual(out.connector.tokens, batch)
         redundancy = out.connector.redundancy
@@ -70,9 +74,14 @@ class PairObjective(Objective):
             self.visual.loss.keep_above_floor()
 
     def _contrast(self, vectors: Tensor, false_negatives: Tensor) -> Tensor:
-        queries, positives = (gather(side) for side in vectors.chunk(2))
-        loss: Tensor = self.loss(queries, positives, false_negatives)
+        loss: Tensor = self.loss(*self._sides(vectors), false_negatives)
         return loss
+
+    @staticmethod
+    def _sides(vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Part vectors [2B, d] into those of queries and of positives, of all processes."""
+        queries, positives = (gather(side) for side in vectors.chunk(2))
+        return queries, positives
 
 
 class VisualLoss(nn.Module):

@@ -8,13 +8,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tgqformer.config import Natural, NaturalFloat, Positive, PositiveFloat, Share, settings
+from tgqformer.config import FilePath, Natural, NaturalFloat, Positive, PositiveFloat, Share, settings
+from tgqformer.errors import TgqError
 
 MOST_STEPS, PASSES = 700, 4
 """Steps where there are pairs enough; passes through the pairs where there are few."""
 MOST_VISUAL_STEPS, VISUAL_PASSES = 400, 3
 """The same of the first stage."""
-MOST_ALIGNMENT, FEWEST_ALIGNMENT, ALIGNMENT_PASSES = 400, 40, 20
+MOST_ALIGNMENT, FEWEST_ALIGNMENT, ALIGNMENT_PASSES = 400, 100, 20
 """Steps of the alignment at most and at least; passes through the items in between."""
 
 
@@ -35,7 +36,7 @@ class AlignmentSettings:
     def resolved(self, items: int) -> AlignmentSettings:
         """Return these settings with the number of steps filled in.
 
-        Few items are soon learned by heart, so training goes twenty times through them, but takes at least 40 steps.
+        Few items are soon learned by heart, so training goes twenty times through them, but takes at least 100 steps.
         From some 5,000 items on that is no limit any more, and 400 steps are enough.
 
         Args:
@@ -55,6 +56,11 @@ class TrainingSettings:
             cheap, since no language model runs. 0 for none.
         warmup: steps in which the learning rate rises; then it falls as a cosine down towards `lr · floor`.
         validate_every: steps between validations; 0 for none.
+
+    To go on from an earlier training, see the page *Every day*:
+        from_: `run`: each model goes on from the weights that the folder of the run held before its data changed, and
+            starts afresh where there are none; or the folder of another run.
+        compatible: weight of the loss that keeps vectors comparable with those of the earlier model; 0 for none.
 
     Shops with pictures or titles of their own kind:
         drop_picture, drop_text: how often a modality is hidden, so that a missing one is no surprise; only of items
@@ -87,6 +93,8 @@ class TrainingSettings:
     visual_steps: Natural | None = None
     warmup: Natural | None = None
     validate_every: Natural | None = None
+    from_: Annotated[Literal["run"] | FilePath, Field(union_mode="left_to_right")] | None = None
+    compatible: NaturalFloat = 0.0
     drop_picture: Share = 0.05
     drop_text: Share = 0.05
     wrong_text: Share = 0.0
@@ -115,6 +123,8 @@ class TrainingSettings:
         for name, share in (("drop_text", self.drop_text), ("visual_drop_text", first * self.visual_drop_text)):
             if self.drop_picture + share > 1:
                 raise ValueError(f"drop_picture and {name} together must not be above 1")
+        if self.compatible and self.from_ is None:
+            raise ValueError("compatible says with what: give from, `run` or the folder of a run")
         if self.batch % self.group:
             raise ValueError(f"batch ({self.batch}) must be a multiple of group ({self.group})")
         if first and self.visual_batch < self.group:
@@ -143,6 +153,10 @@ class TrainingSettings:
             validate_every=min(100, max(1, steps // 2)) if self.validate_every is None else self.validate_every,
         )
 
+    def continued(self) -> TrainingSettings:
+        """Return the settings with which a training goes on from earlier weights: the connector has learned alone."""
+        return replace(self, visual_steps=self.visual_steps or 0)
+
     def visual_stage(self) -> TrainingSettings:
         """Return the settings of the steps in which the connector learns alone, of resolved ones."""
         steps, warmup = self.visual_steps, self.warmup
@@ -160,3 +174,9 @@ class TrainingSettings:
     @property
     def _visual_batch(self) -> int:
         return max(1, self.visual_batch // self.group) * self.group
+
+
+def check_afresh(settings: TrainingSettings, what: str) -> None:
+    """Raise TgqError where a training is to go on from earlier weights, which only a run does."""
+    if settings.from_ is not None:
+        raise TgqError(f"training.from: every model of a {what} starts afresh; leave it out")

@@ -16,7 +16,7 @@ from tgqformer.connectors import check_connector
 from tgqformer.errors import nearest
 from tgqformer.experiments.recipe import LanguageSection, ModelSection, Recipe, RecipeName, load_recipe
 from tgqformer.synthetic.noise import NoisePlan
-from tgqformer.training.settings import TrainingSettings
+from tgqformer.training.settings import TrainingSettings, check_afresh
 
 
 @settings
@@ -200,6 +200,7 @@ def recipe_of(bench: BenchRecipe, cell: Cell, lr: float) -> Recipe:
     check_connector(model.connector, options)
     values = config.plain(base.training) | {"lr": lr} | model.training
     training = config.parse(TrainingSettings, values, f"models: {model.name}: training")
+    check_afresh(training, "bench")
     evaluation = base.evaluation if is_probed(bench, cell) else replace(base.evaluation, probes=())
     return replace(
         base,

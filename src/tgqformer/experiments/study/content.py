@@ -17,6 +17,7 @@ from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.pairs.pairs import Pairs, PairSets
 from tgqformer.pairs.splits import ItemSplit
 from tgqformer.stages import Stage, Stages
+from tgqformer.training.settings import check_afresh
 from tgqformer.types import Vectors
 
 NEW = 2  # the place of brand-new items in `log.BUCKETS`
@@ -57,6 +58,7 @@ def content_vectors(recipe: Recipe, data: Path, log: StudyLog, seed: int, folder
     dataset = LoggedDataset(recipe, data, log, stages)
     if dataset.catalog.ids() != log.ids:
         raise TgqError(f"{data} holds another catalogue than the study's log; choose another folder")
+    check_afresh(recipe.training, "study")
     recipe = replace(recipe, seeds=(seed,))
     section = replace(recipe.models[0], share=1.0, preset="given")  # there are no validation pairs
     trial = Trial(recipe, dataset, section, seed, folder)
