@@ -78,7 +78,7 @@ def test_a_compatible_model_may_join_a_version(any_place: Callable[[], str]) -> 
     name = built(store, "m1")
     reader = open_store(where)
     assert reader.table().version.models == ("m1",)
-    more = rows_of(VECTORS[:2] + 1)
+    more = list(rows_of(VECTORS[:2] + 1))
     made = store.admit(name, "m2", "/models/m2")
     assert (made.models, made.latest, made.model_version, made.model) == (("m1", "m2"), "m2", "m1", "/models/m2")
     assert store.admit(name, "m2") == made, "once is enough"

@@ -41,8 +41,9 @@ def sync(
     """Compare a catalogue with a store by content: embed what is new or changed, delete what is gone.
 
     What the model does not read, such as the price, is updated without embedding. Pictures count by the digest that
-    the catalogue holds, so import a changed shop first. Killed anywhere, the same command goes on. A model of another
-    version is refused, unless a new version is asked for: that is built beside the served one, which stays for
+    the catalogue holds, so import a changed shop first. Killed anywhere, the same command goes on. A model
+    trained to be compatible with the version's own embeds what is new from then on, and old vectors stay. Any other
+    model is refused, unless a new version is asked for: that is built beside the served one, which stays for
     `tgq store rollback`. One call keeps one version fresh; for several, call it once for each with `--version`.
     Tables of exact neighbours follow, as a fresh `tgq neighbours` would make them.
 
