@@ -28,7 +28,7 @@ from tgqformer.types import Doubles
 
 
 def parted(data: Dataset, whole: bool) -> Dataset:
-    """Return the data without held-out items in training: with all others (`whole`), or the part of them for training."""
+    """Return the data with all items but those held out in training (`whole`), or the part of them for training."""
     sets, split = data.pairs, data.pairs.split
     every = Pairs.together([sets.train, sets.val, sets.test, sets.cross])
     inner = np.array([stable_uniform("inner", name) for name in split.ids])

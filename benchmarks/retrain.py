@@ -69,6 +69,8 @@ def main() -> None:
         began, folder = perf_counter(), asked.to / "trials" / f"{name}-{part:g}-{seed}".replace(" ", "-")
         folder.mkdir(parents=True, exist_ok=True)
         settings = replace(plan.training, steps=max(1, round(part * whole)))
+        if earlier is not None:
+            settings = replace(settings, from_="run", compatible=earlier.compatible)
         trial = Trial(replace(plan, training=settings), used, section, seed, folder, earlier)
         model = trial.fit()
         vectors = trial.embed(model, everything, shown=False)

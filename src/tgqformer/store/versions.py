@@ -132,7 +132,8 @@ class VersionedStore:
         for name, table in list(self._tables.items()):
             if name not in known or known[name].models != table.version.models:
                 self._tables.pop(name)
-        return before != self._ledger.served
+        after = self._ledger.served
+        return (before and (before.name, before.created)) != (after and (after.name, after.created))
 
     def stats(self) -> list[TableStats]:
         """Say what each version holds."""
