@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from tgqformer.catalog.item import Item
 from tgqformer.connectors import ConnectorOutput
 from tgqformer.model.embedder import Embedded, ItemEmbedder
-from tgqformer.service.explorer.colors import swatch
+from tgqformer.service.explorer.colors import _name, swatch
 from tgqformer.service.explorer.explain import GATE_BINS, agreeing, attended, explain, facts
 
 SHIRT = Item("a", "Shirt", "Acme", ("Clothes", "Shirts"), {"fit": "slim", "made_in": "Peru"}, 100.0)
@@ -95,3 +95,27 @@ def test_a_model_that_text_does_not_guide_has_no_agreement(model_of: Callable[[s
 @pytest.fixture(scope="module")
 def tgq(model_of: Callable[[str], ItemEmbedder]) -> ItemEmbedder:
     return model_of("TGQ-Former")
+
+
+@pytest.mark.parametrize(
+    ("name", "shades"),
+    [
+        ("red", "ff0000 800000 dc143c 5c0a1e"),
+        ("pink", "fa8072 ff69b4"),
+        ("orange", "ff7f50"),
+        ("yellow", "ffff00 ffd700 e1ad01 fff7a8"),
+        ("green", "00ff00 228b22 556b2f 808000 aaf0d1"),
+        ("turquoise", "008080"),
+        ("blue", "0000ff 4169e1 87ceeb 1560bd"),
+        ("navy", "191970"),
+        ("purple", "4b0082 8e4585 e6e6fa"),
+        ("brown", "a0522d"),
+        ("beige", "d2b48c ffdab9"),
+        ("grey", "c0c0c0 d8d8d8 696969 36454f"),
+        ("white", "ffffff f5f5f5 fffff0"),
+        ("black", "000000 202020"),
+    ],
+)
+def test_colours_that_people_name_have_that_name(name: str, shades: str) -> None:
+    found = {shade: _name(np.frombuffer(bytes.fromhex(shade), np.uint8)) for shade in shades.split()}
+    assert set(found.values()) == {name}, found

@@ -16,19 +16,19 @@ SIDE = 96
 # Names of plain colours and where they stand in sRGB; several places may share a name.
 SHADES = {
     "black": "161618",
-    "grey": "808080 505256 b4b4b4",
+    "grey": "808080 505256 b4b4b4 d2d2d2",
     "white": "f5f5f3",
     "beige": "decdaf",
     "brown": "6e4628 966941 4b3223",
     "red": "c82328 961923",
     "pink": "f096af e1508c",
     "orange": "f08228",
-    "yellow": "f5d23c cda532",
-    "green": "328c46 1e5532 7d9650 96cda0",
+    "yellow": "f5d23c cda532 faf0a0",
+    "green": "328c46 1e5532 7d9650 96cda0 6e701e",
     "turquoise": "2da5a5",
-    "blue": "2d64be 78aadc 3c557d",
-    "navy": "192350",
-    "purple": "733c96 af8ccd",
+    "blue": "2d64be 78aadc 3c557d 1e28f0",
+    "navy": "192350 191970",
+    "purple": "733c96 af8ccd dcd7f0 50148c",
 }
 """Names of plain colours, and their places in sRGB."""
 NAMED = [(name, shade) for name, shades in SHADES.items() for shade in rgb(shades)]
