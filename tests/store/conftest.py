@@ -23,14 +23,20 @@ def write(tmp_path: Path) -> Write:
     """Give a function that writes vectors [N, d] (and ids) as embeddings."""
 
     def written(
-        vectors: Vectors, ids: list[str] | None = None, *, version: str = "v1", size: int = 64, name: str = "embeddings"
+        vectors: Vectors,
+        ids: list[str] | None = None,
+        *,
+        version: str = "v1",
+        size: int = 64,
+        name: str = "embeddings",
+        contents: list[str] | None = None,
     ) -> Embeddings:
         ids = ids if ids is not None else [f"i{i}" for i in range(len(vectors))]
         shape = {"dim": vectors.shape[1], "count": len(vectors), "partition_size": size}
         made = Embeddings.create(tmp_path / name, model_version=version, ids_fingerprint=fingerprint_of(ids), **shape)
         for number in made.missing():
             start, stop = made.bounds(number)
-            made.write(number, ids[start:stop], vectors[start:stop])
+            made.write(number, ids[start:stop], vectors[start:stop], contents and contents[start:stop])
         return made
 
     return written

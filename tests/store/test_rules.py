@@ -20,7 +20,7 @@ from tgqformer.catalog import Catalog, CatalogWriter, Item, Picture, import_cata
 from tgqformer.catalog.pictures import look_of
 from tgqformer.cli import app
 from tgqformer.errors import TgqError
-from tgqformer.store import make_store
+from tgqformer.store import lists, make_store
 from tgqformer.store.base import StoreRow, StoreTable
 from tgqformer.store.build import Build, build_store
 from tgqformer.store.embed import embed_catalog
@@ -232,17 +232,54 @@ def test_what_rules_leave_is_measured_and_written(write: Callable[..., Embedding
     catalog = Catalog.open(tmp_path / "cat")
     assert next(catalog.items()).pictures[0].look == look_of(picture(0))
     neighbours = build_neighbours(write(clusters(40, 8)), tmp_path / "n", 12, show_progress_bar=False)
-    lists = write_ruled(neighbours, catalog, Rules(), 6, tmp_path / "lists.parquet")
+    told = write_ruled(neighbours, catalog, Rules(), 6, tmp_path / "lists.parquet")
     written = pq.read_table(tmp_path / "lists.parquet").to_pylist()
-    assert lists.full == sum(len(row["neighbours"]) == 6 for row in written) and 0 < lists.share <= 1
+    assert told.full == sum(len(row["neighbours"]) == 6 for row in written) and 0 < told.share <= 1
     groups = {item.id: item.item_group for item in catalog.items()}
     for row in written:
         shown = [groups[name] for name in row["neighbours"]]
         assert len(set(shown)) == len(shown) and groups[row["id"]] not in shown
     kept = json.loads((tmp_path / "n/lists.json").read_text())
-    assert kept["full"] == lists.full and kept["hidden"] == lists.hidden and kept["rules"]["one_per_group"]
+    assert kept["full"] == told.full and kept["hidden"] == told.hidden and kept["rules"]["one_per_group"]
     said = tgq("neighbours", tmp_path / "embeddings", "--to", tmp_path / "n", "-k", 12, "--catalog", tmp_path / "cat")
     assert "have a full list of 10 by the rules" in said
+
+
+@pytest.mark.parametrize("rules", [Rules(in_stock=True), Rules(price_to=1.2, diversity=0.3, same_picture_once=True)])
+def test_only_lists_that_may_have_changed_are_chosen_anew(
+    write: Callable[..., Embeddings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rules: Rules
+) -> None:
+    def catalog_of(name: str, sold: set[int]) -> Catalog:
+        with CatalogWriter(tmp_path / name, name="x", pack=True) as writer:
+            for i in range(40):
+                stock = "out_of_stock" if i in sold else "in_stock"
+                facts = {
+                    "availability": stock,
+                    "price": 90.0 if i in sold else 10.0 + i / 10,
+                    "item_group": f"g{i // 2}",
+                }
+                writer.add(Item(f"i{i}", f"Mug {i}", pictures=(known(i),), **facts))
+        return Catalog.open(tmp_path / name)
+
+    chosen, choosing = list[str](), lists.list_of
+    monkeypatch.setattr(lists, "list_of", lambda *given: chosen.append(given[2]) or choosing(*given))
+    neighbours = build_neighbours(
+        write(clusters(40, 8), contents=[f"{i:032x}" for i in range(1, 41)]), tmp_path / "n", 6
+    )
+    first, later = catalog_of("first", {3}), catalog_of("later", {3, 7})
+    assert lists.renew_ruled(neighbours.path, first) is None, "nothing is said of lists yet"
+    write_ruled(neighbours, first, rules, 3)
+    assert len(chosen) == 40
+    before = (neighbours.path / "lists.json").read_bytes()
+    assert lists.renew_ruled(neighbours.path, first) and len(chosen) == 40
+    assert (neighbours.path / "lists.json").read_bytes() == before
+    told = lists.renew_ruled(neighbours.path, later)
+    touched = {name for name in neighbours.ids() if name == "i7" or "i7" in dict(neighbours.of(name))}
+    assert set(chosen[40:]) == touched and len(chosen) == 40 + len(touched) < 80
+    renewed = (neighbours.path / "lists.json").read_bytes()
+    (neighbours.path / lists.ROWS).unlink()
+    assert write_ruled(neighbours, later, rules, 3) == told
+    assert (neighbours.path / "lists.json").read_bytes() == renewed != before
 
 
 def known(i: int) -> Picture:

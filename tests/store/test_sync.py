@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,9 @@ from tgqformer.store.content import BLIND, SEEN
 from tgqformer.store.embed import embed_catalog
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.follow import Followed
+from tgqformer.store.lists import ROWS, write_ruled
 from tgqformer.store.neighbours import Neighbours, build_neighbours
+from tgqformer.store.rules import LISTS, Rules
 from tgqformer.store.sync import SyncReport, SyncSettings, plan_sync, sync
 
 FIRST = SyncSettings(new_version=True, label="first", workers=1)
@@ -248,6 +251,7 @@ def test_neighbours_follow_a_sync(
     beside, elsewhere = run_folder / "neighbours", tmp_path / "elsewhere"
     for folder in (beside, elsewhere):
         build_neighbours(embeddings, folder, 3, show_progress_bar=False)
+    write_ruled(Neighbours.open(elsewhere), catalog, Rules(in_stock=True), 2)
     (run_folder / "recipe.yaml").write_text("")
     now = [replace(tiny_items[4], title="Another title"), *tiny_items[6:], replace(tiny_items[1], id="new")]
     changed = written(tmp_path / "b", now)
@@ -265,7 +269,12 @@ def test_neighbours_follow_a_sync(
 
     before = (elsewhere / "manifest.json").read_text()
     assert run(changed, store, model, replace(PLAIN, neighbours=(elsewhere,))).neighbours[elsewhere] == done
-    assert (elsewhere / "manifest.json").read_text() != before
+    assert (elsewhere / "manifest.json").read_text() != before and not (beside / LISTS).exists()
+    kept = (elsewhere / LISTS).read_text()
+    assert json.loads(kept)["items"] == len(now)
+    (elsewhere / ROWS).unlink()
+    write_ruled(Neighbours.open(elsewhere), changed, Rules(in_stock=True), 2)
+    assert (elsewhere / LISTS).read_text() == kept, "what is said of lists by rules is what a fresh build says"
     (beside / "vectors.npy").unlink()
     assert "no exact vectors" in str(run(catalog, store, model).neighbours[beside]), "the sync is done all the same"
     with pytest.raises(TgqError, match="no exact vectors"):

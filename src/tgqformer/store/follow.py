@@ -26,6 +26,7 @@ from tgqformer.store.base import StoreTable
 from tgqformer.store.content import BLIND, SEEN
 from tgqformer.store.embeddings import fingerprint_of
 from tgqformer.store.ledger import Version
+from tgqformer.store.lists import carry_lists
 from tgqformer.store.neighbours import (
     KIND,
     VECTORS,
@@ -123,6 +124,7 @@ def follow(path: Path, table: StoreTable, ids: Sequence[str], *, shown: bool = T
     manifest = replace(old.manifest, count=len(change.ids), ids_fingerprint=own, content=seen)
     with atomic_folder(path, KIND, overwrite=True) as unfinished:
         folder = start_folder(unfinished, manifest, change.ids, contents)
+        carry_lists(path, unfinished)
         spans = [folder.bounds(number) for number in range(len(folder))]
         pool = _pool(unfinished / VECTORS, old, change, spans)
         make, searched = _Lists(old, change, pool, manifest), 0

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +16,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tgqformer.catalog.catalog import Catalog
+from tgqformer.config import parse
 from tgqformer.errors import TgqError
-from tgqformer.files import atomic_path, write_json
-from tgqformer.store.content import row_of
+from tgqformer.files import atomic_path, read_json, write_json
+from tgqformer.store.base import FACTS, StoreRow
+from tgqformer.store.content import BLIND, row_of, short_digest
 from tgqformer.store.neighbours import Neighbours
 from tgqformer.store.rules import LISTS, Chosen, Columns, Rules, choose
-from tgqformer.types import Ints, Vectors
+from tgqformer.types import Hashes, Ints, Vectors
+
+ROWS = "lists.rows.parquet"  # what became of each list, and a digest of all that it depends on
 
 
 @dataclass(frozen=True)
@@ -72,25 +80,97 @@ def write_ruled(
 ) -> ListSummary:
     """Work out the lists of all items; write what they are like into the folder, and the lists as one Parquet file.
 
+    A list is not chosen anew where the folder knows what became of it, and all that it depends on is as it was.
+
     Raise TgqError for another catalogue than that of the neighbours.
     """
     if catalog.ids() != neighbours.ids():
         raise TgqError(f"{neighbours.path} was not made from {catalog.path}; run `tgq neighbours` again")
-    columns, hidden, full = columns_of(catalog, rules), Counter[str](), 0
-    rows = list[dict[str, Any]]()
-    for item_id in neighbours.ids():
+    items = [row_of(item, (), None) for item in catalog.items(pictures=False)]
+    columns, keys = Columns.of(items, pictures=rules.same_picture_once), _keys(neighbours, items)
+    before = {} if parquet is not None else _before(neighbours.path / ROWS, rules, length)
+    kept, rows = list[dict[str, Any]](), list[dict[str, Any]]()
+    for item_id, key in zip(neighbours.ids(), keys.tolist(), strict=True):
+        if (known := before.get(item_id)) is not None and known["key"] == key:
+            kept.append(known)
+            continue
         chosen = list_of(neighbours, columns, item_id, length, rules)
-        full += len(chosen.places) == length
-        hidden.update({name: len(places) for name, places in chosen.hidden.items()})
+        hidden = {name: len(places) for name, places in chosen.hidden.items()}
+        kept.append({"id": item_id, "key": key, "full": len(chosen.places) == length, "hidden": list(hidden.items())})
         if parquet is not None:
             names = [columns.ids[place] for place in chosen.places.tolist()]
             rows.append({"id": item_id, "neighbours": names, "scores": chosen.scores})
-    lists = ListSummary(len(neighbours), length, full, neighbours.manifest.width, dict(hidden))
+    lists = _summary(kept, length, neighbours.manifest.width)
+    _write(neighbours.path / ROWS, kept, _KEPT.with_metadata({"lists": _code(rules, length)}))
     write_json(neighbours.path / LISTS, {**asdict(lists), "share": lists.share, "rules": asdict(rules)})
     if parquet is not None:
-        with atomic_path(parquet) as unfinished:
-            pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), unfinished)
+        _write(parquet, rows, _SCHEMA)
     return lists
 
 
+def renew_ruled(path: Path, catalog: Catalog) -> ListSummary | None:
+    """Bring what a folder says of its lists by rules up to date, by the same rules; None where it says nothing.
+
+    Raise TgqError as `write_ruled` does.
+    """
+    try:
+        about = read_json(path / LISTS)
+    except FileNotFoundError:
+        return None
+    return write_ruled(Neighbours.open(path), catalog, parse(Rules, about["rules"], LISTS), about["length"])
+
+
+def carry_lists(path: Path, to: Path) -> None:
+    """Copy what a folder says of its lists into the one that takes its place; `renew_ruled` brings it up to date."""
+    for name in (LISTS, ROWS):
+        if (path / name).is_file():
+            shutil.copyfile(path / name, to / name)
+
+
+def _summary(kept: list[dict[str, Any]], length: int, width: int) -> ListSummary:
+    hidden = Counter[str]()
+    for one in kept:
+        hidden.update(dict(one["hidden"]))
+    return ListSummary(len(kept), length, sum(one["full"] for one in kept), width, dict(sorted(hidden.items())))
+
+
+def _keys(neighbours: Neighbours, items: Sequence[StoreRow]) -> Hashes:
+    """Return a digest of what each list depends on: its item, the neighbours, their scores, what is said of them."""
+    own = np.empty(len(items), np.uint64)
+    for at, (row, content) in enumerate(zip(items, neighbours.contents(), strict=True)):
+        seen = content if content and content != BLIND else os.urandom(8).hex()  # not known: taken for changed
+        facts = [getattr(row, name) for name in FACTS if name != "look"]
+        own[at] = short_digest(f"{row.id}|{facts}|{seen}|{(row.look or b'').hex()}")
+    weights = np.random.default_rng(0).integers(1, 2**63, (2, neighbours.manifest.width), np.uint64) | np.uint64(1)
+    keys = np.empty(len(items), np.uint64)
+    for start, places, scores in neighbours.partitions():
+        bits = np.ascontiguousarray(scores, np.float32).view(np.uint32).astype(np.uint64)
+        found = (own[places] * weights[0] + bits * weights[1]).sum(1, dtype=np.uint64)
+        keys[start : start + len(places)] = found + own[start : start + len(places)] * np.uint64(3)
+    return keys
+
+
+def _before(file: Path, rules: Rules, length: int) -> dict[str, dict[str, Any]]:
+    """Read what became of each list by these rules; nothing where that is not known."""
+    try:
+        table = pq.read_table(file)
+    except (OSError, pa.ArrowInvalid):
+        return {}
+    if (table.schema.metadata or {}).get(b"lists") != _code(rules, length).encode():
+        return {}
+    return {row["id"]: row for row in table.to_pylist()}
+
+
+def _code(rules: Rules, length: int) -> str:
+    return json.dumps({"length": length, "rules": asdict(rules)}, sort_keys=True)
+
+
+def _write(file: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+    with atomic_path(file) as unfinished:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), unfinished)
+
+
+_KEPT = pa.schema(
+    {"id": pa.string(), "key": pa.uint64(), "full": pa.bool_(), "hidden": pa.map_(pa.string(), pa.int32())}
+)
 _SCHEMA = pa.schema({"id": pa.string(), "neighbours": pa.list_(pa.string()), "scores": pa.list_(pa.float32())})

@@ -98,6 +98,11 @@ class LiveTable:
         return item_id in self._rows.place
 
     @property
+    def width(self) -> int:
+        """How many candidates a search of the graph looks at, at least."""
+        return self._index.width
+
+    @property
     def worn(self) -> bool:
         """Whether so many rows are items no more that it should be made anew."""
         return self._rows.dead > max(AT_ONCE, WORN * len(self._rows))

@@ -6,7 +6,7 @@ the catalogue with the table. So a sync that was killed goes on when it is run a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from tgqformer.store.content import SEEN, content_of, row_of
 from tgqformer.store.embed import embed_stream
 from tgqformer.store.follow import Followed, check_follows, follow, neighbours_in
 from tgqformer.store.ledger import Dtype, Version, VersionSpec, alike
+from tgqformer.store.lists import renew_ruled
 from tgqformer.store.rows import parts
 from tgqformer.types import Positions
 
@@ -123,19 +124,20 @@ def sync(catalog: Catalog, store: Store, model: ItemEmbedder, how: SyncSettings,
     if how.new_version and how.serve:
         store.serve(table.version.name)
         store.prune(how.keep)
-    report.neighbours = _follow(catalog.ids(), store, table, how.neighbours, shown=shown)
+    report.neighbours = _follow(catalog, store, table, how.neighbours, shown=shown)
     return report
 
 
 def _follow(
-    ids: Sequence[str], store: Store, table: StoreTable, named: tuple[Path, ...], *, shown: bool
+    catalog: Catalog, store: Store, table: StoreTable, named: tuple[Path, ...], *, shown: bool
 ) -> dict[Path, Followed | str]:
-    """Bring neighbours up to date: those that are named, or else those of the run, where they can follow."""
+    """Bring neighbours and what is said of their lists up to date: those that are named, or else the run's."""
     run, found = Path(store.where).parent, dict[Path, Followed | str]()
     beside = neighbours_in(run) if (run / "recipe.yaml").is_file() and "://" not in store.where else []
     for path in named or beside:
         try:
-            found[path] = follow(path, table, ids, shown=shown)
+            found[path] = follow(path, table, catalog.ids(), shown=shown)
+            renew_ruled(path, catalog)
         except TgqError as error:
             if named:
                 raise
