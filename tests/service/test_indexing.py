@@ -97,8 +97,6 @@ def test_lists_of_whose_neighbours_too_few_pass_are_completed_beforehand(shop: S
         assert right()
         write(shop, 2, price=1000.0)
         eventually(right)
-        eventually(lambda: ask.get("/items/sku-20/similar")["source"] == "precomputed")
-        assert right()
 
 
 def test_without_an_index_the_store_is_searched(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
