@@ -67,3 +67,9 @@ def _lost(sets: PairSets) -> str:
 
 def _count(sets: PairSets) -> int:
     return len(sets.train) + len(sets.val) + len(sets.test) + len(sets.cross)
+
+
+def about(seconds: float) -> str:
+    """Say a time in words."""
+    minutes = seconds / 60
+    return f"about {minutes:.0f} min" if minutes >= 1.5 else "about a minute" if minutes > 0.5 else "under a minute"

@@ -16,13 +16,14 @@ from typing import Any
 
 from tgqformer.config import slug
 from tgqformer.errors import TgqError, nearest
-from tgqformer.experiments.presets import CHOICE, FROM
+from tgqformer.experiments.dataset import Dataset
+from tgqformer.experiments.presets import CHOICE, FROM, trial_inputs
 from tgqformer.experiments.recipe import ModelSection, Recipe
 from tgqformer.files import read_json, write_json
 from tgqformer.model.version import version_of
 from tgqformer.stages import Stage, Stages, atomic_folder, is_made, note_of
 
-WEIGHTS, SPLIT = "weights", "split.json"
+WEIGHTS, SPLIT, SERVED = "weights", "split.json", "served"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,33 @@ class Earlier:
     def inputs(self) -> dict[str, Any]:
         """All of it that decides the weights that are trained from it."""
         return {FROM: version_of(self.model), "chosen": dict(self.choice), "compatible": self.compatible}
+
+
+class Origins:
+    """What each training of a run goes on from, and all that decides its weights; each is looked at once.
+
+    A training is named by its folder: `seed-N`, or `served` for the refit on all pairs.
+    """
+
+    def __init__(self, recipe: Recipe, data: Dataset, stages: Stages) -> None:
+        self.recipe, self.data, self.stages = recipe, data, stages
+        self._known: dict[Path, Earlier | None] = {}
+
+    def of(self, section: ModelSection, trial: Path) -> Earlier | None:
+        """Return what a training goes on from, see `find_earlier`."""
+        if trial not in self._known:
+            self._known[trial] = find_earlier(self.recipe, section, trial, self._own(section, trial), self.stages)
+        return self._known[trial]
+
+    def inputs(self, section: ModelSection, trial: Path) -> dict[str, Any]:
+        """Return all that decides the weights in the folder of a training."""
+        earlier = self.of(section, trial)
+        return self._own(section, trial) | ({} if earlier is None else {FROM: earlier.inputs})
+
+    def _own(self, section: ModelSection, trial: Path) -> dict[str, Any]:
+        if trial.name == SERVED:
+            return trial_inputs(self.recipe, self.data, section, self.recipe.seeds[0]) | {"pairs of": "all parts"}
+        return trial_inputs(self.recipe, self.data, section, int(trial.name.removeprefix("seed-")))
 
 
 def find_earlier(

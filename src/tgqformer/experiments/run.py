@@ -22,9 +22,9 @@ from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown
 from tgqformer.evaluation.untrained import PREFIX, verdict
 from tgqformer.experiments import Until
 from tgqformer.experiments.dataset import NEW_ITEM, Dataset
-from tgqformer.experiments.described import NOTES, settings_of_run
-from tgqformer.experiments.earlier import Earlier, find_earlier
-from tgqformer.experiments.presets import CHOICE, FROM, trial_inputs
+from tgqformer.experiments.described import NOTES, about, settings_of_run
+from tgqformer.experiments.earlier import SERVED, Origins
+from tgqformer.experiments.presets import CHOICE
 from tgqformer.experiments.recipe import ModelSection, Recipe, check_files, check_models, is_written
 from tgqformer.experiments.untrained import untrained_results
 from tgqformer.files import read_json, write_text
@@ -42,7 +42,7 @@ from tgqformer.synthetic.noise import write_view
 if TYPE_CHECKING:
     from tgqformer.experiments.trial import Trial
 
-FEW_QUERIES, FEW_PAIRS, SERVED = 200, 1000, "served"
+FEW_QUERIES, FEW_PAIRS = 200, 1000
 
 
 class Run:
@@ -56,10 +56,10 @@ class Run:
     def __init__(self, recipe: Recipe, folder: Path, *, recheck: bool = False) -> None:
         self.recipe, self.folder, self.stages = recipe, folder, Stages()
         self.measured: list[SummaryRow] = []  # a row for each model, view and metric, once they are measured
-        self._earliers: dict[Path, Earlier | None] = {}
         self._versions: dict[Path, str] = {}  # of saved models: reading one through takes a while
         digests = Digests(folder / ".digests.json", recheck=recheck)
         self.data = Dataset(recipe, folder, stages=self.stages, digests=digests)
+        self.origins = Origins(recipe, self.data, self.stages)
 
     # --- training and evaluation --------------------------------------------------------------------------------------
 
@@ -71,28 +71,8 @@ class Run:
         """Return one model of one seed, in the folder where it lives."""
         from tgqformer.experiments.trial import Trial
 
-        folder = self.trial_folder(section, seed)
-        return Trial(self.recipe, self.data, section, seed, folder, self._earlier(section, folder))
-
-    def _earlier(self, section: ModelSection, trial: Path) -> Earlier | None:
-        """Return what a trial, or the refit for serving, goes on from."""
-        if trial not in self._earliers:
-            inputs = trial_inputs(self.recipe, self.data, section, self._seed(trial)) | self._refitted(trial)
-            self._earliers[trial] = find_earlier(self.recipe, section, trial, inputs, self.stages)
-        return self._earliers[trial]
-
-    def _inputs(self, section: ModelSection, trial: Path) -> dict[str, Any]:
-        """All that decides the weights in the folder of a trial, or of the refit for serving."""
-        inputs = trial_inputs(self.recipe, self.data, section, self._seed(trial)) | self._refitted(trial)
-        earlier = self._earlier(section, trial)
-        return inputs if earlier is None else inputs | {FROM: earlier.inputs}
-
-    def _seed(self, trial: Path) -> int:
-        return self.recipe.seeds[0] if trial.name == SERVED else int(trial.name.removeprefix("seed-"))
-
-    @staticmethod
-    def _refitted(trial: Path) -> dict[str, str]:
-        return {"pairs of": "all parts"} if trial.name == SERVED else {}
+        to = self.trial_folder(section, seed)
+        return Trial(self.recipe, self.data, section, seed, to, self.origins.of(section, to))
 
     def train(self, section: ModelSection, seed: int) -> Path:
         """Train one model; return the folder of the saved model."""
@@ -100,7 +80,7 @@ class Run:
 
     def _training(self, section: ModelSection, seed: int) -> Stage:
         name, folder = f"training of {section.name}, seed {seed}", self.trial_folder(section, seed)
-        inputs, make = self._inputs(section, folder), partial(self._train, section, seed)
+        inputs, make = self.origins.inputs(section, folder), partial(self._train, section, seed)
         return Stage(name, folder, "training", inputs, make, keep="same inputs")
 
     def _train(self, section: ModelSection, seed: int) -> None:
@@ -130,14 +110,13 @@ class Run:
                 for line in lines:
                     console.print(line, markup=False)
             whole += estimates[section.name]
-        console.print(f"{len(left)} to train, {_about(whole)}" if len(left) > 1 else _about(whole))
+        console.print(f"{len(left)} to train, {about(whole)}" if len(left) > 1 else about(whole))
 
     def evaluate(self, section: ModelSection, seed: int) -> Result:
         """Measure one model in the full pool, on every view and by every probe."""
         saved, evaluation = self.train(section, seed), self.recipe.evaluation
         to = self.trial_folder(section, seed) / "result"
-        inputs = self._inputs(section, self.trial_folder(section, seed))
-        inputs |= {"views": evaluation.views, "probes": evaluation.probes}
+        inputs = self.origins.inputs(section, to.parent) | {"views": evaluation.views, "probes": evaluation.probes}
         inputs["probe_queries"] = evaluation.probe_queries if evaluation.probes else 0
 
         def make() -> None:
@@ -154,7 +133,7 @@ class Run:
         saved, to = self.train(section, seed), self.trial_folder(section, seed).parent / SERVED
         if not self._refits(section):
             return saved
-        inputs = self._inputs(section, to)
+        inputs = self.origins.inputs(section, to)
         make = partial(self._refit, section, saved.parent, to)
         name = f"refit of {section.name} on all pairs"
         return self.stages.run(Stage(name, to, "training", inputs, make, keep="same inputs")) / "model"
@@ -165,7 +144,7 @@ class Run:
     def _refit(self, section: ModelSection, measured: Path, to: Path) -> None:
         from tgqformer.experiments.trial import Trial
 
-        trial = Trial(self.recipe, self.data, section, self.recipe.seeds[0], to, self._earlier(section, to))
+        trial = Trial(self.recipe, self.data, section, self.recipe.seeds[0], to, self.origins.of(section, to))
         trial.refit(measured).save(to / "model")
         trial.drop_checkpoints()
 
@@ -287,7 +266,7 @@ class Run:
         """Write report.html, table.md and table.csv."""
         results, page = self.results(), self.folder / "report.html"
         trials = [
-            self._inputs(section, self.trial_folder(section, seed))
+            self.origins.inputs(section, self.trial_folder(section, seed))
             for section in self.recipe.models
             for seed in self.recipe.seeds
         ]
@@ -357,9 +336,9 @@ class Run:
             whole[self.folder / "embeddings" / slug(section.name)] = "embeddings"
             trials = {self.trial_folder(section, seed): "training" for seed in self.recipe.seeds}
             whole |= trials | {folder.parent / SERVED: "training" for folder in trials if self._refits(section)}
+            kept = self.trial_folder(section, 0).parent
             if self.recipe.training.from_ is not None and section.trains:
-                kept = self.trial_folder(section, 0).parent
-                whole |= {kept / "earlier" / one.name: "earlier" for one in list(whole) if one.parent == kept}
+                whole |= {one.parent / "earlier" / one.name: "earlier" for one in list(whole) if one.parent == kept}
         return whole
 
     def warn(self) -> None:
@@ -444,8 +423,3 @@ def _work(run: Run, until: Until) -> None:
         rows = summarize([*run.results(), *run.untrained()])
         run.measured = [replace(row, model=row.model.replace(PREFIX, "* ")) for row in rows]
         Terminal().print(f"{run.verdict()}\n* needs no training", markup=False)
-
-
-def _about(seconds: float) -> str:
-    minutes = seconds / 60
-    return f"about {minutes:.0f} min" if minutes >= 1.5 else "about a minute" if minutes > 0.5 else "under a minute"
