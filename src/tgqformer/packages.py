@@ -40,7 +40,14 @@ def pretrained_folder(name: str) -> Path:
     return Path(spec.origin).parent / "model"
 
 
-EXTRAS = {"cv2": "noise", "lance": "serve", "lancedb": "store", "matplotlib": "report"}
+EXTRAS = {
+    "cv2": "noise",
+    "datasets": "datasets",
+    "lance": "serve",
+    "lancedb": "store",
+    "matplotlib": "report",
+    "sentence_transformers": "sentence-transformers",
+}
 """Modules that only some users need, and the extra that brings each."""
 
 

@@ -15,9 +15,11 @@ from tgqformer.catalog.catalog import Catalog
 from tgqformer.cli import app
 from tgqformer.config import parse
 from tgqformer.errors import TgqError
-from tgqformer.evaluation.results import Result
+from tgqformer.evaluation.results import Result, summarize
+from tgqformer.evaluation.tables import percent
 from tgqformer.experiments.recipe import Recipe
 from tgqformer.experiments.run import Run, execute
+from tgqformer.model.card import read_card
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.pairs.pairs import Pairs
 from tgqformer.store import open_store
@@ -79,6 +81,26 @@ def test_a_run_leaves_a_table_a_report_and_a_store(run: Run) -> None:
     assert [stats.rows for stats in store.stats()] == [90, 90, 90, 90]
     served = store.served
     assert served is not None and served.label == "TGQ-Former"
+
+
+def test_the_card_of_a_served_model_is_written_from_the_figures_of_the_run(run: Run) -> None:
+    folder = run.folder / "models" / "tgq-former" / "served" / "model"
+    card = read_card(folder)
+    assert card == ItemEmbedder.load(folder).card and "# TGQ-Former, of the run small" in card
+    rows = [line.split(" | ") for line in card.splitlines() if line.startswith("| mixed | H@10 |")]
+    assert len(rows) == 1
+    figures = {row.model: row for row in summarize([*run.results(), *run.untrained()])
+               if (row.view, row.metric) == ("mixed", "hit@10")}  # fmt: skip
+    own = figures.pop("TGQ-Former")
+    rival = max(figures.values(), key=lambda row: row.interval.mean)
+    assert rows[0][2] == percent(own.interval)
+    assert rows[0][3] == f"{percent(rival.interval)} ({rival.model.replace('no training: ', '')})"
+    lead = 100 * (own.interval.mean - rival.interval.mean)
+    assert rows[0][4].startswith(f"{lead:+.1f} [".replace("-", "−"))
+    assert "The clicks are **simulated**" in card and "One seed" in card and "queries are few" in card
+    assert "| catalogue | studio, 90 items |" in card and run.verdict() in card
+    other = read_card(run.folder / "models" / "text-only" / "served" / "model")
+    assert "# text only, of the run small" in other and other != card
 
 
 def test_the_noise_is_on_the_pictures_that_are_served_and_nowhere_else(run: Run) -> None:

@@ -110,7 +110,7 @@ def test_what_cannot_be_loaded_or_read_is_named(
         load_multimodal(tmp_path)
     with pytest.raises(TgqError, match="no processor of pictures and text for model type 'llama'"):
         load_multimodal(tiny_model("llama"))
-    with pytest.raises(TgqError, match="cannot be loaded"):
+    with pytest.raises(TgqError, match="the hub does not give 'nobody/has-this-model'"):
         load_multimodal("nobody/has-this-model")
     broken = Item("the broken one", "red shirt", pictures=(Picture("0" * 32, None, b"no picture"),))
     with pytest.raises(TgqError, match="the picture of item 'the broken one' cannot be read"):

@@ -8,14 +8,14 @@ from typing import Annotated, Literal
 import typer
 
 from tgqformer.cli.commands import say, then
-from tgqformer.cli.options import BatchSize, Device, Dim, Overwrite, Workers
+from tgqformer.cli.options import MODEL_HELP, BatchSize, Device, Dim, Overwrite, Workers
 
 Precision = Literal["auto", "float32", "bfloat16"]  # as encoders.frozen has it; not imported for the help
 
 
 def embed(
     catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="A catalogue made by `tgq catalog import`.")],
-    model: Annotated[Path, typer.Option(help="A saved model: the folder `model` of a training.")],
+    model: Annotated[str, typer.Option(metavar="MODEL", help=MODEL_HELP)],
     to: Annotated[Path, typer.Option(help="Folder for the embeddings.")],
     batch_size: BatchSize = 64,
     workers: Workers = None,
@@ -28,18 +28,22 @@ def embed(
 ) -> None:
     """Embed every item of a catalogue, in partitions: a killed job goes on where it was, a finished one stays as it is.
 
-    Example:
+    Examples:
+
+        tgq embed catalogs/shop --model small --to embeddings
 
         tgq embed catalogs/shop --model runs/shop/models/tgq-former/served/model --to embeddings
     """
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.model.embedder import ItemEmbedder
+    from tgqformer.model.hub import locate_model
     from tgqformer.stages import make_way
     from tgqformer.store.embed import embed_catalog
 
-    make_way(to, "embeddings", resumable=True, sources=[model, catalog])
+    folder = locate_model(model)
+    make_way(to, "embeddings", resumable=True, sources=[folder, catalog])
     report = embed_catalog(
-        ItemEmbedder.load(model, device),
+        ItemEmbedder.load(folder, device),
         Catalog.open(catalog),
         to,
         batch_size=batch_size,

@@ -37,6 +37,7 @@ def store_in(place: str) -> str:
 
 Store = Annotated[str, typer.Option(metavar="STORE", help=f"{STORE_HELP} Or the folder of a run.", callback=store_in)]
 Form = Literal["float32", "float16", "int8"]  # as store.base.Dtype, which is not imported for the help's sake
+MODEL_HELP = "A saved model: its folder, a hub id `OWNER/NAME[@REVISION]`, or `small`, which comes as a package."
 S = TypeVar("S")
 
 

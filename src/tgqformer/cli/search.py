@@ -26,7 +26,7 @@ def index(
     catalog: Annotated[Path, typer.Option(help="The catalogue that was embedded.")],
     to: Annotated[str, typer.Option(metavar="STORE", help=STORE_HELP)],
     model: Annotated[
-        Path | None, typer.Option(help="The saved model that embedded; then `tgq sync` knows what is unchanged.")
+        str | None, typer.Option(help="The saved model that embedded; then `tgq sync` knows what is unchanged.")
     ] = None,
     label: Annotated[str, typer.Option(help="A name of this version for people, for example of its connector.")] = "",
     dtype: Annotated[Form, typer.Option(help="How vectors are kept.")] = "float32",
@@ -46,10 +46,12 @@ def index(
         tgq index embeddings --catalog catalogs/shop --to postgresql://me@db.shop/search --dtype float16 --no-serve
     """
     from tgqformer.catalog.catalog import Catalog
+    from tgqformer.model.hub import locate_model
     from tgqformer.store.build import Build, build_store
     from tgqformer.store.embeddings import Embeddings
 
-    build = Build(label, model, dtype, dim, serve, keep)
+    folder = None if model is None else locate_model(model)
+    build = Build(label, folder, dtype, dim, serve, keep)
     store = build_store(Embeddings.open(embeddings), Catalog.open(catalog), to, build)
     stats = store.table(store.versions()[-1].name).stats()
     how = "indexed" if stats.indexed else "searched exactly: too few to need an index"

@@ -28,7 +28,7 @@ def serve(
     host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port; 0 takes a free one", min=0, max=65535)] = 8000,
     model: Annotated[
-        list[Path] | None, typer.Option(help="folder of a saved model; repeat for those of other versions")
+        list[str] | None, typer.Option(help="folder or hub id of a saved model; repeat for those of other versions")
     ] = None,
     catalog: Annotated[Path | None, typer.Option(help="catalogue with pictures and metadata, if not beside")] = None,
     neighbours: Annotated[
@@ -94,10 +94,12 @@ def serve(
 
         curl -F picture=@shoe.jpg -F 'title=Red canvas shoe' localhost:8000/search
     """
+    from tgqformer.model.hub import locate_model
     from tgqformer.service.places import find_places
     from tgqformer.service.settings import ServiceSettings
 
-    beside = {"models": model or (), "catalog": catalog, "neighbours": neighbours or (), "state": state}
+    models = [locate_model(one) for one in model or ()]
+    beside = {"models": models, "catalog": catalog, "neighbours": neighbours or (), "state": state}
     places = find_places(where, **beside, rules=rules)  # type: ignore[arg-type]
     settings = settings_of(
         ServiceSettings,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tgqformer.cli.commands import say, then
-from tgqformer.cli.options import BatchSize, Device, Dim, Form, Store, Workers, settings_of
+from tgqformer.cli.options import MODEL_HELP, BatchSize, Device, Dim, Form, Store, Workers, settings_of
 
 if TYPE_CHECKING:
     from tgqformer.store.sync import SyncReport
@@ -18,7 +18,7 @@ def sync(
     context: typer.Context,
     catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="The catalogue as it is now.")],
     store: Store,
-    model: Annotated[Path | None, typer.Option(help="A saved model  [default: the one the version knows]")] = None,
+    model: Annotated[str | None, typer.Option(help=f"{MODEL_HELP}  [default: the one the version knows]")] = None,
     version: Annotated[str | None, typer.Option(help="Keep this version fresh, not the served one.")] = None,
     new_version: Annotated[
         bool, typer.Option("--new-version", help="Build a version of this model beside, and serve it when it is whole.")
@@ -57,15 +57,16 @@ def sync(
     from tgqformer.errors import TgqError
     from tgqformer.model.embedder import ItemEmbedder
     from tgqformer.model.encoding import unread_titles
+    from tgqformer.model.hub import known_place, locate_model
     from tgqformer.store import make_store, open_store
     from tgqformer.store.sync import SyncSettings
     from tgqformer.store.sync import sync as bring_up_to_date
 
     opened = make_store(store) if new_version else open_store(store)
     known = None if new_version else opened.table(version).version.model
-    place = model or (Path(known) if known else None)
-    if place is None:
-        raise TgqError("which model? the version does not know it; give its folder with --model")
+    if model is None and not known:
+        raise TgqError("which model? the version does not know it; give it with --model")
+    place = locate_model(model) if model else known_place(known or "")
     settings = settings_of(SyncSettings, context, "the sync", model=place, neighbours=tuple(neighbours or ()))
     shop, embedder = Catalog.open(catalog), ItemEmbedder.load(place, device)
     if embedder.encoders is not None:

@@ -292,7 +292,11 @@ def read_model(source: str, class_name: str | None = None) -> Any:
     try:
         with _quiet():
             model, info = loader.from_pretrained(
-                source, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+                source,
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
+                trust_remote_code=False,
             )
     except (OSError, ValueError) as error:
         raise unreadable(source, error) from error
@@ -315,7 +319,7 @@ def check_pretrained(source: str, *, pictures: bool) -> None:
     from transformers import AutoConfig
 
     try:
-        AutoConfig.from_pretrained(source)
+        AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise unreadable(source, error) from error
     if pictures:
@@ -345,7 +349,7 @@ def read_tokenizer(source: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise unreadable(source, error) from error
 

@@ -167,7 +167,8 @@ class ModelSection:
         options: of the connector.
         language: whether a language model reads the metadata; `false` makes a picture-only model.
         multimodal: a whole image-text-to-text model instead (a folder or a hub id), which is taken as it is, without
-            training; only `tgq bench` does that.
+            training; `sentence-transformers:` before it takes a model of that library, of texts or of both. Only
+            `tgq bench` does that.
         pretrained: a pretrained model that is installed as a package, such as `small`; it is not trained further.
         share: how much of the cosine is learned; the rest is that of the frozen vectors. `auto` takes the middle of
             the shares that validate within a standard error of the best.

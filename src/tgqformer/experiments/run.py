@@ -28,7 +28,7 @@ from tgqformer.experiments.presets import CHOICE
 from tgqformer.experiments.recipe import ModelSection, Recipe, check_files, check_models, is_written
 from tgqformer.experiments.untrained import untrained_results
 from tgqformer.files import read_json, write_text
-from tgqformer.model.version import version_of
+from tgqformer.model.version import CARD, version_of
 from tgqformer.packages import check_there
 from tgqformer.progress import Terminal, console
 from tgqformer.stages import Digests, Stage, Stages, check_ours, claim, is_made, only_one, undo_of
@@ -271,7 +271,8 @@ class Run:
             for seed in self.recipe.seeds
         ]
         inputs = {"name": self.recipe.name, "trials": trials, "evaluation": config.plain(self.recipe.evaluation)}
-        outputs = page, self.folder / "table.md", self.folder / "table.csv"
+        cards = [self.served(section) / CARD for section in self.recipe.models]
+        outputs = page, self.folder / "table.md", self.folder / "table.csv", *cards
         make = partial(self._report, results, page)
         self.stages.run(Stage("report", self.folder / ".report", "report", inputs, make, format=3, outputs=outputs))
         return page
@@ -311,6 +312,18 @@ class Run:
             notes=NOTES,
         )
         write_report(page, report)
+        self._cards(results, verdict)
+
+    def _cards(self, results: list[Result], verdict: str) -> None:
+        """Write the card of every served model, with what was measured."""
+        from tgqformer.experiments.card import measured_card
+        from tgqformer.model.embedder import ItemEmbedder
+
+        settings = settings_of_run(self.recipe, self.data, self._choices())
+        for section in self.recipe.models:
+            folder = self.served(section)
+            card = measured_card(ItemEmbedder.load(folder), section.name, self.recipe, results, settings, verdict)
+            write_text(folder / CARD, card)
 
     def _choices(self) -> dict[str, str]:
         """Say what validation chose for each model of each seed."""

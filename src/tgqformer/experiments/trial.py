@@ -27,7 +27,8 @@ from tgqformer.files import read_json, write_json
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.features import Spliced, embed_features
 from tgqformer.model.frozen import FrozenPart
-from tgqformer.model.multimodal import MultimodalEmbedder, load_multimodal
+from tgqformer.model.multimodal import WholeEmbedder
+from tgqformer.model.peers import load_whole
 from tgqformer.model.pretrained import load_pretrained
 from tgqformer.model.warm import take_weights
 from tgqformer.progress import progress
@@ -37,7 +38,7 @@ from tgqformer.training.sampling import PairSampler
 from tgqformer.training.settings import TrainingSettings
 from tgqformer.types import Doubles, Positions, Vectors
 
-Model = ItemEmbedder | MultimodalEmbedder
+Model = ItemEmbedder | WholeEmbedder
 NOTHING = np.zeros(0)
 
 
@@ -95,7 +96,7 @@ class Trial:
         A pretrained or a whole multimodal model is taken as it is, a frozen one needs no training.
         """
         if self.section.multimodal is not None:
-            return load_multimodal(self.section.multimodal, device=best_device())
+            return load_whole(self.section.multimodal, device=best_device())
         if self.section.connector == "frozen":
             return self.build()
         if self.section.pretrained is not None:
@@ -323,7 +324,7 @@ class Trial:
         for name, queries in self.data.asked.items():
             views[name] = ViewScores.of(evaluate(vectors["mixed"], queries), self.data.catalog.ids())
         asked = list(self.recipe.evaluation.probes)
-        if isinstance(model, MultimodalEmbedder):  # it has tokens of its own
+        if isinstance(model, WholeEmbedder):  # it has tokens of its own
             asked = [name for name in asked if name not in TOKEN_PROBES]
         probes = {name: self._probe(model, name, vectors["mixed"]) for name in asked}
         return Result(self.section.name, self.seed, views, read_log(self.folder / "log.jsonl"), probes)
@@ -351,7 +352,7 @@ class Trial:
         texts: whose text each item gets, -1 for none. spliced: tokens of another view. A whole multimodal model is
         shown the pictures themselves.
         """
-        if isinstance(model, MultimodalEmbedder):
+        if isinstance(model, WholeEmbedder):
             return self._embed_pictures(model, positions, view, texts, shown)
         precision: Precision = "auto" if model.sees else "float32"
         features = self.data.features
@@ -360,7 +361,7 @@ class Trial:
         )
 
     def _embed_pictures(
-        self, model: MultimodalEmbedder, positions: Positions, view: str, texts: Positions | None, shown: bool
+        self, model: WholeEmbedder, positions: Positions, view: str, texts: Positions | None, shown: bool
     ) -> Vectors:
         catalog, shown_as, prompt = self.data.catalog, self.data.views[view], self.recipe.prompt
         text_of, found = positions if texts is None else texts, np.empty((len(positions), model.dim), np.float32)

@@ -19,7 +19,7 @@ from tgqformer.types import Vectors
 
 
 class Embedder(ABC):
-    """Items -> embeddings of unit length: `ItemEmbedder`, or a whole multimodal model (`MultimodalEmbedder`)."""
+    """Items -> embeddings of unit length: `ItemEmbedder`, or a whole model of others (`WholeEmbedder`)."""
 
     dim: int
     """d, the width of the embeddings."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -26,19 +27,24 @@ from tgqformer.connectors import (
 from tgqformer.encoders.alignment import Alignment, JointAlignment, TokenNorm
 from tgqformer.encoders.base import TextFeatures, VisualFeatures
 from tgqformer.errors import TgqError
-from tgqformer.files import read_json, write_json
+from tgqformer.files import read_json, write_json, write_text
 from tgqformer.model.base import Embedder
 from tgqformer.model.batch import ItemBatch
+from tgqformer.model.card import card_of, read_card
 from tgqformer.model.encoding import Encoders
 from tgqformer.model.frozen import FrozenPart, FrozenVectors
+from tgqformer.model.hub import locate_model, name_of, push_folder
 from tgqformer.model.language import LanguageModel, load_language
 from tgqformer.model.picture_word import PictureHead
-from tgqformer.model.version import version_of
+from tgqformer.model.pretrained import load_packed, load_pretrained
+from tgqformer.model.version import CARD, SENTENCE, version_of
 from tgqformer.stages import atomic_folder, mark, note_of
 from tgqformer.version import __version__
 
 FORMAT = 3
 """Of a saved model's folder; another number is refused."""
+MODULES = [{"idx": 0, "name": "0", "path": "", "type": "tgqformer.model.sentence.ItemModule"}]
+"""What tells sentence-transformers who loads the folder."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,10 @@ class ItemEmbedder(nn.Module, Embedder):
     """s, how much of the cosine is learned; the rest is the frozen part's."""
     compatible: tuple[str, ...] = ()
     """Versions of earlier models whose vectors may stand among those of this one."""
+    card: str
+    """The model card, Markdown; `save` writes one of the model's parts where it is empty."""
+    source: str | None
+    """Where it was loaded from: a folder, or `OWNER/NAME@COMMIT` of the hub."""
 
     def __init__(
         self,
@@ -86,6 +96,7 @@ class ItemEmbedder(nn.Module, Embedder):
         dim: int | None = None,
     ) -> None:
         super().__init__()
+        self.card, self.source = "", None
         self.recipe = {"connector": connector, "options": dict(options)}
         self.widths = widths
         self.token_norm = TokenNorm(widths.visual)
@@ -223,6 +234,11 @@ class ItemEmbedder(nn.Module, Embedder):
 
         A saved model that stands there is replaced.
         """
+        with atomic_folder(Path(path), "model", overwrite=True) as folder:
+            self.write(folder)
+
+    def write(self, folder: Path) -> None:
+        """Write what `save` writes into a folder that is there."""
         if self.encoders is None:
             raise TgqError("a model without encoders cannot be saved whole")
         own = {k: v.contiguous() for k, v in self.state_dict().items() if not k.startswith("language.")}
@@ -238,13 +254,14 @@ class ItemEmbedder(nn.Module, Embedder):
             "alignment": self.alignment is not None,
             "compatible": list(self.compatible),
         }
-        with atomic_folder(Path(path), "model", overwrite=True) as folder:
-            write_json(folder / "config.json", config)
-            save_file(own, folder / "model.safetensors")
-            self.encoders.save(folder)
-            if self.language is not None:
-                self.language.save(folder / "language")
-            mark(folder, "model", version=version_of(folder))
+        write_json(folder / "config.json", config)
+        save_file(own, folder / "model.safetensors")
+        self.encoders.save(folder)
+        if self.language is not None:
+            self.language.save(folder / "language")
+        write_json(folder / SENTENCE[0], MODULES)
+        write_text(folder / CARD, self.card or card_of(self))
+        mark(folder, "model", version=version_of(folder))
 
     @classmethod
     def load(cls, path: Path | str, device: str = "cpu") -> ItemEmbedder:
@@ -258,9 +275,53 @@ class ItemEmbedder(nn.Module, Embedder):
         with loading(folder) as (config, version):
             if note is not None and note.get("version", version) != version:
                 raise TgqError(f"the model in {folder} is not as it was saved; train or copy it again")
-            encoders = Encoders.load(folder)
-            language = load_language(folder / "language") if config["language"] else None
-            return assemble(config, encoders, language, load_file(folder / "model.safetensors"), version).to(device)
+            if "base" in config:
+                model = load_packed(folder)
+            else:
+                encoders = Encoders.load(folder)
+                language = load_language(folder / "language") if config["language"] else None
+                model = assemble(config, encoders, language, load_file(folder / "model.safetensors"), version)
+        model.card, model.source = read_card(folder), name_of(folder)
+        return model.to(device)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        place: Path | str,
+        *,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        device: str = "cpu",
+    ) -> ItemEmbedder:
+        """Load a saved model from a folder or from the Hugging Face Hub, ready to `encode`; nothing in it is run.
+
+        `source` says which commit it is: `OWNER/NAME@COMMIT`.
+
+        Args:
+            place: a folder, `OWNER/NAME`, `OWNER/NAME@REVISION`, or the name of a pretrained model, such as `small`.
+            revision: a branch, a tag or a commit; the newest of the main branch by default.
+            local_files_only: take what the hub's cache holds, and ask nobody.
+
+        Raises:
+            TgqError: as `load`; if the hub does not give it, or the cache does not hold it.
+        """
+        return cls.load(locate_model(place, revision=revision, local_files_only=local_files_only), device)
+
+    def push_to_hub(
+        self, repo: str, *, revision: str | None = None, private: bool | None = None, token: str | None = None
+    ) -> str:
+        """Put the model with its card on the Hugging Face Hub; return its name there, `OWNER/NAME@COMMIT`.
+
+        Args:
+            repo: `OWNER/NAME`; made where it is not there. revision: a branch; made too.
+            private: of a new repository. token: by default that of `hf auth login`, or of the variable HF_TOKEN.
+
+        Raises:
+            TgqError: if the hub refuses, or cannot be reached.
+        """
+        with TemporaryDirectory(prefix="tgq-") as place:
+            self.save(Path(place) / "model")
+            return push_folder(Path(place) / "model", repo, revision=revision, private=private, token=token)
 
     @classmethod
     def pretrained(cls, name: str = "small", device: str = "cpu") -> ItemEmbedder:
@@ -269,8 +330,6 @@ class ItemEmbedder(nn.Module, Embedder):
         Raises:
             TgqError: for an unknown name, a package that is not installed, or a damaged file.
         """
-        from tgqformer.model.pretrained import load_pretrained
-
         return load_pretrained(name).to(device)
 
     def _agreement(self, visual: Tensor, batch: ItemBatch) -> tuple[Tensor | None, Tensor | None]:

@@ -351,8 +351,10 @@ def _pretrained(folder: str) -> tuple[Any, Any]:
 
     disable_progress_bar()
     try:
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", use_safetensors=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise TgqError(
             f"language model {folder!r} cannot be loaded: {error}; give a folder with a saved model, or a hub id while "

@@ -6,6 +6,7 @@ token (as in E5-V, arXiv 2407.12580). Nothing is trained. It is the yardstick th
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
@@ -23,6 +24,7 @@ from tgqformer.config import plain
 from tgqformer.encoders.frozen import Precision, resolve_precision
 from tgqformer.errors import TgqError
 from tgqformer.model.base import Embedder
+from tgqformer.model.hub import locate_model
 from tgqformer.model.prompt import Prompt
 from tgqformer.model.version import version_of
 from tgqformer.parallel import TOKENIZING
@@ -31,7 +33,47 @@ ASK = Prompt(template="{metadata}\nThis product in one word:")
 """The prompt where none is given."""
 
 
-class MultimodalEmbedder(Embedder):
+class WholeEmbedder(Embedder):
+    """Items -> embeddings of unit length by a whole model of others, as it comes; it is shown the pictures themselves.
+
+    prompt: which metadata it reads, and with which words. longest_side: larger pictures are shrunk to so many pixels
+    before the model's own processor sees them; None for never.
+    """
+
+    prompt: Prompt
+    longest_side: int | None
+
+    def embed_items(self, items: Sequence[Item], root: Path | None = None) -> Tensor:
+        """Embed B items at once from their first pictures and metadata: [B, d] of unit length."""
+
+        def read(item: Item) -> Image | None:
+            try:
+                return read_picture(item.pictures[0], root) if item.pictures else None
+            except PictureError as error:
+                raise TgqError(f"the picture of item {item.id!r} cannot be read: {error}") from error
+
+        with ThreadPoolExecutor(2) as pool:
+            pictures = list(pool.map(read, items))
+        return self.embed(pictures, [self.prompt.metadata(item) for item in items])
+
+    @abstractmethod
+    def embed(self, pictures: Sequence[Image | None], metadata: Sequence[str]) -> Tensor:
+        """Embed B items from pictures that are read already and from their metadata texts.
+
+        Returns:
+            float32 [B, d] of unit length, on the CPU. An item without picture is embedded by its text alone.
+        """
+
+    def _shrink(self, picture: Image | None) -> Image | None:
+        side = self.longest_side
+        if picture is None or side is None or max(picture.size) <= side:
+            return picture
+        small = picture.copy()
+        small.thumbnail((side, side))
+        return small
+
+
+class MultimodalEmbedder(WholeEmbedder):
     """Items -> embeddings of unit length by one multimodal model as it comes.
 
     Args:
@@ -67,26 +109,9 @@ class MultimodalEmbedder(Embedder):
         """Whether a picture makes a difference."""
         return True
 
-    def embed_items(self, items: Sequence[Item], root: Path | None = None) -> Tensor:
-        """Embed B items at once from their first pictures and metadata: [B, d] of unit length."""
-
-        def read(item: Item) -> Image | None:
-            try:
-                return read_picture(item.pictures[0], root) if item.pictures else None
-            except PictureError as error:
-                raise TgqError(f"the picture of item {item.id!r} cannot be read: {error}") from error
-
-        with ThreadPoolExecutor(2) as pool:
-            pictures = list(pool.map(read, items))
-        return self.embed(pictures, [self.prompt.metadata(item) for item in items])
-
     @torch.inference_mode()
     def embed(self, pictures: Sequence[Image | None], metadata: Sequence[str]) -> Tensor:
-        """Embed B items from pictures that are read already and from their metadata texts.
-
-        Returns:
-            float32 [B, d] of unit length, on the CPU. An item without picture is embedded by its text alone.
-        """
+        """Embed B items from pictures that are read already and from their metadata texts."""
         vectors = torch.zeros(len(pictures), self.dim)
         for seen in (True, False):
             rows = [row for row, picture in enumerate(pictures) if (picture is not None) == seen]
@@ -120,14 +145,6 @@ class MultimodalEmbedder(Embedder):
         )
         return chat
 
-    def _shrink(self, picture: Image | None) -> Image | None:
-        side = self.longest_side
-        if picture is None or side is None or max(picture.size) <= side:
-            return picture
-        small = picture.copy()
-        small.thumbnail((side, side))
-        return small
-
 
 def load_multimodal(
     path: Path | str,
@@ -148,11 +165,12 @@ def load_multimodal(
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    dtype = resolve_precision(precision, torch.device(device))
+    dtype, folder = resolve_precision(precision, torch.device(device)), locate_model(path)
     try:
-        folder = _folder(path)
-        processor = _processor(folder)
-        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).to(device)
+        processor = whole_processor(folder)
+        model = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        ).to(device)
     except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
         why = " ".join(str(error).split())
         raise TgqError(
@@ -164,31 +182,22 @@ def load_multimodal(
     return MultimodalEmbedder(model, processor, prompt, version=version, longest_side=longest_side)
 
 
-def _folder(path: Path | str) -> Path:
-    """A folder as it is; a hub id as the folder it is downloaded to."""
-    if Path(path).is_dir():
-        return Path(path)
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(str(path)))
-
-
-def _processor(folder: Path) -> Any:
-    """The processor of pictures and text, its parts put together here.
+def whole_processor(folder: Path) -> Any:
+    """Return the processor of pictures and text, its parts put together here.
 
     `AutoProcessor` would also make the part that reads films, which needs torchvision.
     """
     from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES, processor_class_from_name
 
-    kind = AutoConfig.from_pretrained(folder).model_type
+    kind = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
     if kind not in PROCESSOR_MAPPING_NAMES:
         raise ValueError(f"transformers has no processor of pictures and text for model type {kind!r}")
     whole = processor_class_from_name(PROCESSOR_MAPPING_NAMES[kind])
     made, wanted = _without_films(whole), whole.get_attributes()
     parts = {
-        "image_processor": AutoImageProcessor.from_pretrained(folder, backend="pil"),
-        "tokenizer": AutoTokenizer.from_pretrained(folder),
+        "image_processor": AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False),
+        "tokenizer": AutoTokenizer.from_pretrained(folder, trust_remote_code=False),
     }
     unread = [part for part in made.get_attributes() if part not in parts]
     if unread:
@@ -205,4 +214,5 @@ def _without_films(processor: Any) -> Any:
         def get_attributes(cls) -> list[str]:
             return [part for part in super().get_attributes() if "video" not in part]
 
+    PicturesAndText.__name__ = processor.__name__  # what a saved processor is read as
     return PicturesAndText

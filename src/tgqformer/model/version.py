@@ -7,12 +7,25 @@ from pathlib import Path
 
 from tgqformer.stages import NOTE
 
+CARD = "README.md"
+"""The model card, in the folder of a saved model."""
+SENTENCE = ("modules.json", "config_sentence_transformers.json")
+"""What tells sentence-transformers how the folder is loaded."""
+
 
 def version_of(folder: Path) -> str:
-    """Name a saved model by the content of its files: equal folders, equal versions."""
+    """Name a saved model by the content of its files: equal folders, equal versions.
+
+    Its card, our note, the files of sentence-transformers and hidden ones, such as the hub's `.gitattributes`, do not
+    count: no vector depends on them.
+    """
     digest = blake2b(digest_size=8)
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NOTE):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and _counts(path.relative_to(folder))):
         digest.update(str(path.relative_to(folder)).encode())
         with path.open("rb") as file:
             digest.update(file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def _counts(path: Path) -> bool:
+    return path.name not in (NOTE, CARD, *SENTENCE) and not any(part.startswith(".") for part in path.parts)

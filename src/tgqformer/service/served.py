@@ -16,6 +16,7 @@ from tgqformer.catalog.item import Item
 from tgqformer.errors import TgqError
 from tgqformer.model.base import truncate
 from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.model.hub import known_place
 from tgqformer.model.prompt import Prompt
 from tgqformer.model.version import version_of
 from tgqformer.service.batching import Batcher, Pool
@@ -228,7 +229,7 @@ class Models:
         """Return the model of a version; None where no folder holds it."""
         name = version.latest
         if name not in self._known:
-            found = find_model(name, [*self._folders, *([Path(version.model)] if version.model else [])])
+            found = find_model(name, [*self._folders, *([version.model] if version.model else [])])
             if found is None:
                 return None
             self._known[name] = found
@@ -238,9 +239,10 @@ class Models:
         return self._known[name]
 
 
-def find_model(model_version: str, folders: Iterable[Path]) -> ItemEmbedder | None:
-    """Load the saved model of this version from the first folder that holds it; None where none does."""
-    for folder in folders:
+def find_model(model_version: str, places: Iterable[Path | str]) -> ItemEmbedder | None:
+    """Load the saved model of this version from the first place, a folder or a hub id, that holds it; else None."""
+    for place in places:
+        folder = place if isinstance(place, Path) else known_place(place)
         if (folder / "config.json").is_file() and version_of(folder) == model_version:
             return ItemEmbedder.load(folder)
     return None

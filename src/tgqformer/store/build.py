@@ -11,6 +11,7 @@ import numpy as np
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.errors import TgqError
+from tgqformer.model.hub import name_of
 from tgqformer.model.prompt import Prompt
 from tgqformer.progress import progress
 from tgqformer.store import make_store
@@ -58,7 +59,7 @@ def build_store(
     dim = build.truncate_dim or embeddings.dim
     if dim > embeddings.dim:
         raise TgqError(f"truncate_dim is {dim}, the embeddings in {embeddings.path} have {embeddings.dim} dimensions")
-    place = [str(path.resolve()) if path is not None else None for path in (build.model, catalog.path)]
+    place = None if build.model is None else name_of(build.model), str(catalog.path.resolve())
     prompt = prompt_of(build.model) if build.model is not None else None
     spec = VersionSpec(embeddings.model_version, dim, build.dtype, build.label, *place)
     store = make_store(to)

@@ -25,7 +25,7 @@ class VersionSpec:
     dim: width d of the vectors kept. Where it is less than the model's, vectors are cut and normalised again:
         `model.encode(items, truncate_dim=spec.dim)` fits in both cases.
     dtype: how a vector is kept. label: a name for people ("TGQ-Former").
-    model, catalog: where the saved model and the catalogue lie, if known.
+    model, catalog: where the saved model (a folder, or `OWNER/NAME@COMMIT` of the hub) and the catalogue lie, if known.
     """
 
     model_version: str

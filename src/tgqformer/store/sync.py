@@ -17,6 +17,7 @@ from tgqformer.catalog.item import Item
 from tgqformer.config import Positive, settings
 from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.model.hub import name_of
 from tgqformer.model.prompt import Prompt
 from tgqformer.progress import progress, track
 from tgqformer.store.base import Store, StoreRow, StoreTable
@@ -167,7 +168,7 @@ def _target(catalog: Catalog, store: Store, model: ItemEmbedder, how: SyncSettin
         return store.table(how.version), False
     if how.version is not None:
         raise TgqError("a version is either named or new; give one of --version and --new-version")
-    place = str(how.model.resolve()) if how.model is not None else None
+    place = name_of(how.model) if how.model is not None else None
     dim = how.dim or model.dim
     spec = VersionSpec(model.version, dim, how.dtype, how.label, place, str(catalog.path.resolve()))
     if dim > model.dim:

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
 from tiny_multimodal import write_multimodal
 from typer.testing import CliRunner
 
@@ -49,12 +52,15 @@ TINY: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def done(tmp_path_factory: pytest.TempPathFactory, tiny_model) -> Bench:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("bench")
     write_multimodal("llava", folder / "llava")
     whole = {"name": "whole multimodal model", "multimodal": str(folder / "llava")}
-    (folder / "tiny.yaml").write_text(yaml.safe_dump({**TINY, "models": [*TINY["models"], whole]}))
+    part = Transformer(str(tiny_model("bert")))
+    SentenceTransformer(modules=[part, Pooling(16, "mean")], device="cpu").save(str(folder / "texts"))
+    texts = {"name": "their texts", "multimodal": f"sentence-transformers:{folder / 'texts'}"}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump({**TINY, "models": [*TINY["models"], whole, texts]}))
     bench = Bench(load_bench(str(folder / "tiny.yaml")), folder / "out")
     bench.report()
     return bench
@@ -74,7 +80,7 @@ def test_a_bench_leaves_tables_a_report_and_a_folder_for_each_cell(done: Bench) 
 
 def test_the_learning_rate_with_the_best_validation_is_taken(done: Bench) -> None:
     for row in read_json(done.folder / "tuning.json"):
-        if row["model"] == "whole multimodal model":
+        if row["model"] in ("whole multimodal model", "their texts"):
             assert len(row["tried"]) == 1  # it is taken as it is
             continue
         assert len(row["tried"]) == 2
@@ -84,7 +90,7 @@ def test_the_learning_rate_with_the_best_validation_is_taken(done: Bench) -> Non
 
 
 def test_probes_change_the_query_alone(done: Bench) -> None:
-    tgq, text, whole = (read_cell(done.folder / "cells" / cell.path) for cell in done.cells)
+    tgq, text, whole, theirs = (read_cell(done.folder / "cells" / cell.path) for cell in done.cells)
     assert set(tgq.result.probes) == set(PROBES)
     assert len(tgq.result.probes["clean"].query) == 9
     own = dict(zip(text.result.views["mixed"].query, text.result.views["mixed"].values["mrr"], strict=True))
@@ -97,6 +103,9 @@ def test_probes_change_the_query_alone(done: Bench) -> None:
     own = dict(zip(mixed.query, mixed.values["mrr"], strict=True))
     asked = [own[name] for name in probes["poster-5"].query]
     assert poster.tolist() != asked and bare.tolist() != asked  # a whole model sees picture and text
+    own = dict(zip(theirs.result.views["mixed"].query, theirs.result.views["mixed"].values["mrr"], strict=True))
+    seen = theirs.result.probes["poster-5"]  # one of texts sees no sticker
+    assert [own[name] for name in seen.query] == seen.values["mrr"].tolist()
     assert "even attention" in tgq.attention and set(tgq.gates) == {"anchored", "exploratory"}
 
 
@@ -142,7 +151,7 @@ def test_a_cell_done_again_has_the_same_metrics_to_the_last_digit(done: Bench, t
 
 
 def test_what_is_done_is_not_done_again_and_what_was_killed_is(done: Bench) -> None:
-    first, second, _ = (done.folder / "cells" / cell.path for cell in done.cells)
+    first, second, *_ = (done.folder / "cells" / cell.path for cell in done.cells)
     kept = (second / "metrics.json").stat().st_mtime_ns
     metrics = (first / "metrics.json").read_bytes()
     mark(first, **(note_of(first) or {}) | {"done": False})  # as if killed before the end
@@ -153,18 +162,18 @@ def test_what_is_done_is_not_done_again_and_what_was_killed_is(done: Bench) -> N
 
 
 def test_cells_side_by_side_and_a_part_of_them(done: Bench) -> None:
-    first, second, third = (done.folder / "cells" / cell.path for cell in done.cells)
+    first, second, third, _ = (done.folder / "cells" / cell.path for cell in done.cells)
     before = [read_json(folder / "metrics.json")["views"]["mixed"]["mrr"] for folder in (first, second)]
     for folder in (first, second, third):
         shutil.rmtree(folder)
     made = Bench(done.bench, done.folder, only=["/TGQ-Former/", "/text-only/"], jobs=2)
-    assert len(made.cells) == 2 and len(made.every) == 3
+    assert len(made.cells) == 2 and len(made.every) == 4
     assert len(made.run()) == 2 and not third.exists()
     after = [read_json(folder / "metrics.json")["views"]["mixed"]["mrr"] for folder in (first, second)]
     assert after == pytest.approx(before, abs=0.02)  # another number of threads sums in another order
     assert read_json(first / "data.json")["threads"] >= 1
     assert {row["model"] for row in read_json(done.folder / "tuning.json")} >= {"whole multimodal model"}
-    assert len(Bench(done.bench, done.folder).run()) == 3
+    assert len(Bench(done.bench, done.folder).run()) == 4
 
 
 def test_an_error_in_a_worker_reaches_the_user(done: Bench, tmp_path: Path) -> None:
