@@ -26,7 +26,8 @@ model = ItemEmbedder.from_pretrained("FOLDER-OR-HUB-ID")
 vectors = model.encode([Item(title="Red cotton shirt", brand="Acme", picture="shirt.jpg")])
 ```
 
-`tgq embed CATALOG --model FOLDER-OR-HUB-ID --to embeddings` embeds a whole catalogue. Loading runs no code from this folder.
+`tgq embed CATALOG --model FOLDER-OR-HUB-ID --to embeddings` embeds a whole catalogue.
+Loading runs no code from this folder.
 """
 UNMEASURED = """\
 ## Figures

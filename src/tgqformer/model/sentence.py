@@ -28,13 +28,13 @@ FIELDS = ("title", "brand", "category", "attributes")
 """What a dict may say of an item besides `text`, which is its title, and `image`, its picture."""
 
 
-class ItemModule(InputModule):
+class ItemModule(InputModule):  # type: ignore[misc]
     """An `ItemEmbedder` as the one module of a `SentenceTransformer`."""
 
     config_keys: list[str] = []  # noqa: RUF012 - as the base class has it
 
     def __init__(self, model: ItemEmbedder) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.model = model
 
     @property
@@ -86,7 +86,7 @@ def sentence_transformer(
     """
     model = ItemEmbedder.from_pretrained(place, revision=revision, local_files_only=local_files_only)
     made = SentenceTransformer(modules=[ItemModule(model)], device=device)
-    made._model_card_text = model.card  # type: ignore[assignment]  # as it does with a folder: so that `save` keeps the card
+    made._model_card_text = model.card  # as it does with a folder: so that `save` keeps the card
     return made
 
 
