@@ -15,7 +15,7 @@ from tiny_multimodal import CHAT, write_multimodal
 
 from tgqformer import Catalog, Item
 from tgqformer.errors import TgqError
-from tgqformer.model.peers import load_sentence, load_whole, pictures_without_films
+from tgqformer.model.peers import NOTHING, load_sentence, load_whole, pictures_without_films
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_a_model_of_texts_reads_the_metadata_alone(texts: Path, tiny_items: list
     model = load_sentence(texts, precision="float32")
     assert not model.sees and model.dim == 16 and len(model.version) == 16
     own = SentenceTransformer(str(texts), device="cpu")
-    wanted = own.encode([model.prompt.metadata(item) for item in tiny_items], normalize_embeddings=True)
+    wanted = own.encode([model.prompt.metadata(item) or NOTHING for item in tiny_items], normalize_embeddings=True)
     np.testing.assert_allclose(model.encode(tiny_items), wanted, atol=1e-5)
 
 
@@ -81,7 +81,7 @@ def test_a_multimodal_model_gets_both_at_once(qwen: Path, tiny_items: list[Item]
 
 
 def test_what_cannot_be_loaded_is_told(texts: Path, tmp_path: Path, build, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(TgqError, match="there is no folder"):
+    with pytest.raises(TgqError, match="there is no such folder"):
         load_whole("sentence-transformers:nowhere")
     build("mlp").save(tmp_path / "own")
     with pytest.raises(TgqError, match=r"cannot be loaded: .*trust_remote_code"):

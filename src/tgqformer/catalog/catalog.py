@@ -94,6 +94,12 @@ class Catalog:
             root = Path(os.path.normpath(path / stored))
         return cls(path, about, root)
 
+    def to_dataset(self) -> Any:
+        """Return it as a `datasets.Dataset` of Hugging Face, see `exchange.to_dataset`."""
+        from tgqformer.catalog.exchange import to_dataset
+
+        return to_dataset(self)
+
     def __len__(self) -> int:
         return int(self._starts[-1])
 

@@ -153,6 +153,30 @@ def show(
 
 
 @app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="CATALOG", help="The folder of a catalogue.")],
+    to: Annotated[Path, typer.Option("--to", help="The folder to write.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a catalogue, with its pictures, as a folder that `datasets.load_dataset` of Hugging Face reads.
+
+    It holds Parquet files; `tgq catalog import` reads them back.
+
+    **Example**
+
+    `tgq catalog export catalogs/shop --to shop-dataset`
+    """
+    from tgqformer.catalog import Catalog
+    from tgqformer.catalog.exchange import KIND, export_catalog
+    from tgqformer.stages import make_way
+
+    make_way(to, KIND, overwrite=overwrite, sources=[folder])
+    catalog = Catalog.open(folder)
+    export_catalog(catalog, to, overwrite=overwrite, shown=True)
+    say(f"{len(catalog):,} items in {to}; in Python: datasets.load_dataset({str(to)!r})")
+
+
+@app.command()
 def duplicates(
     catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="The folder of a catalogue.")],
     by: Annotated[

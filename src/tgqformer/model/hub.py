@@ -35,7 +35,9 @@ def locate_model(place: Path | str, *, revision: str | None = None, local_files_
         return pretrained_folder(str(place))
     if found is None:
         known = ", ".join(PRETRAINED)
-        raise TgqError(f"there is no folder {place}; give a saved model, a hub id OWNER/NAME, or {known}")
+        raise TgqError(
+            f"{place} is not a saved model: there is no such folder; give one, a hub id OWNER/NAME, or {known}"
+        )
     if revision is not None and found[2] is not None and found[2] != revision:
         raise TgqError(f"{place} names a revision, and {revision!r} is given too; leave one out")
     return _fetch(found[1], revision or found[2], local_files_only)

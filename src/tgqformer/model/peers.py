@@ -24,6 +24,8 @@ from tgqformer.packages import check_there
 
 SENTENCE = "sentence-transformers:"
 """Stands before the place of a model of that library."""
+NOTHING = "."
+"""What is read of an item without text and picture: some models fail at an empty text."""
 ALL = Prompt()
 """What such a model reads where nothing else is said: all metadata, without words around it."""
 
@@ -78,7 +80,7 @@ class SentenceEmbedder(WholeEmbedder):
             elif seen and read:
                 vectors[rows] = F.normalize(self._encode(images) + self._encode(words), dim=-1)
             else:
-                vectors[rows] = self._encode(images if seen else words)
+                vectors[rows] = self._encode(images if seen else words if read else [NOTHING] * len(rows))
         return vectors
 
     def _encode(self, inputs: Sequence[Any]) -> Tensor:

@@ -17,6 +17,7 @@ from tgqformer.catalog.readers.jsonlines import JSON_LINES
 from tgqformer.catalog.readers.lines import packer_of
 from tgqformer.catalog.readers.magento import MAGENTO
 from tgqformer.catalog.readers.parquet import PARQUET
+from tgqformer.catalog.readers.saved_dataset import SavedDatasetReader
 from tgqformer.catalog.readers.shops import SHOPIFY, WOOCOMMERCE
 from tgqformer.catalog.readers.table import TABLES, TEXT_TABLES
 from tgqformer.errors import TgqError, nearest
@@ -25,6 +26,7 @@ __all__ = ["READERS", "Reader", "SourceRow", "choose_reader"]
 
 READERS: tuple[Reader, ...] = (
     CatalogReader(),
+    SavedDatasetReader(),
     FASHION,
     KaggleFashionReader(),
     HMReader(),
