@@ -13,6 +13,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import notebook
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src/tgqformer"
 API = "reference/api"
@@ -21,7 +23,8 @@ PLAIN = (type(None), str, int, float, bool)
 
 def pages() -> dict[str, str]:
     """Return every page that is made: its place below docs/ -> its text."""
-    return {**api_pages(), "reference/commands.md": commands_page(), **settings_pages()}
+    made = {**api_pages(), "reference/commands.md": commands_page(), **settings_pages()}
+    return {**made, notebook.PAGE: notebook.page(notebook.read())}
 
 
 # ---- Python API: a page a package, filled by mkdocstrings

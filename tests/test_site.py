@@ -39,7 +39,7 @@ def module(name: str) -> ModuleType:
     return made
 
 
-reference, links = module("reference"), module("links")
+_, reference, links = module("notebook"), module("reference"), module("links")
 
 
 @cache
@@ -109,7 +109,7 @@ def test_defaults_and_bounds_are_those_of_the_classes() -> None:
     text = made()["reference/recipe.md"]
     assert "| `lr` | number, above 0 | `0.001` | peak learning rate. |" in text
     assert "| `name` | text | must be given | of the run and its folder. |" in text
-    assert "| `tensorboard` | `true` or `false` | `false` |" in text
+    assert "| `trackers` | list of texts | `[]` |" in text
     assert "## pairs.mining.window" in text and "## models[]" in text
 
 

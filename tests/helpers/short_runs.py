@@ -23,8 +23,10 @@ class StopError(Exception):
     """Stands for a kill."""
 
 
-def run(model: ItemEmbedder, toy, sampler, settings: TrainingSettings, folder: Path, validate=None) -> TrainingState:
-    return train_embedder(model, toy, sampler, settings, folder, seed=1, validate=validate, shown=False)
+def run(
+    model: ItemEmbedder, toy, sampler, settings: TrainingSettings, folder: Path, validate=None, **more
+) -> TrainingState:
+    return train_embedder(model, toy, sampler, settings, folder, seed=1, validate=validate, shown=False, **more)
 
 
 def weights_of(model: ItemEmbedder) -> dict[str, torch.Tensor]:

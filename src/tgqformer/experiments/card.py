@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from tgqformer.evaluation.results import Result, SummaryRow, compare, summarize
 from tgqformer.evaluation.tables import NAMES, caption, percent, points
 from tgqformer.evaluation.untrained import PREFIX
 from tgqformer.experiments.recipe import Recipe
+from tgqformer.files import write_text
 from tgqformer.model.card import card_of
 from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.model.version import CARD
 
 SHOWN = ("hit@10", "hit@100", "mrr")
 FEW = 200
 """With fewer queries the figures are not worth reading."""
+
+
+def write_cards(
+    folders: Mapping[str, Path], recipe: Recipe, results: Sequence[Result], settings: Mapping[str, object], verdict: str
+) -> None:
+    """Write the card of every served model, by its name in the recipe, into its folder; see `measured_card`."""
+    for name, folder in folders.items():
+        card = measured_card(ItemEmbedder.load(folder), name, recipe, results, settings, verdict)
+        write_text(folder / CARD, card)
 
 
 def measured_card(

@@ -340,6 +340,7 @@ def check_models(recipe: Recipe) -> None:
     from tgqformer.encoders import efficientnet, minilm
     from tgqformer.encoders.huggingface import check_pretrained
     from tgqformer.model.packaged import smollm2_package
+    from tgqformer.training.log import check_trackers
 
     packages = {
         "efficientnet-lite0": efficientnet.find_package,
@@ -347,6 +348,7 @@ def check_models(recipe: Recipe) -> None:
         "smollm2": smollm2_package,
     }
     config.parse(Recipe, config.plain(recipe), recipe.name)
+    check_trackers(recipe.training.trackers)
     for model in recipe.models:
         if model.multimodal is not None:
             what = f"{model.name} is a whole multimodal model, which a run cannot serve"

@@ -279,10 +279,12 @@ class Run:
 
     def _report(self, results: list[Result], page: Path) -> None:
         from tgqformer.evaluation.report import Report, write_report  # here: Matplotlib takes long to import
+        from tgqformer.experiments.card import write_cards
         from tgqformer.experiments.reporting import Inspection, NoisedSample, cost_of, example_rule, neighbour_examples
         from tgqformer.model.embedder import ItemEmbedder
 
         verdict, results = self.verdict(), [*results, *self.untrained()]
+        settings = settings_of_run(self.recipe, self.data, self._choices())
         rows = summarize(results)
         differences = f"\nPaired differences in H@10, points [95 %]:\n\n{differences_markdown(results)}"
         write_text(self.folder / "table.md", f"{verdict}\n\n{markdown(rows)}{differences}")
@@ -299,7 +301,7 @@ class Run:
         guided = next((found for found in inspected.values() if len(found.seen.connector.attention) > 1), None)
         report = Report(
             title=f"{self.recipe.name}: {len(self.data.catalog):,} items, {len(queries):,} queries",
-            settings=settings_of_run(self.recipe, self.data, self._choices()),
+            settings=settings,
             results=results,
             verdict=verdict,
             examples=neighbour_examples(vectors, queries, view, examples),
@@ -312,18 +314,8 @@ class Run:
             notes=NOTES,
         )
         write_report(page, report)
-        self._cards(results, verdict)
-
-    def _cards(self, results: list[Result], verdict: str) -> None:
-        """Write the card of every served model, with what was measured."""
-        from tgqformer.experiments.card import measured_card
-        from tgqformer.model.embedder import ItemEmbedder
-
-        settings = settings_of_run(self.recipe, self.data, self._choices())
-        for section in self.recipe.models:
-            folder = self.served(section)
-            card = measured_card(ItemEmbedder.load(folder), section.name, self.recipe, results, settings, verdict)
-            write_text(folder / CARD, card)
+        folders = {section.name: self.served(section) for section in self.recipe.models}
+        write_cards(folders, self.recipe, results, settings, verdict)
 
     def _choices(self) -> dict[str, str]:
         """Say what validation chose for each model of each seed."""

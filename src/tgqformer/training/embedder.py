@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -33,6 +34,7 @@ def train_embedder(
     validate: Callable[[ItemEmbedder], tuple[float, float]] | None = None,
     until: float = 1.0,
     old: Vectors | None = None,
+    trackers: Sequence[Any] = (),
     shown: bool = True,
 ) -> TrainingState:
     """Train a model on pairs; see `fit` for what is written, kept and raised.
@@ -44,6 +46,7 @@ def train_embedder(
         settings: numbers of steps that are left out follow from the number of pairs.
         validate: returns H@10 and its standard error. until: the share of the steps after which to stop.
         old: vectors [N, d] of an earlier model for `settings.compatible`.
+        trackers: `accelerate.tracking.GeneralTracker` objects, besides those that the settings name.
     """
     *before, (objective, settings) = _stages(model, features, sampler, settings, seed, old)
     for alone, first in before:
@@ -54,7 +57,8 @@ def train_embedder(
         hit, error = validate(model)
         return Validation({"val_hit@10": hit, "val_error": error}, hit, error)
 
-    return _fit(objective, settings, folder, validate=validated if validate else None, until=until, shown=shown)
+    check = validated if validate else None
+    return _fit(objective, settings, folder, validate=check, until=until, trackers=trackers, shown=shown)
 
 
 def seconds_of_training(
@@ -107,9 +111,11 @@ def _fit(
     *,
     validate: Callable[[], Validation] | None = None,
     until: float = 1.0,
+    trackers: Sequence[Any] = (),
     shown: bool,
 ) -> TrainingState:
     optimizer, plan = optimizer_of(objective, settings), plan_of(settings)
+    plan = replace(plan, trackers=(*plan.trackers, *trackers))
     if until < 1:
         plan = replace(plan, until=max(1, round(until * plan.steps)))
     return fit(objective, optimizer, plan, folder, place=Accelerator(), validate=validate, shown=shown)
@@ -127,7 +133,8 @@ def plan_of(settings: TrainingSettings) -> Plan:
         patience=settings.patience,
         checkpoint_every=settings.checkpoint_every,
         precision=settings.precision,
-        tensorboard=settings.tensorboard,
+        trackers=settings.trackers,
+        told=vars(settings),
     )
 
 

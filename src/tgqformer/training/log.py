@@ -1,24 +1,34 @@
-"""The log of a training: a row of figures every so many steps, as JSON lines and for TensorBoard."""
+"""The log of a training: a row of figures every so many steps, as JSON lines and for trackers of Accelerate."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, nearest
 from tgqformer.files import write_text
+
+PROJECT = "tgqformer"
+"""The project of W&B, the experiment of MLflow, the folder of TensorBoard."""
 
 
 @contextmanager
 def training_log(
-    folder: Path | None, done: int, *, tensorboard: bool = False
+    folder: Path | None, done: int, *, trackers: Sequence[Any] = (), told: Mapping[str, Any] | None = None
 ) -> Iterator[Callable[[dict[str, float]], None]]:
     """Yield a function that appends a row, with a `step`, to `log.jsonl` in a folder; None writes nothing.
 
     Rows of steps after `done`, where the training is resumed, are cut.
+
+    Args:
+        folder: of the training. done: its steps so far.
+        trackers: names that Accelerate knows, or its `GeneralTracker` objects. told: settings for the trackers.
+
+    Raises:
+        TgqError: for a tracker that is not known, or whose package is not installed.
     """
     if folder is None:
         yield lambda _: None
@@ -28,23 +38,48 @@ def training_log(
     write_text(path, "".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= done))
     with ExitStack() as stack:
         file = stack.enter_context(path.open("a", encoding="utf-8"))
-        writer = _tensorboard(folder / "tensorboard", done) if tensorboard else None
-        if writer is not None:
-            stack.callback(writer.close)
+        track = stack.enter_context(_tracked(folder, done, trackers, told or {})) if trackers else None
 
         def write(row: dict[str, float]) -> None:
             file.write(json.dumps(row) + "\n")
             file.flush()
-            if writer is not None:
-                for name in row.keys() - {"step"}:
-                    writer.add_scalar(name, row[name], row["step"])
+            if track is not None:
+                track(row)
 
         yield write
 
 
-def _tensorboard(folder: Path, done: int) -> Any:
+def check_trackers(names: Sequence[str]) -> None:
+    """Raise TgqError for a tracker that Accelerate does not know, or whose package is not installed."""
+    if not names:
+        return
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, LoggerType, get_available_trackers
+
+    known, there = [str(name) for name in LOGGER_TYPE_TO_CLASS], [str(name) for name in get_available_trackers()]
+    own = set(known) - {str(name) for name in LoggerType}  # registered by `register_tracker_class`
+    for name in names:
+        if name not in known:
+            raise TgqError(f"training.trackers: there is no tracker {name!r}; {nearest(name, known)}")
+        if name not in (*there, *own):
+            extra = "'tgqformer[tensorboard]'" if name == "tensorboard" else name.replace("_", "-")
+            raise TgqError(f"training.trackers: {name} needs a package: pip install {extra}")
+
+
+@contextmanager
+def _tracked(
+    folder: Path, done: int, trackers: Sequence[Any], told: Mapping[str, Any]
+) -> Iterator[Callable[[dict[str, float]], None]]:
+    """Yield a function that gives a row to trackers; they are finished whatever happens."""
+    from accelerate import Accelerator
+
+    check_trackers([name for name in trackers if isinstance(name, str)])
+    run = "/".join(folder.resolve().parts[-3:])
+    place = Accelerator(log_with=list(trackers), project_dir=str(folder))
+    settings = {name: value for name, value in told.items() if isinstance(value, bool | int | float | str)}
+    own = {"tensorboard": {"purge_step": done + 1}, "wandb": {"name": run}, "mlflow": {"run_name": run}}
+    place.init_trackers(PROJECT, settings, init_kwargs=own)
     try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise TgqError("training.tensorboard needs a package: pip install 'tgqformer[tensorboard]'") from error
-    return SummaryWriter(folder, purge_step=done + 1)
+        yield lambda row: place.log({name: row[name] for name in row.keys() - {"step"}}, step=int(row["step"]))
+    finally:
+        for tracker in place.trackers:  # not `end_training`, which ends the processes' group, too
+            tracker.finish()

@@ -96,7 +96,7 @@ class Plan:
         validate_every: between validations. patience: validations without a better one before the training stops; 0
             never stops it. checkpoint_every: between checkpoints.
         log_every: between rows of the log, which hold means over their steps; it divides the other two.
-        precision: of matrix products. tensorboard: also log for TensorBoard.
+        precision: of matrix products. trackers, told: who else is given the rows of the log, see `training_log`.
     """
 
     steps: int
@@ -107,7 +107,8 @@ class Plan:
     checkpoint_every: int = 0
     log_every: int = 1
     precision: Precision = "float32"
-    tensorboard: bool = False
+    trackers: tuple[Any, ...] = ()
+    told: Mapping[str, Any] = field(default_factory=dict)
     until: int | None = None
 
     @property
@@ -159,7 +160,7 @@ def fit(
 ) -> TrainingState:
     """Minimise an objective; stop and resume gives the same weights, bit for bit, on CPU.
 
-    Write `log.jsonl`, `checkpoint/` and TensorBoard events into `folder`, if there is one. A folder with a checkpoint
+    Write `log.jsonl`, `checkpoint/` and what trackers write into `folder`, if there is one. A folder with a checkpoint
     is resumed. At the end the objective holds the weights that validation keeps, the last ones without it.
 
     Raises:
@@ -174,7 +175,7 @@ def fit(
     prepared, stepper = place.prepare(objective, optimizer)
     seen: list[dict[str, Tensor]] = []
     with (
-        training_log(folder if place.is_main_process else None, at.step, tensorboard=plan.tensorboard) as log,
+        training_log(folder if place.is_main_process else None, at.step, trackers=plan.trackers, told=plan.told) as log,
         progress(objective.title, plan.last, shown=shown and place.is_main_process) as bar,
     ):
         bar.advance(at.step)

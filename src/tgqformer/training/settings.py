@@ -74,7 +74,8 @@ class TrainingSettings:
         batch: pairs a step. visual_batch: pairs a step of the connector alone (whole groups).
         precision: `float32`, `bfloat16` (matrix products only), or `auto`: bfloat16 where the processor has it.
         checkpoint_every: steps between checkpoints; 0 for none.
-        tensorboard: also log for TensorBoard, into the run's folder.
+        trackers: who else is given the rows of the log: what Accelerate knows by name, `tensorboard`, `wandb`, `mlflow`
+            and others.
 
     Experiments with the method:
         lr: peak learning rate. floor: see `warmup`. beta_lr: factor for the agreement bias. alignment_lr: factor with
@@ -105,7 +106,7 @@ class TrainingSettings:
     visual_batch: Positive = 256
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every: Natural = 100
-    tensorboard: bool = False
+    trackers: tuple[str, ...] = ()
     lr: PositiveFloat = 1e-3
     floor: Share = 0.02
     beta_lr: NaturalFloat = 5.0
