@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from tgqformer.evaluation.results import Result, summarize
+from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown
 from tgqformer.experiments.dataset import NEW_ITEM, Dataset
 from tgqformer.experiments.recipe import Recipe
+from tgqformer.files import write_text
 from tgqformer.pairs.pairs import PairSets
 
 NOTES = (
@@ -73,3 +77,11 @@ def about(seconds: float) -> str:
     """Say a time in words."""
     minutes = seconds / 60
     return f"about {minutes:.0f} min" if minutes >= 1.5 else "about a minute" if minutes > 0.5 else "under a minute"
+
+
+def write_tables(folder: Path, results: Sequence[Result], verdict: str) -> None:
+    """Write table.md, with the verdict and the paired differences, and table.csv."""
+    rows = summarize(results)
+    differences = f"\nPaired differences in H@10, points [95 %]:\n\n{differences_markdown(results)}"
+    write_text(folder / "table.md", f"{verdict}\n\n{markdown(rows)}{differences}")
+    write_text(folder / "table.csv", csv_text(rows))

@@ -18,16 +18,15 @@ from tgqformer.catalog.catalog import VERSION, Catalog
 from tgqformer.config import slug
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.results import Result, SummaryRow, summarize
-from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown
 from tgqformer.evaluation.untrained import PREFIX, verdict
 from tgqformer.experiments import Until
 from tgqformer.experiments.dataset import NEW_ITEM, Dataset
-from tgqformer.experiments.described import NOTES, about, settings_of_run
+from tgqformer.experiments.described import NOTES, about, settings_of_run, write_tables
 from tgqformer.experiments.earlier import SERVED, Origins
 from tgqformer.experiments.presets import CHOICE
 from tgqformer.experiments.recipe import ModelSection, Recipe, check_files, check_models, is_written
 from tgqformer.experiments.untrained import untrained_results
-from tgqformer.files import read_json, write_text
+from tgqformer.files import read_json
 from tgqformer.model.version import CARD, version_of
 from tgqformer.packages import check_there
 from tgqformer.progress import Terminal, console
@@ -271,13 +270,14 @@ class Run:
             for seed in self.recipe.seeds
         ]
         inputs = {"name": self.recipe.name, "trials": trials, "evaluation": config.plain(self.recipe.evaluation)}
-        cards = [self.served(section) / CARD for section in self.recipe.models]
+        served = {section.name: self.served(section) for section in self.recipe.models}
+        cards = [folder / CARD for folder in served.values()]
         outputs = page, self.folder / "table.md", self.folder / "table.csv", *cards
-        make = partial(self._report, results, page)
+        make = partial(self._report, results, page, served)
         self.stages.run(Stage("report", self.folder / ".report", "report", inputs, make, format=3, outputs=outputs))
         return page
 
-    def _report(self, results: list[Result], page: Path) -> None:
+    def _report(self, results: list[Result], page: Path, served: dict[str, Path]) -> None:
         from tgqformer.evaluation.report import Report, write_report  # here: Matplotlib takes long to import
         from tgqformer.experiments.card import write_cards
         from tgqformer.experiments.reporting import Inspection, NoisedSample, cost_of, example_rule, neighbour_examples
@@ -285,10 +285,7 @@ class Run:
 
         verdict, results = self.verdict(), [*results, *self.untrained()]
         settings = settings_of_run(self.recipe, self.data, self._choices())
-        rows = summarize(results)
-        differences = f"\nPaired differences in H@10, points [95 %]:\n\n{differences_markdown(results)}"
-        write_text(self.folder / "table.md", f"{verdict}\n\n{markdown(rows)}{differences}")
-        write_text(self.folder / "table.csv", csv_text(rows))
+        write_tables(self.folder, results, verdict)
         seed, view, examples = self.recipe.seeds[0], self.data.views["mixed"], self.recipe.evaluation.examples
         trials = {section.name: self.trial(section, seed) for section in self.recipe.models}
         models = {name: ItemEmbedder.load(trial.folder / "model") for name, trial in trials.items()}
@@ -314,8 +311,7 @@ class Run:
             notes=NOTES,
         )
         write_report(page, report)
-        folders = {section.name: self.served(section) for section in self.recipe.models}
-        write_cards(folders, self.recipe, results, settings, verdict)
+        write_cards(served, self.recipe, results, settings, verdict)
 
     def _choices(self) -> dict[str, str]:
         """Say what validation chose for each model of each seed."""
