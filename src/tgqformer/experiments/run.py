@@ -271,8 +271,7 @@ class Run:
         ]
         inputs = {"name": self.recipe.name, "trials": trials, "evaluation": config.plain(self.recipe.evaluation)}
         served = {section.name: self.served(section) for section in self.recipe.models}
-        cards = [folder / CARD for folder in served.values()]
-        outputs = page, self.folder / "table.md", self.folder / "table.csv", *cards
+        outputs = page, self.folder / "table.md", self.folder / "table.csv", *(one / CARD for one in served.values())
         make = partial(self._report, results, page, served)
         self.stages.run(Stage("report", self.folder / ".report", "report", inputs, make, format=3, outputs=outputs))
         return page
