@@ -162,9 +162,9 @@ def test_what_is_done_is_not_done_again_and_what_was_killed_is(done: Bench) -> N
 
 
 def test_cells_side_by_side_and_a_part_of_them(done: Bench) -> None:
-    first, second, third, _ = (done.folder / "cells" / cell.path for cell in done.cells)
+    first, second, third, fourth = (done.folder / "cells" / cell.path for cell in done.cells)
     before = [read_json(folder / "metrics.json")["views"]["mixed"]["mrr"] for folder in (first, second)]
-    for folder in (first, second, third):
+    for folder in (first, second, third, fourth):
         shutil.rmtree(folder)
     made = Bench(done.bench, done.folder, only=["/TGQ-Former/", "/text-only/"], jobs=2)
     assert len(made.cells) == 2 and len(made.every) == 4
