@@ -35,7 +35,7 @@ WORN = 0.25  # share of rows that are items no more: then it is made anew
 class LiveTable:
     """The items of a table in memory. Thread-safe; `refresh` and `save` from one thread. Made by `build` or `load`.
 
-    Needs 4 bytes a dimension for the vectors, and some 350 for an item.
+    Needs 4 bytes a dimension for the vectors, and some 1,100 for an item right after it was made.
     """
 
     def __init__(self, table: StoreTable, index: MemoryIndex, rows: LiveRows, revision: int) -> None:
@@ -249,7 +249,7 @@ class LiveTable:
 
 def needed(rows: int, dim: int) -> int:
     """Return about how many bytes of memory the items of a table take here."""
-    return rows * (4 * dim + 400)
+    return rows * (4 * dim + 1100)
 
 
 def _kept(rows: Sequence[StoreRow], table: StoreTable) -> Vectors:
