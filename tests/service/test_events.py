@@ -181,7 +181,7 @@ def test_events_of_a_search(shop: Shop, tmp_path: Path) -> None:
         assert sent(running, [*events, {"answer": other["answer"], "event": "view"}]) == (200, {"kept": 3})
         assert sent(running, {**about, "event": "click", "item": "sku-99"})[0] == 422
         log = tmp_path / "log.parquet"
-        tgq("store", "report", shop.folder, "--log", log)
+        tgq("store", "report", shop.folder, "--export-log", log)
     [told] = json.loads(tgq("store", "report", shop.folder, "--json"))
     assert told["views"] == 2 and told["units"] == 2 and told["ctr"]["mean"] == 0.5
     assert [(row["item"], row["event"]) for row in pq.read_table(log).to_pylist()] == [(clicked, "click")]
