@@ -31,10 +31,17 @@ from tgqformer.store.ledger import VersionSpec
 
 CLI = ROOT / "src/tgqformer/cli"
 FIRST = {  # what a command works on; docs/commands.md says so in words
-    "BENCH", "CATALOG", "EMBEDDINGS", "EXPORT", "ITEM", "LOG", "NAME", "PAIRS", "PRESET", "RECIPE", "RUN", "STORE",
-    "STUDY",
+    "BENCH", "CATALOG", "EMBEDDINGS", "EXPORT", "ITEM", "LOG", "MODEL", "NAME", "PAIRS", "PRESET", "RECIPE", "RUN",
+    "STORE", "STUDY",
 }  # fmt: skip
-SECOND = {"ITEM", "VERSION", "[VERSION=SHARE]...", "LOG", "RUN"}  # a part of the first, or another one beside it
+SECOND = {
+    "ITEM",
+    "VERSION",
+    "[VERSION=SHARE]...",
+    "LOG",
+    "OWNER/NAME",
+    "RUN",
+}  # a part of the first, or another one beside it
 NEVER = {"--first", "--shown", "--truncate-dim", "--interactions", "--data", "--batch", "--file", "--model-path", "--k"}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 
 import pytest
 import torch
@@ -17,39 +17,38 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
-def printed() -> dict[str, list[str]]:
-    """The rows that `tgq cost` prints, by their first cell."""
+def printed() -> dict[str, list[float]]:
+    """The numbers of the tables of `tgq cost`, by the name of their row."""
     result = CliRunner().invoke(app, ["cost", "--tokens", "2"])
     assert result.exit_code == 0, result.output
-    assert "Connectors at 2 tokens" in result.stdout and "0.31 G beside the tower" in result.stdout
-    rows = [re.split(r"\s*\|\s*", line.strip("| ")) for line in result.stdout.splitlines() if line.startswith("|")]
-    return {row[0]: row[1:] for row in rows}
+    said = " ".join(result.stdout.split())
+    assert "Connectors at 2 tokens" in said and "0.31 G beside the tower" in said
+    tables = json.loads(CliRunner().invoke(app, ["cost", "--tokens", "2", "--json"]).stdout)
+    rows = [list(row.values()) for table in tables for row in table]
+    return {row[0]: [round(number or 0.0, 2) for number in row[1:]] for row in rows}
 
 
 @pytest.mark.slow
-def test_whole_systems_come_out_as_published(printed: dict[str, list[str]]) -> None:
-    def row(name: str) -> list[float]:
-        return [0.0 if cell == "-" else float(cell.replace(",", "")) for cell in printed[name]]
-
-    millions, tower, text, connector, language, whole = row("InternVL3-2B")
+def test_whole_systems_come_out_as_published(printed: dict[str, list[float]]) -> None:
+    millions, tower, text, connector, language, whole = printed["InternVL3-2B"]
     assert 1800 < millions < 2000 and text == 0
     assert (round(tower), round(whole)) == (724, 1584)
-    millions, tower, text, connector, language, whole = row("Qwen3-VL-4B")
+    millions, tower, text, connector, language, whole = printed["Qwen3-VL-4B"]
     assert 4300 < millions < 4500
     assert round(tower + connector) == 579
-    millions, tower, text, connector, language, whole = row("TGQ-Former (ViT-B/16, RoBERTa, Qwen3-Embedding-0.6B)")
+    millions, tower, text, connector, language, whole = printed["TGQ-Former (ViT-B/16, RoBERTa, Qwen3-Embedding-0.6B)"]
     assert tower == 35.13 and connector < 0.2
     assert whole == pytest.approx(tower + text + connector + language, abs=0.03)
     assert 57.31 < language < 60.96  # 64 tokens of text alone, and with 4 visual ones
     assert round(35.13 + projection_flops() / 1e9, 2) == 35.44  # the paper rounds 35.126 + 0.308 to 35.43
-    small = row("TGQ-Former (EfficientNet-Lite0, MiniLM, SmolLM2-135M)")
+    small = printed["TGQ-Former (EfficientNet-Lite0, MiniLM, SmolLM2-135M)"]
     assert 0.7 < small[1] < 0.8 and small[-1] < 20  # 0.39 G multiply-adds are published for the picture
 
 
 @pytest.mark.slow
-def test_every_connector_has_a_row(printed: dict[str, list[str]]) -> None:
+def test_every_connector_has_a_row(printed: dict[str, list[float]]) -> None:
     assert set(CONNECTORS) <= set(printed)
-    assert printed["none"] == ["0.00"] * 4 and printed["mean"] == ["0.00"] * 4
+    assert printed["none"] == [0.0] * 4 and printed["mean"] == [0.0] * 4
 
 
 def test_connectors_by_hand() -> None:

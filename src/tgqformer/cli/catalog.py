@@ -174,6 +174,7 @@ def export(
     catalog = Catalog.open(folder)
     export_catalog(catalog, to, overwrite=overwrite, shown=True)
     say(f"{len(catalog):,} items in {to}; in Python: datasets.load_dataset({str(to)!r})")
+    then(f"tgq catalog import {to} --to CATALOG, to read it back")
 
 
 @app.command()
