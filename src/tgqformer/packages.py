@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from tgqformer.errors import TgqError, nearest
@@ -49,6 +50,7 @@ EXTRAS = {
     "sentence_transformers": "sentence-transformers",
 }
 """Modules that only some users need, and the extra that brings each."""
+_importing = RLock()
 
 
 def need(module: str) -> Any:
@@ -57,8 +59,9 @@ def need(module: str) -> Any:
     Raises:
         TgqError: where it is not installed, with the extra that brings it.
     """
-    check_there([module.partition(".")[0]])
-    return import_module(module)
+    with _importing:  # OpenCV takes itself out of the known modules for a moment while it is imported
+        check_there([module.partition(".")[0]])
+        return import_module(module)
 
 
 def check_there(modules: Iterable[str]) -> None:
@@ -70,14 +73,16 @@ def check_there(modules: Iterable[str]) -> None:
 
 
 class Lazy:
-    """A module of `EXTRAS` that is imported when it is first used."""
+    """A module of `EXTRAS` that is imported when it is first used, by whatever thread."""
 
     def __init__(self, module: str) -> None:
-        self._module = module
+        self._module, self._imported = module, None
 
     def __getattr__(self, name: str) -> Any:
         """Return what the module has by this name; import it first. Raise TgqError where it is not installed."""
-        return getattr(need(self._module), name)
+        if self._imported is None:
+            self._imported = need(self._module)
+        return getattr(self._imported, name)
 
 
 cv2: Any = Lazy("cv2")
