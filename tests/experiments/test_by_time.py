@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tiny_recipe import write_recipe, write_table
 
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.untrained import PREFIX
@@ -29,10 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Callable[[str], Pa
     """The run of a small shop whose log is cut by time."""
     torch.set_num_threads(1)
     shop, draw = tmp_path_factory.mktemp("shop"), random.Random(0)
-    with (shop / "items.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["id", "title", "category"])
-        rows.writerows([f"i{n}", f"{n % 4} thing", f"kind {n % 3}"] for n in range(ITEMS))
+    write_table(shop, ITEMS, likes=4)
     with (shop / "clicks.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["session", "item", "time"])
@@ -43,23 +41,10 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Callable[[str], Pa
                 [f"s{session}", f"i{n}", 1_700_000_000 + 3600 * session + at]
                 for at, n in enumerate(draw.sample(liked, 3))
             )
-    recipe: dict[str, Any] = {
-        "name": "shop",
-        "catalog": {"source": "items.csv"},
-        "pairs": {"interactions": "clicks.csv", "by": "time", "train": 0.6, "val": 0.2, "test": 0.2},
-        "noise": {"share": 0},
-        "encoders": {"vision": f"hf:{tiny_model('vit')}", "text": f"hf:{tiny_model('bert')}"},
-        "language": {"name": f"hf:{tiny_model('bert')}", "max_tokens": 16},
-        "alignment": {"steps": 3, "batch": 8},
-        "training": {"steps": 4, "visual_steps": 0, "batch": 4, "group": 2, "warmup": 1, "validate_every": 1},
-        "evaluation": {"views": ["mixed"], "examples": 1, "validation_pool": 10},
-        "neighbours": 4,
-        "models": [
-            {"name": "TGQ-Former", "connector": "tgq", "options": {"dim": 16, "heads": 2}, "preset": "gentle"},
-        ],
-    }
-    (shop / "shop.yaml").write_text(yaml.safe_dump(recipe))
-    return execute(load_recipe(shop / "shop.yaml"), shop / "run", "report")
+    pairs = {"by": "time", "train": 0.6, "val": 0.2, "test": 0.2}
+    training = {"visual_steps": 0, "validate_every": 1}
+    recipe = write_recipe(shop, tiny_model, pairs=pairs, training=training, model={"preset": "gentle"})
+    return execute(load_recipe(recipe), shop / "run", "report")
 
 
 def test_periods_hold_the_pairs_of_their_time(run: Run) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import random
 import re
 import shutil
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from rich.console import Console
+from tiny_recipe import MODEL, write_clicks, write_recipe, write_table
 
 from tgqformer import stages
 from tgqformer.catalog.catalog import Catalog
@@ -32,17 +30,6 @@ from tgqformer.store import open_store
 from tgqformer.store.sync import SyncSettings, sync
 
 ITEMS = 36
-MODEL = {"name": "TGQ-Former", "connector": "tgq", "options": {"dim": 16, "heads": 2}}
-
-
-def write_log(shop: Path, sessions: int) -> None:
-    draw = random.Random(0)
-    with (shop / "clicks.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["session", "item"])
-        for session in range(sessions):
-            kind = session % 6
-            rows.writerows([f"s{session}", f"i{6 * n + kind}"] for n in draw.sample(range(ITEMS // 6), 4))
 
 
 @pytest.fixture(scope="module")
@@ -50,25 +37,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory, tiny_model: Callable[[str], P
     """A small shop and the run of its first night, which had nothing to go on from."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("shop")
-    with (folder / "items.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["id", "title", "category"])
-        rows.writerows([f"i{n}", f"{n % 6} thing", f"kind {n % 3}"] for n in range(ITEMS))
-    recipe: dict[str, Any] = {
-        "name": "shop",
-        "catalog": {"source": "items.csv"},
-        "pairs": {"interactions": "clicks.csv", "train": 0.5, "val": 0.25, "test": 0.25},
-        "noise": {"share": 0},
-        "encoders": {"vision": f"hf:{tiny_model('vit')}", "text": f"hf:{tiny_model('bert')}"},
-        "language": {"name": f"hf:{tiny_model('bert')}", "max_tokens": 16},
-        "alignment": {"steps": 3, "batch": 8},
-        "training": {"steps": 4, "batch": 4, "group": 2, "warmup": 1, "validate_every": 2, "lr": 0.01, "from": "run"},
-        "evaluation": {"views": ["mixed"], "examples": 1, "validation_pool": 10},
-        "neighbours": 4,
-        "models": [MODEL | {"share": 0.5, "preset": "given"}],
-    }
-    (folder / "shop.yaml").write_text(yaml.safe_dump(recipe))
-    write_log(folder, 60)
+    write_table(folder, ITEMS)
+    training = {"validate_every": 2, "lr": 0.01, "from": "run"}
+    shares = {"train": 0.5, "val": 0.25, "test": 0.25}
+    write_recipe(folder, tiny_model, pairs=shares, training=training, model={"share": 0.5, "preset": "given"})
+    write_clicks(folder, ITEMS, 60)
     execute(load_recipe(folder / "shop.yaml"), folder / "first", "index")
     return folder
 
@@ -80,7 +53,7 @@ def night(shop: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str
     shutil.copytree(shop / "first", shop / "run")
 
     def run(*changes: str, to: str = "run", until: Until = "embed", sessions: int = 60) -> list[str]:
-        write_log(shop, sessions)
+        write_clicks(shop, ITEMS, sessions)
         said = Console(file=StringIO(), width=200)
         monkeypatch.setattr(stages, "console", said)
         execute(load_recipe(shop / "shop.yaml", changes), shop / to, until)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
+from tiny_recipe import write_clicks, write_recipe, write_table
 
 from tgqformer.evaluation.results import read_log
 from tgqformer.experiments import folds
@@ -31,32 +28,13 @@ ITEMS = 48
 def run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Callable[[str], Path]) -> Run:
     """The run of a small shop, with two trainings to choose from and a share of the frozen vectors."""
     torch.set_num_threads(1)
-    shop, draw = tmp_path_factory.mktemp("shop"), random.Random(0)
-    with (shop / "items.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["id", "title", "category"])
-        rows.writerows([f"i{n}", f"{n % 6} thing", f"kind {n % 3}"] for n in range(ITEMS))
-    with (shop / "clicks.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["session", "item"])
-        for session in range(90):
-            kind = session % 6
-            rows.writerows([f"s{session}", f"i{6 * n + kind}"] for n in draw.sample(range(ITEMS // 6), 4))
-    recipe: dict[str, Any] = {
-        "name": "shop",
-        "catalog": {"source": "items.csv"},
-        "pairs": {"interactions": "clicks.csv", "train": 0.5, "val": 0.25, "test": 0.25},
-        "noise": {"share": 0},
-        "encoders": {"vision": f"hf:{tiny_model('vit')}", "text": f"hf:{tiny_model('bert')}"},
-        "language": {"name": f"hf:{tiny_model('bert')}", "max_tokens": 16},
-        "alignment": {"steps": 3, "batch": 8},
-        "training": {"steps": 4, "visual_steps": 0, "batch": 4, "group": 2, "warmup": 1, "validate_every": 1},
-        "evaluation": {"views": ["mixed"], "examples": 1, "validation_pool": 10},
-        "neighbours": 4,
-        "models": [{"name": "TGQ-Former", "connector": "tgq", "options": {"dim": 16, "heads": 2}}],
-    }
-    (shop / "shop.yaml").write_text(yaml.safe_dump(recipe))
-    return execute(load_recipe(shop / "shop.yaml"), shop / "run", "neighbours")
+    shop = tmp_path_factory.mktemp("shop")
+    write_table(shop, ITEMS)
+    write_clicks(shop, ITEMS, 90)
+    training = {"visual_steps": 0, "validate_every": 1}
+    shares = {"train": 0.5, "val": 0.25, "test": 0.25}
+    recipe = write_recipe(shop, tiny_model, pairs=shares, training=training, model={})
+    return execute(load_recipe(recipe), shop / "run", "neighbours")
 
 
 def queries(data: Dataset) -> list[str]:

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
 from rich.console import Console
+from tiny_recipe import write_recipe
 
 from tgqformer import packages, stages
 from tgqformer.errors import TgqError
@@ -97,21 +97,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory, tiny_model: Callable[[str], P
     write_log(folder, 60)
     for n in range(36):
         write_picture(folder, n, 5 * n)
-    recipe: dict[str, Any] = {
-        "name": "shop",
-        "catalog": {"source": "items.csv"},
-        "pairs": {"interactions": "clicks.csv", "train": 0.6, "val": 0.15, "test": 0.25},
-        "noise": {"share": 0},
-        "encoders": {"vision": f"hf:{tiny_model('vit')}", "text": f"hf:{tiny_model('bert')}"},
-        "language": {"name": f"hf:{tiny_model('bert')}", "max_tokens": 16},
-        "alignment": {"steps": 3, "batch": 8},
-        "training": {"steps": 2, "visual_steps": 2, "visual_batch": 4, "batch": 4, "group": 2, "warmup": 1},
-        "evaluation": {"views": ["mixed"], "examples": 1, "validation_pool": 10},
-        "neighbours": 4,
-        "models": [{"name": "TGQ-Former", "connector": "tgq", "options": {"dim": 16, "heads": 2}} | FIXED],
-    }
-    recipe["training"] |= {"validate_every": 2, "checkpoint_every": 0}
-    (folder / "shop.yaml").write_text(yaml.safe_dump(recipe))
+    training = {"steps": 2, "visual_steps": 2, "visual_batch": 4, "validate_every": 2, "checkpoint_every": 0}
+    shares = {"train": 0.6, "val": 0.15, "test": 0.25}
+    write_recipe(folder, tiny_model, pairs=shares, training=training, model=FIXED)
     return folder
 
 
