@@ -2,7 +2,7 @@
 
     python benchmarks/faults_power.py --cuts 200
     python benchmarks/faults_power.py --cuts 40 --what jobs
-    python benchmarks/faults_power.py --cuts 40 --what postgres
+    python benchmarks/faults_power.py --cuts 200 --what postgres
 
 The store (or what a job makes) lies on a file system in a file, mounted through a loop device (needs root). At a random
 moment the writer, and the server of PostgreSQL, is stopped, the file is copied as it is, without sync, and the copy is

@@ -24,7 +24,7 @@ from tgqformer.errors import TgqError
 def drawn(seed: int, side: int = 96, quality: int = 90, shift: int = 0) -> Picture:
     """A picture of a seed, at some size and quality, and some shades darker."""
     shade = np.random.default_rng(seed).integers(0, 200, (4, 4, 3), np.uint8) + np.uint8(shift)
-    image = Image.fromarray(shade).resize((side, side), Image.Resampling.NEAREST)
+    image = Image.fromarray(shade).resize((side, side), Image.Resampling.BICUBIC)
     image.save(buffer := BytesIO(), "JPEG", quality=quality)
     return Picture(Picture.digest_of(buffer.getvalue()), None, buffer.getvalue())
 

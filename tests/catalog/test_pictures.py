@@ -14,7 +14,7 @@ from PIL import Image
 
 from tgqformer.catalog import Picture, PictureError, read_picture
 from tgqformer.catalog import pictures as pictures_module
-from tgqformer.catalog.pictures import check, decode, read_file, resolve
+from tgqformer.catalog.pictures import ALIKE, check, decode, read_file, resolve
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -199,3 +199,27 @@ def test_broken_exif_does_not_spoil_a_good_picture() -> None:
     data = encoded(Image.new("RGB", (8, 8), RED), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff garbage")
     assert decode(data).size == (8, 8)
     assert check(data).width == 8
+
+
+@pytest.mark.parametrize("size", [(20, 12), (8, 8), (3, 50), (500, 700), (1, 1)])
+def test_a_look_is_the_mean_of_equal_parts(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).save(buffer := BytesIO(), "PNG")
+    many = pixels.repeat(8, axis=0).repeat(8, axis=1).astype(np.float64)  # each part is whole pixels of these
+    parts = many.reshape(8, size[1], 8, size[0], 3).mean(axis=(1, 3))
+    look = np.frombuffer(check(buffer.getvalue()).look, np.uint8).reshape(8, 8, 3)
+    np.testing.assert_allclose(look, parts, atol=2 if max(size) > 100 else 0.51)  # large ones are halved before
+
+
+@pytest.mark.parametrize("size", [(60, 80), (137, 101), (640, 480)])
+def test_a_look_hardly_changes_with_size_quality_and_turn(size: tuple[int, int]) -> None:
+    shade = Image.fromarray(np.random.default_rng(1).integers(0, 256, (9, 7, 3), np.uint8))
+    photo = shade.resize((900, 1200), Image.Resampling.BICUBIC)
+    photo.save(large := BytesIO(), "JPEG", quality=95)
+    small = photo.resize(size)
+    small.save(thumbnail := BytesIO(), "JPEG", quality=70)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its side
+    small.transpose(Image.Transpose.ROTATE_90).save(turned := BytesIO(), "JPEG", quality=70, exif=exif)
+    looks = [np.frombuffer(check(one.getvalue()).look, np.uint8).astype(int) for one in (large, thumbnail, turned)]
+    assert max(np.abs(looks[0] - other).max() for other in looks[1:]) <= ALIKE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from tiny_recipe import write_recipe, write_table
 
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.untrained import PREFIX
-from tgqformer.experiments.dataset import KNOWN_ITEM, NEW_ITEM
+from tgqformer.experiments.dataset import KNOWN_ITEM, NEW_ITEM, Dataset
+from tgqformer.experiments.described import settings_of_run
 from tgqformer.experiments.folds import everything, folds_of
 from tgqformer.experiments.recipe import load_recipe
 from tgqformer.experiments.run import Run, execute
@@ -64,6 +66,18 @@ def test_new_and_known_items_are_asked_apart(run: Run) -> None:
     assert new <= set(data.pairs.split.part("test")) and not new & known
     assert known <= set(data.pairs.train.ids())
     assert {ids[int(at)] for at in data.queries.query} >= new | known
+
+
+def test_of_too_many_queries_some_are_drawn(run: Run) -> None:
+    recipe = replace(run.recipe, evaluation=replace(run.recipe.evaluation, queries=5))
+    few, every = Dataset(recipe, run.folder), run.data.queries
+    assert len(few.queries) == 5 < len(every)
+    for query, row in zip(few.queries.query, range(5), strict=True):
+        whole = int(np.flatnonzero(every.query == query)[0])
+        assert few.queries.positives.row(row).tolist() == every.positives.row(whole).tolist()
+    assert all(len(view) <= 5 for view in few.asked.values())
+    assert settings_of_run(recipe, few, {})["test queries"] == f"5 of {len(every)}, drawn at random"
+    assert settings_of_run(run.recipe, run.data, {})["test queries"] == f"all {len(every)}"
 
 
 def test_what_shoppers_clicked_together_before_stands_in_the_table(run: Run) -> None:

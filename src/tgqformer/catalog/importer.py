@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -27,10 +26,11 @@ from tgqformer.catalog.rows import DraftItem, addresses_in, draft_item, with_pic
 from tgqformer.catalog.styles import SourceStyle, cells
 from tgqformer.config import Positive, parse, settings
 from tgqformer.errors import TgqError, option
+from tgqformer.parallel import ahead, batches
 from tgqformer.progress import progress
 from tgqformer.stages import make_way
 
-_THREADS, _WINDOW = 2, 32
+_THREADS, _AT_ONCE = 2, 16  # handing an item to a thread costs half of what checking a thumbnail does
 ADDRESSES = "addresses.jsonl"
 """Of pictures that are not on this disk, a line an item: `tgq pictures fetch` reads it."""
 _PEEK = 1000
@@ -212,7 +212,7 @@ def import_catalog(
         report.check(plan.root)
         report.seconds = time.perf_counter() - started
         sink.close()
-        write_report(report, writer.folder, sink.samples)
+        write_report(report, writer.folder, sink.samples.shown(plan.root))
     return report
 
 
@@ -227,25 +227,15 @@ def _drafts(plan: ImportPlan) -> Iterator[DraftItem]:
 
 
 def _checked(drafts: Iterable[DraftItem], plan: ImportPlan) -> Iterator[DraftItem]:
-    """Check pictures in a few threads, a short window ahead; order is kept."""
-    window: deque[DraftItem | Future[DraftItem]] = deque()
+    """Check pictures in a few threads, a short way ahead; order is kept."""
+
+    def work(some: Iterable[DraftItem]) -> list[DraftItem]:
+        keep, tail = plan.settings.pack, plan.style.tail
+        return [one if one.reject else with_pictures(one, plan.root, keep=keep, tail=tail) for one in some]
+
     with ThreadPoolExecutor(_THREADS, "pictures") as pool:
-        for draft in drafts:
-            window.append(_submitted(pool, draft, plan))
-            if len(window) >= _WINDOW:
-                yield _finished(window.popleft())
-        yield from map(_finished, window)
-
-
-def _finished(draft: DraftItem | Future[DraftItem]) -> DraftItem:
-    return draft if isinstance(draft, DraftItem) else draft.result()
-
-
-def _submitted(pool: ThreadPoolExecutor, draft: DraftItem, plan: ImportPlan) -> DraftItem | Future[DraftItem]:
-    """Hand a draft to the pool; one without pictures is finished at once, which costs a tenth of that."""
-    if draft.sources and draft.reject is None:
-        return pool.submit(with_pictures, draft, plan.root, keep=plan.settings.pack, tail=plan.style.tail)
-    return draft if draft.reject is not None else with_pictures(draft, plan.root, keep=plan.settings.pack)
+        for some in ahead(pool, work, batches(drafts, _AT_ONCE), _THREADS):
+            yield from some
 
 
 class _Sink:
@@ -281,7 +271,7 @@ class _Sink:
             return
         self._writer.add(item)
         report.count(item, draft.named, draft.currency)
-        self.samples.see(item, self._writer.root)
+        self.samples.see(item)
         if row.related:
             self._relate([(item.id, other, kind) for kind, others in row.related.items() for other in others])
 

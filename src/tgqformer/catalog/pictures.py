@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import TypeVar, cast
@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from tgqformer.catalog.item import Picture
 from tgqformer.errors import TgqError
+from tgqformer.types import Vectors
 
 T = TypeVar("T")
 _KINDS: dict[str, tuple[int, tuple[bytes, ...]]] = {
@@ -44,7 +45,9 @@ MAX_BYTES = 128 << 20
 ALIKE = 16
 """Of 255: how far the looks of near-identical pictures are apart at most, in any of 8 x 8 places."""
 _NEARLY = 8  # steps of 256 by which the pixels of a picture of one colour may differ: a camera's grain is more
-LOOKED = 64  # pixels a side that a picture is looked at with, at least: edges of fewer would tell little
+_SIDE = 8  # places a side of a look
+_CENTRE = 3 * (_SIDE * _SIDE // 2 + _SIDE // 2)  # where it stands in a look
+_LOOKED = 3 * _SIDE  # pixels a side that a picture is looked at with, at least
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 _ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 _ORIENTATION = 0x0112
@@ -222,14 +225,47 @@ def _examine(image: Image.Image) -> PictureCheck:
     width, height = image.size
     notes = _oddities(image)
     if image.format == "JPEG":
-        image.draft(None, (max(width // 8, LOOKED), max(height // 8, LOOKED)))  # reads every byte, at less size
-    upright = _turned(image)
-    seen = upright if _is_plain(upright) else _rgb(upright)
-    look = seen.resize((8, 8), Image.Resampling.BOX).tobytes()
-    nearly = all(max(look[n::3]) - min(look[n::3]) <= _NEARLY for n in range(3))  # means differ by less than pixels do
-    if nearly and (colour := _one_colour(cast(_Extrema, seen.getextrema()))) is not None:
+        image.draft(None, (max(width // 8, _LOOKED), max(height // 8, _LOOKED)))  # reads every byte, at less size
+    image.load()
+    seen = image if _is_plain(image) else _rgb(image)
+    look = _means(seen, -(-width // image.width), (width, height))
+    if (way := _UPRIGHT.get(_orientation(image))) is not None:
+        look = Image.frombytes("RGB", (_SIDE, _SIDE), look).transpose(way).tobytes()
+    if _nearly_one(look) and (colour := _one_colour(cast(_Extrema, seen.getextrema()))) is not None:
         notes.append(("blank", f"all of it is {colour}"))
     return PictureCheck(width, height, tuple(notes), look)
+
+
+def _nearly_one(look: bytes) -> bool:
+    """Say whether a look may be that of one colour throughout: means differ by less than pixels do."""
+    if abs(look[0] - look[_CENTRE]) > _NEARLY:
+        return False
+    return all(max(look[n::3]) - min(look[n::3]) <= _NEARLY for n in range(3))
+
+
+def _means(image: Image.Image, step: int, whole: tuple[int, int]) -> bytes:
+    """Return the mean colours of 8 x 8 equal parts of a picture, exactly: a pixel on an edge counts for both sides.
+
+    image: each of its pixels stands for `step` x `step` of the `whole` picture (width, height), fewer at its ends.
+    """
+    wide, high = (max(1, side // (2 * _LOOKED)) for side in image.size)
+    if wide * high > 1:
+        image = image.reduce((wide, high))
+    pixels = np.frombuffer(image.tobytes(), np.uint8).astype(np.float32).reshape(image.height, -1)
+    rows, columns = _shares(image.height, step * high, whole[1]), _shares(image.width, step * wide, whole[0], 3)
+    means = rows @ pixels @ columns.T
+    return (means + np.float32(0.5)).astype(np.uint8).tobytes()
+
+
+@lru_cache(1024)
+def _shares(count: int, step: int, whole: int, channels: int = 1) -> Vectors:
+    """Return the share [8, count] that each of `count` steps has in each of 8 equal parts; rows sum to 1.
+
+    With several channels, of pixels whose channels stand side by side, [8 x channels, count x channels].
+    """
+    ends, edges = np.minimum(np.arange(count + 1) * step, whole), np.arange(_SIDE + 1) * whole / _SIDE
+    covered = np.minimum(edges[1:, None], ends[1:]) - np.maximum(edges[:-1, None], ends[:-1])
+    return np.kron(covered.clip(0) * _SIDE / whole, np.eye(channels)).astype(np.float32)
 
 
 def _one_colour(bounds: _Extrema) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from io import BytesIO
@@ -21,7 +22,7 @@ from tgqformer.errors import TgqError, option
 from tgqformer.files import write_json, write_text
 from tgqformer.version import __version__
 
-_FIELDS, _EMPTY = ("title", "brand", "category", "pictures", "price", *OFFER), ("", ())
+_FIELDS = ("title", "brand", "category", "pictures", "price", *OFFER)
 _EXAMPLES, _ATTRIBUTES = 8, 200
 _SHARED, _DIGESTS = 8, 200_000
 """From so many items with one picture on, the report says so; so many pictures are compared."""
@@ -57,7 +58,7 @@ class ImportReport:
     shared: Counter[str] = field(default_factory=Counter)
     problems: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[ImportProblem]] = field(default_factory=dict)
-    filled: Counter[str] = field(default_factory=Counter)
+    filled: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(_FIELDS, 0)))
 
     def count(self, item: Item, named: int = 0, currency: str | None = None) -> None:
         """Count an item that was kept, and which of its fields are filled."""
@@ -70,7 +71,8 @@ class ImportReport:
         filled = self.filled
         for name in _FIELDS:
             value = getattr(item, name)
-            filled[name] += value is not None and value not in _EMPTY
+            if value or value == 0:
+                filled[name] += 1
         for name in item.attributes:
             if (about := f"attribute {name}") in filled or len(filled) < _ATTRIBUTES:
                 filled[about] += 1
@@ -169,41 +171,41 @@ class PictureSamples:
         self._size, self._side = size, side
         self._rng = np.random.default_rng(0)
         self._seen = 0
-        self._kept: dict[int, tuple[int, str, str]] = {}
+        self._kept: dict[int, tuple[int, Item]] = {}
 
-    def see(self, item: Item, root: Path | None) -> None:
-        """Look at an item; keep a small copy of its first picture when the draw says so."""
+    def see(self, item: Item) -> None:
+        """Look at an item; keep it when the draw says so."""
         if not item.pictures:
             return
         self._seen += 1
         place = self._seen - 1 if self._seen <= self._size else int(self._rng.integers(self._seen))
         if place < self._size:
+            self._kept[place] = (self._seen, item)
+
+    def shown(self, root: Path | None) -> list[tuple[str, str]]:
+        """Return a small copy of each item's first picture (base64 JPEG), and a caption, in the order of the items."""
+        found = []
+        for _, item in sorted(self._kept.values(), key=lambda kept: kept[0]):
             try:
                 image = read_picture(item.pictures[0], root)
             except PictureError:  # it was readable a moment ago: the file is being changed meanwhile
-                return
+                continue
             image.thumbnail((self._side, self._side))
             buffer = BytesIO()
             image.save(buffer, "JPEG", quality=85)
-            data = base64.b64encode(buffer.getvalue()).decode()
-            self._kept[place] = (self._seen, data, f"{item.id}: {item.title or 'no title'}")
-
-    def shown(self) -> list[tuple[str, str]]:
-        """Return (base64 JPEG, caption) in the order of the items."""
-        return [(data, caption) for _, data, caption in sorted(self._kept.values())]
+            found.append((base64.b64encode(buffer.getvalue()).decode(), f"{item.id}: {item.title or 'no title'}"))
+        return found
 
 
-def write_report(report: ImportReport, folder: Path, samples: PictureSamples) -> None:
-    """Write `report.json` and the self-contained `report.html` into a folder."""
+def write_report(report: ImportReport, folder: Path, samples: Sequence[tuple[str, str]]) -> None:
+    """Write `report.json` and the self-contained `report.html` into a folder. samples: pictures with captions."""
     write_json(folder / "report.json", report.to_json())
     groups = []
     for severity in _SEVERITIES:
         heading, explanation = _HEADINGS[severity]
         kinds = [(kind, KINDS[kind], report.problems[kind], report.examples[kind]) for kind in report.kinds(severity)]
         groups.append({"severity": severity, "heading": heading, "explanation": explanation, "kinds": kinds})
-    page = _template().render(
-        report=report, groups=groups, samples=samples.shown(), filled=_bars(report), version=__version__
-    )
+    page = _template().render(report=report, groups=groups, samples=samples, filled=_bars(report), version=__version__)
     write_text(folder / "report.html", page)
 
 

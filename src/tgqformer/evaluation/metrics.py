@@ -104,6 +104,12 @@ class Queries:
         chosen = np.asarray(places, dtype=np.int64)
         return Queries(self.query[chosen], self.positives.at(chosen))
 
+    def drawn(self, most: int) -> Queries:
+        """Return at most so many of the queries, drawn at random, the same ones each time, in their order."""
+        if len(self) <= most:
+            return self
+        return self.at(np.sort(np.random.default_rng(0).choice(len(self), most, replace=False)))
+
     @classmethod
     def from_pairs(cls, a: ArrayLike, b: ArrayLike) -> Queries:
         """Make every item of the pairs (a[i], b[i]) a query whose positives are all its partners.

@@ -130,7 +130,7 @@ class Dataset:
     @cached_property
     def queries(self) -> Queries:
         """The test queries, in the pool of the whole catalogue."""
-        return Queries.from_pairs(*self.pair_positions("test"))
+        return Queries.from_pairs(*self.pair_positions("test")).drawn(self.recipe.evaluation.queries)
 
     @cached_property
     def validation(self) -> tuple[Positions, Queries] | None:
@@ -151,7 +151,9 @@ class Dataset:
     def new_items(self) -> Queries | None:
         """Test items as new ones in a known shop: any partner counts, of training too; None without such pairs."""
         edges = self._edges(("test",), PARTS)
-        return Queries.from_edges(edges) if (self.pairs.by_time or len(self.pairs.cross)) and len(edges) else None
+        if not len(edges) or not (self.pairs.by_time or len(self.pairs.cross)):
+            return None
+        return Queries.from_edges(edges).drawn(self.recipe.evaluation.queries)
 
     @cached_property
     def known_items(self) -> Queries | None:
@@ -164,7 +166,7 @@ class Dataset:
         edges = both_directions(*self.pair_positions("test"))
         trained = np.unique(np.concatenate(self.pair_positions("train")))
         edges = edges[np.isin(edges[:, 0], trained)]
-        return Queries.from_edges(edges) if len(edges) else None
+        return Queries.from_edges(edges).drawn(self.recipe.evaluation.queries) if len(edges) else None
 
     @property
     def asked(self) -> dict[str, Queries]:

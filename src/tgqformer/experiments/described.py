@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from tgqformer.evaluation.results import Result, summarize
 from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown
 from tgqformer.experiments.dataset import NEW_ITEM, Dataset
@@ -39,6 +41,7 @@ def settings_of_run(recipe: Recipe, data: Dataset, choices: Mapping[str, str]) -
         "pairs": f"{len(sets.train):,} train, {len(sets.val):,} validation, {len(sets.test):,} test",
         **({"split": "by time: training, then validation, then test"} if sets.by_time else {}),
         "pairs across parts": _lost(sets),
+        "test queries": _asked(data),
         **choices,
         "noise": f"{100 * noise.share:.0f} % of the items: {', '.join(noise.kinds)}" if noise.share else "none",
         "vision encoder": recipe.encoders.vision,
@@ -61,6 +64,12 @@ def _served(recipe: Recipe, sets: PairSets) -> str:
         f"models fitted again on all {_count(sets):,} pairs, as validation chose them; the figures are of models that "
         f"were fitted on {len(sets.train):,} pairs and know no test item"
     )
+
+
+def _asked(data: Dataset) -> str:
+    """Say how many of the test queries are asked."""
+    asked, there = len(data.queries), len(np.unique(np.concatenate(data.pair_positions("test"))))
+    return f"all {there:,}" if asked == there else f"{asked:,} of {there:,}, drawn at random"
 
 
 def _lost(sets: PairSets) -> str:

@@ -209,6 +209,7 @@ class EvaluationSection:
             `cover`, a clean query whose visual tokens are the noised picture's where noise touches, and `spill`, where
             it does not.
         probe_queries: how many of the queries are probed.
+        queries: of more test queries than this, so many are drawn at random and asked; the intervals are wider for it.
         examples: example queries that the report shows.
         validation_pool: training items that join those of validation in its pool.
     """
@@ -216,6 +217,7 @@ class EvaluationSection:
     views: tuple[str, ...] = ("mixed", "clean", "noised")
     probes: tuple[str, ...] = ()
     probe_queries: Positive = 1000
+    queries: Positive = 20_000
     examples: Natural = 8
     validation_pool: Natural = 2500
 
