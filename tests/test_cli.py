@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from tgqformer import __version__
 from tgqformer.cli import app, main
+from tgqformer.cli.run import TAKES
 
 SOURCE = Path(__file__).parents[1] / "src/tgqformer"
 
@@ -81,6 +82,15 @@ def test_an_installed_command_runs() -> None:
     done = subprocess.run([tgq, "recipes"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "demo" in done.stdout and "fashion" in done.stdout
+
+
+@pytest.mark.parametrize(("words", "name"), [(["demo"], "demo"), (["demo", "--quick"], "quick")])
+def test_a_demo_says_first_what_it_takes(words: list[str], name: str, tmp_path: Path) -> None:
+    (tmp_path / "demo").write_text("a file stands where the folder should be")
+    result = CliRunner().invoke(app, [*words, "--to", str(tmp_path / "demo")])
+    assert result.exit_code != 0 and TAKES[name] in " ".join(result.stderr.split())
+    readme = " ".join((SOURCE.parents[1] / "README.md").read_text(encoding="utf-8").split())
+    assert TAKES[name].removeprefix("takes ") in readme
 
 
 @pytest.mark.parametrize(

@@ -10,35 +10,19 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from accelerate.tracking import GeneralTracker
-from short_runs import SETTINGS, StopError, rows_of, run, weights_of
+from short_runs import SETTINGS, StopError, rows_of, run, validation, weights_of
 
 from tgqformer.errors import TgqError
 from tgqformer.experiments.bench.cell import validation_of
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.training.batches import PairBatches
 from tgqformer.training.embedder import optimizer_of, plan_of, seconds_of_training
-from tgqformer.training.log import check_trackers
 from tgqformer.training.loop import Objective, Plan, Validation, fit
 from tgqformer.training.objectives import PairObjective
 from tgqformer.training.schedules import one_cycle, warm_cosine
 from tgqformer.training.settings import AlignmentSettings, TrainingSettings
 
 torch.set_num_threads(1)
-
-
-def validation(dies_at: int | None = None):
-    """Score a model by its embeddings; rises and falls; may die at its n-th call."""
-    calls = [0]
-
-    def score(model: ItemEmbedder) -> tuple[float, float]:
-        assert not model.training
-        calls[0] += 1
-        if calls[0] == dies_at:
-            raise StopError
-        return float((model.projection.weight.detach().double().sum() * 1e4) % 1), 0.05
-
-    return score
 
 
 def test_training_lowers_the_loss_and_leaves_the_frozen_alone(make_model, toy, sampler, tmp_path):
@@ -260,62 +244,6 @@ def test_bfloat16_trains_too_in_a_process_that_trained_float32(make_model, toy, 
     run(make_model("mlp"), toy, sampler, replace(SETTINGS, steps=3, precision="bfloat16"), tmp_path / "bfloat16")
     full, half = (rows_of(tmp_path / name)[0]["loss"] for name in ("float32", "bfloat16"))
     assert full != half and full == pytest.approx(half, rel=0.05)
-
-
-def test_tensorboard_gets_every_row_once(make_model, toy, sampler, tmp_path):
-    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    settings = replace(SETTINGS, trackers=("tensorboard",))
-    with pytest.raises(StopError):
-        run(make_model("mlp"), toy, sampler, settings, tmp_path, validation(dies_at=4))
-    run(make_model("mlp"), toy, sampler, settings, tmp_path, validation())
-    found = events.EventAccumulator(str(tmp_path / "tgqformer"))
-    found.Reload()
-    rows = rows_of(tmp_path)
-    assert set(found.Tags()["scalars"]) == {*rows[0], "val_hit@10", "val_error", "kept_step"} - {"step"}
-    written = [(event.step, event.value) for event in found.Scalars("loss")]
-    assert written == [(row["step"], pytest.approx(row["loss"], rel=1e-6)) for row in rows]
-    assert f"\nbatch: {SETTINGS.batch}\n" in next((tmp_path / "tgqformer").rglob("hparams.yml")).read_text()
-
-
-class Kept(GeneralTracker):
-    """A tracker of one's own, by Accelerate's protocol."""
-
-    name, requires_logging_directory = "kept", False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows, self.told, self.finished = [], {}, 0
-
-    @property
-    def tracker(self):
-        return self.rows
-
-    def store_init_configuration(self, values):
-        self.told = values
-
-    def log(self, values, step=None, **_):
-        self.rows.append({"step": step, **values})
-
-    def finish(self):
-        self.finished += 1
-
-
-def test_a_tracker_of_ones_own(make_model, toy, sampler, tmp_path):
-    mine = Kept()
-    run(make_model("mlp"), toy, sampler, SETTINGS, tmp_path, trackers=[mine])
-    assert mine.rows == rows_of(tmp_path) and mine.finished == 1
-    assert mine.told["lr"] == SETTINGS.lr and mine.told["batch"] == SETTINGS.batch
-
-
-def test_a_tracker_that_is_not_there_is_named_before_any_work(monkeypatch):
-    check_trackers(("tensorboard",))
-    with pytest.raises(TgqError, match="there is no tracker 'tensorbord'; did you mean 'tensorboard'"):
-        check_trackers(("tensorbord",))
-    monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
-    with pytest.raises(TgqError, match=r"pip install 'tgqformer\[tensorboard\]'"):
-        check_trackers(("tensorboard",))
-    with pytest.raises(TgqError, match="mlflow needs a package: pip install mlflow"):
-        check_trackers(("mlflow",))
 
 
 @pytest.mark.parametrize(

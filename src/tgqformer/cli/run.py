@@ -16,6 +16,12 @@ from tgqformer.experiments import Until
 if TYPE_CHECKING:
     from tgqformer.experiments.run import Run
 
+TAKES = {
+    "quick": "takes up to two minutes of processor time, 2.3 GB of memory and 0.4 GB of disk",
+    "demo": "takes about 15 minutes of processor time, 3 GB of memory and 5 GB of disk",
+}
+"""What each demo was measured to take; the README says on which machine."""
+
 Recipe = Annotated[
     str,
     typer.Argument(
@@ -132,7 +138,9 @@ def demo(
     from tgqformer.experiments.recipe import load_recipe
     from tgqformer.experiments.run import execute
 
-    done = execute(load_recipe("quick" if quick else "demo", tuple(change or ()), deep=False), to, "report")
+    name = "quick" if quick else "demo"
+    say(f"this {TAKES[name]}{' (without --set)' if change else ''}; a second call reuses what is done", err=True)
+    done = execute(load_recipe(name, tuple(change or ()), deep=False), to, "report")
     then(
         f"tgq serve {to}, and look around on http://127.0.0.1:8000",
         f"open {to / 'report.html'} in a browser",

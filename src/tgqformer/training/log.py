@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +74,26 @@ def _tracked(
     from accelerate import Accelerator
 
     check_trackers([name for name in trackers if isinstance(name, str)])
-    run = "/".join(folder.resolve().parts[-3:])
+    run = _name_of(folder.resolve())
     place = Accelerator(log_with=list(trackers), project_dir=str(folder))
     settings = {name: value for name, value in told.items() if isinstance(value, bool | int | float | str)}
     own = {"tensorboard": {"purge_step": done + 1}, "wandb": {"name": run}, "mlflow": {"run_name": run}}
     place.init_trackers(PROJECT, settings, init_kwargs=own)
     try:
-        yield lambda row: place.log({name: row[name] for name in row.keys() - {"step"}}, step=int(row["step"]))
+        yield partial(_give, place.trackers)
     finally:
         for tracker in place.trackers:  # not `end_training`, which ends the processes' group, too
             tracker.finish()
+
+
+def _give(trackers: Sequence[Any], row: Mapping[str, float]) -> None:
+    """Give a row to trackers. MLflow refuses an `@` in a name, so there `val_hit@10` is `val_hit_at_10`."""
+    for tracker in trackers:
+        at = "_at_" if tracker.name == "mlflow" else "@"
+        tracker.log({name.replace("@", at): row[name] for name in row.keys() - {"step"}}, step=int(row["step"]))
+
+
+def _name_of(folder: Path) -> str:
+    """Return what trackers call a training: in the `models` of a run, the run and all below; else three folders."""
+    *above, last = folder.as_posix().rsplit("/models/", 1)
+    return "/".join([*(Path(place).name for place in above), last] if above else folder.parts[-3:])
