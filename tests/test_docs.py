@@ -160,6 +160,19 @@ def test_coming_from_other_programs_top_to_bottom(tmp_path: Path, monkeypatch: p
         assert Path(made).is_file(), made
 
 
+def test_answers_that_are_commands_or_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_shop(tmp_path, 12)
+    Path("numbers.csv").write_text("number,id\n7,1042\n", encoding="utf-8")
+    Path("clicks-by-number.csv").write_text("session,item\na,7\na,8\n", encoding="utf-8")
+    for block in blocks(ROOT / "docs/questions.md"):
+        if block.language == "python":
+            exec(block.text, {})
+        run_block(block)
+    assert "1042" in Path("similar.html").read_text(encoding="utf-8")
+    assert Path("clicks.csv").read_text(encoding="utf-8").split() == ["session,item", "a,1042"]
+
+
 def run_block(block: Block) -> None:
     """Run the commands of a block but for those that set up the machine or take long."""
     for words in block.commands():

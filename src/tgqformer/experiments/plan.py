@@ -6,7 +6,7 @@ Operations count a multiply-add as two. Sizes of models come from their configur
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,8 @@ MACHINES = {
 READ, MINED, SEARCHED = 1 / 366, 86 / 30e6, 2.3e-3 / (134_000 * 512)
 """Seconds on one or two threads, measured: to read a JPEG of 500 x 500; to mine a click of 30 million; to compare a
 query with one number of a pool's vectors, in blocks, best 100 kept."""
+PROCESS = 1.7 * G
+"""Bytes of Python, PyTorch and a batch at work on a processor, beside the weights: a quick demo took 2.24 GB."""
 ALONE = 0.43 / 256
 """Seconds a pair of a step of the connector alone, at 49 places, on one thread (docs/bench.md)."""
 
@@ -194,9 +196,14 @@ def plan(recipe: Recipe, machine: Machine, *, items: int, clicks: int = 0, cores
     mined = Need(
         "pairs", clicks * MINED, 0.5 * G + 100.0 * clicks, 0, f"{clicks:,} clicks, 30 million in 86 s (measured)"
     )
-    trained = [_trained(recipe, training, model, tower, language, machine) for model in learned]
-    return [read, mined, _features(recipe, tower, text, language, machine, items), *trained,
-            _embedded(recipe, language, machine, items, len(learned)), _searched(recipe, language, items)]  # fmt: skip
+    computed = [
+        _features(recipe, tower, text, language, machine, items),
+        *(_trained(recipe, training, model, tower, language, machine) for model in learned),
+        _embedded(recipe, language, machine, items, len(learned)),
+    ]
+    if machine.memory is None:
+        computed = [replace(need, memory=need.memory + PROCESS) for need in computed]
+    return [read, mined, *computed, _searched(recipe, language, items)]
 
 
 def pictures_of(recipe: Recipe) -> float:
