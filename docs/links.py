@@ -5,8 +5,15 @@ from __future__ import annotations
 import posixpath
 import re
 
-FROM_ROOT = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-"""Pages of the site that lie at the root of the repository."""
+FROM_ROOT = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
+    "packages/small/README.md": "pretrained.md",
+}
+"""Pages of the site that lie outside docs/."""
+HOMES = {place: posixpath.dirname(source) for source, place in FROM_ROOT.items()}
 LINK = re.compile(r"(?<=\]\()(?!https?://|mailto:|#)([^)\s#]+)")
 
 
@@ -21,7 +28,7 @@ def moved(text: str, page: str) -> str:
 
 def target(link: str, page: str) -> str:
     """Return the file of the repository that a link of a page leads to."""
-    home = "." if page in FROM_ROOT.values() else posixpath.join("docs", posixpath.dirname(page))
+    home = HOMES[page] if page in HOMES else posixpath.join("docs", posixpath.dirname(page))
     return posixpath.normpath(posixpath.join(home, link))
 
 

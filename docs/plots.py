@@ -21,7 +21,11 @@ NUMBER = re.compile(r"[+−-]?\d+(?:\.\d+)?")
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot: the page and the heading of its table, which rows and columns are drawn, and what they are called."""
+    """A plot: the page and the heading of its table, which rows and columns are drawn, and what they are called.
+
+    turned: a group of bars for each row, not for each column. spread: whether a second number of a cell is half of its
+    interval. digits: behind the point. shown: the page that shows it, where it is another one.
+    """
 
     name: str
     page: str
@@ -29,8 +33,13 @@ class Plot:
     rows: dict[str, str]
     columns: dict[str, str]
     axis: str
+    turned: bool = False
+    spread: bool = True
+    digits: int = 1
+    shown: str = ""
 
 
+FOUND = "found among the ten nearest, of 100"
 PLOTS = (
     Plot(
         "published",
@@ -48,7 +57,7 @@ PLOTS = (
             "noised": "all noised",
             "every picture with a second product": "second product",
         },
-        "found among the ten nearest, of 100",
+        FOUND,
     ),
     Plot(
         "joined",
@@ -56,7 +65,60 @@ PLOTS = (
         "## The study",
         {"content (TGQ-Former)": "content alone", "LightGCN": "clicks alone (LightGCN)", "blend of all": "joined"},
         {"warm": "many clicks", "few clicks": "few clicks", "brand-new": "brand-new"},
-        "found among the ten nearest, of 100",
+        FOUND,
+    ),
+    Plot(
+        "headline",
+        "results.md",
+        "## Everyone with our additions: the headline",
+        {"TGQ-Former": "TGQ-Former", "text-aware Q-Former": "text-aware Q-Former", "Q-Former": "Q-Former"},
+        {
+            "mixed": "half noised",
+            "clean": "clean",
+            "noised": "all noised",
+            "every picture with a second product": "second product",
+            "no title": "no title",
+        },
+        FOUND,
+    ),
+    Plot(
+        "behaviour",
+        "joined.md",
+        "## The study",
+        {
+            "content (TGQ-Former)": "content",
+            "item-kNN": "item-kNN",
+            "EASE": "EASE",
+            "LightGCN": "LightGCN",
+            "SASRec": "SASRec",
+        },
+        {"warm": "many clicks", "few clicks": "few clicks", "brand-new": "brand-new"},
+        FOUND,
+        shown="collaborative.md",
+    ),
+    Plot(
+        "cut",
+        "store.md",
+        "## How vectors are kept",
+        {f"{dim} x float32": f"{dim} numbers" for dim in (384, 128, 64, 32, 16)},
+        {"plain": "as it is", "trained for it": "trained to be cut"},
+        FOUND,
+        turned=True,
+        spread=False,
+    ),
+    Plot(
+        "neighbours",
+        "scale.md",
+        "## Exact neighbours",
+        {
+            "`tgq neighbours`": "tgq neighbours",
+            "bare `torch.mm` and `topk`, best block size": "bare PyTorch",
+            "faiss Flat, which orders no ties": "faiss Flat",
+        },
+        {"44,441 items, ms": "44,441 items", "134,000 items, ms": "134,000 items"},
+        "ms of a processor for a query",
+        spread=False,
+        digits=2,
     ),
 )
 
@@ -86,7 +148,7 @@ def cells(line: str) -> list[str]:
 
 
 def draw(plot: Plot) -> str:
-    """Return a plot as SVG: a group of bars for each column, a bar with its interval for each row."""
+    """Return a plot as SVG: groups of bars, each with its figure and its interval above it."""
     figures = table(plot.page, plot.heading)
     settings = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11, "svg.hashsalt": plot.name}
     inked = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")
@@ -94,21 +156,28 @@ def draw(plot: Plot) -> str:
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(7.6, 3.2), layout="constrained")
         axes = figure.add_subplot()
-        width = 0.8 / len(plot.rows)
-        for at, (row, label) in enumerate(plot.rows.items()):
-            known = [figures[row][column] for column in plot.columns]
-            places = [place + (at - (len(plot.rows) - 1) / 2) * width for place in range(len(known))]
+        bars, groups = (plot.columns, plot.rows) if plot.turned else (plot.rows, plot.columns)
+        width = 0.8 / len(bars)
+        for at, (bar, label) in enumerate(bars.items()):
+            known = [figures[group][bar] if plot.turned else figures[bar][group] for group in groups]
+            places = [place + (at - (len(bars) - 1) / 2) * width for place in range(len(known))]
             axes.bar(places, [mean for mean, _ in known], width * 0.92, color=COLORS[at], label=label)
-            axes.errorbar(places, *zip(*known, strict=True), fmt="none", ecolor=INK, capsize=2, linewidth=1)
+            if plot.spread:
+                axes.errorbar(places, *zip(*known, strict=True), fmt="none", ecolor=INK, capsize=2, linewidth=1)
             for place, (mean, half) in zip(places, known, strict=True):
                 axes.annotate(
-                    f"{mean:.1f}", (place, mean + half), (0, 3), textcoords="offset points", ha="center", fontsize=8
+                    f"{mean:.{plot.digits}f}",
+                    (place, mean + half * plot.spread),
+                    (0, 3),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=8,
                 )
-        axes.set_xticks(range(len(plot.columns)), list(plot.columns.values()))
+        axes.set_xticks(range(len(groups)), list(groups.values()))
         axes.set_ylabel(plot.axis)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(length=0)
-        figure.legend(frameon=False, ncols=len(plot.rows), loc="outside upper left")
+        figure.legend(frameon=False, ncols=len(bars), loc="outside upper left")
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = out.getvalue()

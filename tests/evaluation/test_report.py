@@ -264,6 +264,13 @@ def test_sections_without_data_are_left_out(tmp_path: Path) -> None:
     assert "Nothing yet" in page.text
 
 
+def test_a_model_that_is_level_with_another_has_no_lead(report: Report, tmp_path: Path) -> None:
+    first = report.results[0]
+    twins = Report("Twins", results=[first, replace(first, model="its twin")])
+    text = Page(write_report(tmp_path / "twins.html", twins).read_text()).text
+    assert "; so has " in text and "may be chance" not in text
+
+
 def test_one_model_alone_is_compared_with_nobody(tmp_path: Path) -> None:
     queries = Queries.from_pairs(np.arange(20), np.arange(20) + 24)
     view = ViewScores.of(evaluate(vectors(1, 0.5, 0), queries), [f"p{i}" for i in range(ITEMS)])

@@ -92,8 +92,12 @@ def headlines(rows: Sequence[SummaryRow], leads: Leads) -> list[str]:
         lead = leads.of(view, MAIN)
         if lead is not None:
             margin = points(lead.difference).replace(" ", "\u00a0")
-            sure = lead.difference.apart_from_zero
-            text += f", {margin} points over {lead.b}" if sure else f"; its lead over {lead.b} may be chance ({margin})"
+            if lead.difference.apart_from_zero:
+                text += f", {margin} points over {lead.b}"
+            elif lead.difference.mean == 0:
+                text += f"; so has {lead.b}"
+            else:
+                text += f"; its lead over {lead.b} may be chance ({margin})"
         sentences.append(text + ".")
     return sentences
 

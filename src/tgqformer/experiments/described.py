@@ -36,6 +36,12 @@ def settings_of_run(recipe: Recipe, data: Dataset, choices: Mapping[str, str]) -
     sets = data.pairs
     training, noise = recipe.training.resolved(len(sets.train)), recipe.noise
     given = " (given training)" if choices else ""  # the gentle one has its own
+    learned = {
+        f"steps of the connector alone before{given}": training.visual_steps,
+        f"steps{given}": training.steps,
+        "pairs a step": training.batch,
+        f"learning rate{given}": training.lr,
+    }
     return {
         "catalogue": f"{recipe.catalog.source}, {len(data.catalog):,} items",
         "pairs": f"{len(sets.train):,} train, {len(sets.val):,} validation, {len(sets.test):,} test",
@@ -47,10 +53,7 @@ def settings_of_run(recipe: Recipe, data: Dataset, choices: Mapping[str, str]) -
         "vision encoder": recipe.encoders.vision,
         "text encoder": recipe.encoders.text,
         "language model": recipe.language.name,
-        f"steps of the connector alone before{given}": training.visual_steps,
-        f"steps{given}": training.steps,
-        "pairs a step": training.batch,
-        f"learning rate{given}": training.lr,
+        **(learned if any(model.trains for model in recipe.models) else {}),
         "seeds": len(recipe.seeds),
         "served": _served(recipe, sets),
     }
