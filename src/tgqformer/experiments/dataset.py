@@ -150,10 +150,7 @@ class Dataset:
     @cached_property
     def new_items(self) -> Queries | None:
         """Test items as new ones in a known shop: any partner counts, of training too; None without such pairs."""
-        edges = self._edges(("test",), PARTS)
-        if not len(edges) or not (self.pairs.by_time or len(self.pairs.cross)):
-            return None
-        return Queries.from_edges(edges).drawn(self.recipe.evaluation.queries)
+        return self._asking(self._edges(("test",), PARTS)) if self.pairs.by_time or len(self.pairs.cross) else None
 
     @cached_property
     def known_items(self) -> Queries | None:
@@ -164,8 +161,9 @@ class Dataset:
         if not self.pairs.by_time:
             return None
         edges = both_directions(*self.pair_positions("test"))
-        trained = np.unique(np.concatenate(self.pair_positions("train")))
-        edges = edges[np.isin(edges[:, 0], trained)]
+        return self._asking(edges[np.isin(edges[:, 0], np.concatenate(self.pair_positions("train")))])
+
+    def _asking(self, edges: Ints) -> Queries | None:
         return Queries.from_edges(edges).drawn(self.recipe.evaluation.queries) if len(edges) else None
 
     @property
