@@ -8,15 +8,18 @@ import json
 import os
 import re
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 from zlib import crc32
 
-_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
+_UNFINISHED = re.compile(r"\..+\.([0-9a-f]{8})?[0-9a-f]{8}\.tmp", re.DOTALL)
 
 
 @contextmanager
@@ -38,13 +41,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def workplace(path: Path) -> Iterator[Path]:
     """Make a hidden folder beside `path` that is ours while the block runs, and removed after it.
 
-    Those that killed processes left there are removed first: nobody holds their lock any more.
+    Those that killed processes of this machine left there are removed first: nobody holds their lock any more.
     """
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         clear_abandoned(left)
     handle = None
     while handle is None:
-        made = beside(path, "tmp")
+        made = beside(path, "tmp", _machine())
         made.mkdir()
         handle = _locked(made, shared=True)
         if handle is not None and not made.is_dir():  # another process took it for abandoned before it was locked
@@ -59,13 +62,26 @@ def workplace(path: Path) -> Iterator[Path]:
 
 
 def clear_abandoned(folder: Path) -> None:
-    """Remove an unfinished folder, made by `workplace`, whose process has ended; leave all else as it is."""
-    if not _UNFINISHED.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
+    """Remove an unfinished folder, made by `workplace`, whose process has ended; leave all else as it is.
+
+    That of another machine stays: on a shared disk its lock may not be seen from here.
+    """
+    name = _UNFINISHED.fullmatch(folder.name)
+    if name is None or name[1] not in (None, _machine()) or folder.is_symlink() or not folder.is_dir():
         return
     handle = _locked(folder, shared=False)
     if handle is not None and handle >= 0:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
+
+
+@cache
+def _machine() -> str:
+    """Return 8 hex digits of the name of this machine, which differ on those that share a disk."""
+    known = Path("/etc/machine-id")
+    return blake2b(
+        socket.gethostname().encode() + (known.read_bytes() if known.is_file() else b""), digest_size=4
+    ).hexdigest()
 
 
 def _locked(folder: Path, *, shared: bool) -> int | None:
@@ -94,9 +110,9 @@ def make_folder(path: Path) -> None:
         sync_entries(path.parent)
 
 
-def beside(path: Path, ending: str) -> Path:
+def beside(path: Path, ending: str, maker: str = "") -> Path:
     """Name a hidden path beside `path` that nothing else has; `restore` knows it by its ending."""
-    return path.with_name(f".{path.name}.{uuid4().hex[:8]}.{ending}")
+    return path.with_name(f".{path.name}.{maker}{uuid4().hex[:8]}.{ending}")
 
 
 def exchange(one: Path, other: Path) -> bool:
@@ -146,6 +162,20 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def write_json_once(path: Path, content: Any) -> None:
+    """Write JSON atomically unless a file stands there, also where several processes do so at once: the first wins."""
+    with workplace(path) as folder:
+        unfinished = folder / path.name
+        write_json(unfinished, content)
+        try:
+            os.link(unfinished, path)
+        except FileExistsError:
+            return
+        except OSError:  # a file system without links
+            unfinished.replace(path)
+        sync_entries(path.parent)
+
+
 def read_json(path: Path) -> Any:
     """Read JSON written by `write_json`."""
     return json.loads(path.read_text(encoding="utf-8"))
@@ -176,13 +206,20 @@ def write_number(path: Path, number: int) -> None:
         sync_entries(path.parent)
 
 
-def seal(path: Path, unfinished: Path) -> None:
-    """Write the checksum of what will become `path` beside it, so that `is_intact` finds bits that flipped.
+@contextmanager
+def sealed_path(path: Path) -> Iterator[Path]:
+    """Name a path to write a file to, as `atomic_path` does; its checksum is kept, so `is_intact` finds flipped bits.
 
-    It stands there before the file does; that of the file that is replaced stays valid, too.
+    The checksum stands there before the file does; that of the file that is replaced stays valid, too. Several
+    processes may write one file at once.
     """
-    found = [checksum(one) for one in (unfinished, path) if one.exists()]
-    write_text(_seal_of(path), "".join(f"{one:08x}\n" for one in found))
+    with atomic_path(path) as unfinished:
+        yield unfinished
+        own = f"{checksum(unfinished):08x}"
+        known = [f"{checksum(path):08x}"] if path.exists() else []
+        write_text(_seal_of(path), "".join(f"{one}\n" for one in dict.fromkeys((own, *known))))
+    while own not in (known := _seal_of(path).read_text(encoding="ascii").split()):  # another writer put its own there
+        write_text(_seal_of(path), "".join(f"{one}\n" for one in (own, *known)))
 
 
 def is_intact(path: Path, *, sealed: bool) -> bool:

@@ -47,6 +47,7 @@ EXTRAS = {
     "lance": "serve",
     "lancedb": "store",
     "matplotlib": "report",
+    "ray": "ray",
     "sentence_transformers": "sentence-transformers",
 }
 """Modules that only some users need, and the extra that brings each."""

@@ -80,7 +80,12 @@ def make_way(
 
 def is_free(path: Path) -> bool:
     """Say whether nothing stands at a path, or a folder without anything but our note."""
-    return not path.exists() or (path.is_dir() and all(one.name == NOTE for one in path.iterdir()))
+    return not path.exists() or (path.is_dir() and all(_is_note(one.name) for one in path.iterdir()))
+
+
+def _is_note(name: str) -> bool:
+    """Say whether a name is that of our note, or of one that is being written."""
+    return name == NOTE or (name.startswith(f".{NOTE}.") and name.endswith(".tmp"))
 
 
 def check_ours(folder: Path, kind: str) -> None:

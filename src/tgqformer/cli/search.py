@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ import typer
 from tgqformer.cli.commands import say, then
 from tgqformer.cli.options import STORE_HELP, Device, Dim, Form, Overwrite, Store, Top
 from tgqformer.cli.sheets import Column, Sheet
+from tgqformer.cli.work import AFTER_SHARD, ClusterOption, Cores, Finish, ShardOption, maker, only_whole, still_missing
 from tgqformer.errors import TgqError
 
 if TYPE_CHECKING:
@@ -151,13 +153,19 @@ def neighbours(
     approximate: Annotated[
         bool, typer.Option("--approximate", help="Find at least 0.98 of them, measured on a sample, in less time.")
     ] = False,
+    shard: ShardOption = None,
+    finish: Finish = False,
+    cluster: ClusterOption = None,
+    cores: Cores = 1,
     overwrite: Overwrite = False,
 ) -> None:
     """Compute the exact nearest neighbours of every item among all others: the table that shops serve from.
 
-    Example:
+    Examples:
 
         tgq neighbours embeddings --to neighbours -k 100 --parquet neighbours.parquet
+
+        tgq neighbours embeddings --to neighbours --shard 2/8
 
         tgq neighbours embeddings --to neighbours --approximate
 
@@ -166,18 +174,38 @@ def neighbours(
     from tgqformer.stages import make_way
     from tgqformer.store.approximate import build_approximate
     from tgqformer.store.embeddings import Embeddings
-    from tgqformer.store.neighbours import build_neighbours
+    from tgqformer.store.neighbours import NeighboursWork, build_neighbours, make_neighbours
 
+    only_whole(overwrite, shard, finish)
+    make = maker(
+        partial(NeighboursWork.open, embeddings=embeddings.resolve(), device=device),
+        shard=shard,
+        finish=finish,
+        cluster=cluster,
+        cores=cores,
+        device=device,
+    )
     if approximate and device != "cpu":
         raise TgqError("approximate neighbours are computed on the processor; leave --device or --approximate out")
+    if approximate and make is not None:
+        raise TgqError("approximate neighbours are found by one process; leave --approximate out, or the other option")
+    if shard is not None and (parquet, catalog) != (None, None):
+        raise TgqError("a shard makes a part of the lists; give --parquet and --catalog with --finish")
     make_way(to, "neighbours", resumable=not approximate, overwrite=overwrite and approximate, sources=[embeddings])
     if parquet is not None:
         make_way(parquet, "neighbours", overwrite=overwrite, file=True, sources=[embeddings, to])
     if approximate:
         built, how = build_approximate(Embeddings.open(embeddings), to, top, overwrite=overwrite)
         say(how.told())
-    else:
+    elif make is None:
         built = build_neighbours(Embeddings.open(embeddings), to, top, device=device, overwrite=overwrite)
+    else:
+        found = make_neighbours(Embeddings.open(embeddings), to, top, make, device=device, overwrite=overwrite)
+        if isinstance(found, list):
+            say(still_missing(found))
+            then(AFTER_SHARD)
+            return
+        built = found
     say(f"{built.manifest.width} neighbours of each of {len(built):,} items in {to}")
     then(f"tgq serve STORE --neighbours {to}")
     if catalog is not None:

@@ -6,10 +6,11 @@ Each partition has the columns `id` (string) and `vector` (fixed-size list of d 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -73,9 +74,8 @@ class Embeddings:
     ) -> Embeddings:
         """Start a folder for `count` vectors of width `dim`, or take up the one that a killed job left.
 
-        Call it from one process; others `open` the folder and write partitions of their own. `catalog` is the
-        fingerprint of the catalogue, where there is one. `overwrite` replaces embeddings that were made otherwise, once
-        `finish` is called.
+        Several processes may do so at once. `catalog` is the fingerprint of the catalogue, where there is one.
+        `overwrite` replaces embeddings that were made otherwise, once `finish` is called; that is for one process.
 
         Raises: TgqError where `path` holds embeddings of another model version, width, catalogue, precision or
             partition size.
@@ -125,12 +125,26 @@ class Embeddings:
         """List the partitions that are not yet written, in order."""
         return self._folder.missing()
 
+    def has(self, partition: int) -> bool:
+        """Say whether a partition is written."""
+        return self._folder.has(partition)
+
+    def unreadable(self) -> dict[str, str]:
+        """Return the items of the partitions that are written whose picture could not be read (id -> reason)."""
+        return self._folder.notes("unreadable")
+
     def write(
-        self, partition: int, ids: Sequence[str], vectors: Vectors, contents: Sequence[str] | None = None
+        self,
+        partition: int,
+        ids: Sequence[str],
+        vectors: Vectors,
+        contents: Sequence[str] | None = None,
+        unreadable: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Write one partition, whole or not at all; one that is there is replaced.
 
         Shapes: `ids` n, `vectors` [n, d] float32, `contents` (by `content.seen_of`) n, n as `bounds(partition)` says.
+        unreadable: see the method of this name.
         Raises: TgqError on a wrong shape or type, on a vector that is not finite, on an id that stands twice.
         """
         self._check(partition, ids, vectors)
@@ -139,7 +153,7 @@ class Embeddings:
             if len(contents) != len(ids):
                 raise TgqError(f"partition {partition} of {self.path} takes {len(ids)} contents; got {len(contents)}")
             columns["content"] = pa.array(contents, pa.string())
-        self._folder.write(partition, pa.table(columns))
+        self._folder.write(partition, pa.table(columns), unreadable=unreadable)
 
     def read(self, partition: int) -> Partition:
         """Read one partition; its vectors are mapped from disk, read-only.

@@ -15,9 +15,9 @@ string ids.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
 from itertools import chain, repeat
 from pathlib import Path
@@ -29,9 +29,10 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from tgqformer.cluster.work import Maker, fill_here
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
-from tgqformer.progress import console, progress
+from tgqformer.progress import console
 from tgqformer.stages import atomic_folder, make_way
 from tgqformer.store.base import unknown_item
 from tgqformer.store.embeddings import Embeddings
@@ -182,6 +183,72 @@ class Neighbours:
         return column_matrix(table, "position", width), column_matrix(table, "score", width)
 
 
+class NeighboursWork:
+    """The `Work` of comparing every item with all others."""
+
+    title = "neighbours"
+
+    def __init__(self, embeddings: Embeddings, folder: PartitionFolder, device: str = "cpu") -> None:
+        self.embeddings, self.folder, self.device = embeddings, folder, device
+        self.manifest = NeighboursManifest(**folder.manifest)
+
+    @classmethod
+    def begin(
+        cls, embeddings: Embeddings, to: Path, k: int = 100, *, device: str = "cpu", overwrite: bool = False
+    ) -> NeighboursWork:
+        """Start a folder of neighbours, or take up what another job began; several may do so at once.
+
+        Raises: TgqError where the embeddings are not complete, or `to` holds neighbours of other embeddings or another
+            k, and `overwrite` does not say to replace them.
+        """
+        if k < 1:
+            raise TgqError(f"k is the number of neighbours to keep, at least 1; got {k}")
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise TgqError(f"device {device!r}: PyTorch finds no CUDA device here; use cpu")
+        make_way(to, KIND, resumable=True, sources=[embeddings.path])
+        return cls(embeddings, _start(embeddings, to, k, overwrite=overwrite), device)
+
+    @classmethod
+    def open(cls, to: Path, embeddings: Path, device: str = "cpu") -> NeighboursWork:
+        """Open a folder that was begun, on whatever machine.
+
+        Raises: TgqError where the embeddings are not those that it was begun with.
+        """
+        names = [field.name for field in fields(NeighboursManifest)]
+        own = cls(Embeddings.open(embeddings), PartitionFolder.open(to, names, kind=KIND, command=COMMAND), device)
+        here, begun = own.embeddings.manifest, own.manifest
+        if (here.model_version, here.ids_fingerprint) != (begun.model_version, begun.ids_fingerprint):
+            raise TgqError(f"{embeddings} here are not what {to} was begun with: all machines need the same")
+        return own
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.folder.path
+
+    def missing(self) -> list[int]:
+        """List the partitions that are not yet written."""
+        return self.folder.missing()
+
+    def rows(self, partition: int) -> int:
+        """Return how many items a partition has."""
+        start, stop = self.folder.bounds(partition)
+        return stop - start
+
+    def fill(self, partitions: Sequence[int]) -> Iterator[int]:
+        """Find the neighbours of partitions; yield numbers of items as they are done."""
+        pool = normalised_pool(self.embeddings, self.folder.path / VECTORS)
+        spans = {number: list(_spans(*self.folder.bounds(number))) for number in partitions}
+        answers = top_k(pool, self.manifest.depth, chain.from_iterable(spans.values()), device=self.device)
+        for number, part in spans.items():
+            blocks = []
+            for start, stop in part:
+                blocks.append(next(answers))
+                yield stop - start
+            positions, scores = (torch.cat(block).numpy() for block in zip(*blocks, strict=True))
+            write_part(self.folder, number, positions, scores, self.manifest.width)
+
+
 def build_neighbours(
     embeddings: Embeddings,
     to: Path,
@@ -201,18 +268,26 @@ def build_neighbours(
     Raises: TgqError where the embeddings are not complete, or `to` holds neighbours of other embeddings or another k,
         and `overwrite` does not say to replace them; those stay until the new ones are whole.
     """
-    if k < 1:
-        raise TgqError(f"k is the number of neighbours to keep, at least 1; got {k}")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise TgqError(f"device {device!r}: PyTorch finds no CUDA device here; use cpu")
-    make_way(to, KIND, resumable=True, sources=[embeddings.path])
-    folder, manifest = _start(embeddings, to, k, overwrite=overwrite)
-    if missing := folder.missing():
-        pool = normalised_pool(embeddings, folder.path / VECTORS)
-        _search_all(pool, manifest, folder, missing, device, show_progress_bar)
-    elif show_progress_bar:
+    make = partial(fill_here, shown=show_progress_bar)
+    built = make_neighbours(embeddings, to, k, make, device=device, overwrite=overwrite)
+    assert isinstance(built, Neighbours)
+    return built
+
+
+def make_neighbours(
+    embeddings: Embeddings, to: Path, k: int, make: Maker, *, device: str = "cpu", overwrite: bool = False
+) -> Neighbours | list[int]:
+    """Let `make` compute neighbours, as `build_neighbours` does; return them, or the partitions that are still missing.
+
+    Who makes the last partition finishes the folder.
+    """
+    work = NeighboursWork.begin(embeddings, to, k, device=device, overwrite=overwrite)
+    if not work.missing():
         console.print(f"{to} is finished already, of these embeddings: nothing to do")
-    folder.finish()
+    make(work)
+    if missing := work.missing():
+        return missing
+    work.folder.finish()
     return Neighbours.open(to)
 
 
@@ -233,7 +308,7 @@ def write_lists(
     if items.min() < 0 or items.max() >= count:
         raise TgqError("neighbours are positions of items; some row is too short or points outside")
     with atomic_folder(to, KIND, overwrite=True) as unfinished:
-        folder, _ = _start(embeddings, unfinished, width)
+        folder = _start(embeddings, unfinished, width)
         for number in range(len(folder)):
             rows = slice(*folder.bounds(number))
             folder.write(number, _table(items[rows], scores[rows]))
@@ -242,14 +317,12 @@ def write_lists(
     return Neighbours.open(to)
 
 
-def _start(
-    embeddings: Embeddings, to: Path, k: int, *, overwrite: bool = False
-) -> tuple[PartitionFolder, NeighboursManifest]:
+def _start(embeddings: Embeddings, to: Path, k: int, *, overwrite: bool = False) -> PartitionFolder:
     """Start a folder with its ids, or take up the one that a killed job left."""
     source, ids, contents = embeddings.manifest, embeddings.ids(), _contents_of(embeddings)
     shared = (source.model_version, source.ids_fingerprint, source.count, source.partition_size)
     manifest = NeighboursManifest(k, *shared, digest_of(contents))
-    return start_folder(to, manifest, ids, contents, overwrite=overwrite), manifest
+    return start_folder(to, manifest, ids, contents, overwrite=overwrite)
 
 
 def start_folder(
@@ -284,28 +357,6 @@ def write_pool(file: Path, shape: tuple[int, int], parts: Iterable[Vectors]) -> 
         np.lib.format.write_array_header_1_0(sink, header)
         for part in parts:
             sink.write(np.ascontiguousarray(part, np.float32).data)
-
-
-def _search_all(
-    pool: Tensor,
-    manifest: NeighboursManifest,
-    folder: PartitionFolder,
-    missing: list[int],
-    device: str,
-    shown: bool,
-) -> None:
-    spans = {number: list(_spans(*folder.bounds(number))) for number in missing}
-    answers = top_k(pool, manifest.depth, chain.from_iterable(spans.values()), device=device)
-    with progress(
-        "neighbours", sum(stop - start for part in spans.values() for start, stop in part), shown=shown
-    ) as bar:
-        for number, part in spans.items():
-            blocks = []
-            for start, stop in part:
-                blocks.append(next(answers))
-                bar.advance(stop - start)
-            positions, scores = (torch.cat(block).numpy() for block in zip(*blocks, strict=True))
-            write_part(folder, number, positions, scores, manifest.width)
 
 
 def write_part(folder: PartitionFolder, number: int, positions: Array, scores: Array, width: int) -> None:

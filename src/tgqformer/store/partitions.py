@@ -1,4 +1,4 @@
-"""A folder of Arrow partitions and a manifest, written by jobs that may be killed at any moment.
+"""A folder of Arrow partitions and a manifest, written by jobs that may be killed at any moment, by several at once.
 
     folder/
       tgq.json             our note, see `stages.mark`
@@ -12,6 +12,7 @@ reading one maps it into memory and copies nothing; pandas, polars and DuckDB re
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,15 @@ import pyarrow as pa
 
 from tgqformer.errors import TgqError
 from tgqformer.files import (
-    atomic_path,
     clear_abandoned,
     is_checked,
     is_intact,
     make_folder,
     read_json,
     replace_folder,
-    seal,
+    sealed_path,
     with_check,
-    write_json,
+    write_json_once,
 )
 from tgqformer.stages import check_ours, clear, mark, note_of
 
@@ -54,7 +54,7 @@ class PartitionFolder:
     def create(
         cls, path: Path, manifest: Mapping[str, Any], *, kind: str, command: str, overwrite: bool = False
     ) -> PartitionFolder:
-        """Start a folder, or take up the one that a killed job left. Call it from one process; others `open`.
+        """Start a folder, or take up the one that another job began: a killed one, or one that is at work beside this.
 
         Partitions with another manifest are replaced where `overwrite` says so: the new ones are written to a hidden
         folder beside, and take their place by `finish`.
@@ -95,8 +95,9 @@ class PartitionFolder:
         make_folder(path)
         if note_of(path) is None:
             mark(path, kind)
-        write_json(path / "manifest.json", with_check({"kind": kind, "format": FORMAT, "sealed": True, **manifest}))
-        return cls(path, manifest, kind=kind, command=command)
+        content = {"kind": kind, "format": FORMAT, "sealed": True, **manifest}
+        write_json_once(path / "manifest.json", with_check(content))
+        return cls._taken_up(path, manifest, kind, command)
 
     @classmethod
     def open(cls, path: Path, names: Any, *, kind: str, command: str) -> PartitionFolder:
@@ -137,9 +138,28 @@ class PartitionFolder:
         there = {file.name for file in self.path.glob("part-*.arrow")}
         return [number for number in range(len(self)) if self._file(number).name not in there]
 
-    def write(self, partition: int, table: Any) -> None:
-        """Write an Arrow table as one partition, whole or not at all; one that is there is replaced."""
-        write_arrow(self._file(partition), table)
+    def has(self, partition: int) -> bool:
+        """Say whether a partition is written."""
+        return self._file(partition).exists()
+
+    def notes(self, name: str) -> dict[str, Any]:
+        """Join what the partitions that are written say of themselves under a name (`write`)."""
+        found: dict[str, Any] = {}
+        for file in filter(Path.exists, map(self._file, range(len(self)))):
+            try:
+                schema = pa.ipc.open_file(pa.memory_map(str(file))).schema
+            except (OSError, pa.ArrowInvalid) as error:
+                raise self._damaged(file) from error
+            found |= json.loads((schema.metadata or {}).get(name.encode(), b"{}"))
+        return found
+
+    def write(self, partition: int, table: Any, **notes: Mapping[str, Any]) -> None:
+        """Write an Arrow table as one partition, whole or not at all; one that is there is replaced.
+
+        notes: what else is to be known of it, see the method of this name.
+        """
+        said = {name: json.dumps(note, ensure_ascii=False) for name, note in notes.items() if note}
+        write_arrow(self._file(partition), table.replace_schema_metadata(said) if said else table)
 
     def read(self, partition: int) -> Any:
         """Return one partition as an Arrow table mapped from disk; raises TgqError where it is missing or damaged.
@@ -150,13 +170,12 @@ class PartitionFolder:
         file = self._file(partition)
         if not file.exists():
             raise TgqError(f"{file} is not written yet; run the same `tgq {self._command}` again")
-        damaged = TgqError(f"{file} is damaged; remove it and run the same `tgq {self._command}` again")
         try:
             table = read_arrow(file, sealed=self.sealed)
         except (OSError, pa.ArrowInvalid) as error:
-            raise damaged from error
+            raise self._damaged(file) from error
         if table.num_rows != stop - start:
-            raise damaged
+            raise self._damaged(file)
         return table
 
     def finish(self) -> None:
@@ -173,10 +192,14 @@ class PartitionFolder:
     def require_complete(self) -> None:
         """Raise TgqError unless every partition is written."""
         if missing := self.missing():
+            some = ", ".join(map(str, missing[:10])) + (", …" if len(missing) > 10 else "")
             raise TgqError(
-                f"{self.path} lacks {len(missing)} of {len(self)} partitions (first {missing[0]});"
+                f"{self.path} lacks {len(missing)} of {len(self)} partitions ({some});"
                 f" run the same `tgq {self._command}` again, it goes on where it stopped"
             )
+
+    def _damaged(self, file: Path) -> TgqError:
+        return TgqError(f"{file} is damaged; remove it and run the same `tgq {self._command}` again")
 
     def _file(self, partition: int) -> Path:
         return self.path / f"part-{partition:05d}.arrow"
@@ -194,10 +217,12 @@ class PartitionFolder:
 
 def write_arrow(path: Path, table: Any) -> None:
     """Write a table as an uncompressed Arrow file with its checksum beside it, whole or not at all."""
-    with atomic_path(path) as unfinished:
-        with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-        seal(path, unfinished)
+    with (
+        sealed_path(path) as unfinished,
+        pa.OSFile(str(unfinished), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema) as writer,
+    ):
+        writer.write_table(table)
 
 
 def read_arrow(path: Path, *, sealed: bool) -> Any:

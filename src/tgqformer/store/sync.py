@@ -22,7 +22,7 @@ from tgqformer.model.prompt import Prompt
 from tgqformer.progress import progress, track
 from tgqformer.store.base import Store, StoreRow, StoreTable
 from tgqformer.store.content import SEEN, content_of, row_of
-from tgqformer.store.embed import embed_stream
+from tgqformer.store.embed import EmbedOptions, embed_stream
 from tgqformer.store.follow import Followed, check_follows, follow, neighbours_in
 from tgqformer.store.ledger import Dtype, Version, VersionSpec, alike
 from tgqformer.store.lists import renew_ruled
@@ -225,7 +225,7 @@ def _rows(
     assert model.encoders is not None
     items = (item for part in parts(places.tolist(), 256) for item in catalog.take_positions(part))
     size, workers, dim = how.batch_size, how.workers, table.version.dim
-    stream = embed_stream(model, items, catalog.root, batch_size=size, workers=workers, truncate_dim=dim)
+    stream = embed_stream(model, items, catalog.root, EmbedOptions(size, workers, dim))
     for batch in stream:
         report.unreadable |= batch.unreadable
         for item, vector in zip(batch.items, batch.vectors, strict=True):

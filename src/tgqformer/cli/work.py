@@ -1,0 +1,71 @@
+"""Options of commands whose work is cut into partitions: who makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tgqformer.errors import TgqError
+
+if TYPE_CHECKING:
+    from tgqformer.cluster.work import Maker, Work
+
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Make every N-th partition, from the I-th on: for arrays of jobs."),
+]
+Finish = Annotated[
+    bool, typer.Option("--finish", help="Make nothing: finish what all shards have made, or say what is missing.")
+]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster", metavar="ADDRESS", help="Make partitions as tasks of Ray: `local`, or a cluster's address."
+    ),
+]
+Cores = Annotated[int, typer.Option(min=1, help="With --cluster: processor cores of one task.")]
+
+AFTER_SHARD = "the same command with --finish in place of --shard, once all jobs have ended"
+
+
+def maker(
+    opened: Callable[[Path], Work], *, shard: str | None, finish: bool, cluster: str | None, cores: int, device: str
+) -> Maker | None:
+    """Return who makes the partitions of a stage; None for this process alone.
+
+    opened: opens the stage's folder on another machine.
+
+    Raises:
+        TgqError: for options that contradict each other.
+    """
+    from tgqformer.cluster.work import Shard, fill_here, fill_nothing
+
+    given = [name for name, value in (("--shard", shard), ("--finish", finish), ("--cluster", cluster)) if value]
+    if len(given) > 1:
+        raise TgqError(f"{given[0]} and {given[1]} do not go together: one says who makes what; leave one out")
+    if cores != 1 and cluster is None:
+        raise TgqError("--cores goes with --cluster; without it all cores of this machine work")
+    if shard is not None:
+        return partial(fill_here, shard=Shard.parse(shard))
+    if cluster is not None:
+        from tgqformer.cluster.ray import Cluster, fill_on
+
+        return partial(fill_on, Cluster(cluster, cores, int(device.startswith("cuda"))), opened)
+    return fill_nothing if finish else None
+
+
+def only_whole(overwrite: bool, shard: str | None, finish: bool) -> None:
+    """Raise TgqError where what stands there is to be replaced by parts."""
+    if overwrite and (shard is not None or finish):
+        raise TgqError("shards fill one folder together, and none of them may replace it: name a new one with --to")
+
+
+def still_missing(partitions: list[int]) -> str:
+    """Say what other shards have to make yet."""
+    from tgqformer.cluster.work import listed
+
+    return f"not finished yet: {listed(partitions)}; whoever makes the last one finishes the folder"

@@ -1,0 +1,79 @@
+"""Partitions as tasks of a Ray cluster of simulated nodes, one of which is lost during the work."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from small_shop import draw, save_models
+from typer.testing import CliRunner
+
+from tgqformer.cli import app
+from tgqformer.cluster.ray import LOSSES, Cluster, on_cluster
+from tgqformer.errors import TgqError
+
+pytestmark = pytest.mark.slow
+SCRIPT = Path(__file__).parents[2] / "benchmarks/faults_nodes.py"
+
+
+@pytest.fixture(scope="module")
+def faults() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("faults_nodes", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+@pytest.fixture(scope="module")
+def cluster(faults: ModuleType) -> Iterator[tuple[Any, list[Any]]]:
+    with faults.nodes(2) as started:
+        yield started
+
+
+def test_a_lost_node_changes_no_byte(
+    faults: ModuleType, cluster: tuple[Any, list[Any]], tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    draw(tmp_path / "catalog")
+    save_models(tiny_model("vit"), tiny_model("bert"), tmp_path / "models")
+    stages = {
+        "embed": faults.embedding(tmp_path / "models/seed-1/model", tmp_path / "catalog", 1),
+        "neighbours": faults.nearest(tmp_path / "embeddings", 300, 10),
+    }
+    for name, stage in stages.items():
+        stage(tmp_path / name, lambda opened: None)
+        faults.kill_once(stage, tmp_path / f"{name}-killed", *cluster, 0.0, 0)
+        assert faults.content(tmp_path / f"{name}-killed") == faults.content(tmp_path / name)
+
+
+def test_tasks_are_done_told_and_given_up(cluster: tuple[Any, list[Any]]) -> None:
+    def opened() -> Callable[[int], int]:
+        def do(task: int) -> int:
+            if task == 2:
+                raise TgqError("the second task cannot be done")
+            if task == 3:
+                os._exit(1)
+            return task * task
+
+        return do
+
+    assert sorted(on_cluster(Cluster("auto"), opened, [0, 1, 4])) == [(0, 0), (1, 1), (4, 16)]
+    with pytest.raises(TgqError, match=r"^the second task cannot be done$"):
+        list(on_cluster(Cluster("auto"), opened, [0, 2]))
+    lost = Counter[str]()
+    with pytest.raises(TgqError, match=f"task 3 was lost {LOSSES + 1} times"):
+        list(on_cluster(Cluster("auto"), opened, [3], lost))
+    assert lost["tasks"] == LOSSES + 1
+
+
+def test_options_that_contradict_are_refused(tmp_path: Path) -> None:
+    embed = f"embed {tmp_path} --model {tmp_path} --to {tmp_path}/e --cluster local"
+    for more, why in (("--workers 2", "leave --workers out"), ("--shard 1/2", "--shard and --cluster do not go")):
+        result = CliRunner().invoke(app, [*embed.split(), *more.split()])
+        assert isinstance(result.exception, TgqError) and why in str(result.exception)
