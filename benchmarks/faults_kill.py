@@ -118,11 +118,12 @@ def done(work: Callable[[], Any]) -> Any:
     return found
 
 
-def killed(work: Callable[[], Any], after: float) -> bool:
-    """Kill work after so many seconds; return whether that was before its end. Raise SystemExit where it failed."""
+def killed(work: Callable[[], Any], after: float) -> float | None:
+    """Kill work after so many seconds; return how many it took if it ended before. Raise SystemExit where it failed."""
+    start = time.monotonic()
     process, pipe = begin(work)
-    early = not pipe.poll(after)
-    if early:
+    took = time.monotonic() - start if pipe.poll(after) else None
+    if took is None:
         process.kill()
     else:
         well, found = pipe.recv()
@@ -130,7 +131,7 @@ def killed(work: Callable[[], Any], after: float) -> bool:
             raise SystemExit(found)
     process.join()
     pipe.close()
-    return early
+    return took
 
 
 def prepared(shop: Path, items: int) -> None:
@@ -230,7 +231,10 @@ def kill_job(name: str, folder: Path, kills: int, luck: random.Random) -> tuple[
             continue
         foreign, lives = leave_foreign(name, at), 0
         for _ in range(LIVES):
-            if lives == IN_A_ROW or not killed(work, luck.uniform(0.02, 1.0) * pace):
+            if lives == IN_A_ROW:
+                break
+            if (took := killed(work, luck.uniform(0.02, 1.0) * pace)) is not None:
+                pace = pace if lives else took  # a machine that is less busy now would end before most kills
                 break
             lives += 1
             foreign = [*{*foreign, *leave_foreign(name, at)}]
