@@ -68,6 +68,18 @@ def test_a_folder_that_is_not_ours_is_never_replaced(tmp_path: Path) -> None:
     assert (folder / "mine.txt").read_text() == "of a person" and not made
 
 
+def test_a_folder_whose_note_was_being_written_when_its_job_was_killed_is_free(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    (folder / ".tgq.json.0123456789abcdef.tmp").mkdir(parents=True)
+    check_ours(folder, "neighbours")
+    claim(folder, "run", "shop")
+    assert note_of(folder) == {"kind": "run", "name": "shop"}
+    (folder / "tgq.json").unlink()
+    (folder / ".other.json.0123456789abcdef.tmp").mkdir()
+    with pytest.raises(TgqError, match="was not made by tgq"):
+        check_ours(folder, "neighbours")
+
+
 def test_a_stage_whose_output_was_removed_is_made_again(tmp_path: Path) -> None:
     made: list[str] = []
     page = tmp_path / "report.html"
