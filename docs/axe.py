@@ -1,6 +1,7 @@
 """Look at every page of the site with axe-core, on desk and phone, light and dark: `python docs/axe.py [site]`.
 
-Needs what the tests need: playwright, axe-playwright-python and a Chromium. Ends with status 1 where there is a finding.
+Needs what the tests need: playwright, axe-playwright-python and a Chromium. Ends with status 1 where it finds
+anything.
 """
 
 from __future__ import annotations

@@ -6,11 +6,13 @@ import importlib.util
 import re
 import sys
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+from browsing import assert_accessible, needs_browser
 from doc_commands import COMMANDS, ROOT
 from pydantic import TypeAdapter
 
@@ -212,3 +214,20 @@ def test_plots_are_drawn_from_the_tables_as_they_stand(plot: Any) -> None:
     assert re.findall(r"font-size: 8px[^>]*>([\d.]+)</text>", drawn) == wanted  # what stands above the bars
     page = (ROOT / "docs" / (plot.shown or plot.page)).read_text(encoding="utf-8")
     assert len(drawn) < 40_000 and f"img/plot-{plot.name}.svg" in page
+
+
+AS_THE_THEME = """<!doctype html><html lang="en"><head><title>Page</title>
+<meta name="viewport" content="width=device-width"></head>
+<body><nav aria-label="Navigation"><nav aria-label="store" aria-expanded="true"><a href="#a">One</a></nav>
+<nav aria-label="store"><a href="#a">Two</a></nav></nav><main><h1 id="a">Page</h1>
+<pre tabindex="0"><nav class="md-code__nav"><button>Copy</button></nav></pre>
+<pre tabindex="0"><nav class="md-code__nav"><button>Copy</button></nav></pre>
+<div class="md-typeset__scrollwrap" style="width: 9em; overflow: auto"><table><tr><th></th><th>a longer head</th></tr>
+<tr><td>without_a_break</td><td>1</td></tr></table></div></main><script src="SCRIPT"></script></body></html>"""
+
+
+@needs_browser
+def test_what_the_theme_leaves_out_is_mended(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(AS_THE_THEME.replace("SCRIPT", (ROOT / "docs/site.js").as_uri()), encoding="utf-8")
+    assert_accessible(page)
