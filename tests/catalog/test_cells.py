@@ -50,11 +50,31 @@ def test_prices_are_read_by_their_column(tmp_path: Path) -> None:
         (["1.299", "2.450"], [1299, 2450]), (["1.299", "0.450"], [1.299, 0.45]), (["1,299", "1,5"], [1.299, 1.5]),
         (["Rs. 1,29,900", "Rs.500"], [129_900, 500]), (["KWD 1.250", "KWD 10.500"], [1.25, 10.5]),
         (["¥1,500", "¥900"], [1500, 900]), (["1'299.00", "1 299,5"], [1299, 1299.5]),
+        (["1 299,00 zł", "CHF 1'299.-", "12\u00a0345,50 zł"], [1299, 1299, 12_345.5]), (["１２．５０"], [12.5]),
+        (["3 Mio. €", "1.5M", "2 tys. zł", "2 lakh", "12万"], [3e6, 1.5e6, 2000, 2e5, 12e4]), (["99:50 kr"], [99.5]),
+        (["12,- bis 15,- €", "€12.50 inkl. 19% MwSt", "1,29 €/100g", "12.50€ (10.50€ netto)"], [12, 12.5, 1.29, 12.5]),
+        (["1.299,- €", "89,-"], [1299, 89]), (["CHF 1'299.–", "1.250"], [1299, 1.25]),
     ],
 )  # fmt: skip
 def test_what_a_mark_means_follows_from_the_column(column: list[str], prices: list[float]) -> None:
     style = PriceStyle.of(column)
     assert [price_of(text, style)[0] for text in column] == prices
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "20% off 12.50", "2 for $5", "2x 12,50", "1 kg = 12.50", "19.99 25.00", "$ 12 50", "Size 42, €59", "(5.00)",
+        "5.00-", "−5", "100 g: 1,29 €",
+    ],
+)  # fmt: skip
+def test_a_number_that_is_plainly_no_price_is_not_taken_for_one(text: str) -> None:
+    assert price_of(text) == (None, None, f"not a price: {text!r}")
+
+
+def test_where_two_writings_of_thousands_meet_neither_is_guessed() -> None:
+    style = PriceStyle.of(["USD 1,299", "EUR 1.299", "900"])
+    assert [price_of(text, style)[0] for text in ("USD 1,299", "EUR 1.299", "900")] == [None, None, 900]
 
 
 def test_a_column_that_disagrees_gives_no_doubtful_price(tmp_path: Path) -> None:
@@ -68,6 +88,7 @@ def test_several_currencies_are_told(tmp_path: Path) -> None:
     report = import_catalog(tmp_path / "shop.csv", tmp_path / "out")
     assert report.warnings == ["prices are in several currencies, side by side as numbers: USD 1, INR 1, EUR 1, JPY 1"]
     assert [currency_of(text) for text in ("A$5", "$5", "5 Rp", "CHF5", "5")] == ["AUD", "USD", "IDR", "CHF", None]
+    assert [currency_of(text) for text in ("US$5", "5,00 zł", "1500 COP", "XXS$5")] == ["USD", "PLN", "COP", None]
 
 
 def test_a_column_that_is_mostly_empty_is_not_preferred(tmp_path: Path) -> None:

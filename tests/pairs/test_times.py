@@ -23,7 +23,7 @@ def read(*values: str, form: str | None = None) -> list[str | None]:
         "20240105T100000Z", "2024-01-05 10:00:00,123", "2024-01-05T11:00:00+01", "05/Jan/2024:10:00:00 +0000",
         "[05/Jan/2024:12:00:00 +0200]", "Fri, 05 Jan 2024 10:00:00 GMT", "2024-01-05T10:00:00.123Z", "1704448800",
         "1704448800000", "1704448800000000", "1704448800000000000", "1.7044488E+09", "20240105100000", "202401051000",
-        "45296.4166666667", "Jan 5, 2024 10:00 AM", "5 January 2024 10:00", "2024-1-5 10:00:00",
+        "45296.4166666667", "45296,4166666667", "Fri Jan 05 2024 11:00:00 GMT+0100 (CET)", "20240105 10:00", "Jan 5, 2024 10:00 AM", "5 January 2024 10:00", "2024-1-5 10:00:00",
     ],
 )  # fmt: skip
 def test_usual_forms(written: str) -> None:
@@ -48,6 +48,10 @@ def test_days_and_months_are_told_apart_by_the_column() -> None:
         read("01/05/2024", "02/05/2024")
     with pytest.raises(TgqError, match="may be day/month"):
         read("13/05/2024", "05/13/2024")
+    with pytest.raises(TgqError, match="may be day/month"):
+        read("13.05.2024", "05.13.2024")
+    assert read("01.05.2024", "01.25.2024")[0] == "2024-01-05 00:00:00"
+    assert read("01.05.2024", form="month-first") == ["2024-01-05 00:00:00"]
     assert read("01/05/2024", form="month-first") == ["2024-01-05 00:00:00"]
     assert read("01/05/2024", form="day-first") == ["2024-05-01 00:00:00"]
 

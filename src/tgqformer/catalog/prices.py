@@ -13,49 +13,61 @@ from typing import Any
 
 _FOREIGN = "٠١٢٣٤٥٦٧٨٩۰۱۲۳۴۵۶۷۸۹０１２３４５６７８９"
 _DIGITS: dict[int, str | None] = {ord(mark): str(place % 10) for place, mark in enumerate(_FOREIGN)}
-_DIGITS |= {ord("٬"): None, ord("·"): "٫"}
-_SPACES = re.compile(r"[ '’\u00a0\u2009\u202f]")
-_NUMBER = re.compile(r"(?:(?<![A-Za-z.,])[.,]\d+|\d[\d.,٫ '’\u00a0\u2009\u202f]*)(?:[eE][+-]?\d+)?")
-_SIGN_INSIDE = re.compile(r"(\d+)[€$£₽₹₺₴¥](\d{2})(?!\d)")
-_THOUSAND = re.compile(r"\s*[kK](?![A-Za-z])")
+_DIGITS |= {ord("٬"): None, ord("·"): "٫", ord("．"): ".", ord("，"): ",", ord("−"): "-"}
+_SPACE = "[ '’\u00a0\u2009\u202f]"
+_SPACES = re.compile(_SPACE)
+_GROUPED = rf"\d{{1,3}}(?:{_SPACE}\d{{3}})+(?!\d)(?:[.,٫]\d*)?"
+_NUMBER = re.compile(rf"(?:(?<![A-Za-z.,])[.,]\d+|{_GROUPED}|\d[\d.,٫]*)(?:[eE][+-]?\d+)?")
+_SIGN_INSIDE = re.compile(r"(\d+)[€$£₽₹₺₴¥:](\d{2})(?![\d:])")
+_NEGATIVE = re.compile(r"\(.*\)|.*[.,]\d\d\s*-")
+_COUNT = r"[x×=@]|for|für|pour|por|kg|g|ml|l|pcs|stk\.?|stück|pack"
+_NO_PRICE = re.compile(rf"\s*%|{_SPACE}+\d|\s*(?:{_COUNT})(?![^\W\d_]).*\d", re.IGNORECASE)
+"""What stands behind a number that is no price: a share, a second number, a unit before the price itself."""
+_RANGE = re.compile(r"[\s.,]*(?:[-–—~/;|]|to|bis|à|a|до)")
+_TIMES = re.compile(r"\s*(?:(k|tys|mil)|(M|Mio|mln|million)|(lakh)|(crore)|(万|萬))\.?(?![^\W\d_])", re.IGNORECASE)
+_POWERS = (10**3, 10**6, 10**5, 10**7, 10**4)
 _OF_SIGNS = "USD EUR GBP JPY INR RUB TRY UAH KRW VND ILS THB"
 _SIGNS = dict(zip("$€£¥₹₽₺₴₩₫₪฿", _OF_SIGNS.split(), strict=True)) | {"Rp": "IDR"}
-_DOLLARS = {"A$": "AUD", "C$": "CAD", "R$": "BRL", "HK$": "HKD", "NT$": "TWD", "S$": "SGD"}
-_SIGNS = _DOLLARS | _SIGNS
+_SIGNS |= {"A$": "AUD", "C$": "CAD", "R$": "BRL", "HK$": "HKD", "NT$": "TWD", "S$": "SGD", "US$": "USD", "AU$": "AUD"}
+_SIGNS |= {"CA$": "CAD", "NZ$": "NZD", "MX$": "MXN", "zł": "PLN", "Kč": "CZK", "Ft": "HUF", "лв": "BGN", "руб": "RUB"}
+_SIGNS |= {"грн": "UAH", "Fr.": "CHF"}
 _WHOLE = frozenset("JPY KRW IDR VND CLP ISK HUF PYG UGX XOF XAF".split())  # noqa: SIM905
 _THREE = frozenset("KWD BHD OMR TND JOD IQD LYD".split())  # noqa: SIM905
-_OTHERS = "CHF SEK NOK DKK PLN CZK RON BGN CAD AUD NZD MXN BRL ARS CNY HKD TWD SGD MYR PHP ZAR AED SAR EGP"
+_OTHERS = "CHF SEK NOK DKK PLN CZK RON BGN CAD AUD NZD MXN BRL ARS CNY HKD TWD SGD MYR PHP ZAR AED SAR EGP COP PEN QAR MAD NGN KES "
+_OTHERS += "PKR BDT LKR RSD GEL KZT BYN AZN GHS DZD LBP UYU BOB DOP GTQ CRC MDL MKD ALL AMD UZS TZS ETB MUR"
 CODES = frozenset(_SIGNS.values()) | _WHOLE | _THREE | frozenset(_OTHERS.split())
-_CURRENCY = re.compile(rf"(?<![A-Za-z])({'|'.join(sorted(CODES))})(?![A-Za-z])|({'|'.join(map(re.escape, _SIGNS))})")
+_SIGN = "|".join(map(re.escape, sorted(_SIGNS, key=len, reverse=True)))
+_NAMED = rf"(?<![^\W\d_])(?:({'|'.join(sorted(CODES))})|({_SIGN}))(?:(?<=[^\w])|(?![^\W\d_]))"
+_CURRENCY = re.compile(_NAMED)
+_BEFORE, _BEHIND = re.compile(rf"{_NAMED}\s*$"), re.compile(rf"[\s.,–—-]*{_NAMED}(?!\d)")
 
 
 @dataclass(frozen=True, slots=True)
 class PriceStyle:
     """How the prices of a column are written.
 
-    decimal: the mark before the decimals, `.` or `,`; None where cells disagree, so that `1.299` may be either.
-    guessed: the column holds nothing but cells like `1.299`, which are then taken for thousands.
+    decimal: the mark before the decimals, `.` or `,`; None where cells disagree, so that `1.299` may be either. Where
+    all cells are like `1.299`, their mark parts thousands.
     """
 
     decimal: str | None = "."
-    guessed: bool = False
 
     @classmethod
     def of(cls, values: Iterable[Any]) -> PriceStyle:
         """Return the style of a column, from some or all of its cells."""
         votes: Counter[str] = Counter()
-        unsure = ""
+        unsure = set[str]()
         for value in values:
             if isinstance(value, str) and (found := _number_in(value)) is not None:
                 digits, _ = found
                 vote = _told_decimal(digits)
                 if vote is None:
-                    unsure = unsure or next(mark for mark in digits if mark in ".,")
+                    unsure.add(next(mark for mark in digits if mark in ".,"))
                 elif vote in ".," and "e" not in digits.lower():
                     votes[vote] += 1
         total = votes.total()
         if not total:
-            return cls({".": ",", ",": "."}.get(unsure, "."), bool(unsure))
+            return cls(None if len(unsure) > 1 else {".": ",", ",": "."}[unsure.pop()] if unsure else ".")
         best, count = votes.most_common(1)[0]
         return cls(best if count >= 0.6 * total else None)
 
@@ -95,15 +107,35 @@ def currency_of(text: str) -> str | None:
 
 
 def _number_in(text: str) -> tuple[str, int] | None:
-    """Return the first number of a text, with its marks but without spaces, and what it is to be multiplied with."""
+    """Return the price in a text, with its marks but without spaces, and what it is to be multiplied with.
+
+    None where there is none, or where the first number is plainly another: a share, a count, something below 0.
+    """
     if len(text) > 60:
         return None
     text = _SIGN_INSIDE.sub(r"\1٫\2", text.translate(_DIGITS))
     match = _NUMBER.search(text)
-    if match is None or "-" in text[: match.start()]:
+    if match is None:
         return None
-    digits = _SPACES.sub("", match.group()).rstrip(".,٫")
-    return (digits, 1000 if _THOUSAND.match(text, match.end()) else 1) if digits.strip(".,٫") else None
+    before, behind = text[: match.start()], text[match.end() :]
+    if "-" in before or (behind and (_NO_PRICE.match(behind) or _NEGATIVE.fullmatch(text.strip()))):
+        return None
+    if any(mark.isdigit() for mark in behind) and _of_later(before, behind):
+        return None
+    digits = _SPACES.sub("", match.group())
+    digits = digits + "0" if digits[-1] in ".," and behind[:1] in tuple("-–—") else digits.rstrip(".,٫")  # 1.299,-
+    return (digits, _times(behind)) if digits.strip(".,٫") else None
+
+
+def _of_later(before: str, behind: str) -> bool:
+    """Say whether the currency belongs to a later number, as in "Size 42, €59"."""
+    first = _BEHIND.match(behind) or _BEFORE.search(before) or _RANGE.match(behind)
+    return first is None and _CURRENCY.search(behind) is not None
+
+
+def _times(behind: str) -> int:
+    found = _TIMES.match(behind)
+    return 1 if found is None else next(power for power, word in zip(_POWERS, found.groups(), strict=True) if word)
 
 
 def _told_decimal(digits: str) -> str | None:

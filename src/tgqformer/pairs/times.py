@@ -21,7 +21,8 @@ WORDS = (*UNITS, "excel", "day-first", "month-first")
 """What a time format may be, beside one with % signs."""
 _NAN = float("nan")
 _NUMBER = r"^[-+]?\d+(\.\d*)?([eE][-+]?\d+)?$"
-_ZONE = re.compile(r"\s*(?:(Z|UTC|GMT|Etc/UTC)|([-+])(\d{2}):?(\d{2})?)$", re.IGNORECASE)
+_COMMA = r"^(\d{5,}),(\d+)$"  # 45296,42: days of a spreadsheet where a comma stands before the decimals
+_ZONE = re.compile(r"\s*(?:(Z|UTC|GMT|Etc/UTC)|(?:GMT|UTC)?([-+])(\d{2}):?(\d{2})?(?: \(.*\))?)$", re.IGNORECASE)
 _CLOCK = r"(?:[ T,]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?\s*([AaPp]\.?[Mm]\.?)?)?"
 _YEAR_FIRST = re.compile(r"(\d{4})[/.-](\d{1,2})[/.-](\d{1,2})" + _CLOCK)
 _YEAR_LAST = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4})" + _CLOCK)
@@ -59,6 +60,7 @@ class TimeReader:
         """
         if self.form is not None and "%" in self.form:
             return np.array([_by_format(value, self.form) for value in values.to_pylist()], dtype=np.float64)
+        values = pc.replace_substring_regex(values, _COMMA, r"\1.\2")
         numeric = pc.match_substring_regex(values, _NUMBER)
         mask = numeric.to_numpy(zero_copy_only=False)
         seconds = np.full(len(values), _NAN)
@@ -113,13 +115,14 @@ class TimeReader:
     def _order_of(self, values: Iterable[str]) -> bool | None:
         """Say whether days stand before months in dates like 01/05/2024; None where there are none."""
         dates = [match for match in map(_YEAR_LAST.match, values) if match]
-        slashes = [match for match in dates if match[2] != "."]  # with points, days stand first everywhere
-        if not dates or not slashes:
+        slashes = [match for match in dates if match[2] != "."]
+        told = slashes or dates
+        day_first, month_first = (any(int(match[place]) > 12 for match in told) for place in (1, 3))
+        if not slashes and not month_first:  # with points, days stand first nearly everywhere
             return True if dates else None
-        day_first, month_first = (any(int(match[place]) > 12 for match in slashes) for place in (1, 3))
         if day_first == month_first:
             raise TgqError(
-                f"in the column {self.column!r}, {slashes[0][0]!r} may be day/month or month/day; "
+                f"in the column {self.column!r}, {told[0][0]!r} may be day/month or month/day; "
                 f"say {option('time_format')} day-first or {option('time_format')} month-first"
             )
         return day_first
@@ -183,7 +186,7 @@ def _parts(value: str, day_first: bool | None) -> tuple[int, int, int, int, int,
         first, second, year = int(match[1]), int(match[3]), int(match[4])
         if day_first is None and match[2] != ".":
             return None
-        day, month = (second, first) if day_first is False and match[2] != "." else (first, second)
+        day, month = (second, first) if day_first is False else (first, second)
     elif match := _NAMED.fullmatch(value):
         day, month, year = int(match[1]), _MONTHS.get(match[2].lower(), 0), int(match[3])
     elif match := _NAME_FIRST.fullmatch(value):
