@@ -188,7 +188,23 @@ def test_paths_name_what_is_inside(tmp_path: Path) -> None:
         read(tmp_path / "log.jsonl", session="who.id", item="basket.lines.thin")
 
 
-@pytest.mark.parametrize("cell", ["1000,1001", "1000; 1001", '["1000", "1001"]', "['1000' '1001']", "1000|1001|"])
+def test_events_of_ga4_some_of_which_have_no_items(tmp_path: Path) -> None:
+    rows = [dict(row, items=None if place == 1 else []) for place, row in enumerate(ga4())] + ga4()
+    (tmp_path / "log.json").write_text("\n".join(map(json.dumps, rows)))
+    report = ReadReport()
+    assert [item for _, item in clicks(read(tmp_path / "log.json", report))] == ["1000", "1001"] * 3
+    assert report.log.item == "items.item_id"
+
+
+def test_objects_in_the_text_of_a_cell_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text('order_id,items\n1,"[{""id"": ""1000""}, {""id"": ""1001""}]"\n')
+    with pytest.raises(TgqError, match=r"items holds objects in text, such as '.*export the log as JSON"):
+        read(tmp_path / "log.csv")
+
+
+@pytest.mark.parametrize(
+    "cell", ["1000,1001", "{1000,1001}", "1000; 1001", '["1000", "1001"]', "['1000' '1001']", "1000|1001|"]
+)
 def test_an_order_with_a_list_of_items_is_split(tmp_path: Path, cell: str) -> None:
     quoted = cell.replace('"', '""')
     (tmp_path / "log.csv").write_text(f'order_id,items\n1,"{quoted}"\n2,"{quoted}"\n')
@@ -228,6 +244,15 @@ def test_words_for_not_known_are_no_session(tmp_path: Path) -> None:
         read(tmp_path / "log.csv")
 
 
+@pytest.mark.parametrize(
+    "word", ["\\N", "(direct)", "[object Object]", "Anonymous", "guest", "00000000-0000-0000-0000-000000000000"]
+)
+def test_sessions_of_nobody(tmp_path: Path, word: str) -> None:
+    lines = [f"{session},{item}" for session in (word, "7") for item in ("a", "b")]
+    (tmp_path / "log.csv").write_text("session_id,item_id\n" + "\n".join(lines))
+    assert clicks(read(tmp_path / "log.csv")) == [("7", "a"), ("7", "b")]
+
+
 def test_ids_that_a_spreadsheet_spoilt(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text('user,item\n1.0,1.23E+12\n2.0,"=""00123"""\n3.0,7\n')
     report = ReadReport()
@@ -252,6 +277,31 @@ def test_only_some_events_count(tmp_path: Path) -> None:
     report = ReadReport()
     read(tmp_path / "log.csv", report, where="event=view,buy")
     assert "no row has event = 'buy'" in report.warnings[0]
+
+
+def test_yes_and_no_can_be_asked_for(tmp_path: Path) -> None:
+    rows = [{"user": 1, "item": item, "bot": item == "b"} for item in "abc"]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert clicks(read(tmp_path / "log.jsonl", where="bot=false")) == [("1", "a"), ("1", "c")]
+
+
+def test_what_a_file_cannot_heed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user,item\n1,a\n")
+    with pytest.raises(TgqError, match="no column of times that --time-format could be of"):
+        read(tmp_path / "log.csv", time_format="ms")
+    (tmp_path / "log.jsonl").write_text('{"user": 1, "item": 2}')
+    with pytest.raises(TgqError, match="is JSON, of which --columns says nothing"):
+        read(tmp_path / "log.jsonl", columns="user,item")
+    pq.write_table(pa.table({"user": ["1"], "item": ["2"]}), tmp_path / "log.parquet")
+    with pytest.raises(TgqError, match="is Parquet, of which --encoding says nothing"):
+        read(tmp_path / "log.parquet", encoding="cp1252")
+
+
+def test_a_note_in_a_folder_of_tables_is_no_part_of_the_log(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("session,item\n1,a\n1,b\n")
+    (tmp_path / "readme.md").write_text("about these files\nwritten by hand\n")
+    with pytest.raises(TgqError, match=r"such as readme\.md; take out what is no log"):
+        read(tmp_path)
 
 
 def test_interactions_of_ours_are_read_as_they_were_written(tmp_path: Path) -> None:

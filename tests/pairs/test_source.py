@@ -45,6 +45,7 @@ def mine(*words: str | Path) -> str:
         (("gid://shop/Product/7", "gid://shop/Product/8"), ("7", "8"), "before the last separator"),
         (("7", "8"), ("7.0", "8.0"), "a .0 at the end: '7' here, '7.0' there"),
         (("AB7", "AB8"), ("ab7", "ab8"), "capitals: 'AB7' here, 'ab7' there"),
+        (("7-XL", "8-XL"), ("7", "8"), "behind the first separator: '7-XL' here, '7' there"),
         (("p7", "p8"), ("7", "8"), "letters before the number"),
         (("x", "y"), ("7", "8"), "'x', 'y'; the catalogue: '7', '8'. Check the column of the item"),
     ],
@@ -66,7 +67,17 @@ def test_a_share_too_small_to_be_meant_is_told(tmp_path: Path, capsys: pytest.Ca
     assert pairs.ids() == ["0001", "0002"]
     said = " ".join(capsys.readouterr().err.split())
     assert "only 2 of the 199 items of log.csv are in the catalogue (200)" in said
-    assert "zeros at the front" in said
+    assert "zeros at the front: '3' here, '0003' there (197 would match)" in said
+
+
+def test_a_session_that_holds_a_great_share_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"0,{n}" for n in range(20)] + [f"{user},{item}" for user in "1234" for item in "78"]
+    (tmp_path / "log.csv").write_text("user,item\n" + "\n".join(lines))
+    read_source(tmp_path / "log.csv")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the session '0' holds 20 of 28 rows; where it stands for visitors who are not known, leave it" in said
+    read_source(tmp_path / "log.csv", log=LogSettings(missing=("0",)))
+    assert "holds 20" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -127,6 +138,25 @@ def test_lists_of_pairs_are_held_against_the_catalogue(tmp_path: Path) -> None:
         read_source(tmp_path / "list.csv", ids=["1", "3"])
     with pytest.raises(TgqError, match="has no kinds of relations"):
         mine(tmp_path / "list.csv", "--kind", "buy", "--to", tmp_path / "p.parquet")
+
+
+@pytest.mark.parametrize("asked", ["window=5", "min-support=3", "before=2020-01-01", "time=a", "alpha=2"])
+def test_what_a_list_of_pairs_cannot_heed_is_refused(tmp_path: Path, asked: str) -> None:
+    (tmp_path / "list.csv").write_text("a,b\n1,2\n")
+    name, value = asked.split("=")
+    words = ["--weighting", "swing"] if name == "alpha" else []
+    with pytest.raises(TgqError, match=f"lists pairs, .* so --{name if not words else 'weighting'} says nothing"):
+        mine(tmp_path / "list.csv", f"--{name}", value, *words, "--to", tmp_path / "p.parquet")
+    assert not (tmp_path / "p.parquet").exists()
+
+
+def test_a_window_of_the_whole_session(tmp_path: Path) -> None:
+    source = log(tmp_path, "a", *map(str, range(30)), "b")
+    for words, count in ((["session"], 496), (["1"], 31)):
+        to = tmp_path / f"{count}.parquet"
+        assert f"{count} pairs" in mine(source, "--window", *words, "--to", to)
+    with pytest.raises(TgqError, match="alpha is of the weighting swing"):
+        mine(source, "--alpha", "2", "--to", tmp_path / "p.parquet")
 
 
 def test_show_of_another_file_says_what_to_do(tmp_path: Path) -> None:

@@ -11,27 +11,32 @@ _KEYS, _VALUES = ("key", "name"), ("value", "values")
 
 
 def paths_in(objects: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the paths of all plain values in some objects, in the order in which they come first."""
-    found: dict[str, None] = {}
+    """Return the paths of all plain values in some objects, in the order in which they come first.
+
+    Where an object or a list is sometimes null or empty, only what stands inside it elsewhere counts.
+    """
+    found: dict[tuple[str, ...], bool] = {}
     for one in objects:
-        found.update(dict.fromkeys(".".join(path) for path in _paths(one, ())))
-    return list(found)
+        for path, filled in _paths(one, ()):
+            found[path] = found.get(path, False) or filled
+    above = {path[:depth] for path in found for depth in range(1, len(path))}
+    return list(dict.fromkeys(".".join(path) for path, filled in found.items() if filled or path not in above))
 
 
-def _paths(value: Any, before: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+def _paths(value: Any, before: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], bool]]:
     if isinstance(value, Mapping):
         for name, inner in value.items():
             yield from _paths(inner, (*before, str(name)))
     elif isinstance(value, (list, tuple)):
         if not any(isinstance(one, Mapping) for one in value):
-            yield before
+            yield before, bool(value)
         for one in value[:50]:
             if isinstance(one, Mapping):
                 if (key := _key_of(one)) is not None:
-                    yield (*before, key)
+                    yield (*before, key), True
                 yield from _paths(one, before)
     else:
-        yield before
+        yield before, value is not None
 
 
 def rows_of(value: Mapping[str, Any], path: str) -> Iterator[tuple[Any, Bound]]:

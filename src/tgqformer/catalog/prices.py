@@ -33,8 +33,9 @@ _SIGNS |= {"CA$": "CAD", "NZ$": "NZD", "MX$": "MXN", "zł": "PLN", "Kč": "CZK",
 _SIGNS |= {"грн": "UAH", "Fr.": "CHF"}
 _WHOLE = frozenset("JPY KRW IDR VND CLP ISK HUF PYG UGX XOF XAF".split())  # noqa: SIM905
 _THREE = frozenset("KWD BHD OMR TND JOD IQD LYD".split())  # noqa: SIM905
-_OTHERS = "CHF SEK NOK DKK PLN CZK RON BGN CAD AUD NZD MXN BRL ARS CNY HKD TWD SGD MYR PHP ZAR AED SAR EGP COP PEN QAR MAD NGN KES "
-_OTHERS += "PKR BDT LKR RSD GEL KZT BYN AZN GHS DZD LBP UYU BOB DOP GTQ CRC MDL MKD ALL AMD UZS TZS ETB MUR"
+_OTHERS = "CHF SEK NOK DKK PLN CZK RON BGN CAD AUD NZD MXN BRL ARS CNY HKD TWD SGD MYR PHP ZAR AED SAR EGP "
+_OTHERS += "COP PEN QAR MAD NGN KES PKR BDT LKR RSD GEL KZT BYN AZN GHS DZD LBP UYU BOB DOP "
+_OTHERS += "GTQ CRC MDL MKD ALL AMD UZS TZS ETB MUR"
 CODES = frozenset(_SIGNS.values()) | _WHOLE | _THREE | frozenset(_OTHERS.split())
 _SIGN = "|".join(map(re.escape, sorted(_SIGNS, key=len, reverse=True)))
 _NAMED = rf"(?<![^\W\d_])(?:({'|'.join(sorted(CODES))})|({_SIGN}))(?:(?<=[^\w])|(?![^\W\d_]))"

@@ -105,7 +105,11 @@ def most_paired(catalog: Catalog, pairs: PairsSection, count: int) -> list[str]:
         log = read_interactions(pairs.interactions, pairs.log)
         places, often = log.item_names, np.bincount(log.items, minlength=len(log.item_names))
     else:
-        known = related_pairs(catalog.path, pairs.related) if pairs.related else read_source(Path(str(pairs.pairs)))
+        known = (
+            related_pairs(catalog.path, pairs.related)
+            if pairs.related
+            else read_source(Path(str(pairs.pairs)), log=pairs.log)
+        )
         counted = pc.value_counts(pa.chunked_array([*known.table["a"].chunks, *known.table["b"].chunks]))
         places, often = counted.field("values"), counted.field("counts").to_numpy()
     found = pc.index_in(ids, value_set=places).fill_null(-1).to_numpy()

@@ -111,6 +111,10 @@ def choose_columns(path: Path, names: Sequence[str], log: LogSettings) -> LogSet
         if not found:
             some = ", ".join(names[:100]) + (", …" if len(names) > 100 else "")
             raise TgqError(f"{path}: no column looks like the {need}; name it with {option(need)}. It has: {some}")
+    if log.time_format is not None and time is None:
+        raise TgqError(
+            f"{path} has no column of times that {option('time_format')} could be of; name it by {option('time')}"
+        )
     for column in (*session, item, time, weight):
         if list(names).count(str(column).removesuffix("[]")) > 1:
             raise TgqError(f"{path} has more than one column {column!r}; give them different names")

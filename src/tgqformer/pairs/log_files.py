@@ -71,10 +71,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class LogFile:
-    """An opened file of a log: the names of its columns, and its batches once the columns are chosen."""
+    """An opened file of a log: the names of its columns, and its batches once the columns are chosen.
+
+    words: whether its lines are a user and its items.
+    """
 
     names: Sequence[str]
     batches: Callable[[LogSettings], Iterator[Batch]]
+    words: bool = False
 
 
 def files_of(path: Path) -> list[Path]:
@@ -102,9 +106,14 @@ def open_log_file(path: Path, log: LogSettings, add: Add) -> LogFile:
     if ending in _NO_LOGS:
         raise TgqError(f"{path} is {_NO_LOGS[ending]}, which is no log that can be read; export it as CSV")
     start = _start(path)
-    if ending in _PARQUET or start.startswith(b"PAR1"):
+    parquet = ending in _PARQUET or start.startswith(b"PAR1")
+    objects = ending in _JSON or start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
+    for name, vain in (("columns", parquet or objects), ("encoding", parquet)):
+        if vain and getattr(log, name):
+            raise TgqError(f"{path} is {'Parquet' if parquet else 'JSON'}, of which {option(name)} says nothing")
+    if parquet:
         return _parquet(path)
-    if ending in _JSON or start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
+    if objects:
         return _objects(path, json_rows(path, log.encoding), add)
     look = [line.text for line in islice(read_lines(path, log.encoding), LOOK) if line.fault is None]
     usual = USUAL | {plain_name(name) for name in (*log.session, log.item, log.time, log.weight, *log.where) if name}
@@ -194,7 +203,7 @@ def _word_lines(path: Path, look: Sequence[str], log: LogSettings, add: Add) -> 
             f"{path}: its lines look like rows of a table ({' '.join(words[0])[:80]}), not like a user and its items; "
             f"name the columns in their order, for example {option('columns')} session,item,time"
         )
-    return LogFile(["session", "item"], lambda _: _word_batches(path, log.encoding, add))
+    return LogFile(["session", "item"], lambda _: _word_batches(path, log.encoding, add), words=True)
 
 
 def _is_time(word: str) -> bool:
@@ -244,7 +253,9 @@ def _object_batches(path: Path, source: Iterable[SourceRow], log: LogSettings, a
             continue
         for value, bound in rows_of(row.fields, item):
             for name in names:
-                cells[name].append(_plain(value if name == item else value_at(row.fields, name, bound)))
+                found = value if name == item else value_at(row.fields, name, bound)
+                said = isinstance(found, bool) and name in log.where
+                cells[name].append(str(found).lower() if said else _plain(found))
             rows.append(row.line)
         if len(rows) >= _BATCH:
             yield _of_cells(cells, rows)

@@ -24,6 +24,8 @@ from tgqformer.types import Bools
 
 MAX_LISTED = 1000
 """So many bad rows are listed; all are counted."""
+_NOBODY = ("anonymous", "guest", "unknown")
+"""Further words of sessions for a visitor who is not known."""
 JOINT = "\u241f"
 """Stands between the values of several session columns that make one key."""
 _SPOILT = r"^\d([.,]\d+)?[eE]\+\d{2,3}$"
@@ -76,8 +78,12 @@ def read_log(path: Path, log: LogSettings, report: ReadReport) -> pa.Table:
     """
     parts: list[pa.Table] = []
     reader: _Rows | None = None
+    words: bool | None = None
     for file in files_of(path):
         opened = open_log_file(file, log, report.add)
+        if words not in (None, opened.words):
+            raise TgqError(f"{path} holds tables and other text, such as {file.name}; take out what is no log")
+        words = opened.words
         report.log = choose_columns(file, opened.names, report.log if reader else log)
         reader = reader or _Rows(report.log, report)
         parts += [reader.take(batch, file) for batch in opened.batches(report.log)]
@@ -95,6 +101,7 @@ class _Rows:
         self.log, self.report = log, report
         self.times = TimeReader(log.time, log.time_format) if log.time is not None else None
         self.unknown = pa.array([word.lower() for word in (*sorted(UNKNOWN), *log.missing)])
+        self.nobody = pa.array([*self.unknown.to_pylist(), *_NOBODY])
         self._seen: dict[str, set[str]] = {column: set() for column in log.where}
         self._whole: dict[str, bool] = {}
         self._lists: bool | None = None
@@ -153,7 +160,8 @@ class _Rows:
             self._whole[name] = bool(pc.all(ends).as_py()) and bool(pc.any(pc.ends_with(distinct, ".0")).as_py())
         if self._whole[name]:  # whole numbers went through a column with gaps: 1000.0
             distinct = pc.replace_substring_regex(distinct, r"\.0$", "")
-        unknown = pc.is_in(pc.utf8_lower(distinct), value_set=self.unknown)
+        words = self.nobody if name in self.log.session else self.unknown
+        unknown = pc.is_in(pc.utf8_lower(distinct), value_set=words)
         spoilt = pc.match_substring_regex(distinct, _SPOILT)
         faults = {"is empty": pc.equal(distinct, ""), "is not known": unknown, "was spoilt by a spreadsheet": spoilt}
         places = coded.indices.to_numpy()
@@ -197,6 +205,11 @@ class _Rows:
         if self._lists is None and len(table):
             sample = _coded(table["item"]).dictionary.slice(0, 1000).to_pylist()
             self._lists = is_list(str(self.log.item), sample)
+            if any(value.startswith(("[{", '{"')) for value in sample):
+                raise TgqError(
+                    f"{self.log.item} holds objects in text, such as {sample[0][:60]!r}; export the log as JSON, where "
+                    f"{option('item')} {self.log.item}.NAME reaches inside"
+                )
             marked = sum(any(mark in value for mark in ",;|") for value in sample)
             if not self._lists and marked * 2 > len(sample):
                 name = self.log.item
@@ -205,7 +218,7 @@ class _Rows:
                 )
         if not self._lists or not len(table):
             return table
-        bare = pc.replace_substring_regex(table["item"].cast(pa.string()), r"[\[\]\"']", "")
+        bare = pc.replace_substring_regex(table["item"].cast(pa.string()), r"[\[\]{}\"']", "")
         parts = pc.split_pattern_regex(_whole(pc.utf8_trim(bare, " ,;|")), r"\s*[,;|\s]\s*")
         whole = table.take(pc.list_parent_indices(parts))
         item = pa.chunked_array([pc.list_flatten(parts)]).dictionary_encode()

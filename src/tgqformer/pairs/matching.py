@@ -19,6 +19,7 @@ _FORMS: dict[str, Callable[[str], str]] = {
     "capitals": str.lower,
     "spaces or quotes": lambda name: re.sub(r"[\s'\"=]", "", name),
     "what stands before the last separator": lambda name: re.split(r"[-_:/#.]", name.rstrip("/"))[-1],
+    "what stands behind the first separator": lambda name: re.split(r"[-_:/#.]", name)[0],
     "letters before the number": lambda name: re.sub(r"^\D+(?=\d)", "", name),
 }
 """What may be different between two spellings of an id, and the spelling without it."""
@@ -56,9 +57,11 @@ def _some(names: Sequence[str]) -> str:
 def _difference(names: Sequence[str], known: Sequence[str]) -> str:
     """Say which form of the ids would match most, with an example."""
     best, example = 0, ""
+    there = set(known)
+    unknown = [name for name in names[:_SAMPLE] if name not in there]
     for what, form in _FORMS.items():
         forms = {form(name): name for name in known[:_SAMPLE]}
-        alike = [(name, forms[form(name)]) for name in names[:_SAMPLE] if form(name) in forms]
+        alike = [(name, forms[form(name)]) for name in unknown if form(name) in forms]
         if len(alike) > best:
             best, (left, right) = len(alike), alike[0]
             example = f"They differ in {what}: {left!r} here, {right!r} there ({best:,} would match)"

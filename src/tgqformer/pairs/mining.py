@@ -52,6 +52,8 @@ def window_of(value: Any) -> Any:
         return value
     limits: dict[str, int] = {}
     words = [str(word) for word in (value if isinstance(value, list | tuple) else [value])]
+    if words == ["session"]:
+        return Window()
     for word in words:
         number, unit = (word[:-1], word[-1]) if word[-1:] in _UNITS else (word, "")
         if not number.isdecimal():
@@ -80,6 +82,10 @@ class MiningSettings:
     weighting: Weighting = "count"
     alpha: PositiveFloat = 1.0
     max_session: Annotated[int, Field(ge=2)] = 200
+
+    def __post_init__(self) -> None:
+        if self.alpha != 1.0 and self.weighting != "swing":
+            raise ValueError(f"alpha is of the weighting swing, and says nothing with {self.weighting}")
 
 
 EVERY_CO_CLICK = MiningSettings(window=Window(), min_support=1, cap=1000)

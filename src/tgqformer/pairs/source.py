@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +53,7 @@ def read_source(
     """
     listed = _listed(source, kinds, log)
     if listed is not None:
+        _refuse_unused(source, log, mining, before)
         return _within(listed, ids, source)
     interactions = _interactions(source, log, before)
     if ids is not None:
@@ -146,6 +147,21 @@ def _listed(source: Path, kinds: Sequence[str] | None, log: LogSettings) -> Pair
     return Pairs.of(table["session"].to_pylist(), table["item"].to_pylist(), weights)
 
 
+def _refuse_unused(source: Path, log: LogSettings, mining: MiningSettings, before: float | None) -> None:
+    """Raise TgqError where something is asked that a list of pairs, which is taken as it is, cannot heed."""
+    ours = source.suffix == ".parquet"
+    of_log = [one.name for one in fields(LogSettings) if ours or one.name in ("time", "time_format")]
+    asked = [name for name in of_log if getattr(log, name) != getattr(LogSettings(), name)]
+    asked += [
+        one.name for one in fields(MiningSettings) if getattr(mining, one.name) != getattr(MiningSettings(), one.name)
+    ]
+    asked += ["before"] if before is not None else []
+    if asked:
+        raise TgqError(
+            f"{source} lists pairs, which are taken as they are, so {option(asked[0])} says nothing; leave it out"
+        )
+
+
 def _is_table(source: Path, names: Sequence[str]) -> bool:
     """Say whether a file is a table of relations or of pairs, as we write them."""
     return source.suffix == ".parquet" and ({"id", "other", "kind"} <= set(names) or {"a", "b"} <= set(names))
@@ -177,12 +193,28 @@ def _interactions(source: Path, log: LogSettings, before: float | None) -> Inter
     report = ReadReport()
     found = Interactions.from_table(read_log(source, log, report))
     tell_read(report)
+    _say(_one_for_all(found))
     if before is None:
         return found
     early = split_by_time(found, int(before))[0]
     if not len(early):
         raise TgqError(f"{source} has no interaction before the day that {option('before')} names")
     return early
+
+
+def _one_for_all(interactions: Interactions) -> str | None:
+    """Return a warning where one session holds a great share of the rows: it may stand for all unknown visitors."""
+    counts = np.bincount(interactions.sessions)
+    if len(counts) < 3:
+        return None
+    most, next_most = np.sort(np.partition(counts, -2)[-2:])[::-1]
+    if most < 0.2 * len(interactions) or most < 5 * next_most:
+        return None
+    name = interactions.session_names[int(counts.argmax())].as_py()
+    return (
+        f"the session {name!r} holds {most:,} of {len(interactions):,} rows; where it stands for visitors who are not "
+        f"known, leave it out: {option('missing')} {name}"
+    )
 
 
 def _why_none(interactions: Interactions, mining: MiningSettings) -> str:
