@@ -88,6 +88,9 @@ def test_several_currencies_are_told(tmp_path: Path) -> None:
     report = import_catalog(tmp_path / "shop.csv", tmp_path / "out")
     assert report.warnings == ["prices are in several currencies, side by side as numbers: USD 1, INR 1, EUR 1, JPY 1"]
     assert [currency_of(text) for text in ("A$5", "$5", "5 Rp", "CHF5", "5")] == ["AUD", "USD", "IDR", "CHF", None]
+    text = "id,title,price,currency\n1,a,10.00 USD,EUR\n2,b,$10,CAD\n3,c,10.00 EUR,EUR\n"
+    assert [item.currency for item in items_of(tmp_path, text).values()] == ["USD", "CAD", "EUR"]
+    assert told(tmp_path) == [("offer", "the price says USD, the column currency EUR: taken as USD")]
     assert [currency_of(text) for text in ("US$5", "5,00 zł", "1500 COP", "XXS$5")] == ["USD", "PLN", "COP", None]
 
 

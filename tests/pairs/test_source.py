@@ -140,7 +140,7 @@ def test_lists_of_pairs_are_held_against_the_catalogue(tmp_path: Path) -> None:
         mine(tmp_path / "list.csv", "--kind", "buy", "--to", tmp_path / "p.parquet")
 
 
-@pytest.mark.parametrize("asked", ["window=5", "min-support=3", "before=2020-01-01", "time=a", "alpha=2"])
+@pytest.mark.parametrize("asked", ["window=5", "min-support=3", "before=2020-01-01", "cap=9", "alpha=2"])
 def test_what_a_list_of_pairs_cannot_heed_is_refused(tmp_path: Path, asked: str) -> None:
     (tmp_path / "list.csv").write_text("a,b\n1,2\n")
     name, value = asked.split("=")

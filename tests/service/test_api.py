@@ -74,6 +74,9 @@ def test_a_filter_by_what_no_item_has_is_refused_with_the_nearest(still: Still) 
         ("category=shoe%20%3E%20All", "no item has the category 'shoe > All'", "did you mean"),
         ("category=", "no item has the category ''", "there are 'All'"),
         ("brand=acmee", "no item has the brand 'acmee'", "did you mean 'acme'?"),
+        ("currency=EU", "no item has the currency 'EU'", "check the currency"),
+        ("item_group=tee", "no item has the item_group 'tee'", "check the item_group"),
+        ("availability=in_stock", "no item has the availability 'in_stock'", "check the availability"),
     ):
         status, _, told = client("GET", f"/items/sku-4/similar?{query}")
         assert status == 422 and told["error"] == error and told["hint"].startswith(hint), (query, told)
@@ -208,6 +211,11 @@ def test_an_id_may_hold_any_characters(still: Still, name: str) -> None:
         ("GET", "/items/sku-1/similar?k=1000000", 422, "k: "),
         ("GET", "/items/sku-1/similar?min_price=nan", 422, "min_price: "),
         ("GET", "/items/sku-1/similar?min_price=3&max_price=2", 400, "no price lies between"),
+        ("GET", "/items/sku-1/similar?k=3&k=4", 422, "the parameter 'k' is given twice"),
+        ("GET", "/items/sku-1/similar?kk=3", 422, "no parameter 'kk'"),
+        ("GET", "/items/sku-1?metadata=true", 422, "no parameter 'metadata'"),
+        ("DELETE", "/items/sku-1?dry_run=true", 422, "no parameter 'dry_run'"),
+        ("POST", "/search?visitor=v-1", 422, "no parameter 'visitor'"),
         ("GET", "/items/%FF", 422, "not UTF-8"),
         ("GET", "/items/a%00b", 422, "control characters"),
         ("GET", "/items/" + "y" * 513, 422, "1 to 512"),
@@ -236,6 +244,8 @@ def test_wrong_requests_say_what_to_do(still: Still, method: str, path: str, sta
         ({"title": "x", "category": " > ".join("abcdefghijklmnopq")}, "at most 16 levels"),
         ({"title": "nul \0"}, "no text"),
         ({"title": ""}, "nothing to embed"),
+        ({"title": "x", "titel": "y"}, "no field 'titel'"),
+        ({"title": "x", "picture_url": "http://shop.test/a.jpg"}, "no field 'picture_url'"),
     ],
 )
 def test_wrong_fields_say_what_to_do(still: Still, fields: dict[str, str], words: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from small_shop import FAST, Client, Shop, eventually, png, serving
@@ -15,7 +17,7 @@ from tgqformer.cli import _refuse_passwords
 from tgqformer.errors import TgqError
 from tgqformer.progress import Terminal
 from tgqformer.service.guard import host_of, is_address
-from tgqformer.service.keys import new_key, remove_key
+from tgqformer.service.keys import Keyring, new_key, remove_key
 from tgqformer.service.server import OPEN_TO_ALL, _is_loopback
 from tgqformer.service.site import open_site
 from tgqformer.store import base
@@ -86,6 +88,31 @@ def test_keys_hold_at_once_whatever_the_store_does(shop: Shop, tmp_path: Path) -
         assert status(other) == 503
         file.write_text(good)
         assert (status(other), status(key)) == (200, 401)
+
+
+def test_a_file_of_keys_that_lost_its_rights_closes_the_door() -> None:
+    folder = Path(mkdtemp())  # in which everybody may look, unlike in that of the tests
+    folder.chmod(0o755)
+    file = folder / "keys.json"
+    key = new_key(file, "front", "read")
+    keyring = Keyring(file)
+    root = os.geteuid() == 0
+    file.chmod(0o644)
+    try:
+        if root:
+            os.seteuid(65_534)
+        assert keyring.scope_of(key) == "read"
+        if root:
+            os.seteuid(0)
+        file.chmod(0o000)
+        if root:
+            os.seteuid(65_534)
+        with pytest.raises(TgqError, match="no readable file of keys"):
+            keyring.scope_of(key)
+    finally:
+        if root:
+            os.seteuid(0)
+        shutil.rmtree(folder)
 
 
 def test_names_of_hosts(shop: Shop) -> None:

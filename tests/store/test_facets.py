@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +71,24 @@ def test_a_value_is_known_as_soon_as_it_is_written(place: Callable[[], str]) -> 
         values.meant(Filter(brand=("Fresh",)))
     table.upsert([StoreRow("new", np.eye(4, dtype=np.float32)[0], None, "Fresh", ("New",))], model_version="m1")
     assert values.meant(Filter(("New",), ("Fresh",))) == Filter(("New",), ("Fresh",))
+
+
+def test_what_no_item_is_sold_by_is_told_with_what_there_is(place: Callable[[], str]) -> None:
+    table = _table(place())
+    vector = np.eye(4, dtype=np.float32)[0]
+    sold = StoreRow("sold", vector, None, None, (), 9.0, item_group="TEE", availability="preorder", currency="EUR")
+    table.upsert([sold], model_version="m1")
+    values = KnownValues(table)
+    meant = values.meant(Filter(item_group=("TEE",), availability=("preorder",), currency=("eur",)))
+    assert [hit.id for hit in table.search(vector, 9, meant)] == ["sold"]
+    for kind, word, hint in (
+        ("currency", "USD", "there are 'EUR'"),
+        ("availability", "in_stock", "there are 'preorder'"),
+        ("item_group", "tee", "check the item_group"),
+    ):
+        given: dict[str, Any] = {kind: (word,)}
+        with pytest.raises(UnknownValue, match=f"no item has the {kind} '{word}'; {hint}"):
+            values.meant(Filter(**given))
 
 
 def _table(where: str) -> StoreTable:

@@ -115,6 +115,8 @@ def identify(value: Any) -> tuple[str | None, Findings]:
     """Return an id as text: whole numbers without ".0", no spaces around, no control characters. None where empty."""
     text, found = _readable(as_text(value) or "")
     text = text.strip()
+    if text.startswith("'") and text[1:].isdecimal():  # keeps a spreadsheet from reading a number
+        text = text[1:]
     return None if not text or is_unknown(text) else text, found
 
 

@@ -36,7 +36,7 @@ from tgqformer.catalog.styles import ADDRESS, SourceStyle, names_in
 from tgqformer.catalog.values import bare_text, is_unknown
 
 _cleaned = lru_cache(1 << 14)(clean)  # brands and attributes come again and again
-_LEVELS = re.compile(r"\s*(?:->|[>|»›]|::)\s*")
+_LEVELS = re.compile(r"\s*(?:->|[>|»›→\\]|::)\s*")
 _SLASHES = re.compile(r"\s*/\s*")
 _SEVERAL = re.compile(r"\s*[|;~\n]\s*")
 _SEVERAL_FILES = re.compile(r"\s*,\s*(?=\S+\.\w{3,4}(?:\s*,|$))")
@@ -232,6 +232,7 @@ class _Cells:
     def __init__(self, fields: Mapping[str, Any], missing: frozenset[str], style: SourceStyle, found: Findings) -> None:
         self._fields, self._missing, self._style, self._found = fields, missing, style, found
         self.currency: str | None = None
+        self._explicit = False
 
     def of(self, column: str) -> Any:
         """Return what stands in a column, or at a path into objects."""
@@ -254,7 +255,11 @@ class _Cells:
                 self._found.append(("price", f"the sale price {reduced:g} is above the price {price:g}: left out"))
             reduced = None
         named = self._read(mapping.currency, currency_code)
-        self.currency = named or self.currency
+        if named is not None and self.currency not in (None, named) and self._explicit:
+            words = f"the price says {self.currency}, the column {mapping.currency} {named}: taken as {self.currency}"
+            self._found.append(("offer", words))
+        else:
+            self.currency = named or self.currency
         return {
             "price": price,
             "sale_price": reduced,
@@ -284,6 +289,7 @@ class _Cells:
                 self._found.append(("price", wrong))
             elif number is not None:
                 self.currency = currency
+                self._explicit = currency is not None and currency in str(value)  # a sign like $ has several meanings
                 return number
         return None
 

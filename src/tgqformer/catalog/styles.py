@@ -15,7 +15,7 @@ from tgqformer.catalog.nested import value_at
 from tgqformer.catalog.prices import PriceStyle
 
 ADDRESS = re.compile(r"(?:https?:|ftp:|s3:|gs:)?//(?=[^/\s|;,\"']+/)", re.IGNORECASE)
-_MARKS = re.compile(r"[>|»›]|::")
+_MARKS = re.compile(r"[>|»›→\\]|::")
 _WHOLE_ID = re.compile(r"\d+\.0")
 _FOUND_ADDRESS = re.compile(r"(?:https?:)?//[^\s\"'|;,]+")
 

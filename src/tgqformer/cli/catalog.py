@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from tgqformer.cli.commands import Group, say, then
 from tgqformer.cli.options import Overwrite, Top
 from tgqformer.cli.sheets import Column, Sheet
+from tgqformer.errors import TgqError
 
 if TYPE_CHECKING:
     from tgqformer.catalog import Catalog, ImportReport, Item, Picture
@@ -107,6 +109,10 @@ def import_(
     single = {"id": id_, "title": title, "brand": brand, **offer, "currency": currency, "created": created}
     several = {"category": category, "price": price, "pictures": picture, "attributes": attribute, "missing": missing}
     columns: dict[str, str | list[str]] = {name: one for name, one in {**single, **several}.items() if one}
+    if no_pictures and (picture or pictures):
+        raise TgqError(f"--no-pictures and {'--picture' if picture else '--pictures'} contradict each other; give one")
+    if not re.fullmatch(r"[a-z]{2,3}(?:[-_][A-Za-z]{2,4})?", language):
+        raise TgqError(f"--language {language!r} is no language; write it as de or en_US")
     if no_pictures:
         columns["pictures"] = []
     options: dict[str, object] = {"reader": reader, "mapping": columns, "pack": pack, "strict": strict, "limit": limit}

@@ -154,7 +154,7 @@ class _Rows:
         """Return the ids of a column as text, and where they are none: (rows, reason, column)."""
         text, wrong = batch.text(name)
         coded = _coded(text)
-        distinct = pc.replace_substring_regex(coded.dictionary, r'^="(.*)"$', r"\1")
+        distinct = pc.replace_substring_regex(coded.dictionary, r"""^(?:="(.*)"|'(\d+))$""", r"\1\2")
         if name not in self._whole:
             ends = pc.match_substring_regex(distinct, r"^(\d+\.0)?$")
             self._whole[name] = bool(pc.all(ends).as_py()) and bool(pc.any(pc.ends_with(distinct, ".0")).as_py())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from PIL.Image import Image
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
@@ -16,7 +16,7 @@ from tgqformer.service.answers import search_of
 from tgqformer.service.errors import RETRY, ApiError, unknown_item
 from tgqformer.service.events import Event, event_of
 from tgqformer.service.forms import ItemFields, ItemForm, with_picture
-from tgqformer.service.params import DEFAULT_COUNT, Count, Given, ItemId, Metadata, Visitor, Where
+from tgqformer.service.params import DEFAULT_COUNT, Count, Given, ItemId, Metadata, Taken, Visitor, Where
 from tgqformer.service.schemas import (
     Alive,
     EmbeddingOut,
@@ -46,11 +46,13 @@ METRICS: dict[int | str, dict[str, Any]] = {
 
 def make_api(site: Site) -> APIRouter:
     """Make the routes over a site."""
-    router = APIRouter()
+    taken = Taken()
+    router = APIRouter(dependencies=[Depends(taken.check)])
     _add_items(router, site)
     _add_embedding(router, site)
     _add_events(router, site)
     _add_health(router, site)
+    taken.learn(router)
     return router
 
 

@@ -38,7 +38,7 @@ class Keyring:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[int, ...] | None = None
         self._keys: Sequence[Key] = ()
         self.reload()
 
@@ -48,7 +48,7 @@ class Keyring:
             about = self.path.stat()
         except OSError as error:
             raise TgqError(f"there is no file of keys {self.path}; make a key with `tgq keys new`") from error
-        seen = (about.st_mtime_ns, about.st_ino, about.st_size)
+        seen = (about.st_mtime_ns, about.st_ctime_ns, about.st_ino, about.st_size)  # rights change the second alone
         if seen == self._seen:
             return False
         self._seen = None

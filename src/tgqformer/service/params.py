@@ -6,11 +6,14 @@ Dependencies are coroutines: FastAPI would call plain functions in a thread, whi
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import Annotated, Any, get_type_hints
 from urllib.parse import unquote_to_bytes
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 
 from tgqformer.catalog.offers import AVAILABILITY
 from tgqformer.errors import TgqError, nearest
@@ -68,24 +71,9 @@ async def _where(
 
 
 RULES = tuple(one.name for one in fields(Rules))
-_FILTERS = (
-    "k",
-    "metadata",
-    "visitor",
-    "category",
-    "brand",
-    "min_price",
-    "max_price",
-    "availability",
-    "item_group",
-    "currency",
-)
 
 
-async def _rules(request: Request, **given: Any) -> dict[str, Any]:
-    for name in request.query_params:
-        if name not in RULES and name not in _FILTERS:
-            raise ApiError(422, f"there is no parameter {name!r}", nearest(name, (*_FILTERS, *RULES), "there are"))
+async def _rules(**given: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -98,10 +86,7 @@ def _declared(name: str, kind: Any) -> inspect.Parameter:
 
 _HINTS = get_type_hints(Rules, include_extras=True)
 _rules.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-    [
-        inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request),
-        *(_declared(name, _HINTS[name]) for name in RULES),
-    ]
+    [_declared(name, _HINTS[name]) for name in RULES]
 )
 Given = Annotated[dict[str, Any], Depends(_rules)]
 """Rules that a request sets anew, by name."""
@@ -111,3 +96,44 @@ Metadata = Annotated[bool, Query(description="Also give title, brand, category a
 Visitor = Annotated[
     str | None, Query(max_length=200, description="Who asks: in an A/B test, always answered by the same version.")
 ]
+
+
+class Taken:
+    """What each route of a router takes: all else in a query or a form is refused, and so is one value given twice."""
+
+    def __init__(self) -> None:
+        self._of: dict[Callable[..., Any], tuple[Mapping[str, bool], Mapping[str, bool]]] = {}
+
+    def learn(self, router: APIRouter) -> None:
+        """Read the declarations of all routes, once they are there."""
+        for route in router.routes:
+            if isinstance(route, APIRoute) and "health" not in route.tags:  # load balancers add what they like
+                query, form = (dict(_names(route.dependant, kind)) for kind in ("query_params", "body_params"))
+                self._of[route.endpoint] = query, form
+
+    async def check(self, request: Request) -> None:
+        """Raise ApiError 422, with the nearest name, for what the route does not take."""
+        query, form = self._of.get(request.scope["endpoint"], (None, None))
+        if query is None or form is None:
+            return
+        _check(request.query_params.multi_items(), query, "parameter")
+        if form:
+            _check((await request.form()).multi_items(), form, "field")
+
+
+def _names(dependant: Dependant, kind: str) -> Iterator[tuple[str, bool]]:
+    """Return what a route declares, itself and by its dependencies, and whether it takes several of it."""
+    for one in getattr(dependant, kind):
+        yield one.alias, "list[" in str(one.field_info.annotation)
+    for inner in dependant.dependencies:
+        yield from _names(inner, kind)
+
+
+def _check(sent: Iterable[tuple[str, Any]], known: Mapping[str, bool], what: str) -> None:
+    names = [name for name, _ in sent]
+    for place, name in enumerate(names):
+        if name not in known:
+            hint = nearest(name, known, "there are") if known else "this route takes none"
+            raise ApiError(422, f"there is no {what} {name[:80]!r}", hint)
+        if name in names[:place] and not known[name]:
+            raise ApiError(422, f"the {what} {name!r} is given twice", "give one value")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 VERSION = "5a55f03acbcd7573"
 ERRORS = {
@@ -57,6 +57,7 @@ class SimilarItems(BaseModel):
 class EventIn(BaseModel):
     """What a shopper did with an answer."""
 
+    model_config = ConfigDict(extra="forbid")
     answer: str = Field(description="As the list gave it.", max_length=8000)
     event: Literal["view", "click", "cart", "buy"]
     item: str | None = Field(None, description="An item of the list; a view without one is of all.", max_length=512)

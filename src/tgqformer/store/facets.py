@@ -8,13 +8,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
 from time import monotonic
+from typing import Any
 
+from tgqformer.catalog.offers import AVAILABILITY
+from tgqformer.catalog.prices import CODES
 from tgqformer.errors import TgqError, alike
 from tgqformer.store.base import Filter, StoreTable
 
 SEPARATOR = " > "
 _SEPARATORS = re.compile(r"\s*(?:->|::|[›>»→|/\x1f])\s*")
 _COMPARED, _SHOWN = 5000, 3
+_OFFERED: dict[str, tuple[str, ...]] = {
+    "availability": AVAILABILITY,
+    "item_group": (),
+    "currency": tuple(sorted(CODES)),
+}
+"""What else is filtered by, and what the values may be."""
 _PATIENCE = 20
 """Values are read again at most for one part in so many of the time."""
 
@@ -64,14 +73,35 @@ class KnownValues:
         self._table = table
         self._facets: Facets | None = None
         self._revision, self._due = -1, 0.0
+        self._had = set[tuple[str, str]]()
 
     def meant(self, where: Filter) -> Filter:
         """Return a filter by the values that the table has. Raise UnknownValue for one that no item has."""
+        where = self._offered(where)
         if not (where.category or where.brand):
             return where
         facets = self._read()
         runs = [run for word in where.category for run in self._category(facets, word)]
         return _with(where, runs, [brand for word in where.brand for brand in self._brand(facets, word)])
+
+    def _offered(self, where: Filter) -> Filter:
+        where = replace(where, currency=tuple(word.upper() for word in where.currency))
+        for kind, there in _OFFERED.items():
+            for word in getattr(where, kind):
+                if not self._has(kind, word):
+                    known = [repr(one) for one in there if self._has(kind, one)]
+                    hint = f"there are {', '.join(known)}" if known else f"check the {kind}"
+                    raise UnknownValue(f"no item has the {kind} {word!r}; {hint}")
+        return where
+
+    def _has(self, kind: str, word: str) -> bool:
+        """Say whether an item has, or had since this was made, such a value."""
+        asked: dict[str, Any] = {kind: (word,)}
+        if (kind, word) not in self._had and self._table.count(Filter(**asked)):
+            if len(self._had) >= _COMPARED:
+                self._had.clear()
+            self._had.add((kind, word))
+        return (kind, word) in self._had
 
     def _category(self, facets: Facets, word: str) -> list[Levels]:
         try:
