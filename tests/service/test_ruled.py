@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from small_shop import Running, Shop, eventually, make_shop, serving
 
+from tgqformer.catalog.pictures import look_of
 from tgqformer.files import write_text
 from tgqformer.service.precomputed import Precomputed
 from tgqformer.store.base import StoreRow
 from tgqformer.store.neighbours import Neighbours
-from tgqformer.store.rules import LENGTH, PLAIN, Rules, similar
+from tgqformer.store.rules import LENGTH, PLAIN, Rules, looks_of, similar
 
 Sold = tuple[Shop, Running]
 
@@ -63,6 +67,30 @@ def test_lists_follow_the_recipe_and_a_request_may_ask_otherwise(sold: Sold) -> 
         assert ids(answer) == [hit.id for hit in similar(table, "sku-4", 4, rules=rules)], query
         sources.add(answer["source"])
     assert sources == {"precomputed", "live"}  # where rules leave too few, the list is searched
+
+
+def test_pictures_that_were_sent_count_as_those_of_the_catalogue(shop: Shop) -> None:
+    """Whether the store is searched or the index in memory: an item that was put, and a picture that is searched by."""
+    photo = Image.fromarray(np.random.default_rng(5).integers(0, 256, (3, 3, 3), np.uint8)).resize((240, 240))
+    copies = [BytesIO(), BytesIO()]
+    photo.save(copies[0], "PNG")
+    photo.resize((150, 150)).save(copies[1], "JPEG", quality=70)
+    first, again = (one.getvalue() for one in copies)
+    write_text(shop.folder / "recipe.yaml", "name: shop\nrules: {same_picture_once: true, one_per_group: false}\n")
+    plain = "k=5&same_picture_once=false"
+    with serving(shop) as running:
+        ask = running.client()
+        for name, data in (("new-1", first), ("new-2", again)):
+            assert ask.form("PUT", f"/items/{name}", data, title="red hat")[0] == 200
+        for ready in (False, True):
+            if ready:
+                eventually(lambda: b"\ntgq_index_ready 1.0" in ask("GET", "/metrics")[2])
+            assert "new-2" in ids(ask.get(f"/items/new-1/similar?{plain}"))
+            assert "new-2" not in ids(ask.get("/items/new-1/similar?k=5"))
+            assert {"new-1", "new-2"} <= set(ids(ask.form("POST", f"/search?{plain}", first, title="red hat")[1]))
+            assert not {"new-1", "new-2"} & set(ids(ask.form("POST", "/search?k=5", first, title="red hat")[1]))
+    kept = looks_of([row.look for row in shop.store.table().get(["new-1", "new-2"])])
+    assert np.abs(kept - looks_of([look_of(first), look_of(again)])).max() <= 1  # read at less size for a catalogue
 
 
 def test_unknown_rules_and_wrong_values_are_refused(sold: Sold) -> None:

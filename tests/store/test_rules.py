@@ -17,7 +17,7 @@ from store_rows import clusters, rows_of, tiny_embedder
 from typer.testing import CliRunner
 
 from tgqformer.catalog import Catalog, CatalogWriter, Item, Picture, import_catalog
-from tgqformer.catalog.pictures import look_of
+from tgqformer.catalog.pictures import ALIKE, look_of
 from tgqformer.cli import app
 from tgqformer.errors import TgqError
 from tgqformer.store import lists, make_store
@@ -36,6 +36,7 @@ from tgqformer.store.rules import (
     choose,
     listed,
     load_rules,
+    looks_of,
     rules_beside,
     similar,
 )
@@ -136,8 +137,29 @@ def test_near_identical_pictures_count_once() -> None:
     looks = [look_of(one) for one in (picture(1), picture(2), picture(1, 60), picture(1, size=(300, 300)), picture(3))]
     found = columns(look=[looks[1], looks[0], looks[2], looks[1], looks[4], None, None])
     assert places_of(found, Rules(same_picture_once=True)) == [1, 4, 5, 6]
-    row = bytes([100]) * 192, bytes([114]) * 192, bytes([128]) * 192, bytes([145]) * 192
+    row = [bytes([60 + step, 180 + step] * 96) for step in (0, 2, 4, 7)]
     assert places_of(columns(look=[None, *row]), Rules(same_picture_once=True)) == [1, 3, 4]  # no chain of small steps
+
+
+def earring(shape: int, quality: int = 90, side: int = 480) -> bytes:
+    """A small thing on white, as shops photograph jewellery."""
+    image = np.full((480, 480, 3), 255, np.uint8)
+    parts = np.random.default_rng(shape).random((4, 4)) < 0.5
+    image[200:280, 210:250] = np.where(np.kron(parts, np.ones((20, 10)))[..., None], 165, 235)
+    drawn, buffer = Image.fromarray(image), BytesIO()
+    drawn.resize((side, side), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def test_products_of_one_colour_and_shape_do_not_count_as_one() -> None:
+    looks = [look_of(earring(shape)) for shape in range(8)]
+    looks += [look_of(earring(3, 60, side)) for side in (480, 288, 720, 150)]
+    near = np.abs(np.diff(looks_of(looks[:8]), axis=0)).max(1)
+    assert near.min() <= ALIKE and near.max() <= 16, "none of 8 x 8 places tells much"
+    found = columns(look=[None, *looks])
+    assert places_of(found, Rules(same_picture_once=True)) == list(range(1, 9))
+    plain = [bytes([shade] * 192) for shade in (255, 255, 249)]
+    assert places_of(columns(look=[None, *plain]), Rules(same_picture_once=True)) == [1, 3]
 
 
 SETS = [

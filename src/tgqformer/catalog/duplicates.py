@@ -1,7 +1,7 @@
 """Groups of products that are one: near-identical pictures, equal or nearly equal titles. For people to look at.
 
-Nothing compares every item with every other: titles meet by keys, looks of pictures in a tree. What is left of them is
-decoded, and decides.
+Nothing compares every item with every other: titles meet by keys, looks of pictures in a tree. Which pictures are
+near-identical is what the rule `same_picture_once` goes by, too.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from typing import Literal
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
-from tgqformer.catalog.pictures import ALIKE, PictureError, read_picture
+from tgqformer.catalog.pictures import ALIKE, PictureError, near_identical, read_picture
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path, write_text
-from tgqformer.types import Array, Ints, Pixels, Shades
+from tgqformer.types import Array, Ints, Shades
 
 By = Literal["both", "picture", "title"]
 WORDS = {
@@ -34,9 +33,6 @@ WORDS = {
     "picture": "near-identical first pictures",
     "title": "equal titles",
 }
-SAME_PHOTO = 3.0
-"""Of 255: how far two pictures of one photo are apart at most at 32 x 32 pixels, as the root of the mean square."""
-_PHOTO, _AT_ONCE = 32, 256
 _FEW = 64  # pictures that are compared pair by pair; more go into a tree
 _SIDE = 150  # pixels of a picture on the page
 _WORD = re.compile(r"\w+")
@@ -86,8 +82,6 @@ def find_duplicates(catalog: Catalog, by: By = "both", *, variants: bool = False
     first = {"both": (by_title, by_look), "picture": (by_look,), "title": (by_title,)}[by]
     for parted in first:
         blocks = _refined(blocks, parted)
-    if by != "title":
-        blocks = _refined(blocks, _Photos(catalog, blocks).parted)
     if by == "both":  # titles that only others of the block held together part again
         blocks = _refined(blocks, by_title)
     ids, groups = table["id"].to_pylist(), table["item_group"].to_pylist()
@@ -166,49 +160,8 @@ def _leaders(looks: Shades) -> Ints:
         if tree is not None:
             near = np.array(tree.query_ball_point(centre[place], ALIKE + 1e-3, p=np.inf), np.int64)
         near = near[leader[near] < 0]
-        leader[near[np.abs(looks[near] - looks[place]).max(axis=1) <= ALIKE]] = place
+        leader[near[near_identical(looks[near], looks[place : place + 1])]] = place
     return leader
-
-
-class _Photos:
-    """The first pictures of candidates at 32 x 32 pixels: small things on white are alike at 8 x 8."""
-
-    def __init__(self, catalog: Catalog, blocks: list[Ints]) -> None:
-        """Decode each picture once, in the order of the catalogue; one that is gone is like the same file alone."""
-        places = np.sort(np.concatenate([*blocks, np.zeros(0, np.int64)]))
-        self._digest: dict[int, str] = {}
-        self._seen: dict[str, Pixels | None] = {}
-        for start in range(0, len(places), _AT_ONCE):
-            part = places[start : start + _AT_ONCE]
-            for place, item in zip(part.tolist(), catalog.take_positions(part), strict=True):
-                self._digest[place] = digest = item.pictures[0].digest
-                if digest not in self._seen:
-                    self._seen[digest] = _small(item, catalog.root)
-
-    def parted(self, block: Ints) -> list[Ints]:
-        """Return the groups [>= 2] of a block whose pictures are one photo, each by its first."""
-        digests = [self._digest[place] for place in block.tolist()]
-        names = {digest: number for number, digest in enumerate(dict.fromkeys(digests))}
-        seen = [self._seen[digest] for digest in names]
-        blank = np.zeros((_PHOTO, _PHOTO, 3), np.uint8)
-        photos = np.stack([blank if one is None else one for one in seen]).astype(np.float32)
-        gone = np.array([one is None for one in seen])
-        leader = np.full(len(seen), -1, np.int64)
-        for number in range(len(seen)):
-            if leader[number] < 0:
-                leader[number] = number
-                near = np.flatnonzero((leader < 0) & ~gone & ~gone[number])
-                apart = np.sqrt(np.square(photos[near] - photos[number]).mean(axis=(1, 2, 3)))
-                leader[near[apart <= SAME_PHOTO]] = number
-        return _groups(leader[[names[digest] for digest in digests]])
-
-
-def _small(item: Item, root: Path | None) -> Pixels | None:
-    try:
-        image = read_picture(item.pictures[0], root)
-    except PictureError:  # it was there when the catalogue was made
-        return None
-    return np.asarray(image.resize((_PHOTO, _PHOTO), Image.Resampling.BOX), np.uint8)
 
 
 def described(catalog: Catalog, groups: Iterable[Sequence[str]]) -> list[list[Twin]]:

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from tgqformer.catalog.item import Picture
 from tgqformer.errors import TgqError
-from tgqformer.types import Vectors
+from tgqformer.types import Bools, Reals, Shades, Vectors
 
 T = TypeVar("T")
 _KINDS: dict[str, tuple[int, tuple[bytes, ...]]] = {
@@ -42,8 +42,10 @@ SCANS, BYTES_A_SCAN = 100, 40_000
 MAX_BYTES = 128 << 20
 """A picture file with more bytes than this is refused before it is read."""
 
-ALIKE = 16
+ALIKE = 6
 """Of 255: how far the looks of near-identical pictures are apart at most, in any of 8 x 8 places."""
+_SHARE, _PLAIN = 0.04, 8
+"""And as a whole: so much of how a picture's shades vary, which is taken to be so many at least."""
 _NEARLY = 8  # steps of 256 by which the pixels of a picture of one colour may differ: a camera's grain is more
 _SIDE = 8  # places a side of a look
 _CENTRE = 3 * (_SIDE * _SIDE // 2 + _SIDE // 2)  # where it stands in a look
@@ -174,6 +176,30 @@ def look_of(data: bytes) -> bytes | None:
         return check(data).look
     except PictureError:
         return None
+
+
+def look_of_image(image: Image.Image) -> bytes:
+    """Return the look of a decoded picture."""
+    return _means(image, 1, image.size)
+
+
+def near_identical(looks: Shades, others: Shades) -> Bools:
+    """Say which looks [n, 192] are near-identical to `others` [n or 1, 192]: one photo, at whatever size or quality.
+
+    Small things on white differ in few places and by few shades, so shades as a whole (root of the mean square) are
+    held against how much each picture varies around its mean colour.
+    """
+    apart = looks - others
+    near = np.asarray(np.abs(apart).max(-1, initial=0) <= ALIKE)
+    own, other = _spread(looks[near]), _spread(others[near] if len(others) == len(near) else others)
+    vary = np.maximum(np.maximum(own, other), _PLAIN)
+    near[near] = np.sqrt(np.square(apart[near], dtype=np.float32).mean(-1)) <= _SHARE * vary
+    return near
+
+
+def _spread(looks: Shades) -> Reals:
+    """Return how far the shades of looks [n, 192] are from their mean colour, as the root of the mean square [n]."""
+    return np.asarray(np.sqrt(looks.reshape(len(looks), 64, 3).var(1, dtype=np.float32).mean(-1)))
 
 
 def _guarded(data: bytes, work: Callable[[Image.Image], T], max_pixels: int | None = None) -> T:

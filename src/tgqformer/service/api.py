@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import orjson
@@ -11,6 +12,8 @@ from PIL.Image import Image
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
 
+from tgqformer.catalog.item import Item
+from tgqformer.catalog.pictures import look_of_image
 from tgqformer.errors import TgqError
 from tgqformer.service.answers import search_of
 from tgqformer.service.errors import RETRY, ApiError, unknown_item
@@ -94,12 +97,8 @@ def _add_items(router: APIRouter, site: Site) -> None:
     @router.put("/items/{item_id}", tags=["items"], response_model=Written, responses=problems(413, 429, 501))
     async def put_item(item_id: ItemId, form: ItemFields) -> Response:
         """Add an item, or replace it whole: embedded, written to disk and found by searches before this answers."""
-        form.require_content()
-        data = await form.read()
-        item = with_picture(form.item(item_id), data)
         with site.lease() as served:
-            _ = served.model
-            vector = await served.embed(item, _decoded(site, data))
+            item, vector = await _embed(site, served, form, item_id)
             version = await site.write(Write(item_id, served, item, vector))
         return _json({"id": item_id, "model_version": version})
 
@@ -121,8 +120,8 @@ def _add_embedding(router: APIRouter, site: Site) -> None:
         """Items most similar to one that is not in the store, given by a picture, by text, or by both."""
         _check_count(site, k)
         with site.lease() as served:
-            vector = await _embed(site, served, form)
-            row, rules = row_of(form.item(""), vector, None), _changed(served, given)
+            item, vector = await _embed(site, served, form)
+            row, rules = row_of(replace(item, id=""), vector, None), _changed(served, given)
             hits, _ = await site.run(lambda: served.search(row, k, where, rules, facts=metadata))
         answer = site.answers.id_of(served.model_version, rules, search_of(vector), [hit.id for hit in hits])
         return _json({"answer": answer, **_found(served.model_version, "live", hits, metadata)})
@@ -131,7 +130,7 @@ def _add_embedding(router: APIRouter, site: Site) -> None:
     async def embed(form: ItemFields) -> Response:
         """The embedding of a picture, of text, or of both."""
         with site.lease() as served:
-            vector = await _embed(site, served, form)
+            _, vector = await _embed(site, served, form)
         return _json({"model_version": served.version.latest, "dim": len(vector), "vector": vector})
 
 
@@ -183,12 +182,19 @@ def _add_health(router: APIRouter, site: Site) -> None:
         return Response(site.telemetry.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _embed(site: Site, served: Served, form: ItemForm) -> Any:
-    """Embed what a form holds [d]."""
+async def _embed(site: Site, served: Served, form: ItemForm, item_id: str = "(sent)") -> tuple[Item, Any]:
+    """Return the item that a form holds, with its picture, and its vector [d]."""
     form.require_content()
     _ = served.model
-    data = await form.read()
-    return await served.embed(form.item("(sent)"), _decoded(site, data))
+    data, item, looks, client = await form.read(), form.item(item_id), list[bytes](), caller.get()
+
+    def decoded() -> Image:
+        picture = site.uploads.decode(data or b"", client)
+        looks.append(look_of_image(picture))
+        return picture
+
+    vector = await served.embed(item, None if data is None else decoded)
+    return with_picture(item, data, *looks), vector
 
 
 def _changed(served: Served, given: dict[str, Any]) -> Rules:
@@ -197,11 +203,6 @@ def _changed(served: Served, given: dict[str, Any]) -> Rules:
         return served.rules.changed(given, "rules")
     except TgqError as error:
         raise ApiError(422, str(error), "see /openapi.json for what a rule takes") from error
-
-
-def _decoded(site: Site, data: bytes | None) -> Callable[[], Image] | None:
-    client = caller.get()
-    return None if data is None else lambda: site.uploads.decode(data, client)
 
 
 def _check_count(site: Site, k: int) -> None:

@@ -104,9 +104,9 @@ async def _item_form(
 ItemFields = Annotated[ItemForm, Depends(_item_form)]
 
 
-def with_picture(item: Item, data: bytes | None) -> Item:
-    """Return the item with its packed picture."""
-    return item if data is None else replace(item, pictures=(Picture(Picture.digest_of(data), None, data),))
+def with_picture(item: Item, data: bytes | None, look: bytes | None = None) -> Item:
+    """Return the item with its packed picture, and the look of it where that is known."""
+    return item if data is None else replace(item, pictures=(Picture(Picture.digest_of(data), None, data, look),))
 
 
 def _levels(sent: Sequence[str]) -> tuple[str, ...]:

@@ -8,14 +8,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from time import monotonic
 
 from PIL.Image import Image
 
 from tgqformer.catalog.item import Item
-from tgqformer.catalog.pictures import decode
+from tgqformer.catalog.pictures import decode, look_of
 from tgqformer.service.batching import Batcher
 from tgqformer.service.served import Served
 from tgqformer.service.settings import ServiceSettings
@@ -121,7 +121,8 @@ def carry_over(shelf: Shelf, served: Served, store: str) -> int:
         rows: list[StoreRow] = []
         if kept:
             vectors = served.embed_now(kept, map(_picture, kept))
-            rows = [row_of(item, vector, served.prompt) for item, vector in zip(kept, vectors, strict=True)]
+            seen = map(_with_look, kept)
+            rows = [row_of(item, vector, served.prompt) for item, vector in zip(seen, vectors, strict=True)]
         apply(served, rows, [entry.id for entry in entries if entry.item is None])
         shelf.brought([entry.id for entry in entries], served.key)
         count += len(entries)
@@ -158,6 +159,11 @@ def _row(write: Write, served: Served) -> StoreRow:
 def _picture(item: Item) -> Image | None:
     """Decode an item's picture, whatever its size: that was looked at when it came in."""
     return decode(item.pictures[0].data or b"", sys.maxsize) if item.pictures else None
+
+
+def _with_look(item: Item) -> Item:
+    """Return an item of the shelf with the look of its picture, which the shelf does not keep."""
+    return replace(item, pictures=tuple(replace(one, look=look_of(one.data or b"")) for one in item.pictures))
 
 
 def _log_failure(done: Future[None]) -> None:

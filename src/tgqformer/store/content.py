@@ -42,8 +42,7 @@ def row_of(item: Item, vector: Any, prompt: Prompt | None, *, blind: bool = Fals
         seen = seen_of(item, prompt)
     content = "" if seen is None else (BLIND if blind else seen) + _facts_of(item)
     facts = {name: getattr(item, name) for name in FACTS if name != "look"}
-    look = item.pictures[0].look if item.pictures else None
-    return StoreRow(item.id, np.asarray(vector, np.float32), content=content, look=look, **facts)
+    return StoreRow(item.id, np.asarray(vector, np.float32), content=content, look=_look_of(item), **facts)
 
 
 def short_digest(content: str | None) -> int:
@@ -64,7 +63,11 @@ def prompt_of(model: Path) -> Prompt:
 
 
 def _facts_of(item: Item) -> str:
-    return _digest([getattr(item, name) for name in FACTS if name != "look"], 8)
+    return _digest([*(getattr(item, name) for name in FACTS if name != "look"), (_look_of(item) or b"").hex()], 8)
+
+
+def _look_of(item: Item) -> bytes | None:
+    return item.pictures[0].look if item.pictures else None
 
 
 def _digest(content: list[Any], size: int) -> str:

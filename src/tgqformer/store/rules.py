@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 from pydantic import Field
 
-from tgqformer.catalog.pictures import ALIKE
+from tgqformer.catalog.pictures import ALIKE, near_identical
 from tgqformer.config import Natural, NaturalFloat, Share, parse, read_yaml, settings
 from tgqformer.errors import TgqError
 from tgqformer.store.base import Filter, Hit, StoreRow, StoreTable
@@ -164,17 +164,21 @@ class Columns:
         return bool(self.groups)
 
     def patched(self, rows: Iterable[tuple[int, StoreRow | Hit]]) -> Columns:
-        """Return the columns with what these rows say of the items at these places; their pictures are as before."""
+        """Return the columns with what these rows say of the items at these places."""
         available, price = self.available.copy(), self.price.copy()
         group, path, currency = self.group.copy(), self.path.copy(), self.currency.copy()
         groups, paths, currencies = dict(self.groups), dict(self.paths), dict(self.currencies)
+        look, pictured = self.look, bool(self.look.strides[0])
         for place, row in rows:
-            now = Columns.of([row], pictures=False)
+            now = Columns.of([row], pictures=pictured)
+            if (look[place] != now.look[0]).any():
+                look = look.copy() if look is self.look else look
+                look[place] = now.look[0]
             available[place], price[place] = now.available[0], now.price[0]
             group[place] = -1 if row.item_group is None else groups.setdefault(row.item_group, len(groups))
             path[place] = paths.setdefault(row.category, len(paths)) if row.category else -1
             currency[place] = -1 if row.currency is None else currencies.setdefault(row.currency, len(currencies))
-        return Columns(self.ids, group, available, price, currency, path, paths, self.look, groups, currencies)
+        return Columns(self.ids, group, available, price, currency, path, paths, look, groups, currencies)
 
     def in_category(self, query: int, places: Ints, levels: int) -> Bools:
         """Say which items have the query's category, by so many levels of the path (0 for all)."""
@@ -360,10 +364,11 @@ def _other_pictures(columns: Columns, query: int, places: Ints, scores: Floats, 
     shade = columns.shade[asked]
     one, other = np.nonzero(np.abs(shade[:, None] - shade) <= ALIKE)  # as near as all 64 places are, and NaN to nothing
     one, other = one[one < other], other[one < other]
-    for part in (slice(None, None, 24), slice(None)):  # a few places first: most pairs end there
-        looks = columns.look[:, part]
-        same = np.abs(looks[asked[one]] - looks[asked[other]]).max(-1, initial=0) <= ALIKE
-        one, other = one[same], other[same]
+    few = columns.look[:, ::24]  # a few places first: most pairs end there
+    same = np.abs(few[asked[one]] - few[asked[other]]).max(-1, initial=0) <= ALIKE
+    one, other = one[same], other[same]
+    same = near_identical(columns.look[asked[one]], columns.look[asked[other]])
+    one, other = one[same], other[same]
     stays = np.ones(len(asked), bool)
     for before, place in sorted(zip(one.tolist(), other.tolist(), strict=True), key=lambda pair: pair[1]):
         stays[place] &= not stays[before]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item, Picture
-from tgqformer.catalog.pictures import picture_bytes
+from tgqformer.catalog.pictures import look_of_image, picture_bytes
 from tgqformer.service.errors import ApiError, unknown_item
 from tgqformer.service.explorer.browse import Browser, Offered
 from tgqformer.service.explorer.colors import swatch
@@ -209,7 +209,8 @@ class Shop:
 
         def column(served: Served) -> Data:
             [vector] = served.embed_now([item], [picture])
-            hits, _ = served.search(row_of(item, vector, None), k)
+            look = look_of_image(picture) if picture is not None else None
+            hits, _ = served.search(replace(row_of(item, vector, None), look=look), k)
             return self._column(served, item, hits, "live")
 
         return self._columns(versions, column)
