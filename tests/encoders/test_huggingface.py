@@ -35,6 +35,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from tgqformer.encoders import load_text, load_vision, make_joint, make_text, make_vision
 from tgqformer.encoders.base import VisualFeatures
+from tgqformer.encoders.frozen import letterbox
 from tgqformer.encoders.huggingface import read_processor
 from tgqformer.encoders.joint import load_space, save_space
 from tgqformer.errors import TgqError
@@ -149,6 +150,18 @@ def test_fingerprints_tell_options_apart_and_not_folders(saved, tmp_path):
         make_vision(f"hf:{saved('dinov2')}", **EXACT),
     ]
     assert len({base.fingerprint, *(other.fingerprint for other in others)}) == 5
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop"])
+def test_a_strip_takes_no_more_memory_than_a_photo(saved, fit):
+    strip = Image.new("RGB", (60_000, 4), (255, 255, 255))  # squared by its longer side: 10 GB
+    encoder = make_vision(f"hf:{saved('clip')}", fit=fit, **EXACT)
+    assert encoder.preprocess(strip).shape == encoder.preprocess(Image.new("RGB", (40, 40))).shape
+    plain = encoder.preprocess(strip)
+    strip.paste((0, 0, 0), (29_990, 0, 30_010, 4))
+    assert torch.equal(encoder.preprocess(strip), plain) == (fit == "pad")  # the middle is what is cropped
+    photo = letterbox(Image.new("RGB", (5000, 2500), (1, 2, 3)))
+    assert photo.size == (5000, 5000) and letterbox(strip).size == (2048, 2048)
 
 
 def test_padding_keeps_what_cropping_loses(saved):

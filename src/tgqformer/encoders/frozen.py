@@ -33,6 +33,8 @@ Device = Annotated[str, AfterValidator(_known_device)]
 Fit = Literal["pad", "crop"]
 """How a picture becomes square: with white around it, or cut by the encoder's own processor."""
 WHITE = (255, 255, 255)
+STRIP = 2048
+"""Pixels of the longer side of a picture that is more than twice as long as wide, before it is made square."""
 
 
 def resolve_device(device: str) -> torch.device:
@@ -104,10 +106,13 @@ def letterbox(picture: Image.Image, size: int | None = None) -> Image.Image:
     """Return a square RGB picture with the whole of `picture` in its middle and white around it.
 
     Nothing is cut off and nothing is stretched. Shop pictures stand on white, so the border is quiet. With `size`, the
-    picture is resized to it (bicubic, antialiased); without, the longer side stays as it is.
+    picture is resized to it (bicubic, antialiased); without, the longer side stays as it is, but for strips: with white
+    around it, a picture of 65,000 x 300 pixels would take 12 GB.
     """
     picture = as_rgb(picture)
     longer = max(picture.size)
+    if size is None and longer > max(STRIP, 2 * min(picture.size)):
+        size = STRIP
     if size is not None and longer != size:
         width, height = (max(1, round(side * size / longer)) for side in picture.size)
         picture = picture.resize((width, height), Image.Resampling.BICUBIC)

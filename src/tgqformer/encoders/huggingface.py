@@ -108,7 +108,7 @@ class HuggingFaceVision:
 
     def preprocess(self, picture: Image.Image) -> Tensor:
         """Turn a picture into float pixels [3, h, w] by the tower's own PIL processor."""
-        square = letterbox(picture) if self.fit == "pad" else as_rgb(picture)
+        square = letterbox(picture) if self.fit == "pad" else _without_ends(as_rgb(picture))
         return torch.from_numpy(np.asarray(self.processor(images=square)["pixel_values"][0], dtype=np.float32))
 
     @torch.inference_mode()
@@ -153,6 +153,15 @@ class HuggingFaceVision:
             raise TgqError(f"{self.name}: there is no layer {wrong[0]}; levels may be 0 to {states - 1}")
         rows, columns = pixels.shape[1] // patch, pixels.shape[2] // patch
         return (rows, columns), out.last_hidden_state.shape[1] - rows * columns
+
+
+def _without_ends(picture: Image.Image) -> Image.Image:
+    """Return the middle of a strip: a processor that fits the shorter side would blow it up before it crops."""
+    (width, height), most = picture.size, 8 * min(picture.size)
+    if max(width, height) <= most:
+        return picture
+    left, top = max(width - most, 0) // 2, max(height - most, 0) // 2
+    return picture.crop((left, top, left + min(width, most), top + min(height, most)))
 
 
 class HuggingFaceText:
