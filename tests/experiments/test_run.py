@@ -216,8 +216,9 @@ def test_own_pairs_and_no_drawn_noise(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "own" / "report.html").is_file()
 
 
-def test_too_few_pairs_are_an_error_with_a_reason(run: Run, tmp_path: Path) -> None:
-    run.data.pairs.test.within([]).write(tmp_path / "none.parquet")
+def test_an_empty_file_of_pairs_is_refused_before_anything_is_encoded(tmp_path: Path) -> None:
+    Pairs.of([], []).write(tmp_path / "none.parquet")
     empty = recipe(pairs={"pairs": str(tmp_path / "none.parquet")})
-    with pytest.raises(TgqError, match="pair"):
+    with pytest.raises(TgqError, match=r"none\.parquet has no pair of which both items are in the catalogue"):
         execute(empty, tmp_path / "empty", "train")
+    assert not [name for name in ("cache", "alignment", "models") if (tmp_path / "empty" / name).exists()]
