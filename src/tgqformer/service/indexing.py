@@ -76,19 +76,26 @@ class Indexing:
         found = None if served.index else LiveTable.load(served.table, self._place(served), pictured=pictured)
         if found is None or found.worn:
             found = LiveTable.build(served.table, pictured=pictured, stop=self._closing.is_set)
-            if found is not None:
-                self._save(served, found)
+            if found is not None and self._save(served, found):
+                del found  # what was made has room to grow, up to twice of it; what is read back fits
+                found = LiveTable.load(served.table, self._place(served), pictured=pictured)
+                if found is None:
+                    raise TgqError(f"its copy in {self._folder} cannot be read")
         return found
 
-    def _save(self, served: Served, index: LiveTable) -> None:
+    def _save(self, served: Served, index: LiveTable) -> bool:
+        """Write a copy; say whether there is one now."""
+        saved = True
         try:
             index.save(self._place(served))
         except (TgqError, OSError, RuntimeError) as error:  # a full disk: it is made anew at the next start
             log.warning("the index in memory has no copy on disk (%s)", error)
+            saved = False
         kept = {f"live-{version.name}" for version in self._store.versions()}
         for other in self._folder.glob("live-*"):  # of versions that were dropped
             if other.name.rpartition("-")[0] not in kept and (note_of(other) or {}).get("kind") == KIND:
                 shutil.rmtree(other, ignore_errors=True)
+        return saved
 
     def _place(self, served: Served) -> Path:
         """Name the folder of the copy: `live-v3-`, and a digest of what and when the version is."""
