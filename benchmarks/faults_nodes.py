@@ -9,6 +9,7 @@ the others do the rest. After each kill: is every file the same, byte by byte, n
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import threading
 import time
@@ -66,7 +67,7 @@ def nodes(count: int) -> Iterator[tuple[Any, list[Any]]]:
     from ray.cluster_utils import Cluster as Simulated
 
     head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80_000_000}
-    simulated = Simulated(initialize_head=True, head_node_args=head)
+    simulated = _patiently(lambda: Simulated(initialize_head=True, head_node_args=head))
     try:
         ray.init(address=simulated.address, logging_level="ERROR", log_to_driver=False)
         yield simulated, [_node(simulated) for _ in range(count)]
@@ -76,7 +77,17 @@ def nodes(count: int) -> Iterator[tuple[Any, list[Any]]]:
 
 
 def _node(simulated: Any) -> Any:
-    return simulated.add_node(num_cpus=1, object_store_memory=80_000_000)
+    return _patiently(lambda: simulated.add_node(num_cpus=1, object_store_memory=80_000_000))
+
+
+def _patiently(start: Callable[[], Any]) -> Any:
+    """Start something of Ray, which gives it 30 seconds: a busy machine may need longer, so try again."""
+    for _ in range(9):
+        try:
+            return start()
+        except Exception as error:  # noqa: BLE001 - Ray raises it bare
+            print(f"not started in time, again: {error}", file=sys.stderr)
+    return start()
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -120,6 +131,7 @@ def main() -> None:
     """Kill, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20, help="of each stage")
+    parser.add_argument("--stage", choices=("embed", "neighbours"), help="this one alone")
     parser.add_argument("--items", type=int, default=192, help="of the catalogue that is embedded")
     parser.add_argument("--pool", type=int, default=20_000, help="items that are compared")
     given = parser.parse_args()
@@ -134,6 +146,8 @@ def main() -> None:
             "neighbours": nearest(folder / "embeddings", given.pool, given.pool // 40),
         }
         for stage_name, stage in stages.items():
+            if given.stage not in (None, stage_name):
+                continue
             stage(folder / stage_name, lambda opened: None)
             whole, equal, at, rounds, span = content(folder / stage_name), 0, list[float](), 0, 4.0
             started = time.perf_counter()

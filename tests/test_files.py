@@ -106,6 +106,15 @@ def test_sources_are_not_written_over(tmp_path, source):
         make_way(tmp_path / "to", "sample", overwrite=True, sources=[None, tmp_path / source])
 
 
+def test_an_object_store_is_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for address in ("s3://bucket/embeddings", "gs://bucket/e", "memory://e"):
+        with pytest.raises(TgqError, match=f"{address} is the address of an object store; the embeddings can be"):
+            make_way(Path(address), "embeddings", resumable=True)
+    make_way(Path("C:/data"), "embeddings")
+    assert names(tmp_path) == []
+
+
 def test_a_file_is_not_written_over_a_folder_nor_silently_over_a_file(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(TgqError, match="--overwrite"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -64,6 +65,11 @@ def make_way(
     Raises:
         TgqError: if `to` is, holds, or is a file of a source; is not ours; or exists and `overwrite` is not given.
     """
+    if re.match(r"[a-z][a-z0-9+]+:/", str(to)):
+        raise TgqError(
+            f"{str(to).replace(':/', '://', 1)} is the address of an object store; the {kind} can be written to a disk"
+            " alone: name a folder"
+        )
     place = to.resolve()
     for source in sources:
         if source is not None and place in (source.resolve(), *source.resolve().parents):
