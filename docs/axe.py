@@ -41,7 +41,10 @@ def main(site: Path) -> int:
                     for one in seen["violations"]:
                         found += len(one["nodes"])
                         where = f"{page.relative_to(site)} ({scheme}, {width} wide)"
-                        print(f"{where}: {one['id']}, {len(one['nodes'])} times: {one['nodes'][0]['html'][:120]}")
+                        print(
+                            f"{where}: {one['id']}, {len(one['nodes'])} times: {one['nodes'][0]['html'][:120]}",
+                            flush=True,
+                        )
                 context.close()
     print(f"{len(pages)} pages, {found} findings")
     return found
