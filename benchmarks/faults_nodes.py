@@ -82,7 +82,7 @@ def _node(simulated: Any) -> Any:
 
 def _patiently(start: Callable[[], Any]) -> Any:
     """Start something of Ray, which gives it 30 seconds: a busy machine may need longer, so try again."""
-    for _ in range(9):
+    for _ in range(99):
         try:
             return start()
         except Exception as error:  # noqa: BLE001 - Ray raises it bare
