@@ -24,7 +24,7 @@ class ServiceSettings:
     threads: for searches and for decoding pictures. waiting: jobs that may wait for a thread.
     explorer_threads: of the explorer's own, so that people who look around never slow the API.
     index_cache: bytes of memory for the indexes of a version in LanceDB; None lets it fit itself to them.
-    memory_index: search the served version in memory: needs 4 bytes a dimension and 1,100 more for each item.
+    memory_index: search the served version in memory: needs 4 bytes a dimension and 2,000 more for each item at most.
     decodes: pictures being decoded at once, one for two processors, so that others are left to answer; a large one
         takes hundreds of megabytes for that moment.
     decode_queue: uploads that may wait to be decoded; more get 503, so that uploads never fill `concurrency`.

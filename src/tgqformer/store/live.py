@@ -35,7 +35,8 @@ WORN = 0.25  # share of rows that are items no more: then it is made anew
 class LiveTable:
     """The items of a table in memory. Thread-safe; `refresh` and `save` from one thread. Made by `build` or `load`.
 
-    Needs 4 bytes a dimension for the vectors, and some 1,100 for an item right after it was made.
+    Needs 4 bytes a dimension for the vectors, and some 220 for an item; right after it was made, with room to
+    grow, some 2,000.
     """
 
     def __init__(self, table: StoreTable, index: MemoryIndex, rows: LiveRows, revision: int) -> None:
@@ -248,8 +249,8 @@ class LiveTable:
 
 
 def needed(rows: int, dim: int) -> int:
-    """Return about how many bytes of memory the items of a table take here."""
-    return rows * (4 * dim + 1100)
+    """Return about how many bytes of memory the items of a table take here while it is made."""
+    return rows * (4 * dim + 2000)
 
 
 def _kept(rows: Sequence[StoreRow], table: StoreTable) -> Vectors:
