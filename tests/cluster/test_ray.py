@@ -17,6 +17,9 @@ from typer.testing import CliRunner
 from tgqformer.cli import app
 from tgqformer.cluster.ray import LOSSES, Cluster, on_cluster
 from tgqformer.errors import TgqError
+from tgqformer.experiments.bench.grid import Cell, Setting
+from tgqformer.experiments.bench.tasks import CellTask
+from tgqformer.experiments.bench.workers import work
 
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[2] / "benchmarks/faults_nodes.py"
@@ -72,8 +75,22 @@ def test_tasks_are_done_told_and_given_up(cluster: tuple[Any, list[Any]]) -> Non
     assert lost["tasks"] == LOSSES + 1
 
 
+def test_cells_of_a_bench_are_tasks_too(cluster: tuple[Any, list[Any]], tmp_path: Path) -> None:
+    def opened() -> Callable[[CellTask], None]:
+        return lambda task: (tmp_path / f"seed-{task.cell.seed}").touch()
+
+    cells = [CellTask(Cell(Setting("minilm", "catalogue", 4), "MLP", seed), 1e-3) for seed in range(3)]
+    done = list(work(cells, 1, lambda task: None, opened, Cluster("auto")))
+    assert sorted(one.task.cell.seed for one in done) == [0, 1, 2] and all(one.seconds > 0 for one in done)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["seed-0", "seed-1", "seed-2"]
+
+
 def test_options_that_contradict_are_refused(tmp_path: Path) -> None:
     embed = f"embed {tmp_path} --model {tmp_path} --to {tmp_path}/e --cluster local"
     for more, why in (("--workers 2", "leave --workers out"), ("--shard 1/2", "--shard and --cluster do not go")):
         result = CliRunner().invoke(app, [*embed.split(), *more.split()])
         assert isinstance(result.exception, TgqError) and why in str(result.exception)
+    result = CliRunner().invoke(
+        app, ["bench", "small", "--to", str(tmp_path / "b"), "--jobs", "2", "--cluster", "local"]
+    )
+    assert "--jobs and --cluster do not go together" in str(result.exception)

@@ -19,7 +19,7 @@ from tgqformer.errors import TgqError
 from tgqformer.evaluation.untrained import PREFIX
 from tgqformer.experiments.dataset import KNOWN_ITEM, NEW_ITEM, Dataset
 from tgqformer.experiments.described import settings_of_run
-from tgqformer.experiments.folds import everything, folds_of
+from tgqformer.experiments.folds import everything, folds_of, name_of, part_of
 from tgqformer.experiments.recipe import load_recipe
 from tgqformer.experiments.run import Run, execute
 
@@ -109,7 +109,11 @@ def test_no_pair_of_the_test_period_is_trained_on_or_chosen_by(run: Run) -> None
     names = np.array(data.catalog.ids())
     edges = {tuple(sorted(pair)) for pair in zip(names[first].tolist(), names[other].tolist(), strict=True)}
     assert edges and not edges & test
-    assert {tuple(pair.values()) for pair in rows(everything(data).pairs.train.table)} == before | test
+    whole = everything(data)
+    assert {tuple(pair.values()) for pair in rows(whole.pairs.train.table)} == before | test
+    for part in (folds[-1], whole):  # as another process opens them
+        again = part_of(Dataset(data.recipe, data.folder), name_of(part))
+        assert again.pairs.train.table.equals(part.pairs.train.table)
 
 
 def rows(table: Any) -> list[dict[str, str]]:

@@ -11,6 +11,7 @@ import typer
 from tgqformer.cli.commands import say, then
 from tgqformer.cli.options import Change, names_of, shipped_sheet
 from tgqformer.cli.sheets import Column, Sheet
+from tgqformer.cli.work import ClusterOption, Cores, cluster_of
 from tgqformer.errors import TgqError
 
 
@@ -40,6 +41,8 @@ def bench(
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Cells side by side, each in a process of its own.")] = 1,
+    cluster: ClusterOption = None,
+    cores: Cores = 1,
     listed: Annotated[bool, typer.Option("--list", help="List the shipped benches.")] = False,
 ) -> Sheet | None:
     """Compare connectors on equal terms: same pairs, steps, batch, language model, visual tokens, tuning and seeds.
@@ -52,6 +55,8 @@ def bench(
         tgq bench small
 
         tgq bench small --jobs 2
+
+        tgq bench small --cluster local --cores 2
 
         tgq bench fashion --to runs/bench --only "token budget" --only /seed-0
 
@@ -73,7 +78,8 @@ def bench(
     if grid is None:
         raise TgqError("name a bench: a YAML file or one of `tgq bench --list`")
     loaded = load_bench(grid, (*_own(catalog, log, pairs), *(change or ())))
-    made = Bench(loaded, to or Path("runs") / slug(f"bench-{loaded.name}"), only=only or (), jobs=jobs)
+    folder = to or Path("runs") / slug(f"bench-{loaded.name}")
+    made = Bench(loaded, folder, only=only or (), jobs=jobs, cluster=cluster_of(cluster, cores, jobs=jobs))
     page = made.report()
     then(f"open {page}")
     return _sheet(made.folder)

@@ -40,6 +40,9 @@ def run(
     recheck: Annotated[
         bool, typer.Option("--recheck", help="Read every source again, whatever its size and time of change say.")
     ] = False,
+    nproc: Annotated[
+        int | None, typer.Option(min=1, help="Train in so many processes: the key training.processes of the recipe.")
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Take over the folder of a run of another recipe.")
     ] = False,
@@ -60,12 +63,18 @@ def run(
         tgq run my-shop.yaml --to runs/my-shop --until evaluate
 
         tgq run my-shop.yaml --recheck
+
+        tgq run my-shop.yaml --nproc 2
     """
     from tgqformer.config import slug
     from tgqformer.experiments.recipe import load_recipe
     from tgqformer.experiments.run import execute
+    from tgqformer.training.processes import is_rank, promised
 
-    loaded = load_recipe(recipe, tuple(change or ()), deep=False)  # `execute` checks the rest
+    if is_rank() or promised() > 1:
+        raise TgqError("start a run once, without torchrun or accelerate: `--nproc 2` trains in two processes")
+    processes = () if nproc is None else (f"training.processes={nproc}",)
+    loaded = load_recipe(recipe, (*(change or ()), *processes), deep=False)  # `execute` checks the rest
     folder = to or Path("runs") / slug(loaded.name)
     done = execute(loaded, folder, until, recheck=recheck, overwrite=overwrite)
     if until in ("neighbours", "report"):

@@ -12,6 +12,7 @@ import typer
 from tgqformer.errors import TgqError
 
 if TYPE_CHECKING:
+    from tgqformer.cluster.ray import Cluster
     from tgqformer.cluster.work import Maker, Work
 
 ShardOption = Annotated[
@@ -23,9 +24,7 @@ Finish = Annotated[
 ]
 ClusterOption = Annotated[
     str | None,
-    typer.Option(
-        "--cluster", metavar="ADDRESS", help="Make partitions as tasks of Ray: `local`, or a cluster's address."
-    ),
+    typer.Option("--cluster", metavar="ADDRESS", help="Work in tasks of Ray: `local`, or a cluster's address."),
 ]
 Cores = Annotated[int, typer.Option(min=1, help="With --cluster: processor cores of one task.")]
 
@@ -47,15 +46,25 @@ def maker(
     given = [name for name, value in (("--shard", shard), ("--finish", finish), ("--cluster", cluster)) if value]
     if len(given) > 1:
         raise TgqError(f"{given[0]} and {given[1]} do not go together: one says who makes what; leave one out")
-    if cores != 1 and cluster is None:
-        raise TgqError("--cores goes with --cluster; without it all cores of this machine work")
+    where = cluster_of(cluster, cores, gpus=int(device.startswith("cuda")))
     if shard is not None:
         return partial(fill_here, shard=Shard.parse(shard))
-    if cluster is not None:
-        from tgqformer.cluster.ray import Cluster, fill_on
+    if where is not None:
+        from tgqformer.cluster.ray import fill_on
 
-        return partial(fill_on, Cluster(cluster, cores, int(device.startswith("cuda"))), opened)
+        return partial(fill_on, where, opened)
     return fill_nothing if finish else None
+
+
+def cluster_of(address: str | None, cores: int, *, gpus: int = 0, jobs: int = 1) -> Cluster | None:
+    """Return where tasks run; None for this machine. Raise TgqError for options that say two things."""
+    from tgqformer.cluster.ray import Cluster
+
+    if address is None and cores != 1:
+        raise TgqError("--cores goes with --cluster; without it all cores of this machine work")
+    if address is not None and jobs != 1:
+        raise TgqError("--jobs and --cluster do not go together: a cluster does as much at once as it has room for")
+    return None if address is None else Cluster(address, cores, gpus)
 
 
 def only_whole(overwrite: bool, shard: str | None, finish: bool) -> None:

@@ -34,7 +34,10 @@ def folds_of(data: Dataset) -> list[Dataset]:
         folds.append(_with_pairs(data, split_pairs(every, ItemSplit(split.ids, parts)), frozen=data.frozen))
     for one in folds:
         vars(one)["validation"] = one.any_validation  # pairs inside a fold alone would be few again
-    return [one for one in folds if len(one.pairs.train) and one.validation is not None]
+    folds = [one for one in folds if len(one.pairs.train) and one.validation is not None]
+    for number, one in enumerate(folds):
+        vars(one)["part"] = number
+    return folds
 
 
 def everything(data: Dataset) -> Dataset:
@@ -43,7 +46,21 @@ def everything(data: Dataset) -> Dataset:
     split = ItemSplit(ids, np.full(len(ids), TRAIN, np.int8))
     sets = data.pairs
     every = Pairs.together([sets.train, sets.val, sets.test, sets.cross])
-    return _with_pairs(data, PairSets(every, nothing, nothing, split, nothing))
+    found = _with_pairs(data, PairSets(every, nothing, nothing, split, nothing))
+    vars(found)["part"] = "everything"
+    return found
+
+
+def name_of(data: Dataset) -> int | str | None:
+    """Return which part of some data these are: the number of a fold, or `everything`; None for the data themselves."""
+    return vars(data).get("part")
+
+
+def part_of(data: Dataset, part: int | str | None) -> Dataset:
+    """Return the part of some data that `name_of` names."""
+    if part is None:
+        return data
+    return everything(data) if isinstance(part, str) else folds_of(data)[part]
 
 
 def _with_pairs(data: Dataset, sets: PairSets, **made: Any) -> Dataset:

@@ -62,6 +62,8 @@ def trial_inputs(recipe: Recipe, data: Dataset, section: ModelSection, seed: int
     """Return all that decides the trained weights of one model of one seed, but for those that it goes on from."""
     pairs, training = recipe.pairs, config.plain(recipe.training.resolved(len(data.pairs.train)))
     del training["from"], training["compatible"]
+    if training["processes"] == 1:  # as it was before there could be more
+        del training["processes"]
     return data.inputs() | {
         "split": [pairs.by, pairs.seed, *pairs.shares],
         "pairs": data.pairs_digest,

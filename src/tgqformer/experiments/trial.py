@@ -22,6 +22,7 @@ from tgqformer.experiments.dataset import Dataset
 from tgqformer.experiments.earlier import Earlier
 from tgqformer.experiments.folds import everything, folds_of
 from tgqformer.experiments.presets import CHOICE, kept_share, presets_of, trial_inputs
+from tgqformer.experiments.ranks import TrialTraining
 from tgqformer.experiments.recipe import TOKEN_PROBES, ModelSection, Recipe
 from tgqformer.files import read_json, write_json
 from tgqformer.model.embedder import ItemEmbedder
@@ -34,6 +35,7 @@ from tgqformer.model.warm import take_weights
 from tgqformer.progress import progress
 from tgqformer.training.checkpoint import drop_checkpoints
 from tgqformer.training.embedder import seconds_of_training, train_embedder
+from tgqformer.training.processes import in_processes, is_rank
 from tgqformer.training.sampling import PairSampler
 from tgqformer.training.settings import TrainingSettings
 from tgqformer.types import Doubles, Positions, Vectors
@@ -213,7 +215,13 @@ class Trial:
             drop_checkpoints(log.parent)
 
     def _train(self, settings: TrainingSettings, folder: Path, until: float | None = None) -> ItemEmbedder:
-        """Train a fresh model; validation says which weights are kept, or `until` after which share of the steps."""
+        """Train a fresh model; validation says which weights are kept, or `until` after which share of the steps.
+
+        Several processes leave theirs in the checkpoint of the last step, and this one goes on from there.
+        """
+        if settings.processes > 1 and not is_rank():
+            what = f"training of {self.section.name}"
+            in_processes(settings.processes, TrialTraining(self, settings, folder, until), what)
         model, sampler, old = self.build(), self._sampler(settings), None
         if self.earlier is not None:
             take_weights(model, self._before)

@@ -17,6 +17,7 @@ from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.training.batches import ItemFeatures, PairBatches
 from tgqformer.training.loop import Objective, Plan, TrainingState, Validation, fit
 from tgqformer.training.objectives import PairObjective, VisualLoss, VisualObjective
+from tgqformer.training.processes import check_group
 from tgqformer.training.sampling import PairSampler
 from tgqformer.training.schedules import warm_cosine
 from tgqformer.training.settings import TrainingSettings
@@ -39,7 +40,8 @@ def train_embedder(
 ) -> TrainingState:
     """Train a model on pairs; see `fit` for what is written, kept and raised.
 
-    Under `accelerate launch` every process takes `settings.batch` pairs a step, and each sees the others' as negatives.
+    With several processes (`torchrun`, `tgq run --nproc`) each takes `settings.batch` pairs a step, with those of the
+    others as negatives. A launcher that starts fewer than it was asked for is refused.
     With `visual_steps` the connector learns first, alone, and writes its log and checkpoint into `folder/visual`.
 
     Args:
@@ -48,6 +50,7 @@ def train_embedder(
         old: vectors [N, d] of an earlier model for `settings.compatible`.
         trackers: `accelerate.tracking.GeneralTracker` objects, besides those that the settings name.
     """
+    check_group()
     *before, (objective, settings) = _stages(model, features, sampler, settings, seed, old)
     for alone, first in before:
         _fit(alone, first, folder / "visual", shown=shown)

@@ -72,6 +72,8 @@ class TrainingSettings:
 
     Fitting a machine:
         batch: pairs a step. visual_batch: pairs a step of the connector alone (whole groups).
+        processes: how many train together on one machine. Each takes `batch` pairs a step, with those of the others as
+            negatives: as one process with so many times the batch, in fewer steps.
         precision: `float32`, `bfloat16` (matrix products only), or `auto`: bfloat16 where the processor has it.
         checkpoint_every: steps between checkpoints; 0 for none.
         trackers: who else is given the rows of the log: what Accelerate knows by name, `tensorboard`, `wandb`, `mlflow`
@@ -104,6 +106,7 @@ class TrainingSettings:
     matryoshka: tuple[Positive, ...] = ()
     batch: Positive = 64
     visual_batch: Positive = 256
+    processes: Positive = 1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every: Natural = 100
     trackers: tuple[str, ...] = ()
@@ -130,6 +133,8 @@ class TrainingSettings:
             raise ValueError(f"batch ({self.batch}) must be a multiple of group ({self.group})")
         if first and self.visual_batch < self.group:
             raise ValueError(f"visual_batch ({self.visual_batch}) must hold a group ({self.group})")
+        if self.processes > 1 and not self.checkpoint_every:
+            raise ValueError("processes above 1 leave what they learn in a checkpoint: give checkpoint_every")
         if self.steps is not None and self.warmup is not None and self.warmup >= self.steps:
             raise ValueError(f"warmup ({self.warmup}) must be below steps ({self.steps})")
 
@@ -144,8 +149,9 @@ class TrainingSettings:
         Args:
             pairs: the number of training pairs.
         """
-        steps = self.steps or min(MOST_STEPS, math.ceil(PASSES * max(1, pairs) / self.batch))
-        visual = min(MOST_VISUAL_STEPS, math.ceil(VISUAL_PASSES * max(1, pairs) / self._visual_batch))
+        share = max(1, pairs) / self.processes
+        steps = self.steps or min(MOST_STEPS, math.ceil(PASSES * share / self.batch))
+        visual = min(MOST_VISUAL_STEPS, math.ceil(VISUAL_PASSES * share / self._visual_batch))
         return replace(
             self,
             steps=steps,

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from tgqformer import config
+from tgqformer.cluster.ray import Cluster
 from tgqformer.config import slug
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.results import Result
@@ -51,14 +52,22 @@ class Bench:
     Args:
         bench: the grid. folder: holds `data/`, `tuning/`, `cells/` and the report.
         only: parts of the names of grids or of the paths of cells; the others are left for another time.
-        jobs: how many cells run side by side, each in a process of its own.
+        jobs: how many cells run side by side, each in a process of its own. cluster: where they run instead.
 
     Raises:
         TgqError: if `only` leaves no cell.
     """
 
-    def __init__(self, bench: BenchRecipe, folder: Path, *, only: Sequence[str] = (), jobs: int = 1) -> None:
-        self.bench, self.folder, self.jobs = bench, folder, jobs
+    def __init__(
+        self,
+        bench: BenchRecipe,
+        folder: Path,
+        *,
+        only: Sequence[str] = (),
+        jobs: int = 1,
+        cluster: Cluster | None = None,
+    ) -> None:
+        self.bench, self.folder, self.jobs, self.cluster = bench, folder, jobs, cluster
         self.every = list(dict.fromkeys(self._alone(cell) for _, cell in cells_of(bench)))
         self.cells = list(dict.fromkeys(self._alone(cell) for cell in chosen(bench, only)))
         if not self.cells:
@@ -129,11 +138,11 @@ class Bench:
         left = [task for task in tasks if not self._stage(task).is_done()]
         self._prepare(left)
         clock, after = Clock(self.folder / "clock.json", self.jobs), [CellTask(cell, 0.0) for cell in later]
-        opened = partial(_opened, self.folder)
-        for done in work(list(left), self.jobs, self._announced(left, after, clock), opened):
+        opened = partial(_opened, self.folder.resolve())
+        for done in work(list(left), self.jobs, self._announced(left, after, clock), opened, self.cluster):
             left.remove(done.task)
             clock.note(done)
-            if self.jobs > 1:
+            if self.jobs > 1 or self.cluster is not None:
                 console.print(
                     _line(f"{done.task.title} · {done.seconds:.0f} s", left, done.task, clock.left([*left, *after]))
                 )

@@ -7,17 +7,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import get_context
 
+from tgqformer.cluster.ray import Cluster, on_cluster
 from tgqformer.experiments.bench.tasks import CellTask, Done
 from tgqformer.parallel import cores
 from tgqformer.progress import console
+from tgqformer.training.processes import end_with
 
 Do = Callable[[CellTask], None]
 
 
-def work(tasks: Sequence[CellTask], jobs: int, here: Do, opened: Callable[[], Do]) -> Iterator[Done]:
-    """Do tasks, in this process or in `jobs` others; yield each as it is done.
+def work(
+    tasks: Sequence[CellTask], jobs: int, here: Do, opened: Callable[[], Do], cluster: Cluster | None = None
+) -> Iterator[Done]:
+    """Do tasks, in this process, in `jobs` others, or on a cluster; yield each as it is done.
 
     What they share (data, features, alignments) must be ready: side by side, none of them may make it. A process whose
     parent was killed ends by itself; what it had begun is gone on with by the next bench.
@@ -26,6 +31,10 @@ def work(tasks: Sequence[CellTask], jobs: int, here: Do, opened: Callable[[], Do
         here: does a task in this process, where `jobs` is 1. opened: called once in each other process, gives what
             does tasks there.
     """
+    if cluster is not None:
+        for task, seconds in on_cluster(cluster, partial(_timer, opened), tasks):
+            yield Done(task, seconds)
+        return
     if jobs == 1 or len(tasks) < 2:
         for task in tasks:
             yield _timed(here, task)
@@ -47,6 +56,11 @@ def _timed(do: Do, task: CellTask) -> Done:
     return Done(task, time.perf_counter() - started)
 
 
+def _timer(opened: Callable[[], Do]) -> Callable[[CellTask], float]:
+    console.quiet, do = True, opened()
+    return lambda task: _timed(do, task).seconds
+
+
 _do: list[Do] = []
 """In a worker: what does its tasks."""
 
@@ -55,16 +69,10 @@ def _start(opened: Callable[[], Do], threads: int, parent: int) -> None:
     """Set a worker up: its bench, its share of the processors, no bars of its own."""
     import torch
 
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
     console.quiet = True
     torch.set_num_threads(threads)
     _do.append(opened())
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 def _in_worker(task: CellTask) -> Done:
