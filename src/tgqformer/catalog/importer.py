@@ -210,6 +210,7 @@ def import_catalog(
             if report.named >= _SOON and report.in_vain:
                 break
         report.check(plan.root)
+        report.warnings += plan.style.doubts
         report.seconds = time.perf_counter() - started
         sink.close()
         write_report(report, writer.folder, sink.samples.shown(plan.root))

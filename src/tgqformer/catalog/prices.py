@@ -47,11 +47,12 @@ _BEFORE, _BEHIND = re.compile(rf"{_NAMED}\s*$"), re.compile(rf"[\s.,–—-]*{_N
 class PriceStyle:
     """How the prices of a column are written.
 
-    decimal: the mark before the decimals, `.` or `,`; None where cells disagree, so that `1.299` may be either. Where
-    all cells are like `1.299`, their mark parts thousands.
+    decimal: the mark before the decimals, `.` or `,`; None where cells disagree, so that `1.299` may be either.
+    guessed: all cells are like `1.299`; their mark is taken to part thousands.
     """
 
     decimal: str | None = "."
+    guessed: bool = False
 
     @classmethod
     def of(cls, values: Iterable[Any]) -> PriceStyle:
@@ -68,7 +69,7 @@ class PriceStyle:
                     votes[vote] += 1
         total = votes.total()
         if not total:
-            return cls(None if len(unsure) > 1 else {".": ",", ",": "."}[unsure.pop()] if unsure else ".")
+            return cls(None) if len(unsure) > 1 else cls({".": ",", ",": "."}[unsure.pop()], True) if unsure else cls()
         best, count = votes.most_common(1)[0]
         return cls(best if count >= 0.6 * total else None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,9 +13,11 @@ from urllib.parse import unquote, urlsplit
 from tgqformer.catalog.mapping import ColumnMapping
 from tgqformer.catalog.nested import value_at
 from tgqformer.catalog.prices import PriceStyle
+from tgqformer.errors import option
 
 ADDRESS = re.compile(r"(?:https?:|ftp:|s3:|gs:)?//(?=[^/\s|;,\"']+/)", re.IGNORECASE)
 _MARKS = re.compile(r"[>|»›→\\]|::")
+_LIST = re.compile(r"\w\s*;\s*\w|\w,\w")
 _WHOLE_ID = re.compile(r"\d+\.0")
 _FOUND_ADDRESS = re.compile(r"(?:https?:)?//[^\s\"'|;,]+")
 
@@ -28,6 +30,7 @@ class SourceStyle:
     whole_ids: whether ids are whole numbers that went through a column with gaps (`1000.0`).
     tail: how much of an address, in names from its end, must fit a file: 1, the name of the file, where no two items
     have addresses that end alike. language: of texts that are given in several.
+    doubts: what was taken one way and may be meant another, in sentences.
     """
 
     prices: PriceStyle = PriceStyle()  # noqa: RUF009
@@ -35,20 +38,35 @@ class SourceStyle:
     whole_ids: bool = False
     tail: int = 1
     language: str = "en"
+    doubts: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, rows: Sequence[Mapping[str, Any]], mapping: ColumnMapping, language: str = "en") -> SourceStyle:
         """Tell the style by the first rows of a source."""
         paths = [str(cell) for column in mapping.category for cell in cells(rows, column) if isinstance(cell, str)]
         priced = (*mapping.price, *([mapping.sale_price] if mapping.sale_price else []))
-        ids = [str(cell).strip() for cell in cells(rows, mapping.id)]
+        written = [cell for column in priced for cell in cells(rows, column)]
+        ids, prices = [str(cell).strip() for cell in cells(rows, mapping.id)], PriceStyle.of(written)
         return cls(
-            prices=PriceStyle.of(cell for column in priced for cell in cells(rows, column)),
+            prices=prices,
             slashes=_are_levels(paths),
             whole_ids=bool(ids) and all(map(_WHOLE_ID.fullmatch, ids)),
             tail=_needed_tail(rows, mapping.pictures),
             language=language,
+            doubts=tuple(_doubts(paths, written if prices.guessed else [])),
         )
+
+
+def _doubts(paths: list[str], guessed: list[Any]) -> Iterator[str]:
+    """Say what may be meant otherwise. guessed: the cells of a column whose marks were taken to part thousands."""
+    lists = [path for path in paths if _LIST.search(path)]
+    if 2 * len(lists) > len(paths):
+        yield (
+            f"categories such as {lists[0][:60]!r} are taken for one name each; if they are levels, write > between "
+            f"them or give each a column ({option('category')})"
+        )
+    if guessed:
+        yield f"all prices are like {str(guessed[0])[:20]!r}: their mark is taken to part thousands"
 
 
 def cells(rows: Iterable[Mapping[str, Any]], column: str) -> list[Any]:

@@ -7,9 +7,12 @@ import math
 import re
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
-_WORDS = r"null none nil nan n/a #n/a undefined (none) <na> \n - (direct) (other) 00000000-0000-0000-0000-000000000000"
-UNKNOWN = frozenset([*_WORDS.split(), "(not set)", "(not provided)", "(data deleted)", "[object object]"])
+_WORDS = r"null none unknown nil nan n/a #n/a undefined (none) <na> \n - (direct) (other)"
+UNKNOWN = frozenset(
+    [*_WORDS.split(), f"{UUID(int=0)}", "(not set)", "(not provided)", "(data deleted)", "[object object]"]
+)
 """Words for "not known", as databases and trackers write them, in small letters."""
 _TAG = re.compile(r"</?[A-Za-z][^<>]{0,2000}>|<!--.*?-->", re.DOTALL)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
