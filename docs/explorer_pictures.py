@@ -3,6 +3,9 @@
     python docs/explorer_pictures.py demo
     python docs/explorer_pictures.py demo --screens looked
 
+The product on them is not chosen by hand: it is the first that the page of wins and losses asks, which draws its
+order once by a fixed seed (`wins.RULE`). The noise on it is a poster of severity 2, the first that is drawn.
+
 The run is served while this runs. Needs Playwright and a Chromium, as the tests of the explorer do.
 """
 
@@ -18,15 +21,19 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from threading import Thread
+from urllib.parse import quote
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tgqformer.service.explorer.wins import asked as asked_by
+from tgqformer.service.explorer.wins import pairs_of
+from tgqformer.store import open_store
+
 HERE = Path(__file__).parent / "img"
-ITEM = "studio-00004"
-NOISE = f"product?id={ITEM}&noise=poster&severity=2"
+NOISE = "product?id={}&noise=poster&severity=2"
 SHOWN = {"explorer-noise": (NOISE, 1500), "explorer-map": ("map", 800)}
-PAGES = ("", f"product?id={ITEM}", NOISE, "map", "try", "wins", "docs")
+PAGES = ("", "product?id={}", NOISE, "map", "try", "wins", "docs")
 DESK = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 800}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 SCREENS = {
@@ -44,19 +51,31 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--screens", type=Path, help="write all pages on four screens into this folder instead")
     asked = parser.parse_args()
+    item = quote(first_asked(asked.run / "store"), safe="")
     with served(asked.run) as address, sync_playwright() as playwright:
         found = shutil.which("chromium") or shutil.which("chromium-browser")
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
         if asked.screens is None:
             for name, (page, height) in SHOWN.items():
-                data = taken(browser, f"{address}/{page}", {"viewport": {"width": 1280, "height": height}})
+                data = taken(browser, f"{address}/{page.format(item)}", {"viewport": {"width": 1280, "height": height}})
                 Image.open(BytesIO(data)).convert("RGB").save(HERE / f"{name}.jpg", quality=78, optimize=True)
             return
         asked.screens.mkdir(parents=True, exist_ok=True)
         for screen, how in SCREENS.items():
             for page in PAGES:
                 name = re.sub(r"\W+", "-", page).strip("-") or "products"
-                (asked.screens / f"{screen}-{name}.png").write_bytes(taken(browser, f"{address}/{page}", how))
+                (asked.screens / f"{screen}-{name}.png").write_bytes(
+                    taken(browser, f"{address}/{page.format(item)}", how)
+                )
+
+
+def first_asked(store: Path) -> str:
+    """Return the product that the page of wins and losses asks first."""
+    found = open_store(str(store))
+    pairs = pairs_of(str(store))
+    if pairs is None:
+        raise SystemExit(f"{store} belongs to no run with test pairs")
+    return asked_by(pairs, [found.table(one.name) for one in found.versions()])[0][0]
 
 
 @contextmanager

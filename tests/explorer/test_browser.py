@@ -267,6 +267,46 @@ def test_a_lasso_lists_what_lies_inside(desk: Visit) -> None:
     expect(listing.get_by_role("heading")).to_have_text("60 products in view")
 
 
+WRITTEN = """window.written = []; const write = CanvasRenderingContext2D.prototype.fillText;
+CanvasRenderingContext2D.prototype.fillText = function (words, x, y) {
+  const half = this.measureText(words).width / 2;
+  window.written.push({ left: x - half, right: x + half, y });
+  return write.call(this, words, x, y);
+}"""
+LABELS = [{"name": f"Cluster {n}", "x": x, "y": y} for n, (x, y) in enumerate([(0.99, 0.95), (0.99, 0.5), (0.01, 0.9)])]
+
+
+def test_no_name_on_the_map_is_cut_or_below_a_button(phone: Visit) -> None:
+    page = phone.page
+    page.add_init_script(WRITTEN)
+
+    def named(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "labels": LABELS})
+
+    page.route(re.compile(r"/explorer/api/map\?"), named)
+    phone.go("map")
+    page.locator("canvas[data-ready]").wait_for()
+    page.wait_for_function("count => window.written.length >= count", arg=len(LABELS))
+    sea = page.locator("canvas").bounding_box()
+    buttons = page.locator(".zoom").bounding_box()
+    assert sea is not None and buttons is not None
+    for name in page.evaluate("window.written"):
+        beside = (
+            name["right"] <= buttons["x"] - sea["x"] or name["y"] - 13 >= buttons["y"] + buttons["height"] - sea["y"]
+        )
+        assert beside, (name, buttons, sea)
+        assert name["left"] >= 0 and name["right"] <= sea["width"]
+
+
+def test_the_page_of_the_api_shows_code_as_code(desk: Visit) -> None:
+    page = desk.go("docs")
+    page.locator(".route").first.wait_for()
+    expect(page.locator(".docs > p code").first).to_have_text('{"error": ..., "hint": ...}')
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert "`" not in page.locator(".docs").inner_text()
+
+
 def test_wins_and_losses_state_their_rule(desk: Visit) -> None:
     page = desk.go("")
     page.get_by_role("link", name="Wins and losses").click()

@@ -196,7 +196,7 @@ def _woo(one: Wanted, number: int, kind: str) -> dict[str, object]:
         "Backorders allowed?": "notify" if one.stock == "backorder" else 0,
         "Sale price": one.now if priced and (one.sale or one.ended) else "",
         "Regular price": f"{one.price:.2f}" if priced else "",
-        "Brands": one.brand,
+        "Brands": one.brand.replace(",", "\\,"),
         "Categories": f"{tree}, Sale" if tree else "",
         "Images": ", ".join(one.pictures),
         **{f"Attribute {k} name": name for k, name in enumerate(attributes, 1)},

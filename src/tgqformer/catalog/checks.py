@@ -87,6 +87,9 @@ KINDS: dict[str, ProblemKind] = {
     "unknown-word": ProblemKind("note", "Words for not known", "They count as empty; --missing names more."),
     "category-several": ProblemKind("note", "Several categories in one cell", "The first is kept."),
     "inactive": ProblemKind("note", "Products that are not active", "They are kept; take them out of the source."),
+    "sold": ProblemKind(
+        "note", "Attributes that say how a product is sold", "No model reads them; name a column (--price, …)."
+    ),
     "animation": ProblemKind("note", "Animations and files of several pages", "The first frame is used."),
     "cmyk": ProblemKind("note", "CMYK pictures", "Converted to RGB when read; colours may differ from print."),
     "16-bit": ProblemKind("note", "Pictures of 16 bits a channel", "Read as 8 bits."),

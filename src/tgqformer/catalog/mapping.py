@@ -77,6 +77,13 @@ _USUAL = {
 USUAL_NAMES = frozenset(name for names in _USUAL.values() for name in names.split())
 """All usual names of columns, as `readers.shape.plain_name` gives them."""
 _SOLD = frozenset(name for field in ("price", *_OFFER) for name in _USUAL[field].split())
+_SOLD_KEYS = _SOLD - {"quantity", "qty", "available"} | {"quantityandstockstatus", "stocklevels"}
+"""A quantity may be that of a pack."""
+
+
+def is_sold(name: str) -> bool:
+    """Say whether an attribute says how an item is sold, by its name: no model reads what changes from day to day."""
+    return plain_name(name) in _SOLD_KEYS
 
 
 def plan_mapping(

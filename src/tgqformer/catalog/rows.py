@@ -26,7 +26,7 @@ from tgqformer.catalog.checks import (
     spoilt_id,
 )
 from tgqformer.catalog.item import Item, Picture
-from tgqformer.catalog.mapping import ColumnMapping
+from tgqformer.catalog.mapping import ColumnMapping, is_sold
 from tgqformer.catalog.nested import value_at
 from tgqformer.catalog.offers import availability_of, currency_code, day_of
 from tgqformer.catalog.pictures import PictureError, check, read_file, resolve
@@ -317,7 +317,11 @@ class _Cells:
         kept: dict[str, str] = {}
         for name, value in pairs[:MAX_ATTRIBUTES]:
             text, name = self._clean(value, "attribute"), self._clean(name, "attribute name")
-            if text is not None and name is not None:
+            if text is None or name is None:
+                continue
+            if name not in columns and is_sold(name):
+                self._found.append(("sold", f"{name}: {text[:60]!r}"))
+            else:
                 kept[name] = text
         if len(pairs) > MAX_ATTRIBUTES:
             self._found.append(("attributes", f"{len(pairs)} attributes: the first {MAX_ATTRIBUTES} are kept"))

@@ -13,11 +13,13 @@ from urllib.parse import unquote, urlsplit
 from tgqformer.catalog.mapping import ColumnMapping
 from tgqformer.catalog.nested import value_at
 from tgqformer.catalog.prices import PriceStyle
+from tgqformer.catalog.values import bare_text
 from tgqformer.errors import option
 
 ADDRESS = re.compile(r"(?:https?:|ftp:|s3:|gs:)?//(?=[^/\s|;,\"']+/)", re.IGNORECASE)
 _MARKS = re.compile(r"[>|»›→\\]|::")
 _LIST = re.compile(r"\w\s*;\s*\w|\w,\w")
+_WOO_KINDS = frozenset(["simple", "variable", "variation", "grouped", "external", "subscription", ""])
 _WHOLE_ID = re.compile(r"\d+\.0")
 _FOUND_ADDRESS = re.compile(r"(?:https?:)?//[^\s\"'|;,]+")
 
@@ -53,20 +55,42 @@ class SourceStyle:
             whole_ids=bool(ids) and all(map(_WHOLE_ID.fullmatch, ids)),
             tail=_needed_tail(rows, mapping.pictures),
             language=language,
-            doubts=tuple(_doubts(paths, written if prices.guessed else [])),
+            doubts=(*_doubts(paths, written if prices.guessed else []), *_translated(rows)),
         )
 
 
 def _doubts(paths: list[str], guessed: list[Any]) -> Iterator[str]:
     """Say what may be meant otherwise. guessed: the cells of a column whose marks were taken to part thousands."""
-    lists = [path for path in paths if _LIST.search(path)]
-    if 2 * len(lists) > len(paths):
+    bare = [bare_text(path)[0] for path in paths]
+    lists = [path for path in bare if _LIST.search(path)]
+    if 2 * len(lists) <= len(paths):
+        lists = _comma_lists(bare)
+    if lists:
         yield (
             f"categories such as {lists[0][:60]!r} are taken for one name each; if they are levels, write > between "
             f"them or give each a column ({option('category')})"
         )
     if guessed:
         yield f"all prices are like {str(guessed[0])[:20]!r}: their mark is taken to part thousands"
+
+
+def _comma_lists(paths: list[str]) -> list[str]:
+    """Return categories such as `Men, Shoes` where several begin alike; `Clothing, Shoes and Jewelry` is one name."""
+    lists = [path for path in paths if ", " in path and not _MARKS.search(path)]
+    several = set(lists)
+    tops = {path.partition(",")[0] for path in several}
+    return lists if 4 * len(lists) > len(paths) and len(tops) < len(several) else []
+
+
+def _translated(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Say that the columns seem to be those of WooCommerce in another language: it writes kinds in English always."""
+    for column in next(iter(rows), {}):
+        kinds = {str(row.get(column) or "").partition(",")[0].strip() for row in rows}
+        if "variable" in kinds and kinds <= _WOO_KINDS:
+            yield (
+                "this may be an export of WooCommerce with column names in another language, of which most are not "
+                "understood; export it while your profile's language is English"
+            )
 
 
 def cells(rows: Iterable[Mapping[str, Any]], column: str) -> list[Any]:

@@ -26,7 +26,8 @@ def feed_rows(file: Path, encoding: str | None = None) -> Iterator[SourceRow]:
                     yield SourceRow(file.name, number, _fields(element))
                     element.clear()
     except (ElementTree.ParseError, OSError, EOFError, LookupError, ValueError) as error:
-        yield SourceRow(file.name, number + 1, reason=f"the file cannot be read from here on: {error}")
+        hint = f'; its first element needs xmlns:g="http://{_GOOGLE}/1.0"' if "unbound prefix" in str(error) else ""
+        yield SourceRow(file.name, number + 1, reason=f"the file cannot be read from here on: {error}{hint}")
 
 
 def _fields(element: ElementTree.Element) -> dict[str, Any]:

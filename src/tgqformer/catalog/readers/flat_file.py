@@ -27,6 +27,7 @@ from tgqformer.catalog.readers.products import (
     holds_today,
     product,
     related,
+    unread_days,
 )
 from tgqformer.catalog.readers.table import table_rows
 from tgqformer.catalog.shape import TableShape, cells_of
@@ -73,7 +74,7 @@ def _row(row: SourceRow) -> SourceRow:
     def first(names: Iterable[str]) -> str | None:
         return next((plain[name] for name in names if name in plain), None)
 
-    own, kind = first(_IDS), (first(_KINDS) or "").lower()
+    own, kind, sale, days = first(_IDS), first(_KINDS), first(_SALES), (first(_STARTS), first(_ENDS))
     parent = first(_PARENTS) if plain.get("relationship_type", "variation").lower() != "accessory" else None
     levels = each(value for name in _CATEGORY if (value := plain.get(name)) and not value.isdigit())
     fields: dict[str, Any] = {
@@ -83,7 +84,7 @@ def _row(row: SourceRow) -> SourceRow:
         "brand": first(_BRANDS),
         "category": levels or None,
         "price": first(_PRICES),
-        "sale price": first(_SALES) if holds_today(first(_STARTS), first(_ENDS)) else None,
+        "sale price": sale if holds_today(*days) else None,
         "currency": plain.get("currency") or plain.get("list_price.currency"),
         "availability": _stock(plain),
         "created": _day(plain.get("open_date")) or plain.get("product_site_launch_date"),
@@ -91,14 +92,15 @@ def _row(row: SourceRow) -> SourceRow:
         "options": _options(plain),
         "pictures": each(value for name, value in raw.items() if _PICTURES.fullmatch(_plain(name))),
     }
-    if kind == "parent" and own:
-        fields[NAMES] = (own,)
-    elif parent:
+    if parent and (kind or "").lower() != "parent":
         fields[PARENT] = parent
+    elif kind and own:  # in the words of the marketplace's language
+        fields[NAMES] = (own,)
     gone = (plain.get("update_delete") or plain.get("record_action") or "").lower() in ("delete", "full delete")
     fault = "the file deletes it" if gone else None
     status = plain.get("status", "active").lower()
-    return product(row, fields, fault or (f"its status is {status}" if status in ("inactive", "incomplete") else None))
+    fault = fault or (f"its status is {status}" if status in ("inactive", "incomplete") else None)
+    return product(row, fields, fault, unread_days(sale, *days))
 
 
 def _options(plain: Fields) -> dict[str, str]:

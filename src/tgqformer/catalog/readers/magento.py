@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tgqformer.catalog.offers import availability_of
+from tgqformer.catalog.prices import price_of
 from tgqformer.catalog.readers.base import FileReader, SourceRow
 from tgqformer.catalog.readers.products import (
     MAPPING,
@@ -26,6 +27,7 @@ from tgqformer.catalog.readers.products import (
     holds_today,
     product,
     related,
+    unread_days,
 )
 from tgqformer.catalog.readers.table import header_of, table_rows
 
@@ -34,6 +36,11 @@ _EMPTY = ("__EMPTY__VALUE__", "no_selection")
 _PAIR = re.compile(r'(?:^|,)\s*"?([A-Za-z][A-Za-z0-9_]*)=')
 _LEVELS = re.compile(r"(?<!\\)/")
 _PATHS = re.compile(r"(?<!\\),")
+_SOLD = (
+    *("has_options", "required_options", "quantity_and_stock_status", "price_type", "cost", "msrp", "minimal_price"),
+    *("tier_price", "special_price", "special_from_date", "special_to_date", "news_from_date", "news_to_date"),
+)
+"""Attributes that an export names and that say how a product is sold: no model reads them."""
 _SHORT_DAY = re.compile(r"(\d{1,2})([/.-])(\d{1,2})[/.-](\d{4}|\d{2})(?:[,\s].*)?")
 _DAYS = ("created_at", "special_price_from_date", "special_price_to_date")
 _PICTURES = ("base_image", "additional_images", "small_image", "thumbnail_image")
@@ -66,6 +73,8 @@ def _product(rows: list[SourceRow], day_first: bool) -> SourceRow:
         for name, value in fields_of(row).items():
             text = "" if value.strip() in _EMPTY else value.strip()
             found[name] = found.get(name) or text
+    if found.get("product_type") in _WHOLES and not float(price_of(found.get("price"))[0] or 0):
+        found["price"] = ""  # 0.0000: that of its variants counts
     days = {name: _day(found.get(name, ""), day_first) for name in _DAYS}
     more = _pairs(found.get("additional_attributes", ""))
     fields: dict[str, Any] = {
@@ -81,6 +90,7 @@ def _product(rows: list[SourceRow], day_first: bool) -> SourceRow:
         "pictures": each(name for column in _PICTURES for name in found.get(column, "").split(",")),
     }
     fields["category"], notes = _category(found)
+    notes += unread_days(found.get("special_price"), days[_DAYS[1]], days[_DAYS[2]])
     kind = found.get("attribute_set_code", "")
     fields[_SET] = [kind] if kind not in ("", "Default") else None
     if found.get("product_type") == "configurable":
@@ -100,7 +110,7 @@ def _category(found: Fields) -> tuple[list[str] | None, list[tuple[str, str]]]:
 
     An export names every level's path: `Default Category/Gear,Default Category/Gear/Bags` is one path.
     """
-    paths = each(_PATHS.split(found.get("categories", "")))
+    paths = _whole_paths(found.get("categories", ""))
     whole = [path for path in paths if not any(other.startswith(f"{path}/") for other in paths)]
     if not whole:
         return None, []
@@ -109,12 +119,24 @@ def _category(found: Fields) -> tuple[list[str] | None, list[tuple[str, str]]]:
     return (levels[1:] or levels), several
 
 
+def _whole_paths(text: str) -> list[str]:
+    """Return the paths; a comma before a space belongs to a name, unless the first path's root stands behind it."""
+    found = list[str]()
+    for part in _PATHS.split(text):
+        root = _LEVELS.split(found[0])[0] if found else ""
+        if found and part.startswith(" ") and _LEVELS.split(part.strip())[0] != root:
+            found[-1] += f",{part}"
+        else:
+            found.append(part.strip())
+    return each(found)
+
+
 def _pairs(text: str) -> dict[str, str]:
     """Read `color=Red,material=Wool|Silk`; a value may hold commas, and may be quoted, with its name or without."""
     starts = list(_PAIR.finditer(text))
     ends = [*(one.start() for one in starts[1:]), len(text)]
     found = {one[1]: text[one.end() : end].strip() for one, end in zip(starts, ends, strict=False)}
-    plain = {name: value.strip('"').replace('""', '"') for name, value in found.items()}
+    plain = {name: value.strip('"').replace('""', '"') for name, value in found.items() if name not in _SOLD}
     return {name: "; ".join(each(value.split("|"))) for name, value in plain.items() if value not in ("", *_EMPTY)}
 
 

@@ -62,6 +62,12 @@ def holds_today(starts: Any, ends: Any) -> bool:
     return (day_of(starts)[0] or today) <= today <= (day_of(ends)[0] or today)
 
 
+def unread_days(sale: Any, *days: Any) -> list[tuple[str, str]]:
+    """Return what to say of days that limit a sale price and cannot be read."""
+    found = [day_of(day)[1] for day in days] if str(sale or "").strip() else []
+    return [("offer", f"{wrong}; the sale price counts without it") for wrong in found if wrong is not None]
+
+
 def families(read: Callable[[], Iterator[SourceRow]]) -> Iterator[tuple[SourceRow, Fields | None, list[Fields]]]:
     """Stream (row, its parent, its variants): wherever they stand, a parent comes once all of its variants came.
 

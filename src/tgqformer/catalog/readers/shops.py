@@ -22,11 +22,15 @@ from tgqformer.catalog.readers.products import (
     fields_of,
     holds_today,
     product,
+    unread_days,
 )
 from tgqformer.catalog.readers.table import header_of, table_rows
 
 _CSV = (".csv",)
 _COMMA = re.compile(r"(?<!\\),\s*")
+_TYPES = ("Product Category", "Standardized Product Type", "Type", "Custom Product Type")
+"""Of Shopify: the tree of all shops, then the shop's own word, each with its name of 2021."""
+_ESCAPED = re.compile(r"'(?=[=+\-@\t\r])")
 _METAFIELD = re.compile(r"(.+) \(product\.metafields\.[\w.-]+\)")
 _RENAMED = {
     "URL handle": "Handle",
@@ -64,7 +68,9 @@ def _shopify(file: Path, encoding: str | None = None) -> Iterator[SourceRow]:
 
 
 def _shopify_product(rows: list[SourceRow]) -> SourceRow:
-    first, all_fields = fields_of(rows[0]), [fields_of(row) for row in rows]
+    """Return a product; its own fields stand in its first row, or in a later one where the table was sorted."""
+    all_fields = [fields_of(row) for row in rows]
+    first = {name: next((one[name] for one in all_fields if one[name].strip()), "") for name in all_fields[0]}
     names = {place: first.get(f"Option{place} Name", "").strip() for place in (1, 2, 3)}
     options = {
         name: "; ".join(each(fields.get(f"Option{place} Value") for fields in all_fields))
@@ -77,7 +83,7 @@ def _shopify_product(rows: list[SourceRow]) -> SourceRow:
         "id": first.get("Handle"),
         "title": first.get("Title"),
         "brand": first.get("Vendor"),
-        "category": first.get("Product Category") or first.get("Type"),
+        "category": next((first[name] for name in _TYPES if first.get(name)), None),
         **_shopify_prices(all_fields),
         "availability": best_stock(_shopify_stock(fields) for fields in all_fields if _is_variant(fields)),
         "group": first.get("Handle"),
@@ -107,9 +113,10 @@ def _shopify_stock(fields: Fields) -> str | None:
     if "Variant Inventory Qty" not in fields:  # a shop with several places exports its stock by itself
         return None
     tracked, left = fields.get("Variant Inventory Tracker", "").strip(), fields["Variant Inventory Qty"].strip()
-    if not tracked or (availability_of(left)[0] or "in_stock") == "in_stock":
+    found, later = availability_of(left)[0], fields.get("Variant Inventory Policy", "").strip().lower() == "continue"
+    if not tracked or found == "in_stock" or (found is None and later):
         return "in_stock"
-    return "backorder" if fields.get("Variant Inventory Policy", "").strip().lower() == "continue" else "out_of_stock"
+    return "backorder" if later else found
 
 
 def _woocommerce(file: Path, encoding: str | None = None) -> Iterator[SourceRow]:
@@ -128,43 +135,54 @@ def _woocommerce(file: Path, encoding: str | None = None) -> Iterator[SourceRow]
 
 def _woo_kept(fields: Fields) -> Fields:
     """Return the fields that are used, with what calls a product the parent of others."""
-    kept = {name: value for name, value in fields.items() if not name.startswith(("Meta:", "Desc", "Short desc"))}
+    used = {name: value for name, value in fields.items() if not name.startswith(("Meta:", "Desc", "Short desc"))}
+    kept = {name: _ESCAPED.sub("", value, count=1) if _ESCAPED.match(value) else value for name, value in used.items()}
     kind = fields.get("Type", "").lower()  # "variation, virtual"
     if "variation" in kind:
-        return {**kept, PARENT: fields.get("Parent", "").strip()}
-    return {**kept, NAMES: tuple(each([fields.get("SKU"), f"id:{fields.get('ID')}"]))} if "variable" in kind else kept
+        return {**kept, PARENT: kept.get("Parent", "").strip()}
+    return {**kept, NAMES: tuple(each([kept.get("SKU"), f"id:{kept.get('ID')}"]))} if "variable" in kind else kept
 
 
 def _woo_product(row: SourceRow, variations: list[Fields]) -> SourceRow:
     first = fields_of(row)
     both = [first, *variations]
+    prices, notes = _woo_prices(both)
     options = {
-        first[name].strip(): "; ".join(each(_COMMA.split(first.get(name.replace(" name", " value(s)"), ""))))
+        first[name].strip(): "; ".join(_woo_several(first.get(name.replace(" name", " value(s)"), "")))
         for name in first
         if re.fullmatch(r"Attribute \d+ name", name) and first[name].strip()
     }
-    paths = each(_COMMA.split(first.get("Categories", "")))
+    every, brands = _woo_several(first.get("Categories", "")), _woo_several(first.get("Brands", ""))
+    paths = [path for path in every if not any(other.startswith(f"{path} > ") for other in every)]
     fields = {
         "id": first.get("SKU") or first.get("ID"),
         "title": first.get("Name"),
-        "brand": first.get("Brands"),
-        "category": paths[0].replace("\\,", ",") if paths else None,
-        **_woo_prices(both),
+        "brand": brands[0].rpartition(" > ")[2] if brands else None,
+        "category": paths[0] if paths else None,
+        **prices,
         "availability": best_stock(map(_woo_stock, variations)) or _woo_stock(first),
         "group": (first.get("Parent") or "").removeprefix("id:") or first.get("SKU") or first.get("ID"),
         "options": options,
         "pictures": each(name for one in both for name in _COMMA.split(one.get("Images", ""))),
     }
-    notes = (("category-several", f"{len(paths)} categories: {', '.join(paths)}"),) if len(paths) > 1 else ()
+    if len(paths) > 1:
+        notes.append(("category-several", f"{len(paths)} categories: {', '.join(paths)}"))
+    hidden = "it is hidden" if first.get("Visibility in catalog", "").strip().lower() == "hidden" else None
     draft = first.get("Published", "1").strip() not in ("1", "")
-    return product(row, fields, "it is not published" if draft else None, notes)
+    return product(row, fields, "it is not published" if draft else hidden, notes)
 
 
-def _woo_prices(rows: list[Fields]) -> dict[str, Any]:
-    """Return the prices of the first row that has one, the lower only on the days on which it holds."""
+def _woo_several(text: str) -> list[str]:
+    """Return the values of a cell; a comma of their own stands behind a backslash."""
+    return [value.replace("\\,", ",") for value in each(_COMMA.split(text))]
+
+
+def _woo_prices(rows: list[Fields]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return the prices of the first row that has one, the lower only on the days on which it holds, and notes."""
     fields = next((one for one in rows if (one.get("Regular price") or "").strip()), rows[0])
-    holds = holds_today(*(fields.get(f"Date sale price {word}") for word in ("starts", "ends")))
-    return {"price": fields.get("Regular price"), "sale price": fields.get("Sale price") if holds else None}
+    sale, days = fields.get("Sale price"), [fields.get(f"Date sale price {word}") for word in ("starts", "ends")]
+    prices = {"price": fields.get("Regular price"), "sale price": sale if holds_today(*days) else None}
+    return prices, unread_days(sale, *days)
 
 
 def _woo_stock(fields: Fields) -> str | None:

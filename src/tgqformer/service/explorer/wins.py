@@ -53,20 +53,25 @@ def pairs_of(store: str) -> Path | None:
 
 def judge(pairs: Path, tables: tuple[StoreTable, StoreTable]) -> Judgement:
     """Ask both versions; blocking for some seconds."""
+    ids, partners = asked(pairs, tables)
+    judged = [_judged(name, frozenset(partners[name]), tables) for name in ids[:ASKED]]
+    ranked: Callable[[int], list[WinOrLoss]] = lambda sign: [  # noqa: E731
+        one for one in sorted(judged, key=lambda one: -sign * one.lead) if sign * one.lead > 0
+    ]
+    wins, losses = ranked(1), ranked(-1)
+    return Judgement(len(judged), len(ids), len(wins), len(losses), wins[:SHOWN], losses[:SHOWN])
+
+
+def asked(pairs: Path, tables: Sequence[StoreTable]) -> tuple[list[str], dict[str, set[str]]]:
+    """Return the products that test pairs ask and all tables have, in the order of `RULE`, and the partners of each."""
     partners = defaultdict[str, set[str]](set)
     table = Pairs.read(pairs).table
     for a, b in zip(table["a"].to_pylist(), table["b"].to_pylist(), strict=True):
         partners[a].add(b)
         partners[b].add(a)
     known = [{item_id for item_id, _ in one.contents(sorted(partners))} for one in tables]
-    ids = sorted(known[0] & known[1])
-    order = np.random.default_rng(0).permutation(len(ids))[:ASKED].tolist()
-    judged = [_judged(ids[at], frozenset(partners[ids[at]]), tables) for at in order]
-    ranked: Callable[[int], list[WinOrLoss]] = lambda sign: [  # noqa: E731
-        one for one in sorted(judged, key=lambda one: -sign * one.lead) if sign * one.lead > 0
-    ]
-    wins, losses = ranked(1), ranked(-1)
-    return Judgement(len(judged), len(ids), len(wins), len(losses), wins[:SHOWN], losses[:SHOWN])
+    ids = sorted(set.intersection(*known))
+    return [ids[at] for at in np.random.default_rng(0).permutation(len(ids)).tolist()], partners
 
 
 def _judged(item_id: str, partners: frozenset[str], tables: Sequence[StoreTable]) -> WinOrLoss:

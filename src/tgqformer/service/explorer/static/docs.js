@@ -2,6 +2,8 @@
 import { h } from "./dom.js";
 import { Wrong } from "./api.js";
 
+/** Return words with what stands between backticks as code. */
+const worded = (words) => words.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
 const METHODS = ["get", "post", "put", "delete"];
 
 export async function show(place, { signal, titled }) {
@@ -13,7 +15,7 @@ export async function show(place, { signal, titled }) {
     METHODS.filter((method) => methods[method]).map((method) => ({ path, method, ...methods[method] })));
   const tags = [...new Set(routes.flatMap((route) => route.tags ?? []))];
   place.append(h("div", { class: "docs" }, h("h1", {}, "The API"),
-    spec.info.description.trim().split("\n\n").map((words) => h("p", { class: "soft" }, words)),
+    spec.info.description.trim().split("\n\n").map((words) => h("p", { class: "soft" }, worded(words))),
     h("p", {}, "For programs: ", h("a", { href: "openapi.json" }, "openapi.json"), ` (version ${spec.info.version}).`),
     tags.map((tag) => h("section", {}, h("h2", {}, spec.tags?.find((one) => one.name === tag)?.description ?? tag),
       routes.filter((route) => route.tags?.includes(tag)).map((route) => entry(route, spec))))));
@@ -23,11 +25,11 @@ function entry(route, spec) {
   const rows = [...(route.parameters ?? []).map((one) => [one.name, `${one.in}${one.required ? ", required" : ""}`, typeOf(one.schema, spec), one.description ?? ""]),
     ...fieldsOf(route.requestBody, spec)];
   return h("details", { class: "route" },
-    h("summary", {}, h("b", {}, route.method.toUpperCase()), " ", h("code", {}, route.path), " ", h("span", { class: "soft" }, (route.description ?? route.summary ?? "").split("\n")[0])),
-    (route.description ?? "").split("\n\n").slice(1).map((words) => h("p", {}, words)),
+    h("summary", {}, h("b", {}, route.method.toUpperCase()), " ", h("code", {}, route.path), " ", h("span", { class: "soft" }, worded((route.description ?? route.summary ?? "").split("\n")[0]))),
+    (route.description ?? "").split("\n\n").slice(1).map((words) => h("p", {}, worded(words))),
     rows.length ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Parameters of ${route.method} ${route.path}` }, h("table", {},
       h("thead", {}, h("tr", {}, ["name", "where", "type", "what"].map((words) => h("th", { scope: "col" }, words)))),
-      h("tbody", {}, rows.map(([name, ...cells]) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, name)), cells.map((words) => h("td", {}, words))))))) : null,
+      h("tbody", {}, rows.map(([name, ...cells]) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, name)), cells.map((words) => h("td", {}, worded(words)))))))) : null,
     h("pre", { tabindex: "0", role: "region", "aria-label": `Command for ${route.method} ${route.path}` }, h("code", {}, command(route))),
     h("p", { class: "soft small" }, `Answers: ${Object.entries(route.responses).map(([code, one]) => `${code} ${one.description}`).join("; ")}`));
 }

@@ -41,15 +41,16 @@ export async function show(place, { about, query, signal, go, titled }) {
   size.textContent = `${plural(state.count, "product")}${state.of > state.count ? `, a sample of ${number(state.of)}` : ""}; near means alike to ${label}. Zoom in to see pictures.`;
   const look = { by: "category" };
   const tones = () => colors(look.by);
+  const zoom = h("div", { class: "zoom" }, buttons(() => world, () => list(world.inView(), "in view")));
+  sea.append(zoom);
   const world = plane(canvas, points, {
-    colors: tones, chosen: (at) => card(at).then((item) => go(productAddress(item.id))), labels: state.labels,
+    above: [zoom], colors: tones, chosen: (at) => card(at).then((item) => go(productAddress(item.id))), labels: state.labels,
     picked: settled(70, (at) => draw(at)), pictureOf: (at) => `explorer/api/map/picture?${new URLSearchParams({ place: at, ...same })}`,
     enclosed: (places) => list(places, "inside the lasso"),
   });
   const redraw = () => world.draw();
   document.addEventListener("theme", redraw);
   signal.addEventListener("abort", () => { document.removeEventListener("theme", redraw); world.end(); });
-  sea.append(buttons(world, () => list(world.inView(), "in view")));
   document.addEventListener("theme", () => paint(islands, tones()), { signal });
   legend(state.groups);
   tools.append(finder(), ...choices());
@@ -195,6 +196,6 @@ function paint(islands, { groups }) {
 
 function buttons(world, listed) {
   const button = (words, label, work) => h("button", { type: "button", "aria-label": label, title: label, onclick: work }, words);
-  return h("div", { class: "zoom" }, button("+", "Nearer", () => world.zoomBy(1.6)), button("−", "Farther", () => world.zoomBy(1 / 1.6)),
-    button("⌂", "Show all", () => world.home()), button("☰", "List what is in view", listed));
+  return [button("+", "Nearer", () => world().zoomBy(1.6)), button("−", "Farther", () => world().zoomBy(1 / 1.6)),
+    button("⌂", "Show all", () => world().home()), button("☰", "List what is in view", listed)];
 }

@@ -10,8 +10,9 @@ const PICTURES = 600;
  * picked(place or -1): the point under the pointer or the crosshair has changed; chosen(place): it was opened.
  * pictureOf(place): address of a point's picture, shown where few points are in view.
  * labels: names of places, {name, x, y}, shown while the whole is in view. enclosed(places): a lasso was closed.
+ * above: elements at the right edge that stand above the canvas; no name is written below them.
  */
-export function plane(canvas, points, { colors, picked, chosen, pictureOf, labels = [], enclosed = () => null }) {
+export function plane(canvas, points, { colors, picked, chosen, pictureOf, labels = [], enclosed = () => null, above = [] }) {
   const count = points.x.length;
   const index = indexed(points);
   const view = { x: 0.5, y: 0.5, zoom: 1 };
@@ -82,7 +83,15 @@ export function plane(canvas, points, { colors, picked, chosen, pictureOf, label
     sheet.fill();
   }
 
-  /** Write the names of clusters, the first first, none over another. */
+  /** Return how far right a name may reach at a height. */
+  function rightEdge(y) {
+    const own = canvas.getBoundingClientRect();
+    const beside = above.map((one) => one.getBoundingClientRect())
+      .filter((box) => box.top - own.top - 8 < y && y < box.bottom - own.top + 14).map((box) => box.left - own.left - 4);
+    return Math.min(size.width - 4, ...beside);
+  }
+
+  /** Write the names of clusters, the first first, none over another or below what stands above the canvas. */
   function names(sheet, tones) {
     sheet.font = "600 13px system-ui, sans-serif";
     sheet.textAlign = "center";
@@ -90,8 +99,10 @@ export function plane(canvas, points, { colors, picked, chosen, pictureOf, label
     sheet.lineJoin = "round";
     const taken = [];
     for (const { name, ...spot } of labels) {
-      const { x, y } = toScreen(spot), half = sheet.measureText(name).width / 2;
-      if (x < half || x > size.width - half || taken.some((one) => Math.abs(one.y - y) < 18 && Math.abs(one.x - x) < one.half + half + 6)) continue;
+      const { x: middle, y } = toScreen(spot), half = sheet.measureText(name).width / 2, right = rightEdge(y);
+      if (middle < 0 || middle > size.width || right < 2 * half + 4) continue;
+      const x = Math.min(Math.max(middle, half + 4), right - half);
+      if (taken.some((one) => Math.abs(one.y - y) < 18 && Math.abs(one.x - x) < one.half + half + 6)) continue;
       taken.push({ x, y, half });
       sheet.strokeStyle = tones.paper;
       sheet.strokeText(name, x, y);
