@@ -164,3 +164,15 @@ def test_a_log_of_other_ids_is_refused_with_both(tmp_path: Path) -> None:
             app, ["init", str(export), str(log), "--to", str(tmp_path / "x.yaml")], catch_exceptions=False
         )
     assert not (tmp_path / "x.yaml").exists()
+
+
+def test_columns_of_the_log_that_cannot_be_guessed_are_named(tmp_path: Path) -> None:
+    export, log = draw_export(tmp_path), draw_log(tmp_path)
+    log.write_text(log.read_text().replace("visitor_id,product_id,timestamp", "who,what,at"))
+    with pytest.raises(TgqError, match="no column looks like the session; name it with --session"):
+        tgq("init", export, log, "--to", tmp_path / "shop.yaml")
+    named = ("--session", "who", "--item", "what", "--time", "at", "--time-format", "seconds")
+    said = tgq("init", export, log, "--to", tmp_path / "shop.yaml", *named)
+    assert "read by: session = who, item = what, time = at" in said
+    found = load_recipe(tmp_path / "shop.yaml").pairs.log
+    assert (found.session, found.item, found.time, found.time_format) == (("who",), "what", "at", "seconds")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tgqformer.cli.commands import say, then
-from tgqformer.cli.options import Change, Overwrite, names_of, shipped_sheet
+from tgqformer.cli.options import Change, Overwrite, log_options, names_of, settings_of, shipped_sheet
 from tgqformer.cli.sheets import Sheet, results_sheet
 from tgqformer.errors import TgqError
 from tgqformer.experiments import Until
@@ -93,7 +93,9 @@ def _results(done: Run) -> Sheet | None:
     return results_sheet(done.measured, done.recipe.name) if done.measured else None
 
 
+@log_options
 def init(
+    context: typer.Context,
     export: Annotated[Path, typer.Argument(metavar="EXPORT", help="Its products, as `tgq catalog import` reads them.")],
     log: Annotated[Path, typer.Argument(metavar="LOG", help="Its clicks or orders, as `tgq pairs mine` reads them.")],
     to: Annotated[Path, typer.Option(help="The recipe to write.")] = Path("shop.yaml"),
@@ -110,15 +112,18 @@ def init(
     Then:
 
         tgq run shop.yaml
+
+    Columns of the log whose names are not usual are named: `--session visitor --item sku --time at`.
     """
     from tgqformer.experiments.first_day import look_at, recipe_of
     from tgqformer.files import write_text
+    from tgqformer.pairs.columns import LogSettings
 
     if to.exists() and not overwrite:
         raise TgqError(f"{to} exists; replace it with --overwrite, or name another one with --to")
     if to.resolve() in (export.resolve(), log.resolve()):
         raise TgqError(f"{to} is what is read; name another file with --to")
-    found = look_at(export, log)
+    found = look_at(export, log, settings_of(LogSettings, context, "the log"))
     for line in found.lines:
         say(line)
     write_text(to, recipe_of(found, to.parent))

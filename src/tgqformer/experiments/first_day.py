@@ -12,7 +12,7 @@ from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.importer import addresses_of, import_catalog, plan_import
 from tgqformer.catalog.readers.folder import SUFFIXES
 from tgqformer.catalog.report import ImportReport
-from tgqformer.config import slug
+from tgqformer.config import plain, slug
 from tgqformer.errors import TgqError
 from tgqformer.pairs.columns import LogSettings, choose_columns
 from tgqformer.pairs.log_files import files_of, open_log_file
@@ -29,6 +29,7 @@ class FirstLook:
     report: of the first rows, imported for a look. named: the columns that name pictures. pictures: the folder of the
     pictures; None where none is on this disk. columns: of the log. known: the share of its items that the first
     rows hold, where all rows were looked at; None else. remote: whether pictures are named by addresses.
+    guessed: whether nobody named a column of the log.
     """
 
     export: Path
@@ -40,18 +41,20 @@ class FirstLook:
     clicks: int
     known: float | None
     remote: bool = False
+    guessed: bool = True
 
     @property
     def lines(self) -> list[str]:
         """What was found, in sentences."""
         report, columns = self.report, self.columns
+        word = "guessed" if self.guessed else "read by"
         session = " + ".join(columns.session)
         said = [
             f"{self.export.name}: {report.reader}; {report.items:,} items from the first {report.rows:,} rows,"
             f" {report.rejected:,} rows rejected",
             f"pictures: {self._pictures()}",
             "filled: " + ", ".join(f"{name} {report.filled[name]:,}" for name in _FIELDS if report.filled[name]),
-            f"{self.log.name}: {self.clicks:,} rows; guessed: session = {session}, item = {columns.item},"
+            f"{self.log.name}: {self.clicks:,} rows; {word}: session = {session}, item = {columns.item},"
             f" time = {columns.time or 'none'}",
         ]
         if self.known is not None:
@@ -64,13 +67,13 @@ class FirstLook:
             return "no column names any, so the recipe does without; `mapping: {pictures: COLUMN}` in it names one"
         if self.pictures is None and self.remote:
             return (
-                f"{', '.join(self.named)} names them by addresses, none is on this disk, so the recipe does without; "
-                f"fetch them first (`tgq pictures fetch {self.export.name} --to photos`) and call this again"
+                f"they are named by addresses ({', '.join(self.named)}), none is on this disk, so the recipe does "
+                f"without; fetch them first (`tgq pictures fetch {self.export.name} --to photos`) and call this again"
             )
         if self.pictures is None:
             return (
-                f"{', '.join(self.named)} names them, but none is on this disk, beside {self.export.name} or in a "
-                "folder there, so the recipe does without; `pictures: FOLDER` in it says where they are"
+                f"they are named ({', '.join(self.named)}), but none is on this disk, beside {self.export.name} or in "
+                "a folder there, so the recipe does without; `pictures: FOLDER` in it says where they are"
             )
         return f"{self.report.pictures:,} found of {self.report.named:,} that are named, in {self.pictures}"
 
@@ -78,15 +81,15 @@ class FirstLook:
 _FIELDS = ("title", "brand", "category", "price", "sale_price", "availability", "item_group", "created")
 
 
-def look_at(export: Path, log: Path) -> FirstLook:
-    """Look at an export and a log. Raise TgqError where one of them cannot be read, with what to do."""
+def look_at(export: Path, log: Path, given: LogSettings = LogSettings()) -> FirstLook:  # noqa: B008
+    """Look at an export and a log, which is read as `given`. Raise TgqError where one cannot be read: what to do."""
     for path in (export, log):
         if not path.exists():
             raise TgqError(f"there is nothing at {path}; check the path")
     report, ids, named, pictures = _imported(export)
     first = files_of(log)[0]
-    names = open_log_file(first, LogSettings(), lambda *_: None).names
-    columns = choose_columns(first, names, LogSettings())
+    names = open_log_file(first, given, lambda *_: None).names
+    columns = choose_columns(first, names, given)
     items = set(read_log(log, columns, read := ReadReport())["item"].to_pylist())
     known = len(items & ids) / max(len(items), 1) if report.rows < LOOK else None
     if known == 0:
@@ -95,7 +98,8 @@ def look_at(export: Path, log: Path) -> FirstLook:
             " name the column of the same ids by `mapping: {id: …}` in a recipe, or export another log"
         )
     remote = pictures is None and any(found for _, found in addresses_of(export, limit=LOOK))
-    return FirstLook(export, log, report, named, pictures, columns, read.rows, known, remote)
+    guessed = not (given.session or given.item or given.time)
+    return FirstLook(export, log, report, named, pictures, columns, read.rows, known, remote, guessed)
 
 
 def _imported(export: Path) -> tuple[ImportReport, set[str], tuple[str, ...], Path | None]:
@@ -130,7 +134,7 @@ def recipe_of(found: FirstLook, folder: Path) -> str:
     log, mapped = found.columns, "\n  mapping: {pictures: []}   # no picture is on this disk" if found.named else ""
     if found.pictures is not None:
         mapped = f"\n  pictures: {json.dumps(_relative(found.pictures, folder))}"
-    time = "" if log.time is None else f"\n    time: {json.dumps(log.time)}"
+    read = "\n".join(f"    {name}: {json.dumps(value)}" for name, value in plain(log).items() if value not in _UNSAID)
     stocked = "true" if found.report.filled["availability"] else "false"
     grouped = "variants of one product" if found.report.filled["item_group"] else "no groups of variants were found"
     models = _TEXT if found.pictures is None else _MODELS
@@ -143,9 +147,8 @@ catalog:
   reader: {found.report.reader}   # found by itself; `tgq catalog readers` lists the others{mapped}
 pairs:
   interactions: {where["log"]}
-  log:   # guessed from the names of its columns
-    session: {json.dumps(list(log.session))}
-    item: {json.dumps(log.item)}{time}
+  log:   # what was not named is guessed from the names of its columns
+{read}
   mining: {_TIMELESS if log.time is None else _TIMED}
 noise:
   share: 0   # take the pictures as they are
@@ -159,6 +162,7 @@ rules:
 """
 
 
+_UNSAID: tuple[object, ...] = (None, [], {}, ())
 _TIMED = "{window: 30m}   # clicks of one session, at most half an hour apart, make a pair"
 _TIMELESS = "{window: 10}   # the log has no times: clicks of one session, at most ten apart in the file, make a pair"
 _MODELS = """models:   # the first one is served; the report says whether training pays

@@ -15,8 +15,8 @@ from tgqformer.errors import TgqError, nearest, option
 
 _SESSION = (
     "session sessionid sessionkey visit visitid user userid customer customerid customerno client clientid reviewerid "
-    "visitorid anonymousid userpseudoid fullvisitorid cookieid deviceid orderid ordernumber basketid cartid "
-    "transactionid invoiceno queryid member memberid buyerid shopperid"
+    "visitorid visitor anonymousid userpseudoid fullvisitorid cookieid deviceid orderid ordernumber basketid basket "
+    "cartid cart transactionid invoiceno queryid member memberid buyerid shopperid"
 )
 # Amazon 2023 catalogues are keyed by parent_asin, so it goes before asin.
 _ITEM = (
