@@ -108,9 +108,11 @@ def test_sources_are_not_written_over(tmp_path, source):
 
 def test_an_object_store_is_no_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for address in ("s3://bucket/embeddings", "gs://bucket/e", "memory://e"):
-        with pytest.raises(TgqError, match=f"{address} is the address of an object store; the embeddings can be"):
-            make_way(Path(address), "embeddings", resumable=True)
+    for address in ("s3://bucket/embeddings", "gs://bucket/e"):
+        with pytest.raises(TgqError, match=f"{address} is the address of an object store; the page can be"):
+            make_way(Path(address), "page", resumable=True)
+    with pytest.raises(TgqError, match="known are s3://, gs://, az://"):
+        make_way(Path("memory://e"), "page")
     make_way(Path("C:/data"), "embeddings")
     assert names(tmp_path) == []
 

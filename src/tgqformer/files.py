@@ -217,9 +217,9 @@ def sealed_path(path: Path) -> Iterator[Path]:
         yield unfinished
         own = f"{checksum(unfinished):08x}"
         known = [f"{checksum(path):08x}"] if path.exists() else []
-        write_text(_seal_of(path), "".join(f"{one}\n" for one in dict.fromkeys((own, *known))))
-    while own not in (known := _seal_of(path).read_text(encoding="ascii").split()):  # another writer put its own there
-        write_text(_seal_of(path), "".join(f"{one}\n" for one in (own, *known)))
+        write_text(seal_of(path), "".join(f"{one}\n" for one in dict.fromkeys((own, *known))))
+    while own not in (known := seal_of(path).read_text(encoding="ascii").split()):  # another writer put its own there
+        write_text(seal_of(path), "".join(f"{one}\n" for one in (own, *known)))
 
 
 def is_intact(path: Path, *, sealed: bool) -> bool:
@@ -228,7 +228,7 @@ def is_intact(path: Path, *, sealed: bool) -> bool:
     sealed: whether it must have been sealed: one of an earlier version was not.
     """
     try:
-        known = _seal_of(path).read_text(encoding="ascii", errors="replace").split()
+        known = seal_of(path).read_text(encoding="ascii", errors="replace").split()
     except FileNotFoundError:
         return not sealed
     return f"{checksum(path):08x}" in known
@@ -245,7 +245,8 @@ def is_checked(content: dict[str, Any]) -> bool:
     return "check" not in content or content["check"] == _check_of(json.dumps(rest, sort_keys=True))
 
 
-def _seal_of(path: Path) -> Path:
+def seal_of(path: Path) -> Path:
+    """Return where the checksums of a sealed file are."""
     return path.with_name(f"{path.name}.crc")
 
 

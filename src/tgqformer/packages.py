@@ -47,6 +47,7 @@ EXTRAS = {
     "lance": "serve",
     "lancedb": "store",
     "matplotlib": "report",
+    "obstore": "objects",
     "ray": "ray",
     "sentence_transformers": "sentence-transformers",
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -22,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, replace_folder, workplace, write_json
+from tgqformer.objects import object_address, place_at, told
 from tgqformer.progress import console, progress
 
 NOTE = "tgq.json"
@@ -38,7 +38,7 @@ def mark(folder: Path, kind: str, **facts: Any) -> None:
 def note_of(folder: Path) -> dict[str, Any] | None:
     """Return what our note in a folder says, or None where there is none that can be read: it is not ours then."""
     try:
-        note = read_json(folder / NOTE)
+        note = json.loads(place_at(folder).read(NOTE) or b"")
     except (OSError, ValueError):
         return None
     return note if isinstance(note, dict) and "kind" in note else None
@@ -52,6 +52,7 @@ def make_way(
     sources: Iterable[Path | None] = (),
     file: bool = False,
     resumable: bool = False,
+    objects: bool = False,
 ) -> None:
     """Check, before any work, that a folder or file may be written at `to`. Nothing is removed here.
 
@@ -61,19 +62,19 @@ def make_way(
         sources: what is read, where it is given; none of it may be `to` or lie in it. A file that stands in a source is
             a part of it, and is not replaced either.
         file: whether `to` will be a file. resumable: whether a folder of this kind may be there: the job looks at it.
+        objects: whether it may lie in an object store.
 
     Raises:
         TgqError: if `to` is, holds, or is a file of a source; is not ours; or exists and `overwrite` is not given.
     """
-    if re.match(r"[a-z][a-z0-9+]+:/", str(to)):
+    if not objects and (address := object_address(to)):
         raise TgqError(
-            f"{str(to).replace(':/', '://', 1)} is the address of an object store; the {kind} can be written to a disk"
-            " alone: name a folder"
+            f"{address} is the address of an object store; the {kind} can be written to a disk alone: name a folder"
         )
     place = to.resolve()
     for source in sources:
         if source is not None and place in (source.resolve(), *source.resolve().parents):
-            raise TgqError(f"{to} is what is read, or holds it; write the {kind} to another place")
+            raise TgqError(f"{told(to)} is what is read, or holds it; write the {kind} to another place")
         if file and source is not None and place.exists() and source.resolve() in place.parents:
             raise TgqError(f"{to} is a file of {source}, which is read; write the {kind} to another place")
     if file and to.is_dir():
@@ -86,6 +87,8 @@ def make_way(
 
 def is_free(path: Path) -> bool:
     """Say whether nothing stands at a path, or a folder without anything but our note."""
+    if object_address(path):
+        return all(map(_is_note, place_at(path).names()))
     return not path.exists() or (path.is_dir() and all(_is_note(one.name) for one in path.iterdir()))
 
 
@@ -102,13 +105,14 @@ def check_ours(folder: Path, kind: str) -> None:
     """
     if is_free(folder):
         return
-    if not folder.is_dir():
-        raise TgqError(f"{folder} is a file; name a folder for the {kind}")
+    where = told(folder)
+    if not object_address(folder) and not folder.is_dir():
+        raise TgqError(f"{where} is a file; name a folder for the {kind}")
     note = note_of(folder)
     if note is None:
-        raise TgqError(f"{folder} was not made by tgq (it has no {NOTE}), so it is not replaced; choose another place")
+        raise TgqError(f"{where} was not made by tgq (it has no {NOTE}), so it is not replaced; choose another place")
     if note["kind"] != kind:
-        raise TgqError(f"{folder} holds something else ({note['kind']}, not {kind}); choose another place")
+        raise TgqError(f"{where} holds something else ({note['kind']}, not {kind}); choose another place")
 
 
 def clear(folder: Path, kind: str) -> None:
@@ -119,15 +123,21 @@ def clear(folder: Path, kind: str) -> None:
 
 
 @contextmanager
-def atomic_folder(path: Path, kind: str, *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(path: Path, kind: str, *, overwrite: bool = False, whole_by: str | None = None) -> Iterator[Path]:
     """Make a folder beside `path`, with our note; it becomes `path`, on the disk, once the block succeeds.
 
     Whatever the block raises, what stood at `path` stays.
 
+    whole_by: for a kind that may lie in an object store: the file that tells it from a part of one; it is sent last.
+
     Raises:
         TgqError: before the block, as `make_way` does.
     """
-    make_way(path, kind, overwrite=overwrite)
+    make_way(path, kind, overwrite=overwrite, objects=whole_by is not None)
+    if whole_by is not None and object_address(path):
+        with _sent(path, kind, whole_by) as unfinished:
+            yield unfinished
+        return
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     with workplace(path) as unfinished:
@@ -135,6 +145,19 @@ def atomic_folder(path: Path, kind: str, *, overwrite: bool = False) -> Iterator
         yield unfinished
         make_way(path, kind, overwrite=overwrite)  # somebody else may have written there meanwhile
         replace_folder(unfinished, path)
+
+
+@contextmanager
+def _sent(path: Path, kind: str, whole_by: str) -> Iterator[Path]:
+    """Make a folder on this machine, whose files become objects once the block succeeds."""
+    place = place_at(path)
+    mark(place.here, kind)
+    yield place.here
+    make_way(path, kind, objects=True)
+    names = {file.name for file in place.here.iterdir()} - {NOTE, whole_by}
+    for name in (NOTE, *sorted(names), whole_by):
+        if not place.keep(name):
+            raise TgqError(f"{place.where(name)} is there with other content, and stays; choose another address")
 
 
 def claim(folder: Path, kind: str, name: str, *, overwrite: bool = False) -> None:

@@ -6,6 +6,7 @@ are read a few at a time.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -26,11 +27,12 @@ from tgqformer.catalog.checks import SeenIds
 from tgqformer.catalog.item import OFFER, Item, Picture
 from tgqformer.catalog.pictures import look_of, picture_bytes
 from tgqformer.errors import TgqError, nearest
-from tgqformer.files import is_checked, read_json, with_check, write_json
+from tgqformer.files import is_checked, with_check, write_json
+from tgqformer.objects import Disk, Objects, object_address, place_at, told
 from tgqformer.stages import atomic_folder, make_way
 from tgqformer.types import Positions
 
-FORMAT, VERSION, KIND = "tgqformer-catalog", 2, "catalogue"
+FORMAT, VERSION, KIND, ABOUT = "tgqformer-catalog", 2, "catalogue", "catalog.json"
 GROUP_ROWS, GROUP_BYTES = 256, 16 << 20
 PARTITION_ROWS, PARTITION_BYTES = 100_000, 512 << 20
 
@@ -68,10 +70,10 @@ class Catalog:
 
     def __init__(self, path: Path, about: dict[str, Any], root: Path | None) -> None:
         """Use `Catalog.open`."""
-        self.path, self.about, self.root = path, about, root
+        self.path, self.about, self.root, self._place = path, about, root, place_at(path)
         self.name, self.fingerprint = about["name"], about["fingerprint"]
         self._footers = [
-            _footer(path / part["file"], part["items"], part.get("footer")) for part in about["partitions"]
+            _footer(self._place, part["file"], part["items"], part.get("footer")) for part in about["partitions"]
         ]
         groups = [
             (part, group, footer.row_group(group).num_rows)
@@ -85,11 +87,14 @@ class Catalog:
     def open(cls, path: str | Path, *, root: Path | None = None) -> Catalog:
         """Open the catalogue in the folder `path`; `root` overrides where its pictures lie (when they were moved).
 
-        Raise TgqError where there is none, or where it is damaged or of a newer version.
+        Raise TgqError where there is none, or where it is damaged or of a newer version, or where it lies in an object
+        store without its pictures.
         """
         path = Path(path)
         about = _about(path)
         stored = about.get("root")
+        if root is None and stored is not None and object_address(path):
+            raise TgqError(f"the pictures of {told(path)} are not in it; make it with `tgq catalog import … --pack`")
         if root is None and stored is not None:
             root = Path(os.path.normpath(path / stored))
         return cls(path, about, root)
@@ -162,7 +167,7 @@ class Catalog:
         if unknown:
             raise TgqError(f"a catalogue has no column {unknown[0]!r}; it has {', '.join(SCHEMA.names)}")
         leaves = [leaf for name in columns for leaf in (_PICTURES_LIGHT if name == "pictures" else [name])]
-        parts = [_columns(self.path / part["file"], leaves) for part in self.about["partitions"]]
+        parts = [_columns(self._place, part["file"], leaves) for part in self.about["partitions"]]
         if not parts:
             return SCHEMA.empty_table().select(list(columns))
         return pa.concat_tables(parts).select(list(columns))
@@ -173,19 +178,21 @@ class Catalog:
 
     def _read(self, group: int, *, pictures: bool) -> pa.Table:
         part, row_group = self._groups[group]
-        path = self.path / self.about["partitions"][part]["file"]
+        name = self.about["partitions"][part]["file"]
         columns = None if pictures else [*_LIGHT, *_PICTURES_LIGHT]
         try:
-            with pq.ParquetFile(path, metadata=self._footers[part], page_checksum_verification=True) as file:
+            with pq.ParquetFile(
+                self._place.source(name), metadata=self._footers[part], page_checksum_verification=True
+            ) as file:
                 return file.read_row_group(row_group, columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:
-            raise _damaged(path, str(error)) from error
+            raise _damaged(self._place.where(name), str(error)) from error
 
     def _unknown(self, missing: list[str]) -> TgqError:
         named = ", ".join(repr(name) for name in missing[:3]) + (", …" if len(missing) > 3 else "")
         hint = nearest(missing[0], self.ids()[:200_000]) if len(self) else "it is empty"
         hint = hint if hint.startswith("did") or not len(self) else "`tgq catalog show` lists some"
-        return TgqError(f"{self.path} has no item {named} ({len(missing)} unknown); {hint}")
+        return TgqError(f"{told(self.path)} has no item {named} ({len(missing)} unknown); {hint}")
 
 
 class CatalogWriter:
@@ -219,10 +226,11 @@ class CatalogWriter:
         self._hash = blake2b(digest_size=16)
         self._stack = ExitStack()
         self._overwrite = overwrite
-        make_way(self.path, KIND, overwrite=overwrite)
+        make_way(self.path, KIND, overwrite=overwrite, objects=True)
 
     def __enter__(self) -> Self:
-        self.folder = self._stack.enter_context(atomic_folder(self.path, KIND, overwrite=self._overwrite))
+        unfinished = atomic_folder(self.path, KIND, overwrite=self._overwrite, whole_by=ABOUT)
+        self.folder = self._stack.enter_context(unfinished)
         return self
 
     def __exit__(
@@ -237,7 +245,7 @@ class CatalogWriter:
         with self._stack:
             self._flush()
             self._close_partition()
-            write_json(self.folder / "catalog.json", with_check(self._description()))
+            write_json(self.folder / ABOUT, with_check(self._description()))
 
     def add(self, item: Item) -> None:
         """Add one item. Raise TgqError without an id of its own, PictureError for a picture to pack that is gone."""
@@ -302,7 +310,7 @@ class CatalogWriter:
     def _close_partition(self) -> None:
         if self._parquet is not None:
             self._parquet.close()
-            self._partitions[-1]["footer"] = _footer_check(self.folder / self._partitions[-1]["file"])
+            self._partitions[-1]["footer"] = crc32(_end_of(self.folder / self._partitions[-1]["file"]))
         self._parquet, self._part_bytes = None, 0
 
     def _description(self) -> dict[str, Any]:
@@ -346,63 +354,64 @@ def _canonical(item: Item) -> bytes:
 
 
 def _about(path: Path) -> dict[str, Any]:
-    file = path / "catalog.json"
-    if not file.is_file():
-        raise TgqError(
-            f"{path} is not a catalogue (it has no catalog.json); make one with `tgq catalog import SOURCE --to {path}`"
-        )
+    file, where = path / ABOUT, told(path)
     try:
-        about = read_json(file)
+        if (content := place_at(path).read(file.name)) is None:
+            make = f"make one with `tgq catalog import SOURCE --to {where}`"
+            raise TgqError(f"{where} is not a catalogue (it has no catalog.json); {make}")
+        about = json.loads(content)
     except (OSError, ValueError) as error:
-        raise _damaged(file, str(error)) from error
+        raise _damaged(told(file), str(error)) from error
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise TgqError(
-            f"{file} does not describe a catalogue of this program; import your data with `tgq catalog import`"
+            f"{told(file)} does not describe a catalogue of this program; import your data with `tgq catalog import`"
         )
     if about.get("version") != VERSION:
         raise TgqError(
-            f"{path} is a catalogue of version {about.get('version')}; this program reads version {VERSION}. "
+            f"{where} is a catalogue of version {about.get('version')}; this program reads version {VERSION}. "
             "Import it again."
         )
     missing = [key for key in ("name", "items", "fingerprint", "partitions") if key not in about]
     if missing:
-        raise _damaged(file, f"no {missing[0]!r}")
+        raise _damaged(told(file), f"no {missing[0]!r}")
     if not is_checked(about):
-        raise _damaged(file, "its checksum does not fit")
+        raise _damaged(told(file), "its checksum does not fit")
     return about
 
 
-def _footer_check(path: Path) -> int:
-    """Return the checksum of the end of a Parquet file, which says where all else stands; pages have their own."""
-    with path.open("rb") as source:
-        size = source.seek(0, os.SEEK_END)
-        source.seek(max(0, size - 8))
-        length = int.from_bytes(source.read(4), "little") + 8
-        source.seek(max(0, size - length))
-        return crc32(source.read(length))
+def _end_of(source: Path | io.RawIOBase) -> bytes:
+    """Read the end of a Parquet file, which says where all else stands; pages have their own checksums."""
+    with source.open("rb") if isinstance(source, Path) else source as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 8))
+        length = int.from_bytes(file.read(4) or b"", "little") + 8
+        file.seek(max(0, size - length))
+        return file.read(length) or b""
 
 
-def _footer(path: Path, items: int, check: int | None) -> pq.FileMetaData:
+def _footer(place: Disk | Objects, name: str, items: int, check: int | None) -> pq.FileMetaData:
+    file = place.where(name)
     try:
-        if check is not None and _footer_check(path) != check:
-            raise _damaged(path, "the checksum of its end does not fit")
-        footer = pq.read_metadata(path)
+        end = _end_of(place.source(name))
+        if check is not None and crc32(end) != check:
+            raise _damaged(file, "the checksum of its end does not fit")
+        footer = pq.read_metadata(pa.BufferReader(end))
     except (OSError, pa.ArrowException) as error:
-        raise _damaged(path, str(error)) from error
+        raise _damaged(file, str(error)) from error
     if footer.num_rows != items:
-        raise _damaged(path, f"{footer.num_rows} items where catalog.json says {items}")
+        raise _damaged(file, f"{footer.num_rows} items where catalog.json says {items}")
     return footer
 
 
-def _columns(path: Path, leaves: list[str]) -> pa.Table:
+def _columns(place: Disk | Objects, name: str, leaves: list[str]) -> pa.Table:
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(place.source(name), page_checksum_verification=True) as file:
             return file.read(columns=leaves)
     except (OSError, pa.ArrowException) as error:
-        raise _damaged(path, str(error)) from error
+        raise _damaged(place.where(name), str(error)) from error
 
 
-def _damaged(path: Path, why: str) -> TgqError:
+def _damaged(path: Path | str, why: str) -> TgqError:
     return TgqError(
         f"the catalogue is damaged at {path}: {why.splitlines()[0] if why else 'unreadable'}; import it again"
     )

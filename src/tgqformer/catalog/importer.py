@@ -26,6 +26,7 @@ from tgqformer.catalog.rows import DraftItem, addresses_in, draft_item, with_pic
 from tgqformer.catalog.styles import SourceStyle, cells
 from tgqformer.config import Positive, parse, settings
 from tgqformer.errors import TgqError, option
+from tgqformer.objects import object_address, told
 from tgqformer.parallel import ahead, batches
 from tgqformer.progress import progress
 from tgqformer.stages import make_way
@@ -91,7 +92,9 @@ def plan_import(source: str | Path, to: str | Path, **options: Any) -> ImportPla
     Raise TgqError where the source is absent or unknown, a column does not exist, or the target may not be written.
     """
     how = parse(ImportSettings, options, "the import")
-    make_way(Path(to), KIND, overwrite=how.overwrite, sources=[Path(source), how.root])
+    make_way(Path(to), KIND, overwrite=how.overwrite, objects=True, sources=[Path(source), how.root])
+    if object_address(to) and not how.pack:
+        raise TgqError(f"a catalogue in an object store ({told(to)}) holds its pictures: give --pack")
     return _planned(Path(source), Path(to), how)
 
 

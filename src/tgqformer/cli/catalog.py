@@ -104,6 +104,7 @@ def import_(
     `tgq catalog import meta_Video_Games.json.gz --to catalogs/games --reader amazon-2018 --limit 1000`
     """
     from tgqformer.catalog import import_catalog
+    from tgqformer.objects import told
 
     offer = {"group": group, "availability": availability, "sale_price": sale_price}
     single = {"id": id_, "title": title, "brand": brand, **offer, "currency": currency, "created": created}
@@ -120,9 +121,9 @@ def import_(
     report = import_catalog(source, to, show_progress_bar=True, on_plan=_show_plan, **options)
     _show_unread(to)
     then(
-        *([f"tgq pictures fetch {to} --to photos"] if report.problems["picture-remote"] else []),
-        f"tgq catalog show {to}",
-        f"tgq pairs mine CLICKS --catalog {to} --to pairs.parquet",
+        *([f"tgq pictures fetch {told(to)} --to photos"] if report.problems["picture-remote"] else []),
+        f"tgq catalog show {told(to)}",
+        f"tgq pairs mine CLICKS --catalog {told(to)} --to pairs.parquet",
     )
     return _report_sheet(report, to)
 
@@ -281,11 +282,12 @@ def _show_unread(to: Path) -> None:
 
 def _report_sheet(report: ImportReport, to: Path) -> Sheet | None:
     from tgqformer.catalog.checks import KINDS
+    from tgqformer.objects import told
 
     say(report.summary())
     for warning in report.warnings:
         say(f"warning: {warning}")
-    say(f"report: {to / 'report.html'}")
+    say(f"report: {told(to / 'report.html')}")
     kinds = [(severity, kind) for severity in ("error", "warning", "note") for kind in report.kinds(severity)]
     columns = (Column("count", ",d"), Column("is"), Column("problem"), Column("first of them", wrap=True))
     rows = []

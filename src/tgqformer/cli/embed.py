@@ -17,9 +17,11 @@ Precision = Literal["auto", "float32", "bfloat16"]  # as encoders.frozen has it;
 
 
 def embed(
-    catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="A catalogue made by `tgq catalog import`.")],
+    catalog: Annotated[
+        Path, typer.Argument(metavar="CATALOG", help="Made by `tgq catalog import`: a folder, or s3://…")
+    ],
     model: Annotated[str, typer.Option(metavar="MODEL", help=MODEL_HELP)],
-    to: Annotated[Path, typer.Option(help="Folder for the embeddings.")],
+    to: Annotated[Path, typer.Option(help="Folder for the embeddings, or s3://…")],
     batch_size: BatchSize = 64,
     workers: Workers = None,
     dim: Dim = None,
@@ -49,6 +51,7 @@ def embed(
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.model.embedder import ItemEmbedder
     from tgqformer.model.hub import locate_model
+    from tgqformer.objects import absolute, told
     from tgqformer.stages import make_way
     from tgqformer.store.embed import Embedding, EmbedOptions, embed_catalog
 
@@ -56,9 +59,9 @@ def embed(
     if cluster is not None and workers is not None:
         raise TgqError("with --cluster a task has as many threads as --cores says; leave --workers out")
     folder = locate_model(model)
-    make_way(to, "embeddings", resumable=True, sources=[folder, catalog])
+    make_way(to, "embeddings", resumable=True, objects=True, sources=[folder, catalog])
     options = EmbedOptions(batch_size, workers or (cores if cluster is not None else None), dim, precision)
-    opened = partial(Embedding.open, model=folder.resolve(), device=device, catalog=catalog.resolve(), options=options)
+    opened = partial(Embedding.open, model=folder.resolve(), device=device, catalog=absolute(catalog), options=options)
     make = maker(opened, shard=shard, finish=finish, cluster=cluster, cores=cores, device=device)
     report = embed_catalog(
         ItemEmbedder.load(folder, "cpu" if cluster is not None else device),
@@ -69,16 +72,16 @@ def embed(
         overwrite=overwrite,
         **vars(options),
     )
-    say(f"embedded {report.embedded:,} items into {to}")
+    say(f"embedded {report.embedded:,} items into {told(to)}")
     if report.missing:
         say(still_missing(report.missing))
         then(AFTER_SHARD)
         return
     if report.unreadable:
-        kept = to / "unreadable.json"
+        kept = told(to / "unreadable.json")
         count = len(report.unreadable)
         say(f"{count:,} pictures could not be read; those items are embedded by their text, see {kept}")
     then(
-        f"tgq index {to} --catalog {catalog} --model {model} --to store",
-        f"tgq neighbours {to} --to neighbours",
+        f"tgq index {told(to)} --catalog {told(catalog)} --model {model} --to store",
+        f"tgq neighbours {told(to)} --to neighbours",
     )

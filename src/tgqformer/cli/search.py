@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from tgqformer.store.base import Filter, Hit, StoreRow
 
 RULES_HELP = "A recipe, or a file of rules  [default: those of the run that the store lies in]"
-EmbeddingsPath = Annotated[Path, typer.Argument(metavar="EMBEDDINGS", help="Folder written by `tgq embed`.")]
+EmbeddingsPath = Annotated[
+    Path, typer.Argument(metavar="EMBEDDINGS", help="Written by `tgq embed`: a folder, or s3://…")
+]
 
 
 def index(
@@ -49,6 +51,7 @@ def index(
     """
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.model.hub import locate_model
+    from tgqformer.objects import told
     from tgqformer.store.build import Build, build_store
     from tgqformer.store.embeddings import Embeddings
 
@@ -65,7 +68,7 @@ def index(
     then(
         *([] if serve else [f"tgq store serve {to} {made.name}"]),
         f"tgq similar ITEM --store {to}",
-        f"tgq serve {to} --catalog {catalog}" + (f" --model {model}" if model else ""),
+        f"tgq serve {to} --catalog {told(catalog)}" + (f" --model {model}" if model else ""),
     )
 
 
@@ -141,7 +144,7 @@ def similar(
 
 def neighbours(
     embeddings: EmbeddingsPath,
-    to: Annotated[Path, typer.Option(help="Folder for the table; a job that was killed goes on where it was.")],
+    to: Annotated[Path, typer.Option(help="Folder for the table, or s3://…; a killed job goes on where it was.")],
     top: Top = 100,
     parquet: Annotated[Path | None, typer.Option(help="Also write one Parquet file: id, neighbours, scores.")] = None,
     catalog: Annotated[
@@ -171,6 +174,7 @@ def neighbours(
 
         tgq neighbours embeddings --to neighbours --catalog catalogs/shop --rules shop.yaml --parquet lists.parquet
     """
+    from tgqformer.objects import absolute, told
     from tgqformer.stages import make_way
     from tgqformer.store.approximate import build_approximate
     from tgqformer.store.embeddings import Embeddings
@@ -178,7 +182,7 @@ def neighbours(
 
     only_whole(overwrite, shard, finish)
     make = maker(
-        partial(NeighboursWork.open, embeddings=embeddings.resolve(), device=device),
+        partial(NeighboursWork.open, embeddings=absolute(embeddings), device=device),
         shard=shard,
         finish=finish,
         cluster=cluster,
@@ -191,7 +195,14 @@ def neighbours(
         raise TgqError("approximate neighbours are found by one process; leave --approximate out, or the other option")
     if shard is not None and (parquet, catalog) != (None, None):
         raise TgqError("a shard makes a part of the lists; give --parquet and --catalog with --finish")
-    make_way(to, "neighbours", resumable=not approximate, overwrite=overwrite and approximate, sources=[embeddings])
+    make_way(
+        to,
+        "neighbours",
+        resumable=not approximate,
+        objects=not approximate,
+        overwrite=overwrite and approximate,
+        sources=[embeddings],
+    )
     if parquet is not None:
         make_way(parquet, "neighbours", overwrite=overwrite, file=True, sources=[embeddings, to])
     if approximate:
@@ -206,8 +217,8 @@ def neighbours(
             then(AFTER_SHARD)
             return
         built = found
-    say(f"{built.manifest.width} neighbours of each of {len(built):,} items in {to}")
-    then(f"tgq serve STORE --neighbours {to}")
+    say(f"{built.manifest.width} neighbours of each of {len(built):,} items in {told(to)}")
+    then(f"tgq serve STORE --neighbours {told(to)}")
     if catalog is not None:
         from tgqformer.catalog.catalog import Catalog
         from tgqformer.store.lists import write_ruled

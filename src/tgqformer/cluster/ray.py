@@ -19,6 +19,7 @@ from uuid import uuid4
 
 from tgqformer.cluster.work import Work
 from tgqformer.errors import TgqError
+from tgqformer.objects import absolute
 from tgqformer.packages import need
 from tgqformer.progress import progress
 
@@ -53,7 +54,7 @@ def fill_on(cluster: Cluster, opened: Callable[[Path], Work], work: Work, *, sho
     opened: opens the stage in its folder on another machine, which must see the same paths.
     """
     missing, lost, done = work.missing(), Counter[str](), 0
-    opening = partial(_filler, opened, work.path.resolve())
+    opening = partial(_filler, opened, absolute(work.path))
     with progress(work.title, sum(map(work.rows, missing)), shown=shown and bool(missing)) as bar:
         for partition, rows in on_cluster(cluster, opening, missing, lost) if missing else ():
             bar.advance(work.rows(partition))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tgqformer.errors import TgqError
+from tgqformer.objects import told
 from tgqformer.progress import progress
 
 
@@ -71,7 +72,7 @@ class Shard:
 def fill_nothing(work: Work) -> int:
     """Make nothing; raise TgqError where something is missing."""
     if missing := work.missing():
-        raise TgqError(f"{work.path} is not finished: {listed(missing)}")
+        raise TgqError(f"{told(work.path)} is not finished: {listed(missing)}")
     return 0
 
 

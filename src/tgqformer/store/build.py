@@ -13,6 +13,7 @@ from tgqformer.catalog.catalog import Catalog
 from tgqformer.errors import TgqError
 from tgqformer.model.hub import name_of
 from tgqformer.model.prompt import Prompt
+from tgqformer.objects import absolute, told
 from tgqformer.progress import progress
 from tgqformer.store import make_store
 from tgqformer.store.base import Store, StoreRow
@@ -58,8 +59,10 @@ def build_store(
         raise _other_catalog(embeddings, catalog)
     dim = build.truncate_dim or embeddings.dim
     if dim > embeddings.dim:
-        raise TgqError(f"truncate_dim is {dim}, the embeddings in {embeddings.path} have {embeddings.dim} dimensions")
-    place = None if build.model is None else name_of(build.model), str(catalog.path.resolve())
+        raise TgqError(
+            f"truncate_dim is {dim}, the embeddings in {told(embeddings.path)} have {embeddings.dim} dimensions"
+        )
+    place = None if build.model is None else name_of(build.model), str(absolute(catalog.path))
     prompt = prompt_of(build.model) if build.model is not None else None
     spec = VersionSpec(embeddings.model_version, dim, build.dtype, build.label, *place)
     store = make_store(to)
@@ -96,6 +99,6 @@ def rows_of(
 
 def _other_catalog(embeddings: Embeddings, catalog: Catalog) -> TgqError:
     return TgqError(
-        f"{embeddings.path} ({len(embeddings)} vectors) was not made from {catalog.path} ({len(catalog)} items), or the"
-        " catalogue has changed since; run `tgq embed` again"
+        f"{told(embeddings.path)} ({len(embeddings)} vectors) was not made from {told(catalog.path)} ({len(catalog)}"
+        " items), or the catalogue has changed since; run `tgq embed` again"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,16 +19,19 @@ from tgqformer.catalog.pictures import PictureError
 from tgqformer.cluster.work import Maker, fill_here
 from tgqformer.encoders.frozen import Precision, dtype_name, resolve_precision
 from tgqformer.errors import TgqError
-from tgqformer.files import read_json, write_json
+from tgqformer.files import write_json
 from tgqformer.model.base import truncate
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import Encoders, unread_titles
+from tgqformer.objects import told
 from tgqformer.parallel import ahead, batches, cores, one_thread_each
 from tgqformer.progress import console
 from tgqformer.stages import make_way
 from tgqformer.store.content import BLIND, seen_of
 from tgqformer.store.embeddings import KIND, Embeddings, fingerprint_of
 from tgqformer.types import Vectors
+
+UNREADABLE = "unreadable.json"
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Embedding:
                 to replace them; for a model without encoders.
         """
         _encoders(model)
-        make_way(to, KIND, resumable=True, sources=[catalog.path, catalog.root])
+        make_way(to, KIND, resumable=True, objects=True, sources=[catalog.path, catalog.root])
         table = Embeddings.create(
             to,
             dim=options.truncate_dim or model.dim,
@@ -119,10 +123,12 @@ class Embedding:
         own = cls(ItemEmbedder.load(model, device), Catalog.open(catalog), Embeddings.open(to), options)
         begun = own.table.manifest
         if (own.model.version, own.catalog.fingerprint) != (begun.model_version, begun.catalog):
-            raise TgqError(f"{model} or {catalog} here are not what {to} was begun with: all machines need the same")
+            raise TgqError(
+                f"{model} or {told(catalog)} here are not what {told(to)} was begun with: all machines need the same"
+            )
         if own.precision != begun.precision:
             raise TgqError(
-                f"{to} was begun with precision {begun.precision}, and `auto` is {own.precision} here; name it"
+                f"{told(to)} was begun with precision {begun.precision}, and `auto` is {own.precision} here; name it"
             )
         return own
 
@@ -174,11 +180,12 @@ class Embedding:
             TgqError: unless every partition is written.
         """
         self.table.require_complete()
-        listed = self.table.path / "unreadable.json"
-        before = read_json(listed) if listed.exists() else {}  # an earlier version wrote them there alone
+        place = self.table.place
+        before = json.loads(place.read(UNREADABLE) or b"{}")  # an earlier version wrote them there alone
         found: dict[str, str] = before | self.table.unreadable()
         if found != before:
-            write_json(listed, found)
+            write_json(place.here / UNREADABLE, found)
+            place.keep(UNREADABLE)
         self.table.finish()
         return found
 
@@ -209,7 +216,7 @@ def embed_catalog(
     how = EmbedOptions(**options)
     work = Embedding.begin(model, catalog, to, how, partition_size=partition_size, overwrite=overwrite)
     if shown and not work.missing():
-        console.print(f"{to} is finished already, by this model and of this catalogue: nothing to do")
+        console.print(f"{told(to)} is finished already, by this model and of this catalogue: nothing to do")
     elif shown:
         for warning in work.warnings():
             console.print(f"warning: {warning}", style="yellow", markup=False)

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from tgqformer.errors import TgqError
+from tgqformer.objects import Disk, Objects, told
 from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column
 from tgqformer.types import Vectors
 
@@ -151,7 +152,9 @@ class Embeddings:
         columns = {"id": pa.array(ids, pa.string()), "vector": matrix_column(np.ascontiguousarray(vectors))}
         if contents is not None:
             if len(contents) != len(ids):
-                raise TgqError(f"partition {partition} of {self.path} takes {len(ids)} contents; got {len(contents)}")
+                raise TgqError(
+                    f"partition {partition} of {told(self.path)} takes {len(ids)} contents; got {len(contents)}"
+                )
             columns["content"] = pa.array(contents, pa.string())
         self._folder.write(partition, pa.table(columns), unreadable=unreadable)
 
@@ -171,6 +174,7 @@ class Embeddings:
         Raises: TgqError where the folder is not complete.
         """
         self.require_complete()
+        self._folder.fetch()
         for number in range(self.partitions):
             yield self.read(number)
 
@@ -179,7 +183,7 @@ class Embeddings:
         ids = [item_id for partition in self for item_id in partition.ids]
         if len(set(ids)) != len(ids):
             twice = _repeated(ids)
-            raise TgqError(f"{self.path}: {twice!r} stands in two partitions; remove the folder and embed again")
+            raise TgqError(f"{told(self.path)}: {twice!r} stands in two partitions; remove the folder and embed again")
         return ids
 
     def vectors(self) -> Vectors:
@@ -193,13 +197,18 @@ class Embeddings:
         """Take the place of what they replace, if anything; raises TgqError unless every partition is written."""
         self._folder.finish()
 
+    @property
+    def place(self) -> Disk | Objects:
+        """The folder or the objects."""
+        return self._folder.place
+
     def require_complete(self) -> None:
         """Raise TgqError unless every partition is written."""
         self._folder.require_complete()
 
     def _check(self, partition: int, ids: Sequence[str], vectors: Vectors) -> None:
         start, stop = self.bounds(partition)
-        where, expected = f"partition {partition} of {self.path}", (stop - start, self.dim)
+        where, expected = f"partition {partition} of {told(self.path)}", (stop - start, self.dim)
         if len(ids) != expected[0] or vectors.shape != expected or vectors.dtype != np.float32:
             raise TgqError(
                 f"{where} takes {expected[0]} ids and float32 vectors {list(expected)};"

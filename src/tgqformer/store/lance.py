@@ -32,11 +32,10 @@ from tgqformer.store.base import (
     TableStats,
     UnknownItem,
     Unreachable,
-    Unwritable,
-    VersionGone,
     trouble_of,
 )
 from tgqformer.store.durable import Durability, LocalFiles, Remote
+from tgqformer.store.lance_errors import gone, reaching
 from tgqformer.store.lance_log import changes_rows, touched_ids
 from tgqformer.store.lance_rows import FOUND, any_of, hits_of, rows_of, schema_of, sql_of, table_of
 from tgqformer.store.ledger import FORMAT, Ledger, Version
@@ -160,7 +159,7 @@ class LanceTable:
         self.version, self.where, self._counts = version, where, Counts()
         self._files = _files_of(where, version.name)
         self._cache, self._grows = index_cache or SPARE_CACHE, index_cache is None
-        with _gone(version, where):
+        with gone(version, where):
             self._files.recover()
             self._files.check()
             self._table = self._opened()
@@ -171,7 +170,7 @@ class LanceTable:
 
     def add(self, rows: Iterable[StoreRow]) -> None:
         """Append rows that are not there."""
-        with _gone(self.version, self.where), self._transaction():
+        with gone(self.version, self.where), self._transaction():
             for part in parts(rows, WRITE_ROWS):
                 self._table.add(self._batch(part, self.version.model_version))
 
@@ -180,7 +179,7 @@ class LanceTable:
         batch = self._batch(rows, model_version)
         if not batch.num_rows:
             return self.revision()
-        with _gone(self.version, self.where), self._transaction():
+        with gone(self.version, self.where), self._transaction():
             merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             return int(merge.execute(batch).version)
 
@@ -188,14 +187,14 @@ class LanceTable:
         """Remove rows by id, in one transaction."""
         if not ids:
             return self.revision()
-        with _gone(self.version, self.where), self._transaction():
+        with gone(self.version, self.where), self._transaction():
             return int(self._table.delete(f"id IN {any_of(ids)}").version)
 
     def search(self, vector: Floats, k: int, where: Filter | None = None, *, exact: bool = False) -> list[Hit]:
         """Find the `k` nearest rows; a filter that few rows pass is answered exactly, whatever `exact` says."""
         check_vector(vector, self.version.dim, "the vector to search")
         asked = unit(np.asarray(vector, np.float32)[None])[0]
-        with _gone(self.version, self.where):
+        with gone(self.version, self.where):
             self._fit()
             query = self._table.search(asked, vector_column_name="vector").distance_type("dot").limit(k)
             if where:
@@ -217,7 +216,7 @@ class LanceTable:
 
     def count(self, where: Filter | None = None) -> int:
         """Count the rows that pass."""
-        with _gone(self.version, self.where):
+        with gone(self.version, self.where):
             return int(self._table.count_rows(sql_of(where) if where else None))
 
     def values(self) -> tuple[set[tuple[str, ...]], set[str]]:
@@ -247,7 +246,7 @@ class LanceTable:
 
     def revision(self) -> int:
         """Return the version of the Lance table; indexing counts it up, too."""
-        with _gone(self.version, self.where):
+        with gone(self.version, self.where):
             self._table.checkout_latest()
             return int(self._table.version)
 
@@ -256,7 +255,7 @@ class LanceTable:
         now = self.revision()
         if now - since > MOST_TRANSACTIONS:
             return [now]
-        with _gone(self.version, self.where):
+        with gone(self.version, self.where):
             log = self._log()
             return [number for number in range(since + 1, now + 1) if changes_rows(log, number)]
 
@@ -265,7 +264,7 @@ class LanceTable:
         now = self.revision()
         if now - since > MOST_TRANSACTIONS:
             return None
-        with _gone(self.version, self.where):
+        with gone(self.version, self.where):
             return touched_ids(self._log(), since, now)
 
     def _log(self) -> Any:
@@ -277,7 +276,7 @@ class LanceTable:
 
     def optimize(self) -> None:
         """Compact the files and bring the indexes up to date; build them once there are rows enough."""
-        with _gone(self.version, self.where):
+        with gone(self.version, self.where):
             with self._files.upkeep():
                 there = {index.columns[0] for index in self._table.list_indices()}
                 if "vector" not in there and len(self) >= INDEX_FROM:
@@ -319,7 +318,7 @@ class LanceTable:
 
     def stats(self) -> TableStats:
         """Say what the table holds."""
-        with _gone(self.version, self.where):
+        with gone(self.version, self.where):
             indexes = [index for index in self._table.list_indices() if index.columns == ["vector"]]
             indexed = self._table.index_stats(indexes[0].name).num_indexed_rows if indexes else 0
         return TableStats(self.version, len(self), int(indexed), bytes=self._bytes())
@@ -339,7 +338,7 @@ class LanceTable:
 
     def _stream(self, columns: list[str], ids: Sequence[str] | None) -> Iterator[Any]:
         """Yield batches of some columns of all rows, or of those with some ids."""
-        with _gone(self.version, self.where):
+        with gone(self.version, self.where):
             if ids is None:
                 yield from self._table.search().select(columns).to_batches(8192)
                 return
@@ -364,9 +363,10 @@ _INDEXES = (
 def open_lance(where: str, index_cache: int | None = None) -> LanceBackend:
     """Open the store in a folder or at the URI of an object store; raises TgqError where there is none."""
     if "://" in where:
-        if LEDGER not in lancedb.connect(where).list_tables(limit=10_000).tables:
-            raise TgqError(f"{where} is no store; make one with `tgq index`")
-        return LanceBackend(where, index_cache)
+        with reaching(where):
+            if LEDGER not in lancedb.connect(where).list_tables(limit=10_000).tables:
+                raise TgqError(f"{where} is no store; make one with `tgq index`")
+            return LanceBackend(where, index_cache)
     _require_lance(Path(where))
     if not (Path(where) / "tables" / f"{LEDGER}.lance").is_dir():
         raise TgqError(f"{where} has lost its tables, or was cut off while it was made; build it with `tgq index`")
@@ -390,7 +390,8 @@ def make_lance(where: str) -> LanceBackend:
     """Open a store, or make an empty one; raises TgqError where a folder holds something else."""
     path = Path(where)
     if "://" in where:
-        return LanceBackend(where, make=True)
+        with reaching(where):
+            return LanceBackend(where, make=True)
     if not (path / "store.json").exists():
         check_ours(path, "store")
         make_folder(path)
@@ -410,16 +411,3 @@ def _connect(where: str, index_cache: int, metadata_cache: int) -> Any:
     session = lancedb.Session(index_cache_size_bytes=index_cache, metadata_cache_size_bytes=metadata_cache)
     place = where if "://" in where else str(Path(where) / "tables")
     return lancedb.connect(place, read_consistency_interval=SEEN_WITHIN, session=session)
-
-
-@contextmanager
-def _gone(version: Version, where: str) -> Iterator[None]:
-    """Turn the errors of a table that was dropped, and of a disk that takes nothing, into words."""
-    try:
-        yield
-    except (ValueError, RuntimeError, OSError) as error:
-        if "not found" in str(error).lower() or "no such file" in str(error).lower():
-            raise VersionGone(f"{where}: version {version.name} was dropped; open the store again") from error
-        if any(words in str(error).lower() for words in ("no space left", "read-only file system")):
-            raise Unwritable(f"{where} cannot be written: {str(error).splitlines()[0]}") from error
-        raise

@@ -32,11 +32,12 @@ from torch import Tensor
 from tgqformer.cluster.work import Maker, fill_here
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
+from tgqformer.objects import told
 from tgqformer.progress import console
 from tgqformer.stages import atomic_folder, make_way
 from tgqformer.store.base import unknown_item
 from tgqformer.store.embeddings import Embeddings
-from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column, read_arrow, write_arrow
+from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column, read_arrow
 from tgqformer.store.rows import unit
 from tgqformer.topk.vectors import QUERIES, top_k
 from tgqformer.types import Array, Floats, Ints, Vectors
@@ -90,7 +91,8 @@ class Neighbours:
         names = [field.name for field in fields(NeighboursManifest)]
         folder = PartitionFolder.open(path, names, kind=KIND, command=COMMAND)
         folder.require_complete()
-        table = _read_table(path / IDS, sealed=folder.sealed)
+        folder.fetch()
+        table = _read_table(folder, IDS)
         found = cls(folder, table["id"].to_pylist(), table["content"])
         if before != _identity(path):
             raise TgqError(f"{path} was replaced while it was opened; open it again")
@@ -119,7 +121,7 @@ class Neighbours:
         Raises: TgqError for an unknown id, naming the nearest known ones.
         """
         if item_id not in self._position:
-            raise unknown_item(item_id, self._ids, self.path)
+            raise unknown_item(item_id, self._ids, told(self.path))
         partition, row = divmod(self._position[item_id], self._folder.partition_size)
         positions, scores = self._partitions[partition]
         ids, best = self._ids, slice(None, k)
@@ -131,7 +133,7 @@ class Neighbours:
         Raises: TgqError for an unknown id.
         """
         if item_id not in self._position:
-            raise unknown_item(item_id, self._ids, self.path)
+            raise unknown_item(item_id, self._ids, told(self.path))
         at = self._position[item_id]
         partition, row = divmod(at, self._folder.partition_size)
         positions, scores = self._partitions[partition]
@@ -140,7 +142,7 @@ class Neighbours:
     @cached_property
     def vectors(self) -> Vectors | None:
         """The vectors of all items, of unit length, float32 [N, d], mapped from disk; None where they were not kept."""
-        file = self.path / VECTORS
+        file = self._folder.place.file(VECTORS)
         return np.load(file, mmap_mode="c", allow_pickle=False) if file.is_file() else None
 
     def partitions(self) -> Iterator[tuple[int, Any, Any]]:
@@ -155,11 +157,11 @@ class Neighbours:
         """
         width = self.manifest.depth - self.manifest.width
         for number, (positions, scores) in enumerate(self._partitions):
-            file = spare_file(self.path, number)
-            if not file.exists():  # lists of an earlier version, or found otherwise
+            name = spare_name(number)
+            if not self._folder.place.has(name):  # lists of an earlier version, or found otherwise
                 yield positions[:, :0], scores[:, :0]
                 continue
-            table = _read_table(file, sealed=self._folder.sealed)
+            table = _read_table(self._folder, name)
             yield column_matrix(table, "position", width), column_matrix(table, "score", width)
 
     def to_parquet(self, path: Path) -> None:
@@ -205,7 +207,7 @@ class NeighboursWork:
             raise TgqError(f"k is the number of neighbours to keep, at least 1; got {k}")
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise TgqError(f"device {device!r}: PyTorch finds no CUDA device here; use cpu")
-        make_way(to, KIND, resumable=True, sources=[embeddings.path])
+        make_way(to, KIND, resumable=True, objects=True, sources=[embeddings.path])
         return cls(embeddings, _start(embeddings, to, k, overwrite=overwrite), device)
 
     @classmethod
@@ -218,7 +220,9 @@ class NeighboursWork:
         own = cls(Embeddings.open(embeddings), PartitionFolder.open(to, names, kind=KIND, command=COMMAND), device)
         here, begun = own.embeddings.manifest, own.manifest
         if (here.model_version, here.ids_fingerprint) != (begun.model_version, begun.ids_fingerprint):
-            raise TgqError(f"{embeddings} here are not what {to} was begun with: all machines need the same")
+            raise TgqError(
+                f"{told(embeddings)} here are not what {told(to)} was begun with: all machines need the same"
+            )
         return own
 
     @property
@@ -237,7 +241,9 @@ class NeighboursWork:
 
     def fill(self, partitions: Sequence[int]) -> Iterator[int]:
         """Find the neighbours of partitions; yield numbers of items as they are done."""
-        pool = normalised_pool(self.embeddings, self.folder.path / VECTORS)
+        pool = normalised_pool(self.embeddings, self.folder.place.here / VECTORS)
+        if not self.folder.place.has(VECTORS):
+            self.folder.place.keep(VECTORS)
         spans = {number: list(_spans(*self.folder.bounds(number))) for number in partitions}
         answers = top_k(pool, self.manifest.depth, chain.from_iterable(spans.values()), device=self.device)
         for number, part in spans.items():
@@ -283,7 +289,7 @@ def make_neighbours(
     """
     work = NeighboursWork.begin(embeddings, to, k, device=device, overwrite=overwrite)
     if not work.missing():
-        console.print(f"{to} is finished already, of these embeddings: nothing to do")
+        console.print(f"{told(to)} is finished already, of these embeddings: nothing to do")
     make(work)
     if missing := work.missing():
         return missing
@@ -330,8 +336,8 @@ def start_folder(
 ) -> PartitionFolder:
     """Start a folder with its ids and what they were made from, an Arrow column chunked by partition."""
     folder = PartitionFolder.create(to, asdict(manifest), kind=KIND, command=COMMAND, overwrite=overwrite)
-    if not (folder.path / IDS).exists():
-        write_arrow(folder.path / IDS, pa.table({"id": pa.array(ids, pa.string()), "content": contents}))
+    if not folder.place.has(IDS):
+        folder.put(IDS, pa.table({"id": pa.array(ids, pa.string()), "content": contents}))
     return folder
 
 
@@ -361,13 +367,13 @@ def write_pool(file: Path, shape: tuple[int, int], parts: Iterable[Vectors]) -> 
 
 def write_part(folder: PartitionFolder, number: int, positions: Array, scores: Array, width: int) -> None:
     """Write one partition: the first `width` of each list, and before them, in a file of their own, the spare ones."""
-    write_arrow(spare_file(folder.path, number), _table(positions[:, width:], scores[:, width:]))
+    folder.put(spare_name(number), _table(positions[:, width:], scores[:, width:]))
     folder.write(number, _table(positions[:, :width], scores[:, :width]))
 
 
-def spare_file(folder: Path, number: int) -> Path:
+def spare_name(number: int) -> str:
     """Name the file of the spare neighbours of a partition."""
-    return folder / f"spare-{number:05d}.arrow"
+    return f"spare-{number:05d}.arrow"
 
 
 def _spans(start: int, stop: int) -> Iterator[tuple[int, int]]:
@@ -395,8 +401,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return seen.st_ino, seen.st_mtime_ns
 
 
-def _read_table(path: Path, *, sealed: bool) -> Any:
+def _read_table(folder: PartitionFolder, name: str) -> Any:
     try:
-        return read_arrow(path, sealed=sealed)
+        return read_arrow(folder.place.file(name), sealed=folder.sealed)
     except (OSError, pa.ArrowInvalid) as error:
-        raise TgqError(f"{path} is missing or damaged; make {path.parent} anew by `tgq {COMMAND}`") from error
+        where = told(folder.path)
+        raise TgqError(f"{where}: {name} is missing or damaged; make {where} anew by `tgq {COMMAND}`") from error

@@ -8,6 +8,8 @@
 
 Row `i` of the whole is row `i % partition_size` of partition `i // partition_size`. The files are uncompressed, so that
 reading one maps it into memory and copies nothing; pandas, polars and DuckDB read them too.
+
+The folder may be an address in an object store (`objects.py`): then each file is an object, fetched when it is read.
 """
 
 from __future__ import annotations
@@ -25,15 +27,16 @@ from tgqformer.files import (
     is_checked,
     is_intact,
     make_folder,
-    read_json,
     replace_folder,
     sealed_path,
     with_check,
     write_json_once,
 )
-from tgqformer.stages import check_ours, clear, mark, note_of
+from tgqformer.objects import Disk, object_address, place_at, told
+from tgqformer.stages import NOTE, check_ours, clear, mark
 
 FORMAT = 1
+HEAD = 16 << 10  # bytes in which the schema of a partition mostly lies
 
 
 UNSAID = {"precision": "float32"}
@@ -44,7 +47,7 @@ class PartitionFolder:
     """Partitions of one kind (`embeddings`, `neighbours`) made by one `command`; the words go into the errors."""
 
     def __init__(self, path: Path, manifest: Mapping[str, Any], *, kind: str, command: str) -> None:
-        self.path, self.manifest = path, manifest
+        self.path, self.manifest, self.place = path, manifest, place_at(path)
         self.count, self.partition_size = int(manifest["count"]), int(manifest["partition_size"])
         self._kind, self._command = kind, command
         self.sealed = True  # whether each file has a checksum; those of an earlier version have none
@@ -62,12 +65,14 @@ class PartitionFolder:
         Raises: TgqError where `path` holds something else, or partitions with another manifest.
         """
         check_ours(path, kind)
-        if (path / "manifest.json").exists():
+        if place_at(path).has("manifest.json"):
             try:
                 return cls._taken_up(path, manifest, kind, command)
             except TgqError:
                 if not overwrite:
                     raise
+            if address := object_address(path):
+                raise TgqError(f"{address} holds other {kind}, and objects are never replaced; choose another address")
             return cls._begun_beside(path.resolve(), manifest, kind, command)
         return cls._begun(path, manifest, kind, command)
 
@@ -92,11 +97,14 @@ class PartitionFolder:
 
     @classmethod
     def _begun(cls, path: Path, manifest: Mapping[str, Any], kind: str, command: str) -> PartitionFolder:
-        make_folder(path)
-        if note_of(path) is None:
-            mark(path, kind)
+        place = place_at(path)
+        make_folder(place.here)
+        if not place.has(NOTE):
+            mark(place.here, kind)
+            place.keep(NOTE)
         content = {"kind": kind, "format": FORMAT, "sealed": True, **manifest}
-        write_json_once(path / "manifest.json", with_check(content))
+        write_json_once(place.here / "manifest.json", with_check(content))
+        place.keep("manifest.json")
         return cls._taken_up(path, manifest, kind, command)
 
     @classmethod
@@ -106,19 +114,21 @@ class PartitionFolder:
         Raises: TgqError where there is no readable manifest of this kind and format.
         """
         try:
-            content = read_json(path / "manifest.json")
+            content = json.loads(place_at(path).read("manifest.json") or b"")
         except (OSError, ValueError) as error:
             raise TgqError(
-                f"{path} holds no {kind} (no readable manifest.json); make them by `tgq {command}`"
+                f"{told(path)} holds no {kind} (no readable manifest.json); make them by `tgq {command}`"
             ) from error
         if not isinstance(content, dict) or content.get("kind") != kind or not set(names) <= {*content, *UNSAID}:
             raise TgqError(
-                f"{path / 'manifest.json'} is no manifest of {kind}; make the folder anew by `tgq {command}`"
+                f"{told(path / 'manifest.json')} is no manifest of {kind}; make the folder anew by `tgq {command}`"
             )
         if (found := content.get("format")) != FORMAT:
-            raise TgqError(f"{path} has format {found}, this version reads {FORMAT}; make it anew by `tgq {command}`")
+            raise TgqError(
+                f"{told(path)} has format {found}, this version reads {FORMAT}; make it anew by `tgq {command}`"
+            )
         if not is_checked(content):
-            raise TgqError(f"{path / 'manifest.json'} is damaged; make the folder anew by `tgq {command}`")
+            raise TgqError(f"{told(path / 'manifest.json')} is damaged; make the folder anew by `tgq {command}`")
         found = cls(path, {name: {**UNSAID, **content}[name] for name in names}, kind=kind, command=command)
         found.sealed = "sealed" in content
         return found
@@ -129,29 +139,37 @@ class PartitionFolder:
     def bounds(self, partition: int) -> tuple[int, int]:
         """Return the positions [start, stop) of the rows of a partition."""
         if not 0 <= partition < len(self):
-            raise TgqError(f"{self.path} has {len(self)} partitions, counted from 0; there is no partition {partition}")
+            raise TgqError(f"{told(self.path)} has {len(self)} partitions, counted from 0; there is none {partition}")
         start = partition * self.partition_size
         return start, min(start + self.partition_size, self.count)
 
     def missing(self) -> list[int]:
         """List the partitions that are not yet written, in order."""
-        there = {file.name for file in self.path.glob("part-*.arrow")}
-        return [number for number in range(len(self)) if self._file(number).name not in there]
+        there = self.place.names()
+        return [number for number in range(len(self)) if _name(number) not in there]
 
     def has(self, partition: int) -> bool:
         """Say whether a partition is written."""
-        return self._file(partition).exists()
+        return self.place.has(_name(partition))
 
     def notes(self, name: str) -> dict[str, Any]:
         """Join what the partitions that are written say of themselves under a name (`write`)."""
         found: dict[str, Any] = {}
-        for file in filter(Path.exists, map(self._file, range(len(self)))):
+        missing = set(self.missing())
+        for number in (number for number in range(len(self)) if number not in missing):
             try:
-                schema = pa.ipc.open_file(pa.memory_map(str(file))).schema
+                schema = self._schema(number)
             except (OSError, pa.ArrowInvalid) as error:
-                raise self._damaged(file) from error
+                raise self._damaged(number) from error
             found |= json.loads((schema.metadata or {}).get(name.encode(), b"{}"))
         return found
+
+    def _schema(self, partition: int) -> Any:
+        """Read the schema of a partition, from the first bytes of its file alone."""
+        start = self.place.start_of(_name(partition), HEAD)
+        length = int.from_bytes(start[12:16], "little")  # behind the format's name and four bytes that are always set
+        whole = start if 16 + length <= HEAD else self.place.start_of(_name(partition), 16 + length)
+        return pa.ipc.read_schema(pa.py_buffer(whole[8:]))
 
     def write(self, partition: int, table: Any, **notes: Mapping[str, Any]) -> None:
         """Write an Arrow table as one partition, whole or not at all; one that is there is replaced.
@@ -159,7 +177,19 @@ class PartitionFolder:
         notes: what else is to be known of it, see the method of this name.
         """
         said = {name: json.dumps(note, ensure_ascii=False) for name, note in notes.items() if note}
-        write_arrow(self._file(partition), table.replace_schema_metadata(said) if said else table)
+        self.put(_name(partition), table.replace_schema_metadata(said) if said else table)
+
+    def put(self, name: str, table: Any) -> None:
+        """Write an Arrow table as a file of the folder, with its checksum, whole or not at all.
+
+        In an object store, one that is there stays.
+        """
+        write_arrow(self.place.here / name, table)
+        self.place.keep(name)
+
+    def fetch(self) -> None:
+        """Bring all partitions to this machine, several at once, where they are not."""
+        self.place.fetch(map(_name, range(len(self))))
 
     def read(self, partition: int) -> Any:
         """Return one partition as an Arrow table mapped from disk; raises TgqError where it is missing or damaged.
@@ -167,15 +197,16 @@ class PartitionFolder:
         Its checksum is looked at first, so all of it is read once.
         """
         start, stop = self.bounds(partition)
-        file = self._file(partition)
+        file = self.place.file(_name(partition))
         if not file.exists():
-            raise TgqError(f"{file} is not written yet; run the same `tgq {self._command}` again")
+            place = told(self.path / file.name)
+            raise TgqError(f"{place} is not written yet; run the same `tgq {self._command}` again")
         try:
             table = read_arrow(file, sealed=self.sealed)
         except (OSError, pa.ArrowInvalid) as error:
-            raise self._damaged(file) from error
+            raise self._damaged(partition) from error
         if table.num_rows != stop - start:
-            raise self._damaged(file)
+            raise self._damaged(partition)
         return table
 
     def finish(self) -> None:
@@ -187,22 +218,20 @@ class PartitionFolder:
         if self._instead is not None:
             check_ours(self._instead, self._kind)
             replace_folder(self.path, self._instead)
-            self.path, self._instead = self._instead, None
+            self.path, self.place, self._instead = self._instead, Disk(self._instead), None
 
     def require_complete(self) -> None:
         """Raise TgqError unless every partition is written."""
         if missing := self.missing():
             some = ", ".join(map(str, missing[:10])) + (", …" if len(missing) > 10 else "")
             raise TgqError(
-                f"{self.path} lacks {len(missing)} of {len(self)} partitions ({some});"
+                f"{told(self.path)} lacks {len(missing)} of {len(self)} partitions ({some});"
                 f" run the same `tgq {self._command}` again, it goes on where it stopped"
             )
 
-    def _damaged(self, file: Path) -> TgqError:
+    def _damaged(self, partition: int) -> TgqError:
+        file = told(self.path / _name(partition))
         return TgqError(f"{file} is damaged; remove it and run the same `tgq {self._command}` again")
-
-    def _file(self, partition: int) -> Path:
-        return self.path / f"part-{partition:05d}.arrow"
 
     def _refuse_mix(self, wanted: Mapping[str, Any]) -> None:
         for name, value in self.manifest.items():
@@ -210,9 +239,13 @@ class PartitionFolder:
                 digests = len(str(value)) == len(str(wanted[name])) == 32
                 what = f"of other {name}" if digests else f"with {name} {value!r}, not {wanted[name]!r}"
                 raise TgqError(
-                    f"{self.path} holds {self._kind} {what}; they must not be mixed: choose another folder, or replace"
-                    " it with --overwrite"
+                    f"{told(self.path)} holds {self._kind} {what}; they must not be mixed: choose another folder, or"
+                    " replace it with --overwrite"
                 )
+
+
+def _name(partition: int) -> str:
+    return f"part-{partition:05d}.arrow"
 
 
 def write_arrow(path: Path, table: Any) -> None:

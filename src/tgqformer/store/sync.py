@@ -19,6 +19,7 @@ from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.hub import name_of
 from tgqformer.model.prompt import Prompt
+from tgqformer.objects import absolute
 from tgqformer.progress import progress, track
 from tgqformer.store.base import Store, StoreRow, StoreTable
 from tgqformer.store.content import SEEN, content_of, row_of
@@ -170,7 +171,7 @@ def _target(catalog: Catalog, store: Store, model: ItemEmbedder, how: SyncSettin
         raise TgqError("a version is either named or new; give one of --version and --new-version")
     place = name_of(how.model) if how.model is not None else None
     dim = how.dim or model.dim
-    spec = VersionSpec(model.version, dim, how.dtype, how.label, place, str(catalog.path.resolve()))
+    spec = VersionSpec(model.version, dim, how.dtype, how.label, place, str(absolute(catalog.path)))
     if dim > model.dim:
         raise TgqError(f"the model gives {model.dim} dimensions, not {dim}")
     whole = [version for version in store.versions() if alike(version, spec)]
