@@ -229,6 +229,8 @@ class Digests:
         Raises:
             TgqError: if there is nothing at `path`.
         """
+        if address := object_address(path):
+            raise TgqError(f"a run reads {address} from a disk alone: copy it into a folder, and name that")
         if not path.exists():
             raise TgqError(f"there is no file or folder {str(path)!r}")
         files = _files_of(path, suffixes)

@@ -25,6 +25,7 @@ from tgqformer.catalog.catalog import Catalog
 from tgqformer.cli import app
 from tgqformer.errors import TgqError
 from tgqformer.objects import Objects, object_address, trouble_with
+from tgqformer.stages import Digests
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.neighbours import Neighbours
 
@@ -138,11 +139,13 @@ def test_the_commands_of_the_page(shop: Path, tmp_path: Path, monkeypatch: pytes
     section = page.read_text(encoding="utf-8").partition("## An object store")[2].partition("\n## ")[0]
     shown = [words for block in blocks(page) if block.text in section for words in block.commands()]
     assert len(shown) >= 4
-    sent(shop / "catalog", f"s3://{BUCKET}/catalog")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.png").write_bytes(png("red"))
+    (tmp_path / "shop.csv").write_text("id,title,image\na,red shoe,a.png\nb,blue shoe,a.png\n")
     for words in shown:
         ran(" ".join(words[1:]).replace("--model small", f"--model {shop}/models/seed-1/model"))
     assert {name.partition("/")[0] for name in content(f"s3://{BUCKET}")} >= {"embeddings", "neighbours", "store"}
-    assert not list(tmp_path.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"shop.csv", "photos"}
 
 
 def test_a_catalogue_whose_pictures_lie_elsewhere_is_refused(shop: Path, to: str, tmp_path: Path) -> None:
@@ -305,6 +308,13 @@ def test_damage_is_found(shop: Path, to: str) -> None:
     obstore.delete(below(to), ["part-00001.arrow.crc", "part-00001.arrow"])
     with pytest.raises(TgqError, match="lacks 1 of 5 partitions"):
         Embeddings.open(Path(to)).ids()
+
+
+def test_what_reads_disks_alone_says_so(to: str, tmp_path: Path) -> None:
+    for words in ("--neighbours", "--catalog"):
+        assert f"a service reads {to}/n from a disk alone" in refused(f"serve {tmp_path} {words} {to}/n")
+    with pytest.raises(TgqError, match=f"a run reads {to}/c from a disk alone"):
+        Digests().of(Path(f"{to}/c"))
 
 
 def test_what_is_fetched_goes_with_who_fetched_it(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tgqformer.errors import TgqError
+from tgqformer.objects import object_address
 from tgqformer.store.follow import neighbours_in
 from tgqformer.store.ledger import Version
 from tgqformer.store.rules import Rules, load_rules, rules_beside
@@ -48,6 +49,8 @@ def find_places(
     Raises: TgqError where there is no store, or where something that was named is not there.
     """
     for path in (*models, *neighbours, *([catalog] if catalog else [])):
+        if address := object_address(path):
+            raise TgqError(f"a service reads {address} from a disk alone: copy it into a folder, and name that")
         if not path.is_dir():
             raise TgqError(f"there is no folder {path}; check the path")
     if "://" in where:
