@@ -139,7 +139,9 @@ class PartitionFolder:
     def bounds(self, partition: int) -> tuple[int, int]:
         """Return the positions [start, stop) of the rows of a partition."""
         if not 0 <= partition < len(self):
-            raise TgqError(f"{told(self.path)} has {len(self)} partitions, counted from 0; there is none {partition}")
+            raise TgqError(
+                f"{told(self.path)} has {len(self)} partitions, counted from 0; there is no partition {partition}"
+            )
         start = partition * self.partition_size
         return start, min(start + self.partition_size, self.count)
 
