@@ -88,6 +88,20 @@ def test_fences_name_their_language_and_links_lead_somewhere(page: Path) -> None
         assert link.startswith("https://") or (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
+def sentences(page: Path) -> list[str]:
+    """The sentences of running text: without code, tables, headings, formulas and the addresses of links."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"^(\||#|    ).*$", "", re.sub(r"\]\([^)]*\)", "]", text), flags=re.MULTILINE)
+    blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.)\s)", text)
+    return [one for block in blocks for one in re.split(r"(?<=[.!?])\s+", " ".join(block.split()))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_sentences_can_be_read_once(page: Path) -> None:
+    """At most some 25 words are the aim. What is longer than 40 is parted, or is a list or a table."""
+    assert [one for one in sentences(page) if len(one.split()) > 40] == []
+
+
 def test_commands_in_running_text_exist() -> None:
     for page in PAGES:
         text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
