@@ -71,6 +71,16 @@ def test_one_word_is_one_thing() -> None:
         assert len(helps[word]) == 1, f"{word} is declared once: {helps[word]}"
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_texts_are_sentences(name: str) -> None:
+    command = COMMANDS[name]
+    for one in [*arguments(command), *options(command)]:
+        text, _, _ = (one.help or "").partition("  [default:")
+        assert text[:1].isupper() or not text[:1].isalpha(), f"tgq {name} {one.opts}: {one.help}"
+        assert text.endswith((".", "…")), f"tgq {name} {one.opts}: {one.help}"
+    assert command.help.strip().endswith((".", "…")) or "\n    tgq " in command.help, name
+
+
 @pytest.mark.parametrize("name", RENAMED)
 def test_an_old_spelling_is_refused_with_the_word_of_today(name: str) -> None:
     spelt = {word for option in options(COMMANDS[name]) for word in option.opts}

@@ -93,15 +93,15 @@ def import_(
     Reads CSV, TSV, JSON lines, Parquet (also .gz), folders of pictures, and the layouts of well-known data sets.
     Columns with usual names are found; the columns used are shown first. Bad rows are set apart in `rejects.jsonl`.
 
-    **Examples**
+    Examples:
 
-    `tgq catalog import shop.csv --to catalogs/shop`
+        tgq catalog import shop.csv --to catalogs/shop
 
-    `tgq catalog import shop.csv --to catalogs/shop --title name --category group --category kind --pictures photos/`
+        tgq catalog import shop.csv --to catalogs/shop --title name --category group --category kind --pictures photos/
 
-    `tgq catalog import photos/ --to catalogs/photos --pack`
+        tgq catalog import photos/ --to catalogs/photos --pack
 
-    `tgq catalog import meta_Video_Games.json.gz --to catalogs/games --reader amazon-2018 --limit 1000`
+        tgq catalog import meta_Video_Games.json.gz --to catalogs/games --reader amazon-2018 --limit 1000
     """
     from tgqformer.catalog import import_catalog
     from tgqformer.objects import told
@@ -132,7 +132,9 @@ def import_(
 def readers() -> Sheet:
     """List the readers: which layouts of files are recognised.
 
-    Example: `tgq catalog readers`
+    Example:
+
+        tgq catalog readers
     """
     from tgqformer.catalog.readers import READERS
 
@@ -147,11 +149,11 @@ def show(
 ) -> Sheet:
     """Show what a catalogue holds, or one item of it.
 
-    **Examples**
+    Examples:
 
-    `tgq catalog show catalogs/shop`
+        tgq catalog show catalogs/shop
 
-    `tgq catalog show catalogs/shop B000123456`
+        tgq catalog show catalogs/shop B000123456
     """
     from tgqformer.catalog import Catalog
 
@@ -169,9 +171,9 @@ def export(
 
     It holds Parquet files; `tgq catalog import` reads them back.
 
-    **Example**
+    Example:
 
-    `tgq catalog export catalogs/shop --to shop-dataset`
+        tgq catalog export catalogs/shop --to shop-dataset
     """
     from tgqformer.catalog import Catalog
     from tgqformer.catalog.exchange import KIND, export_catalog
@@ -203,11 +205,11 @@ def duplicates(
     Pictures are near-identical where they are one photo, at whatever size; titles are equal, or one word without digits
     is missing or another. `-k` says how many groups table and page show; --csv and --json have all.
 
-    **Examples**
+    Examples:
 
-    `tgq catalog duplicates catalogs/shop`
+        tgq catalog duplicates catalogs/shop
 
-    `tgq catalog duplicates catalogs/shop --by picture --html duplicates.html --csv duplicates.csv`
+        tgq catalog duplicates catalogs/shop --by picture --html duplicates.html --csv duplicates.csv
     """
     from tgqformer.catalog import Catalog
     from tgqformer.catalog.duplicates import (

@@ -38,7 +38,7 @@ def card(model: ModelPlace, local_files_only: LocalOnly = False) -> None:
 def push(
     model: ModelPlace,
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where on the hub; made if it is not there.")],
-    revision: Annotated[str | None, typer.Option(help="A branch, made if it is not there  [default: main]")] = None,
+    revision: Annotated[str | None, typer.Option(help="A branch, made if it is not there.  [default: main]")] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     message: Annotated[str, typer.Option(help="Of the commit.")] = "A model of tgqformer",
 ) -> None:

@@ -18,10 +18,10 @@ def sheet(
     catalog: Annotated[
         Path, typer.Argument(metavar="CATALOG", help="A catalogue made by `tgq catalog import` or `tgq studio`.")
     ],
-    to: Annotated[Path, typer.Option(help="PNG file to write")] = Path("noise.png"),
-    items: Annotated[int, typer.Option(min=1, help="how many products")] = 2,
-    seed: Annotated[int, typer.Option(min=0, help="of the choice and the drawing")] = 0,
-    outlines: Annotated[bool, typer.Option(help="show the edge of the noise mask")] = False,
+    to: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("noise.png"),
+    items: Annotated[int, typer.Option(min=1, help="How many products it shows.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice and the drawing.")] = 0,
+    outlines: Annotated[bool, typer.Option(help="Show the edge of the noise mask.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw a contact sheet: a row for each kind of noise, columns clean and severities 1 to 5.
@@ -46,10 +46,10 @@ def sheet(
 @app.command()
 def apply(
     catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="A catalogue.")],
-    to: Annotated[Path, typer.Option(help="folder for the noised catalogue")],
-    view: Annotated[Literal["mixed", "noised", "collage"], typer.Option(help="which items get noise")] = "mixed",
-    share: Annotated[float, typer.Option(min=0, max=1, help="share of the items that get noise in `mixed`")] = 0.5,
-    seed: Annotated[int, typer.Option(min=0, help="of the noise")] = 0,
+    to: Annotated[Path, typer.Option(help="Folder for the noised catalogue.")],
+    view: Annotated[Literal["mixed", "noised", "collage"], typer.Option(help="Which items get noise.")] = "mixed",
+    share: Annotated[float, typer.Option(min=0, max=1, help="Share of the items that get noise in `mixed`.")] = 0.5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a catalogue whose first pictures have noise; everything else stays.

@@ -24,7 +24,7 @@ Change = Annotated[
 Top = Annotated[int, typer.Option("-k", "--top", min=1, help="How many to find or to list.")]
 Dim = Annotated[int | None, typer.Option(min=1, help="Keep the first so many dimensions of each vector.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Items embedded at once.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Threads that read and embed  [default: one a processor]")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Threads that read and embed.  [default: one a processor]")]
 STORE_HELP = "A folder, the URI of an object store (s3://…), or postgresql://user@host/database."
 
 
@@ -56,25 +56,30 @@ def settings_of(schema: type[S], context: typer.Context, where: str, base: S | N
 
 def _log(  # what `LogSettings` says, as options
     session: Annotated[
-        list[str] | None, typer.Option(help="Column with the session, user or order; several make one key")
+        list[str] | None, typer.Option(help="Column with the session, user or order; several make one key.")
     ] = None,
     item: Annotated[
-        str | None, typer.Option(help="Column with the item; inside objects by its path, items.item_id; NAME[]: a list")
+        str | None,
+        typer.Option(help="Column with the item; inside objects by its path, items.item_id; NAME[]: a list."),
     ] = None,
-    time: Annotated[str | None, typer.Option(help="Column with the time")] = None,
-    weight: Annotated[str | None, typer.Option(help="Column with the weight")] = None,
+    time: Annotated[str | None, typer.Option(help="Column with the time.")] = None,
+    weight: Annotated[str | None, typer.Option(help="Column with the weight.")] = None,
     where: Annotated[
-        list[str] | None, typer.Option(help="Only rows with such a value: event=view,add_to_cart; may be repeated")
+        list[str] | None, typer.Option(help="Only rows with such a value: event=view,add_to_cart; may be repeated.")
     ] = None,
-    missing: Annotated[list[str] | None, typer.Option(help="A further word for *not known*; may be repeated")] = None,
+    missing: Annotated[list[str] | None, typer.Option(help="A further word for *not known*; may be repeated.")] = None,
     columns: Annotated[
-        str | None, typer.Option(help="Names of all columns, where the file has no header: session,item,time")
+        str | None, typer.Option(help="Names of all columns, where the file has no header: session,item,time.")
     ] = None,
     time_format: Annotated[
         str | None,
-        typer.Option(help="seconds, ms, us, ns, excel, day-first, month-first, or such as '%d.%m.%Y %H:%M'"),
+        typer.Option(
+            help="Form of the times: seconds, ms, us, ns, excel, day-first, month-first, or such as '%d.%m.%Y %H:%M'."
+        ),
     ] = None,
-    encoding: Annotated[str | None, typer.Option(help="Of a text file; else UTF-8 or UTF-16")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of a text file that is neither UTF-8 nor UTF-16.")
+    ] = None,
 ) -> None: ...
 
 

@@ -30,29 +30,29 @@ def mine(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="LOG", help="A log (CSV, TSV, Parquet, JSON, text; .gz) or a folder, or a list of pairs"
+            metavar="LOG", help="A log (CSV, TSV, Parquet, JSON, text; .gz) or a folder, or a list of pairs."
         ),
     ],
-    to: Annotated[Path, typer.Option(help="File to write: Parquet with a, b, weight, count")],
-    catalog: Annotated[Path | None, typer.Option(help="Keep only the items of this catalogue")] = None,
+    to: Annotated[Path, typer.Option(help="File to write: Parquet with a, b, weight, count.")],
+    catalog: Annotated[Path | None, typer.Option(help="Keep only the items of this catalogue.")] = None,
     window: Annotated[
         list[str] | None,
         typer.Option(
-            help="How far apart two clicks may be: 5 (items), 90s, 30m, 12h, 7d, or session; may be repeated "
-            "[default: 10 items]"
+            help="How far apart two clicks may be: 5 (items), 90s, 30m, 12h, 7d, or session; may be repeated. "
+            " [default: 10 items]"
         ),
     ] = None,
     weighting: Annotated[
-        Literal["count", "pmi", "swing"] | None, typer.Option(help="Weight of a pair [default: count]")
+        Literal["count", "pmi", "swing"] | None, typer.Option(help="Weight of a pair.  [default: count]")
     ] = None,
-    min_support: Annotated[int | None, typer.Option(help="Sessions that must hold a pair [default: 2]")] = None,
-    cap: Annotated[int | None, typer.Option(help="Pairs of one item, at most [default: 50]")] = None,
-    alpha: Annotated[float | None, typer.Option(help="Swing's smoothing [default: 1.0]")] = None,
+    min_support: Annotated[int | None, typer.Option(help="Sessions that must hold a pair.  [default: 2]")] = None,
+    cap: Annotated[int | None, typer.Option(help="Pairs of one item, at most.  [default: 50]")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Swing's smoothing.  [default: 1.0]")] = None,
     max_session: Annotated[
-        int | None, typer.Option(help="Clicks of one session that count, the latest [default: 200]")
+        int | None, typer.Option(help="Clicks of one session that count, the latest.  [default: 200]")
     ] = None,
-    kind: Annotated[list[str] | None, typer.Option(help="Of related.parquet: only these kinds")] = None,
-    before: Annotated[str | None, typer.Option(help="Only interactions before this date (2020-09-16)")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="Only these kinds of related.parquet.")] = None,
+    before: Annotated[str | None, typer.Option(help="Only interactions before this date (2020-09-16).")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Mine pairs from a log of interactions, from co-purchase lists, or from a list of pairs.
@@ -62,13 +62,13 @@ def mine(
 
     Examples:
 
-    `tgq pairs mine transactions_train.csv --catalog shop --window 1d --weighting swing --to pairs.parquet`
+        tgq pairs mine transactions_train.csv --catalog shop --window 1d --weighting swing --to pairs.parquet
 
-    `tgq pairs mine clicks.tsv.gz --session visit --item sku --time at --window 5 --window 30m --to pairs.parquet`
+        tgq pairs mine clicks.tsv.gz --session visit --item sku --time at --window 5 --window 30m --to pairs.parquet
 
-    `tgq pairs mine events/ --session user --session visit --where event=view,add_to_cart --to pairs.parquet`
+        tgq pairs mine events/ --session user --session visit --where event=view,add_to_cart --to pairs.parquet
 
-    `tgq pairs mine shop/related.parquet --kind also_buy --catalog shop --to pairs.parquet`
+        tgq pairs mine shop/related.parquet --kind also_buy --catalog shop --to pairs.parquet
     """
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.pairs.columns import LogSettings
@@ -93,18 +93,20 @@ def mine(
 @app.command()
 def simulate(
     catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="A catalogue, with clean pictures.")],
-    to: Annotated[Path, typer.Option(help="Folder to write the sessions, the split and the pairs to")],
-    shoppers: Annotated[Literal["fashion", "studio"], typer.Option(help="Who shops here")] = "fashion",
+    to: Annotated[Path, typer.Option(help="Folder to write the sessions, the split and the pairs to.")],
+    shoppers: Annotated[Literal["fashion", "studio"], typer.Option(help="Whose tastes the shoppers have.")] = "fashion",
     truth: Annotated[
-        Path | None, typer.Option(help="Parquet with id and attributes [default: truth.parquet of the catalogue]")
+        Path | None, typer.Option(help="Parquet with id and attributes.  [default: truth.parquet of the catalogue]")
     ] = None,
-    train: Annotated[float, typer.Option(min=0, max=1, help="Share of items for training")] = 0.7,
-    val: Annotated[float, typer.Option(min=0, max=1, help="Share for validation; the rest is for test")] = 0.05,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many items, chosen by a stable hash")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the split")] = 0,
-    complements: Annotated[float, typer.Option(min=0, max=1, help="Share of clicks on complements")] = 0.0,
-    accidental: Annotated[float, typer.Option(min=0, max=1, help="Share of clicks on any item")] = 0.0,
-    reference: Annotated[bool, typer.Option("--reference", help="Rank by what the shoppers know, and show it")] = False,
+    train: Annotated[float, typer.Option(min=0, max=1, help="Share of items for training.")] = 0.7,
+    val: Annotated[float, typer.Option(min=0, max=1, help="Share for validation; the rest is for test.")] = 0.05,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many items, chosen by a stable hash.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
+    complements: Annotated[float, typer.Option(min=0, max=1, help="Share of clicks on complements.")] = 0.0,
+    accidental: Annotated[float, typer.Option(min=0, max=1, help="Share of clicks on any item.")] = 0.0,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Rank by what the shoppers know, and show it.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> Sheet | None:
     """Simulate shoppers for a catalogue that has no clicks, and mine the pairs of their sessions.
@@ -113,9 +115,9 @@ def simulate(
 
     Examples:
 
-    `tgq pairs simulate fashion --to fashion-pairs --reference`
+        tgq pairs simulate fashion --to fashion-pairs --reference
 
-    `tgq pairs simulate studio --shoppers studio --to studio-pairs`
+        tgq pairs simulate studio --shoppers studio --to studio-pairs
     """
     import pyarrow.parquet as pq
 
@@ -156,9 +158,9 @@ def show(
 
     Examples:
 
-    `tgq pairs show pairs.parquet --catalog shop`
+        tgq pairs show pairs.parquet --catalog shop
 
-    `tgq pairs show pairs.parquet 15970`
+        tgq pairs show pairs.parquet 15970
     """
     import pyarrow.compute as pc
 

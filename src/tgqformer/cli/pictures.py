@@ -33,11 +33,11 @@ def fetch(
     rate: Annotated[float | None, typer.Option(help="Requests a second to one host.", show_default="10")] = None,
     at_once: Annotated[int | None, typer.Option(help="Connections to one host.", min=1, show_default="4")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds for one picture.", show_default="30")] = None,
-    tries: Annotated[int | None, typer.Option(help="Of one picture.", min=1, show_default="4")] = None,
+    tries: Annotated[int | None, typer.Option(help="Tries of one picture.", min=1, show_default="4")] = None,
     pause: Annotated[
         float | None, typer.Option(help="Seconds before the second try; doubled before each next.", show_default="1")
     ] = None,
-    max_mb: Annotated[float | None, typer.Option(help="Of a picture.", show_default="20")] = None,
+    max_mb: Annotated[float | None, typer.Option(help="MB of one picture, at most.", show_default="20")] = None,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(metavar="HOST", help="A host that may lie in a private network; may be repeated."),
@@ -48,11 +48,11 @@ def fetch(
     Nothing else in this program asks for an address. Import again afterwards, with `--pictures FOLDER`: each address
     finds its file. What failed stands in `failures.csv`; another call asks for it again.
 
-    **Examples**
+    Examples:
 
-    `tgq pictures fetch shop.csv --to photos`
+        tgq pictures fetch shop.csv --to photos
 
-    `tgq pictures fetch catalogs/shop --to photos --rate 5`
+        tgq pictures fetch catalogs/shop --to photos --rate 5
     """
     from tgqformer.catalog.fetch.client import FetchSettings
     from tgqformer.catalog.fetch.job import FAILURES, fetch_pictures

@@ -15,7 +15,7 @@ from tgqformer.cli.sheets import Column, Sheet
 
 def plan(
     recipe: Recipe,
-    items: Annotated[int | None, typer.Option(min=1, help="Items of the catalogue  [default: as the recipe]")] = None,
+    items: Annotated[int | None, typer.Option(min=1, help="Items of the catalogue.  [default: as the recipe]")] = None,
     clicks: Annotated[int, typer.Option(min=0, help="Rows of the log that is mined.")] = 0,
     gpu: Annotated[str, typer.Option(help="One of h200, h100, a100, l40s, l4, 4090, and cpu.")] = "h100",
     cores: Annotated[int, typer.Option(min=1, help="Processor cores that read pictures.")] = 8,

@@ -19,7 +19,7 @@ from tgqformer.errors import TgqError
 if TYPE_CHECKING:
     from tgqformer.store.base import Filter, Hit, StoreRow
 
-RULES_HELP = "A recipe, or a file of rules  [default: those of the run that the store lies in]"
+RULES_HELP = "A recipe, or a file of rules.  [default: those of the run that the store lies in]"
 EmbeddingsPath = Annotated[
     Path, typer.Argument(metavar="EMBEDDINGS", help="Written by `tgq embed`: a folder, or s3://…")
 ]

@@ -25,54 +25,61 @@ def serve(
     where: Annotated[
         str, typer.Argument(metavar="STORE", help="Folder of a run (demo/) or of a store, or a store's URL.")
     ],
-    host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="port; 0 takes a free one", min=0, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
     model: Annotated[
-        list[str] | None, typer.Option(help="folder or hub id of a saved model; repeat for those of other versions")
+        list[str] | None, typer.Option(help="Folder or hub id of a saved model; repeat for those of other versions.")
     ] = None,
-    catalog: Annotated[Path | None, typer.Option(help="catalogue with pictures and metadata, if not beside")] = None,
+    catalog: Annotated[Path | None, typer.Option(help="Catalogue with pictures and metadata, if not beside.")] = None,
     neighbours: Annotated[
-        list[Path] | None, typer.Option(help="folder written by `tgq neighbours`; repeat for those of other versions")
+        list[Path] | None, typer.Option(help="Folder written by `tgq neighbours`; repeat for those of other versions.")
     ] = None,
     rules: Annotated[
-        Path | None, typer.Option(help="recipe, or file of rules, for the lists  [default: the recipe of the run]")
+        Path | None,
+        typer.Option(help="A recipe, or a file of rules.  [default: those of the run that the store lies in]"),
     ] = None,
-    state: Annotated[Path | None, typer.Option(help="folder for what comes in over HTTP  [default: beside it]")] = None,
-    keys: Annotated[Path | None, typer.Option(help="file of API keys, see `tgq keys new`; open to all without")] = None,
-    open_reads: Annotated[bool, typer.Option("--open-reads", help="with --keys: only writes need a key")] = False,
+    state: Annotated[
+        Path | None, typer.Option(help="Folder for what comes in over HTTP.  [default: beside it]")
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="File of API keys, see `tgq keys new`; open to all without.")
+    ] = None,
+    open_reads: Annotated[bool, typer.Option("--open-reads", help="With --keys, only writes need a key.")] = False,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="name by which clients call it, besides localhost; repeat; '*' for any")
+        list[str] | None, typer.Option(help="Name by which clients call it, besides localhost; repeat; '*' for any.")
     ] = None,
-    no_explorer: Annotated[bool, typer.Option("--no-explorer", help="the API alone, no web pages")] = False,
-    timeout: Annotated[float, typer.Option(help="seconds for one request", min=0.1)] = 30.0,
-    concurrency: Annotated[int, typer.Option(help="requests in work at once; more get 503", min=1)] = 128,
-    max_upload: Annotated[float, typer.Option(help="MB of one request", min=0.01)] = 16.0,
-    max_pixels: Annotated[float, typer.Option(help="millions of pixels of a picture", min=0.01)] = 24.0,
+    no_explorer: Annotated[bool, typer.Option("--no-explorer", help="The API alone, no web pages.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds for one request.", min=0.1)] = 30.0,
+    concurrency: Annotated[int, typer.Option(help="Requests in work at once; more get 503.", min=1)] = 128,
+    max_upload: Annotated[float, typer.Option(help="MB of one request.", min=0.01)] = 16.0,
+    max_pixels: Annotated[float, typer.Option(help="Millions of pixels of a picture.", min=0.01)] = 24.0,
     decodes: Annotated[
         int | None,
         typer.Option(
-            help="uploaded pictures decoded at once, 27 bytes a pixel each  [default: one for two processors]", min=1
+            help="Uploaded pictures decoded at once, 27 bytes a pixel each.  [default: one for two processors]", min=1
         ),
     ] = None,
     upload_burst: Annotated[
-        float, typer.Option(help="seconds that decoding the costly pictures of one client may take at once", min=0.01)
+        float, typer.Option(help="Seconds that decoding the costly pictures of one client may take at once.", min=0.01)
     ] = 5.0,
     upload_share: Annotated[
-        float, typer.Option(help="of a processor, that they may take for ever; beyond that 429", min=0.001)
+        float, typer.Option(help="Share of a processor that they may take for ever; beyond that 429.", min=0.001)
     ] = 0.1,
     batch: BatchSize = 16,
     optimize_every: Annotated[
-        int, typer.Option(help="writes (transactions) after which the table is compacted in the background", min=1)
+        int, typer.Option(help="Writes (transactions) after which the table is compacted in the background.", min=1)
     ] = 100,
     index_cache: Annotated[
         float | None,
-        typer.Option(help="MB of memory for a version's indexes in LanceDB  [default: 1.5 times their need]", min=1),
+        typer.Option(help="MB of memory for a version's indexes in LanceDB.  [default: 1.5 times their need]", min=1),
     ] = None,
     no_memory_index: Annotated[
-        bool, typer.Option("--no-memory-index", help="search the store itself, not a copy of it in memory")
+        bool, typer.Option("--no-memory-index", help="Search the store itself, not a copy of it in memory.")
     ] = False,
-    explorer_threads: Annotated[int, typer.Option(help="threads of the web pages, apart from the API's", min=1)] = 2,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error; requests are logged at info")] = "info",
+    explorer_threads: Annotated[int, typer.Option(help="Threads of the web pages, apart from the API's.", min=1)] = 2,
+    log_level: Annotated[
+        str, typer.Option(help="Debug, info, warning or error; requests are logged at info.")
+    ] = "info",
 ) -> None:
     """Serve similar items over HTTP, with web pages to look at them.
 
@@ -117,9 +124,9 @@ def serve(
 
 @keys_app.command("new")
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Who uses it, for example the shop front")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who uses it, for example the shop front.")],
     file: KeysFile = Path("keys.json"),
-    read_only: Annotated[bool, typer.Option("--read-only", help="it may not put or delete items")] = False,
+    read_only: Annotated[bool, typer.Option("--read-only", help="This key may not put or delete items.")] = False,
 ) -> None:
     """Make a key and print it: this once, for only its digest is kept.
 

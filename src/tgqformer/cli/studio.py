@@ -12,11 +12,11 @@ from tgqformer.cli.options import Overwrite
 
 
 def studio(
-    to: Annotated[Path, typer.Option(help="folder for the catalogue")],
-    items: Annotated[int, typer.Option(min=1, help="how many products to draw")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="same seed, same catalogue, byte for byte")] = 0,
+    to: Annotated[Path, typer.Option(help="Folder for the catalogue.")],
+    items: Annotated[int, typer.Option(min=1, help="How many products to draw.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same catalogue, byte for byte.")] = 0,
     sheet: Annotated[
-        Path | None, typer.Option(help="also write a contact sheet of all silhouettes to this PNG")
+        Path | None, typer.Option(help="Also write a contact sheet of all silhouettes to this PNG.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:

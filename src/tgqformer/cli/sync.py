@@ -18,7 +18,7 @@ def sync(
     context: typer.Context,
     catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="The catalogue as it is now.")],
     store: Store,
-    model: Annotated[str | None, typer.Option(help=f"{MODEL_HELP}  [default: the one the version knows]")] = None,
+    model: Annotated[str | None, typer.Option(help=f"{MODEL_HELP}.  [default: the one the version knows]")] = None,
     version: Annotated[str | None, typer.Option(help="Keep this version fresh, not the served one.")] = None,
     new_version: Annotated[
         bool, typer.Option("--new-version", help="Build a version of this model beside, and serve it when it is whole.")
@@ -34,7 +34,7 @@ def sync(
     allow_shrink: Annotated[bool, typer.Option("--allow-shrink", help="Let more than half of the items go.")] = False,
     neighbours: Annotated[
         list[Path] | None,
-        typer.Option(help="A table of neighbours to bring up to date; may be repeated  [default: those of the run]"),
+        typer.Option(help="A table of neighbours to bring up to date; may be repeated.  [default: those of the run]"),
     ] = None,
     device: Device = "cpu",
 ) -> None:
