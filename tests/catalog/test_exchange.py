@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, Value
+from doc_commands import ROOT, run_code
 from PIL import Image as PillowImage
 from typer.testing import CliRunner
 
@@ -61,6 +62,15 @@ def test_there_and_back_by_the_library(shop: Catalog, tmp_path: Path) -> None:
     report = from_dataset(dataset, tmp_path / "back")
     assert set(report.problems) == {"no-title"}  # of the item that has none
     same(tmp_path / "back", shop)
+
+
+def test_the_code_of_the_page_goes_there_and_back(tmp_path: Path) -> None:
+    made = run_code(ROOT / "docs/hub.md", "def there_and_back")
+    with CatalogWriter(tmp_path / "cheap", name="cheap", pack=True) as writer:
+        for price in (5.0, 25.0):
+            writer.add(Item(f"at {price}", "Red shirt", price=price))
+    assert made["there_and_back"](tmp_path / "cheap", tmp_path / "copy").items == 1
+    assert [item.price for item in Catalog.open(tmp_path / "copy").items()] == [5.0]
 
 
 def test_an_export_is_read_by_load_dataset_and_by_the_import(shop: Catalog, tmp_path: Path) -> None:

@@ -68,6 +68,14 @@ def blocks(page: Path) -> list[Block]:
     return [Block(m[1], m[2], text.count("\n", 0, m.start()) + 1) for m in FENCE.finditer(text)]
 
 
+def run_code(page: Path, naming: str) -> dict[str, Any]:
+    """Run the one Python block of a page that holds this word; return the names that it made."""
+    (code,) = (block.text for block in blocks(page) if block.language == "python" and naming in block.text)
+    made: dict[str, Any] = {}
+    exec(compile(code, str(page), "exec"), made)
+    return made
+
+
 def check_command(words: list[str]) -> None:
     """Fail if a command, an option, a value of a choice, a make target, an extra or a script does not exist."""
     program, *rest = words

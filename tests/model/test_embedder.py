@@ -18,6 +18,7 @@ from tgqformer.model.batch import ItemBatch
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import make_encoders
 from tgqformer.model.prompt import Prompt
+from tgqformer.model.version import version_of
 from tgqformer.stages import NOTE
 
 torch.set_num_threads(1)
@@ -139,6 +140,15 @@ def test_the_version_changes_with_the_weights(build, tmp_path):
         model.projection.weight[0, 0] += 1e-3
     model.save(tmp_path / "b")
     assert ItemEmbedder.load(tmp_path / "a").version != ItemEmbedder.load(tmp_path / "b").version
+
+
+@pytest.mark.parametrize("lm", LANGUAGES)
+def test_a_model_that_was_loaded_and_used_is_saved_as_it_was(build, tiny_items, tmp_path, lm):
+    build("tgq", lm=lm).save(tmp_path / "first")
+    loaded = ItemEmbedder.load(tmp_path / "first")
+    loaded.encode(tiny_items)
+    loaded.save(tmp_path / "again")
+    assert version_of(tmp_path / "again") == version_of(tmp_path / "first") == loaded.version
 
 
 def test_the_saved_prompt_is_that_of_the_model(build, tiny_encoders, tmp_path, tiny_items):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doc_commands import ROOT, run_code
 from hub_server import TOKEN, Hub, running_hub
 from huggingface_hub import constants
 from typer.testing import CliRunner
@@ -41,6 +42,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield server
+
+
+def test_the_code_of_the_page_publishes(build, hub: Hub, tmp_path: Path) -> None:
+    build("tgq").save(tmp_path / "model")
+    publish = run_code(ROOT / "docs/hub.md", "def publish")["publish"]
+    assert publish(tmp_path / "model", ME) == (True, True) and hub.repos[ME].branches["main"]
 
 
 def test_there_and_back_is_the_same_model(build, hub: Hub, tiny_items: list[Item], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doc_commands import ROOT, run_code
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 
@@ -58,6 +59,11 @@ def test_vectors_are_those_of_the_model(saved: Path, picture: Path, tiny_items: 
         assert model.encode("green bag").shape == (12,)
         near = model.similarity(*2 * [model.encode(inputs)])
         assert near[0, 1] > 0.999 and near[0, 2] < 0.999
+
+
+def test_the_code_of_the_page_compares(saved: Path, picture: Path) -> None:
+    near = run_code(ROOT / "docs/hub.md", "def like")["like"](saved, str(picture))
+    assert near.shape == (2, 2) and near[0, 0] > 0.999 > near[0, 1]
 
 
 def test_a_foreign_module_needs_a_word_of_trust(saved: Path) -> None:

@@ -99,3 +99,14 @@ class JointSpace(nn.Module, ABC):
     @abstractmethod
     def texts(self, features: TextFeatures) -> Tensor:
         """Project to [B, J], not normalised."""
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Save a tokenizer without how it was loaded and asked last, so that equal models have equal files."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:  # each call sets these two
+        backend.no_truncation()
+        backend.no_padding()
+    for key in ("max_length", "stride", "truncation_strategy", "is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(key, None)
+    tokenizer.save_pretrained(folder)

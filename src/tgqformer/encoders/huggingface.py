@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from tgqformer.config import Positive
-from tgqformer.encoders.base import TextFeatures, VisualFeatures
+from tgqformer.encoders.base import TextFeatures, VisualFeatures, save_tokenizer
 from tgqformer.encoders.frozen import (
     Device,
     Fit,
@@ -258,7 +258,7 @@ class HuggingFaceText:
         write_config(folder, self.config)
         with _quiet():
             self.tower.save_pretrained(folder / TOWER)
-        self.tokenizer.save_pretrained(folder / TOWER)
+        save_tokenizer(self.tokenizer, folder / TOWER)
 
     def _encode(self, texts: list[str], layer: int | None = None) -> tuple[TextFeatures, Tensor]:
         """Return the features of texts, and the states behind a layer (by default the last)."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from tgqformer.encoders.base import TextEncoder, TextFeatures
+from tgqformer.encoders.base import TextEncoder, TextFeatures, save_tokenizer
 from tgqformer.encoders.huggingface import HuggingFaceText
 from tgqformer.encoders.minilm import packaged_folder
 from tgqformer.errors import TgqError, nearest
@@ -234,7 +234,7 @@ class HuggingFaceLM(LanguageModel):
             body = body.merge_and_unload()
         whole = join(copy.deepcopy(self.prefix), body, self.frozen_layers)
         whole.save_pretrained(folder, safe_serialization=True)
-        self.tokenizer.save_pretrained(folder)
+        save_tokenizer(self.tokenizer, folder)
         write_json(
             folder / "language.json",
             {"pooling": self.pooling, "frozen_layers": self.frozen_layers, "max_tokens": self.max_tokens},
