@@ -3,8 +3,10 @@
     python docs/explorer_pictures.py demo
     python docs/explorer_pictures.py demo --screens looked
 
-The product on them is not chosen by hand: it is the first that the page of wins and losses asks, which draws its
-order once by a fixed seed (`wins.RULE`). The noise on it is a poster of severity 2, the first that is drawn.
+The product on them is not chosen by hand. It is a typical one of the first 41 that the page of wins and losses asks,
+which draws its order once by a fixed seed (`wins.RULE`): each wears the first poster of severity 2, and of the
+differences between how many of the ten neighbours the first and the second version keep, it has the one in the middle
+(of equal ones, the first in that order counts as the lowest).
 
 The run is served while this runs. Needs Playwright and a Chromium, as the tests of the explorer do.
 """
@@ -12,6 +14,7 @@ The run is served while this runs. Needs Playwright and a Chromium, as the tests
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
@@ -21,7 +24,8 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from threading import Thread
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
+from urllib.request import urlopen
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -31,6 +35,7 @@ from tgqformer.service.explorer.wins import pairs_of
 from tgqformer.store import open_store
 
 HERE = Path(__file__).parent / "img"
+TRIED = 41
 NOISE = "product?id={}&noise=poster&severity=2"
 SHOWN = {"explorer-noise": (NOISE, 1500), "explorer-map": ("map", 800)}
 PAGES = ("", "product?id={}", NOISE, "map", "try", "wins", "docs")
@@ -51,8 +56,8 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--screens", type=Path, help="write all pages on four screens into this folder instead")
     asked = parser.parse_args()
-    item = quote(first_asked(asked.run / "store"), safe="")
     with served(asked.run) as address, sync_playwright() as playwright:
+        item = quote(typical(asked.run / "store", address), safe="")
         found = shutil.which("chromium") or shutil.which("chromium-browser")
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
         if asked.screens is None:
@@ -69,13 +74,20 @@ def main() -> None:
                 )
 
 
-def first_asked(store: Path) -> str:
-    """Return the product that the page of wins and losses asks first."""
-    found = open_store(str(store))
-    pairs = pairs_of(str(store))
+def typical(store: Path, address: str) -> str:
+    """Return the product whose neighbours change by noise as those of products do in general; see above."""
+    found, pairs = open_store(str(store)), pairs_of(str(store))
     if pairs is None:
         raise SystemExit(f"{store} belongs to no run with test pairs")
-    return asked_by(pairs, [found.table(one.name) for one in found.versions()])[0][0]
+    versions = [one.name for one in found.versions()]
+    ids = asked_by(pairs, [found.table(name) for name in versions])[0][:TRIED]
+    leads = []
+    for place, name in enumerate(ids):
+        trial = {"id": name, "version": versions[:2], "kind": "poster", "severity": 2}
+        with urlopen(f"{address}/explorer/api/trial?{urlencode(trial, doseq=True)}") as answer:
+            kept = [one["kept"] for one in json.load(answer)["columns"]]
+        leads.append((kept[0] - kept[-1], place))
+    return ids[sorted(leads)[len(leads) // 2][1]]
 
 
 @contextmanager
@@ -90,6 +102,7 @@ def served(run: Path) -> Iterator[str]:
             yield address
         finally:
             process.terminate()
+            process.wait()  # before its output is closed, which is still being read
 
 
 def taken(browser: Browser, address: str, how: dict[str, object]) -> bytes:
