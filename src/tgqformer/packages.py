@@ -48,6 +48,9 @@ EXTRAS = {
     "lancedb": "store",
     "matplotlib": "report",
     "obstore": "objects",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
     "ray": "ray",
     "sentence_transformers": "sentence-transformers",
 }

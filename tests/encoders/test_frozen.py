@@ -7,12 +7,12 @@ from PIL import Image
 
 from tgqformer.encoders.frozen import (
     fingerprint_of,
-    letterbox,
     read_config,
     resolve_device,
     resolve_precision,
 )
 from tgqformer.errors import TgqError
+from tgqformer.pixels import letterbox
 
 
 def test_letterbox_keeps_the_whole_picture_in_the_middle_of_white():

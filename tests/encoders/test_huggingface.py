@@ -35,10 +35,9 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from tgqformer.encoders import load_text, load_vision, make_joint, make_text, make_vision
 from tgqformer.encoders.base import VisualFeatures
-from tgqformer.encoders.frozen import letterbox
-from tgqformer.encoders.huggingface import read_processor
 from tgqformer.encoders.joint import load_space, save_space
 from tgqformer.errors import TgqError
+from tgqformer.pixels import letterbox, read_processor
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "shirt", "shoe", "a", "of", "衬", "衫"]
 TEXTS = ["red shirt", "a shoe", "blue shirt of a shoe", "衬衫"]

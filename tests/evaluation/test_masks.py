@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tgqformer.catalog.catalog import Catalog
-from tgqformer.encoders.frozen import letterbox
 from tgqformer.errors import TgqError
 from tgqformer.evaluation.masks import as_seen, pool_mask, touched
+from tgqformer.pixels import letterbox
 from tgqformer.synthetic.noise import Noised, NoisePlan, NoiseView
 from tgqformer.synthetic.noise.plan import NoiseKind
 

@@ -18,6 +18,7 @@ from tgqformer.cli import (
     compare,
     cost,
     embed,
+    export,
     model,
     noise,
     pairs,
@@ -45,7 +46,7 @@ app = Group(
 )
 PANELS: dict[str, tuple[Any, ...]] = {
     "The main path": (run.demo, run.init, run.run, search.similar, serve.serve),
-    "Every day": (sync.sync, store.app, model.app, serve.keys_app),
+    "Every day": (sync.sync, store.app, model.app, export.export, serve.keys_app),
     "Step by step": (catalog.app, pictures.app, pairs.app, embed.embed, search.index, search.neighbours),
     "Compare and try out": (
         run.recipes,

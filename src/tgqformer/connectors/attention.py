@@ -23,7 +23,7 @@ def dense(layer: nn.Linear, x: Tensor, activation: Literal["none", "gelu"] = "no
     Where no gradient is needed on a CPU, oneDNN's product does both at once; it is a tenth faster than PyTorch's own.
     """
     plain = x.is_cpu and x.dtype == layer.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if plain and not torch.is_grad_enabled() and FUSED_LINEAR:
+    if plain and not torch.is_grad_enabled() and FUSED_LINEAR and not torch.compiler.is_exporting():
         fused: Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, activation, [], "none")
         return fused
     y: Tensor = layer(x)
@@ -105,7 +105,8 @@ class CrossAttention(nn.Module):
         q = self._split(dense(self.query, queries)) / math.sqrt(queries.shape[-1] // self.heads)
         values = context if values is None else values
         mask = None if mask is None else mask[:, None, None, :]
-        if not self._folding_pays(queries.shape[1], context.shape[1], shared=len(queries) < len(context)):
+        traced = torch.compiler.is_exporting()
+        if traced or not self._folding_pays(queries.shape[1], context.shape[1], shared=len(queries) < len(context)):
             return self._direct(q, context, values, mask, bias)
         item_bytes = self.heads * queries.shape[1] * self.key.in_features * q.element_size()
         portion = max(1, CACHE // item_bytes) if q.is_cpu else len(context)

@@ -16,7 +16,7 @@ class NoConnector(Connector):
 
     def forward(self, inputs: ConnectorInput) -> ConnectorOutput:
         """Return [B, 0, 1]."""
-        return ConnectorOutput(inputs.visual.new_zeros(len(inputs.visual), 0, 1))
+        return ConnectorOutput(inputs.visual.new_zeros(inputs.visual.shape[0], 0, 1))
 
 
 class Frozen(NoConnector):

@@ -73,7 +73,7 @@ class QFormer(Connector):
         for block in self.blocks:
             x, seen = block(x, visual, bias)
             weights = weights if seen is None else seen
-        x = x.expand(len(visual), -1, -1)
+        x = x.expand(visual.shape[0], -1, -1)
         if self.value_path is not None:
             x, weights = self.value_path(x, visual, bias)
         return x, weights

@@ -131,7 +131,7 @@ class PerceiverResampler(Connector):
     def forward(self, inputs: ConnectorInput) -> ConnectorOutput:
         """Return [B, K, D] and the attention of the stream `query`, as it is spread over the picture."""
         bias, context = shared_bias(inputs, self.prior, self.agreement_bias), self.project(inputs.visual)
-        x, weights = self.latents.repeat(len(context), 1, 1), inputs.visual.new_zeros(0)
+        x, weights = self.latents.repeat(context.shape[0], 1, 1), inputs.visual.new_zeros(0)
         for block in self.blocks:
             x, weights = block(x, context, bias)
         x = self.norm(x)

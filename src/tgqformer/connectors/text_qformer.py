@@ -99,8 +99,8 @@ class TextQFormer(Connector):
         """Return [B, K, D] and the attention of the stream `query`."""
         bias, visual = shared_bias(inputs, self.prior, self.agreement_bias), inputs.visual
         real = inputs.metadata_mask
-        seen = torch.cat([real.new_ones(len(real), self.tokens), real], 1)[:, None, None]
-        x = self.norm(self.queries).expand(len(visual), -1, -1)
+        seen = torch.cat([real.new_ones(real.shape[0], self.tokens), real], 1)[:, None, None]
+        x = self.norm(self.queries).expand(visual.shape[0], -1, -1)
         text, weights = self.norm(self.read(inputs.metadata)), None
         for block in self.blocks:
             x, text, looked = block(x, text, seen, visual, bias)

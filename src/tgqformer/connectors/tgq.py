@@ -158,7 +158,7 @@ class TGQFormer(Connector):
         if "exploratory" in gates:
             ze = ze * (1 + gates["exploratory"][:, None])
         loss = None
-        if self.anchored and self.exploratory:
+        if self.anchored and self.exploratory and not torch.compiler.is_exporting():
             loss = redundancy(za.mean(1)[inputs.has_picture], ze.mean(1)[inputs.has_picture])
         return ConnectorOutput(torch.cat([za, ze], 1), self._by_stream(weights), gates, loss)
 
@@ -167,7 +167,7 @@ class TGQFormer(Connector):
         if self.anchors is not None:
             streams.append(self.anchors(inputs.metadata, inputs.metadata_mask))
         if self.queries is not None and self.norm is not None:
-            streams.append(self.norm(self.queries).expand(len(inputs.visual), -1, -1))
+            streams.append(self.norm(self.queries).expand(inputs.visual.shape[0], -1, -1))
         return torch.cat(streams, 1)
 
     def _bias(self, inputs: ConnectorInput) -> Tensor | None:
@@ -200,7 +200,7 @@ class TGQFormer(Connector):
         means = [stream.mean(1) for stream in (za, ze) if stream.shape[1]]
         gates = {}
         if self.gate_anchored is not None:
-            agreement = inputs.agreement if inputs.agreement is not None else inputs.vector.new_zeros(len(za))
+            agreement = inputs.agreement if inputs.agreement is not None else inputs.vector.new_zeros(za.shape[0])
             gates["anchored"] = self.gate_anchored(agreement[:, None], inputs.vector, *means)
         if self.gate_exploratory is not None:
             gates["exploratory"] = self.gate_exploratory(inputs.vector, means[-1])

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from tgqformer.encoders.frozen import Fit
+from tgqformer.pixels import Fit
 
 
 @dataclass(frozen=True)

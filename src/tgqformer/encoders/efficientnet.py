@@ -21,11 +21,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from tgqformer.encoders.base import VisualFeatures
 from tgqformer.encoders.frozen import (
     Device,
-    Fit,
     Precision,
     dtype_name,
     fingerprint_of,
-    letterbox,
     read_config,
     resolve_device,
     resolve_precision,
@@ -34,6 +32,7 @@ from tgqformer.encoders.frozen import (
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
 from tgqformer.packages import package_folder
+from tgqformer.pixels import Fit, letterbox
 
 Levels = Literal["several", "last"]
 TYPE = "efficientnet-lite0"
@@ -216,10 +215,11 @@ class EfficientNetEncoder:
         """Encode uint8 pixels [B, 3, 224, 224]; tokens and vector come back in float32, on the encoder's device."""
         piece = PIECES[self.dtype] if self.device.type == "cpu" else len(pixels)
         cuts = range(piece, len(pixels) - piece + 1, max(1, piece))  # the last piece is the longest
-        seen = [self._encode(part) for part in pixels.tensor_split(list(cuts))]
+        seen = [self.seen(part) for part in pixels.tensor_split(list(cuts))]
         return VisualFeatures(torch.cat([one.tokens for one in seen]), torch.cat([one.vector for one in seen]))
 
-    def _encode(self, pixels: Tensor) -> VisualFeatures:
+    def seen(self, pixels: Tensor) -> VisualFeatures:
+        """Encode pixels in one piece, in a form that can be traced."""
         x = pixels.to(self.device).to(self.dtype, memory_format=torch.channels_last)
         maps, head = self.network((x - 127) / 128)
         if self.levels == "last":

@@ -1,4 +1,4 @@
-"""What every frozen encoder needs: device, precision, fingerprint, the config file, and one way to make a square."""
+"""What every frozen encoder needs: device, precision, fingerprint, and the config file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from PIL import Image, ImageOps
 from pydantic import AfterValidator
 from torch import Tensor
 
@@ -30,11 +29,6 @@ def _known_device(name: str) -> str:
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Annotated[str, AfterValidator(_known_device)]
 """A device of PyTorch, or "auto" for the first CUDA device where there is one, else the CPU."""
-Fit = Literal["pad", "crop"]
-"""How a picture becomes square: with white around it, or cut by the encoder's own processor."""
-WHITE = (255, 255, 255)
-STRIP = 2048
-"""Pixels of the longer side of a picture that is more than twice as long as wide, before it is made square."""
 
 
 def resolve_device(device: str) -> torch.device:
@@ -89,32 +83,3 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or "type" not in config:
         raise TgqError(f"{path} names no encoder type; give the folder that save() wrote")
     return config
-
-
-def as_rgb(picture: Image.Image) -> Image.Image:
-    """Return the picture in RGB; what is transparent becomes white, the background of shop pictures."""
-    if picture.mode == "RGB":
-        return picture
-    if picture.has_transparency_data:
-        over = Image.new("RGBA", picture.size, (*WHITE, 255))
-        over.alpha_composite(picture.convert("RGBA"))
-        return over.convert("RGB")
-    return picture.convert("RGB")
-
-
-def letterbox(picture: Image.Image, size: int | None = None) -> Image.Image:
-    """Return a square RGB picture with the whole of `picture` in its middle and white around it.
-
-    Nothing is cut off and nothing is stretched. Shop pictures stand on white, so the border is quiet. With `size`, the
-    picture is resized to it (bicubic, antialiased); without, the longer side stays as it is, but for strips: with white
-    around it, a picture of 65,000 x 300 pixels would take 12 GB.
-    """
-    picture = as_rgb(picture)
-    longer = max(picture.size)
-    if size is None and longer > max(STRIP, 2 * min(picture.size)):
-        size = STRIP
-    if size is not None and longer != size:
-        width, height = (max(1, round(side * size / longer)) for side in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    side = size or longer
-    return ImageOps.pad(picture, (side, side), color=WHITE) if picture.size != (side, side) else picture

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -21,12 +21,9 @@ from tgqformer.config import Positive
 from tgqformer.encoders.base import TextFeatures, VisualFeatures, save_tokenizer
 from tgqformer.encoders.frozen import (
     Device,
-    Fit,
     Precision,
-    as_rgb,
     dtype_name,
     fingerprint_of,
-    letterbox,
     read_config,
     resolve_device,
     resolve_precision,
@@ -34,6 +31,7 @@ from tgqformer.encoders.frozen import (
 )
 from tgqformer.errors import TgqError
 from tgqformer.parallel import TOKENIZING
+from tgqformer.pixels import Fit, as_rgb, letterbox, read_processor, unreadable, without_ends
 
 Pooling = Literal["auto", "mean", "cls", "pooler"]
 VISION_TYPE, TEXT_TYPE = "huggingface-vision", "huggingface-text"
@@ -108,12 +106,16 @@ class HuggingFaceVision:
 
     def preprocess(self, picture: Image.Image) -> Tensor:
         """Turn a picture into float pixels [3, h, w] by the tower's own PIL processor."""
-        square = letterbox(picture) if self.fit == "pad" else _without_ends(as_rgb(picture))
+        square = letterbox(picture) if self.fit == "pad" else without_ends(as_rgb(picture))
         return torch.from_numpy(np.asarray(self.processor(images=square)["pixel_values"][0], dtype=np.float32))
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> VisualFeatures:
         """Encode pixels [B, 3, h, w]; tokens and vector come back in float32, on the encoder's device."""
+        return self.seen(pixels)
+
+    def seen(self, pixels: Tensor) -> VisualFeatures:
+        """Encode pixels in a form that can be traced."""
         out = self._forward(pixels)
         layers = [out.last_hidden_state, *(out.hidden_states[level] for level in self.levels)]
         tokens = torch.cat([layer[:, self.prefix :] for layer in layers], dim=-1)
@@ -153,15 +155,6 @@ class HuggingFaceVision:
             raise TgqError(f"{self.name}: there is no layer {wrong[0]}; levels may be 0 to {states - 1}")
         rows, columns = pixels.shape[1] // patch, pixels.shape[2] // patch
         return (rows, columns), out.last_hidden_state.shape[1] - rows * columns
-
-
-def _without_ends(picture: Image.Image) -> Image.Image:
-    """Return the middle of a strip: a processor that fits the shorter side would blow it up before it crops."""
-    (width, height), most = picture.size, 8 * min(picture.size)
-    if max(width, height) <= most:
-        return picture
-    left, top = max(width - most, 0) // 2, max(height - most, 0) // 2
-    return picture.crop((left, top, left + min(width, most), top + min(height, most)))
 
 
 class HuggingFaceText:
@@ -271,6 +264,13 @@ class HuggingFaceText:
                 return_attention_mask=True,
                 return_tensors="pt",
             ).to(self.device)
+        return self._forward(batch, layer)
+
+    def read(self, ids: Tensor, mask: Tensor) -> TextFeatures:
+        """Encode token ids [B, T] with their mask [B, T], in a form that can be traced."""
+        return self._forward({"input_ids": ids, "attention_mask": mask})[0]
+
+    def _forward(self, batch: Mapping[str, Tensor], layer: int | None = None) -> tuple[TextFeatures, Tensor]:
         mask = batch["attention_mask"].bool()
         inputs = {key: value for key, value in batch.items() if key in self._accepted}
         if self._full_length:
@@ -337,22 +337,6 @@ def check_pretrained(source: str, *, pictures: bool) -> None:
         read_tokenizer(source)
 
 
-def read_processor(source: str) -> Any:
-    """Read the image processor of a model as its PIL class; raises TgqError where there is none."""
-    import transformers
-
-    try:
-        config, _ = transformers.ImageProcessingMixin.get_image_processor_dict(source)
-    except (OSError, ValueError) as error:
-        raise unreadable(source, error) from error
-    stored = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
-    stem = stored.removesuffix("Pil").removesuffix("Fast").replace("FeatureExtractor", "ImageProcessor")
-    processor = getattr(transformers, f"{stem}Pil", None) if stem else None
-    if processor is None:
-        raise TgqError(f"{source!r} names the image processor {stored!r}, which has no PIL form in transformers")
-    return processor.from_dict(config)
-
-
 def read_tokenizer(source: str) -> Any:
     """Read the tokenizer of a model; raises TgqError where there is none."""
     from transformers import AutoTokenizer
@@ -377,17 +361,6 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def unreadable(source: str, error: Exception) -> TgqError:
-    """Return the error for a model that cannot be reached or read."""
-    reason = str(error).strip().split("\n")[0].rstrip(".")
-    needed = "config.json, *.safetensors and the preprocessing or tokenizer files"
-    if Path(source).exists():
-        what_to_do = f"The folder needs {needed}."
-    else:
-        what_to_do = f"Give a folder with {needed}; or, with a connection to the hub, fetch it: hf download {source}"
-    return TgqError(f"The Hugging Face model {source!r} cannot be read: {reason}. {what_to_do}")
 
 
 def _freeze(tower: Any, device: torch.device, dtype: torch.dtype) -> Any:

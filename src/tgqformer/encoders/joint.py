@@ -19,16 +19,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tgqformer.encoders.base import JointSpace, TextFeatures, VisualFeatures
-from tgqformer.encoders.frozen import Device, Fit, Precision, read_config, resolve_device, write_config
+from tgqformer.encoders.frozen import Device, Precision, read_config, resolve_device, write_config
 from tgqformer.encoders.huggingface import (
     HuggingFaceText,
     HuggingFaceVision,
     read_model,
-    read_processor,
     read_tokenizer,
 )
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
+from tgqformer.pixels import Fit, read_processor
 
 CLIP_TYPE, SIGLIP_TYPE = "joint-clip", "joint-siglip"
 CLIP_KINDS = ("clip", "chinese_clip")

@@ -11,8 +11,8 @@ import numpy as np
 
 from tgqformer.catalog.item import Item
 from tgqformer.encoders.base import VisionEncoder
-from tgqformer.encoders.frozen import letterbox
 from tgqformer.errors import TgqError
+from tgqformer.pixels import letterbox
 from tgqformer.progress import track
 from tgqformer.synthetic.noise import Noised, NoiseView
 from tgqformer.types import Bools, Doubles, Ints

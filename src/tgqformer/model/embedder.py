@@ -186,7 +186,10 @@ class ItemEmbedder(nn.Module, Embedder):
         if self.language is None:
             mean = tokens.mean(1)
             return mean.where(batch.has_picture[:, None], torch.full_like(mean, mean.shape[1] ** -0.5)), None
-        states, visual = batch.states.float(), batch.states.new_zeros(len(batch), 0, self.language.width).float()
+        states, visual = (
+            batch.states.float(),
+            batch.states.new_zeros(batch.states.shape[0], 0, self.language.width).float(),
+        )
         if self.to_language is not None:
             visual = self.to_language(tokens)
         if self.picture_head is not None:

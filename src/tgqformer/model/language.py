@@ -155,6 +155,10 @@ class HuggingFaceLM(LanguageModel):
         ids, mask = (x.to(device) for x in self._tokenize(texts, end=end))
         if not mask.any(1).all():
             raise TgqError("the tokenizer gives no token for an empty text; choose a language model with an end token")
+        return self.prefixed(ids, mask)
+
+    def prefixed(self, ids: Tensor, mask: Tensor) -> TextFeatures:
+        """Run the frozen prefix over token ids [B, L] with their mask [B, L], in a form that can be traced."""
         if self.frozen_layers:
             states = self.prefix(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[-1]
         else:
@@ -189,7 +193,7 @@ class HuggingFaceLM(LanguageModel):
         real = has_prefix[:, None].expand(-1, prefix.shape[1])
         out, everything = self._read(prefix, real, states, mask, own=own)
         among = torch.arange(out.shape[1], device=out.device) < own
-        return self._pooled(out, everything), self._pooled(out, among.expand(len(out), -1))
+        return self._pooled(out, everything), self._pooled(out, among.expand(out.shape[0], -1))
 
     def _read(
         self, visual: Tensor, visual_mask: Tensor, states: Tensor, mask: Tensor, own: int = 0
@@ -212,7 +216,7 @@ class HuggingFaceLM(LanguageModel):
         if self.pooling == "mean":
             return (out * real[..., None]).sum(1) / real.sum(1, keepdim=True)
         last = (real.long() * torch.arange(real.shape[1], device=real.device)).argmax(1)
-        return out[torch.arange(len(out), device=out.device), last]
+        return out[torch.arange(out.shape[0], device=out.device), last]
 
     @torch.no_grad()
     def take(self, other: LanguageModel) -> None:

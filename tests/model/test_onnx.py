@@ -1,0 +1,122 @@
+"""An exported model gives the vectors of the model it was made of, without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tgqformer.catalog.catalog import Catalog
+from tgqformer.catalog.item import Item
+from tgqformer.cli import app
+from tgqformer.errors import TgqError
+from tgqformer.files import read_json, write_json
+from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.model.encoding import Encoders
+from tgqformer.model.export import overlap_of
+from tgqformer.model.frozen import FrozenPart
+from tgqformer.model.onnx import OnnxEmbedder, Tokens
+
+Build = Callable[..., ItemEmbedder]
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None  # importing it now fails
+from tgqformer.catalog.catalog import Catalog
+from tgqformer.model.onnx import OnnxEmbedder
+vectors = OnnxEmbedder(sys.argv[1]).encode(Catalog.open(sys.argv[2]))
+vectors.tofile(sys.argv[3])
+"""
+
+
+@pytest.fixture(scope="module")
+def saved(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny TGQ-Former with a frozen part, saved."""
+    model = build("tgq")
+    model.begin_at(FrozenPart(model.widths, 0.4), 0.5)
+    folder = tmp_path_factory.mktemp("onnx") / "model"
+    model.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(saved: Path) -> Path:
+    to = saved.parent / "exported"
+    result = CliRunner().invoke(app, ["export", str(saved), "--onnx", "--to", str(to)])
+    assert result.exit_code == 0, result.output
+    assert "in float32 vectors of 8 items differ by" in " ".join(result.output.split())
+    return to
+
+
+def test_vectors_are_those_of_the_model_whatever_the_batch(saved: Path, exported: Path, tiny_items: list[Item]) -> None:
+    wanted, found = ItemEmbedder.load(saved).encode(tiny_items), OnnxEmbedder(exported)
+    for size in (1, 5, 12):
+        np.testing.assert_allclose(found.encode(tiny_items, batch_size=size), wanted, atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(found.encode(tiny_items[:2]), axis=1), 1, atol=1e-5)
+    assert found.encode([]).shape == (0, found.dim)
+    assert found.version == ItemEmbedder.load(saved).version
+
+
+def test_it_runs_where_torch_cannot_be_imported(
+    saved: Path, exported: Path, tiny_catalog: Catalog, tmp_path: Path
+) -> None:
+    to = tmp_path / "vectors"
+    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, exported, tiny_catalog.path, to], check=True)
+    wanted = ItemEmbedder.load(saved).encode(tiny_catalog)
+    np.testing.assert_allclose(np.fromfile(to, "f4").reshape(wanted.shape), wanted, atol=1e-4)
+
+
+def test_a_damaged_or_foreign_folder_is_refused(exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(TgqError, match="no exported model"):
+        OnnxEmbedder(tmp_path)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in exported.iterdir():
+        if file.is_file():
+            (copy / file.name).write_bytes(file.read_bytes())
+    about = read_json(copy / "onnx.json")
+    write_json(copy / "onnx.json", about | {"format": 99})
+    with pytest.raises(TgqError, match="has format 99"):
+        OnnxEmbedder(copy)
+    write_json(copy / "onnx.json", about)
+    (copy / "model.onnx").write_bytes((exported / "model.onnx").read_bytes()[:1000])
+    with pytest.raises(TgqError, match="is damaged"):
+        OnnxEmbedder(copy)
+
+
+def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
+    build: Build, tiny_encoders: Encoders, tmp_path: Path
+) -> None:
+    build("notellm2").save(tmp_path / "model")
+    result = CliRunner().invoke(app, ["export", str(tmp_path / "model"), "--to", str(tmp_path / "to")])
+    assert isinstance(result.exception, TgqError) and "notellm2" in str(result.exception)
+    result = CliRunner().invoke(app, ["export", str(tmp_path / "model"), "--int8", "--to", str(tmp_path / "to")])
+    assert isinstance(result.exception, TgqError) and "--catalog" in str(result.exception)
+    assert not (tmp_path / "to").exists()
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "llama"])
+def test_tokens_are_those_of_the_language_model(kind: str, build: Build, tmp_path: Path) -> None:
+    from tgqformer.model.export import _describe
+
+    model = build("text only", lm=kind)
+    about = _describe(model, tmp_path)
+    texts = ["red shirt of acme", "shoe", "unheard words " * 30]
+    ids, mask = Tokens(tmp_path / "language.json", **about["language"])(texts)
+    wanted, real = model.language._tokenize(texts)
+    np.testing.assert_array_equal(mask, real)
+    np.testing.assert_array_equal(ids * mask, wanted * real)
+    assert mask.sum() > len(texts)
+
+
+def test_overlap_is_the_share_of_neighbours_that_stay() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(40, 8)).astype("f4")
+    assert overlap_of(vectors, vectors, 3) == 1
+    near = overlap_of(vectors, vectors + rng.normal(size=(40, 8)).astype("f4") * 0.3, 3)
+    far = overlap_of(vectors, rng.normal(size=(40, 8)).astype("f4"), 3)
+    assert far < near < 1
