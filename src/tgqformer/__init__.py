@@ -10,14 +10,16 @@ if TYPE_CHECKING:
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.catalog.item import Item, Picture
     from tgqformer.model.embedder import ItemEmbedder
+    from tgqformer.model.onnx import OnnxEmbedder
 
-__all__ = ["Catalog", "Item", "ItemEmbedder", "Picture", "__version__"]
+__all__ = ["Catalog", "Item", "ItemEmbedder", "OnnxEmbedder", "Picture", "__version__"]
 
 _HOMES = {
     "Catalog": "tgqformer.catalog.catalog",
     "Item": "tgqformer.catalog.item",
     "Picture": "tgqformer.catalog.item",
     "ItemEmbedder": "tgqformer.model.embedder",
+    "OnnxEmbedder": "tgqformer.model.onnx",
 }
 
 

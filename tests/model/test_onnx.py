@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import Encoders
-from tgqformer.model.export import overlap_of
+from tgqformer.model.export import _describe, _quantize, overlap_of
 from tgqformer.model.frozen import FrozenPart
 from tgqformer.model.onnx import OnnxEmbedder, Tokens
 
@@ -70,6 +71,16 @@ def test_it_runs_where_torch_cannot_be_imported(
     np.testing.assert_allclose(np.fromfile(to, "f4").reshape(wanted.shape), wanted, atol=1e-4)
 
 
+def test_eight_bits_are_smaller_and_nearly_the_same(exported: Path, tiny_items: list[Item], tmp_path: Path) -> None:
+    small = tmp_path / "int8"
+    shutil.copytree(exported, small)
+    _quantize(small)
+    assert (small / "model.onnx").stat().st_size < 0.8 * (exported / "model.onnx").stat().st_size
+    wanted, found = OnnxEmbedder(exported).encode(tiny_items), OnnxEmbedder(small).encode(tiny_items)
+    assert 0.9 < (wanted * found).sum(1).min() < 1
+    assert sorted(path.name for path in small.iterdir()) == sorted(path.name for path in exported.iterdir())
+
+
 def test_a_damaged_or_foreign_folder_is_refused(exported: Path, tmp_path: Path) -> None:
     with pytest.raises(TgqError, match="no exported model"):
         OnnxEmbedder(tmp_path)
@@ -101,8 +112,6 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "llama"])
 def test_tokens_are_those_of_the_language_model(kind: str, build: Build, tmp_path: Path) -> None:
-    from tgqformer.model.export import _describe
-
     model = build("text only", lm=kind)
     about = _describe(model, tmp_path)
     texts = ["red shirt of acme", "shoe", "unheard words " * 30]

@@ -178,24 +178,30 @@ def _trace(graph: WholeGraph, shape: list[int], dtype: str, to: Path) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep what the exporter says of torchvision and its own future off the screen."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Keep off the screen what the exporter says of torchvision and the quantiser of preparation."""
+    loggers = [logging.getLogger("torch.onnx"), logging.getLogger()]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _quantize(folder: Path) -> None:
-    """Keep the weights of matrix products in 8 bits."""
-    tool = need("onnxruntime.quantization")
-    whole, small = folder / "model.onnx", folder / "model.int8.onnx"
+    """Keep the weights of matrix products and the tables of words in 8 bits."""
+    runtime, tool = need("onnxruntime"), need("onnxruntime.quantization")
+    whole, folded = folder / "model.onnx", folder / "folded.onnx"
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(folded)  # weights that are turned first are not found otherwise
+    runtime.InferenceSession(str(whole), options, providers=["CPUExecutionProvider"])
     with _silent():
-        tool.quantize_dynamic(
-            whole, small, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=tool.QuantType.QInt8
-        )
-    small.replace(whole)
+        kinds, form = ["MatMul", "Gemm", "Gather"], tool.QuantType.QInt8
+        tool.quantize_dynamic(folded, whole, op_types_to_quantize=kinds, per_channel=True, weight_type=form)
+    folded.unlink()
