@@ -128,7 +128,7 @@ def test_every_extra_that_an_error_names_is_there_and_brings_its_module() -> Non
     extras = PYPROJECT["optional-dependencies"]
     brings = {"lancedb": "lancedb", "cv2": "opencv-python-headless", "lance": "pylance", "matplotlib": "matplotlib"}
     brings |= {"datasets": "datasets", "sentence_transformers": "sentence-transformers", "ray": "ray"}
-    brings |= {"obstore": "obstore"}
+    brings |= {module: module for module in ("obstore", "onnx", "onnxruntime", "onnxscript")}
     for module, extra in EXTRAS.items():
         assert any(line.startswith(brings[module]) for line in extras[extra])
         assert not any(line.startswith(brings[module]) for line in PYPROJECT["dependencies"])
