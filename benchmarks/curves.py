@@ -37,7 +37,13 @@ from tgqformer.pairs.splits import ItemSplit
 from tgqformer.synthetic.shoppers import FASHION, Shoppers, simulate_sessions
 
 AXES = ("items", "pairs", "accidental", "complements")
-MODELS = {"TGQ-Former": "tgq", "text-aware Q-Former": "text-qformer", "Q-Former": "qformer", "MLP": "mlp"}
+MODELS = {
+    "TGQ-Former": "tgq",
+    "text-aware Q-Former": "text-qformer",
+    "Q-Former": "qformer",
+    "MLP": "mlp",
+    "text only": "none",
+}
 
 
 def recipe(data: Path, items: int, pairs: Path, seed: int, models: list[str]) -> Recipe:
