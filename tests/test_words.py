@@ -156,7 +156,7 @@ TABLES = [
     "catalog readers", "catalog show shop", "catalog show shop SKU-3", "catalog duplicates shop --by title",
     "pairs show pairs.parquet", "pairs show pairs.parquet --catalog shop", "similar SKU-5 --store store -k 4",
     "store versions store", "keys list", "recipes", "bench --list", "collab presets", "cost",
-    "plan paper-hm --items 1000",
+    "plan paper-hm --items 1000", "plan --items 100e6 --clicks 1e9",
 ]  # fmt: skip
 
 

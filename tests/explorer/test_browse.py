@@ -79,12 +79,12 @@ def test_facets_count_items_at_every_level(browser: Browser) -> None:
 
 
 def test_position(browser: Browser) -> None:
-    assert [browser.position(name) for name in ("a1", "x|%", "no")] == [0, 4, -1]
+    assert browser.positions(["a1", "x|%", "no"]) == [0, 4, -1]
 
 
 def test_an_empty_catalogue(tmp_path: Path) -> None:
     browser = Browser(written(tmp_path / "catalog", []))
-    assert len(browser) == len(browser.find("x")) == browser.position("x") + 1 == len(browser.categories) == 0
+    assert len(browser) == len(browser.find("x")) == browser.positions(["x"])[0] + 1 == len(browser.categories) == 0
 
 
 LETTERS = "aAbBéÉжЖßστ %_\\'1"

@@ -17,7 +17,8 @@ from tgqformer.cli import app
 from tgqformer.config import parse, plain
 from tgqformer.errors import TgqError
 from tgqformer.experiments.recipe import PairsSection
-from tgqformer.pairs import mining
+from tgqformer.pairs import clicks, mining
+from tgqformer.pairs.clicks import in_order
 from tgqformer.pairs.interactions import Interactions
 from tgqformer.pairs.mining import MiningSettings, Weighting, Window
 from tgqformer.pairs.pairs import Pairs, mine_pairs, pairs_from_related, split_pairs
@@ -184,7 +185,8 @@ def test_the_order_of_rows_and_the_size_of_blocks_do_not_matter(
         chosen = MiningSettings(window=window, min_support=1, cap=cap, weighting=weighting)
         first = mine_pairs(log_of(both[0]), chosen)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(mining, "_EXPANSION", 3)
+            for module in (clicks, mining):
+                patch.setattr(module, "EXPANSION", 3)
             second = mine_pairs(log_of(both[1]), chosen)
         assert first.table.equals(second.table)
 
@@ -199,6 +201,25 @@ def test_cap_support_and_known_items(rows: list[Row], cap: int, support: int, ho
     assert len({(row["a"], row["b"]) for row in table}) == len(table)
     assert max(Counter(row[side] for row in table for side in "ab").values(), default=0) <= cap
     assert set(pairs.ids()) <= known
+
+
+def test_columns_are_sorted_as_one_number_and_otherwise_where_it_does_not_fit() -> None:
+    luck = np.random.default_rng(0)
+    codes, places = luck.integers(0, 5, 300).astype(np.int32), luck.integers(-3, 4, 300).astype(np.int32)
+    for times in (luck.integers(-9, 9, 300), luck.integers(-(2**62), 2**62, 300)):
+        order = np.lexsort((places, times, codes))
+        found = in_order(codes, times, places)
+        for column, sorted_column in zip((codes, times, places), found, strict=True):
+            assert sorted_column.dtype == column.dtype and (sorted_column == column[order]).all()
+    assert [len(column) for column in in_order(codes[:0], places[:0])] == [0, 0]
+
+
+def test_times_very_far_apart_are_told_apart() -> None:
+    times = [-(2**62), -(2**62) + 40, 0, 30, 71, 2**62, 2**62 + 41]
+    rows = [(session, f"{session}{n}", time) for session in "st" for n, time in enumerate(times)]
+    log = Interactions.of(*(list(column) for column in zip(*rows, strict=True)))
+    pairs = mine_pairs(log, MiningSettings(window=Window(seconds=40), min_support=1))
+    assert set(found(pairs)) == {(f"{one}{a}", f"{one}{b}") for one in "st" for a, b in ((0, 1), (2, 3))}
 
 
 def test_the_heaviest_partners_stay() -> None:

@@ -20,12 +20,12 @@ from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tgqformer.catalog.checks import SeenIds
 from tgqformer.catalog.item import OFFER, Item, Picture
 from tgqformer.catalog.pictures import look_of, picture_bytes
+from tgqformer.catalog.places import IdPlaces
 from tgqformer.errors import TgqError, nearest
 from tgqformer.files import is_checked, with_check, write_json
 from tgqformer.objects import Disk, Objects, object_address, place_at, told
@@ -115,15 +115,10 @@ class Catalog:
 
     def positions(self, ids: Sequence[str]) -> Positions:
         """Return the positions [len(ids)] of items by id, int64. Raise TgqError for ids that the catalogue has not."""
-        asked = list(dict.fromkeys(ids))
-        hits = pc.index_in(self._ids, value_set=pa.array(asked, type=pa.string())).combine_chunks()
-        found = np.full(len(asked), -1, dtype=np.int64)
-        found[hits.drop_null().to_numpy()] = pc.indices_nonzero(pc.is_valid(hits)).to_numpy()
-        where = dict(zip(asked, found.tolist(), strict=True))
-        missing = [name for name, place in where.items() if place < 0]
-        if missing:
-            raise self._unknown(missing)
-        return np.array([where[name] for name in ids], dtype=np.int64)
+        found = self._places.of(ids)
+        if (found < 0).any():
+            raise self._unknown(list(dict.fromkeys(ids[at] for at in np.flatnonzero(found < 0).tolist())))
+        return found
 
     def items(self, start: int = 0, stop: int | None = None, *, pictures: bool = True) -> Iterator[Item]:
         """Stream the items of positions `start` to `stop`, a row group at a time.
@@ -175,6 +170,10 @@ class Catalog:
     @cached_property
     def _ids(self) -> pa.ChunkedArray:
         return self.table(["id"]).column("id")
+
+    @cached_property
+    def _places(self) -> IdPlaces:
+        return IdPlaces(self._ids)
 
     def _read(self, group: int, *, pictures: bool) -> pa.Table:
         part, row_group = self._groups[group]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -12,6 +14,7 @@ import typer
 
 from tgqformer.cli.commands import with_options
 from tgqformer.cli.sheets import Column, Sheet
+from tgqformer.errors import TgqError
 
 # One word for one thing: what several commands have is declared here once. docs/commands.md is the rule for people.
 Overwrite = Annotated[
@@ -36,6 +39,24 @@ def store_in(place: str) -> str:
 
 
 Store = Annotated[str, typer.Option(metavar="STORE", help=f"{STORE_HELP} Or the folder of a run.", callback=store_in)]
+_POWERS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
+
+
+def amount(text: str) -> int:
+    """Return the whole number that `100e6`, `1b`, `10M`, `1.5k` or `31,788,324` means.
+
+    Raises:
+        TgqError: for anything else.
+    """
+    plain = re.fullmatch(r"(\d{1,3}(?:[,_]\d{3})+|\d{1,18})(\.\d+)?(?:e(\d{1,2}))?([kmb]?)", str(text).strip().lower())
+    if plain is not None:
+        digits, rest, power, unit = plain.groups(default="")
+        value = Decimal(re.sub("[,_]", "", digits) + rest) * 10 ** int(power or 0) * _POWERS[unit]
+        if value == int(value):
+            return int(value)
+    raise TgqError(f"{text!r} is no whole number; write it as 250000, 100e6, 10M or 1b")
+
+
 Form = Literal["float32", "float16", "int8"]  # as store.base.Dtype, which is not imported for the help's sake
 MODEL_HELP = "A saved model: its folder, a hub id `OWNER/NAME[@REVISION]`, or `small`, which comes as a package."
 S = TypeVar("S")

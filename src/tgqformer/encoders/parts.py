@@ -34,6 +34,8 @@ MOST_OPEN = 4096  # mapped partitions; the kernel allows 65,530 mappings in a pr
 MOST_RESIDENT = 256 * 2**20  # bytes gathered before the pages are handed back to the kernel
 MOST_BUFFERED = 64 * 2**20  # bytes of a partition under construction
 STALE_SECONDS = 3600
+LOOK_SECONDS = 10.0
+"""How often a writer looks for what others wrote: a look lists the whole folder."""
 
 
 def digests_of(keys: Sequence[str]) -> Hashes:
@@ -152,7 +154,7 @@ class PartFolder:
         self._known: set[str] = set()
         self._starts: list[int] = [0]
         self._open: OrderedDict[int, Part] = OrderedDict()
-        self._touched = 0
+        self._touched, self._looked = 0, 0.0
         self._lock = threading.Lock()
         self.refresh()
 
@@ -161,14 +163,17 @@ class PartFolder:
 
     def refresh(self) -> None:
         """Take in the partitions that were written since, by this process or another; known rows keep their number."""
+        self._looked = time.monotonic()
         new = {path.name for path in self.folder.glob("part-*.safetensors")} - self._known
         for name in sorted(new):
-            keys = np.array(Part(self.folder / name)["keys"])
-            start = self._starts[-1]
-            self.index.add(keys, np.arange(start, start + len(keys)))
-            self._names.append(name)
-            self._known.add(name)
-            self._starts.append(start + len(keys))
+            self._take_in(name, np.array(Part(self.folder / name)["keys"]))
+
+    def _take_in(self, name: str, keys: Hashes) -> None:
+        start = self._starts[-1]
+        self.index.add(keys, np.arange(start, start + len(keys)))
+        self._names.append(name)
+        self._known.add(name)
+        self._starts.append(start + len(keys))
 
     def sweep(self) -> None:
         """Delete what killed writers left unfinished; a file, as earlier versions wrote, once it is old enough."""
@@ -185,7 +190,9 @@ class PartFolder:
             # safetensors writes an array's bytes as they lie, whatever its strides: they must lie in C order.
             held = {key: np.ascontiguousarray(array) for key, array in {"keys": keys, **arrays}.items()}
             save_file(held, unfinished, {key: f"{crc32(array.data):08x}" for key, array in held.items()})
-        self.refresh()
+        self._take_in(name, held["keys"])
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self.refresh()
 
     def split(self, rows: Ints) -> Iterator[tuple[Ints, Part, Ints]]:
         """Return (positions in `rows`, partition, rows inside it), one a partition, ascending, without rows of -1."""

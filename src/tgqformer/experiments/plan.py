@@ -13,7 +13,6 @@ from typing import Any
 from tgqformer.errors import TgqError, nearest
 from tgqformer.experiments.recipe import ModelSection, Recipe
 from tgqformer.files import read_json
-from tgqformer.training.settings import TrainingSettings
 
 G, T = 1e9, 1e12
 
@@ -63,6 +62,8 @@ MACHINES = {
 READ, MINED, SEARCHED = 1 / 366, 86 / 30e6, 2.3e-3 / (134_000 * 512)
 """Seconds on one or two threads, measured: to read a JPEG of 500 x 500; to mine a click of 30 million; to compare a
 query with one number of a pool's vectors, in blocks, best 100 kept."""
+READERS = 2
+"""Threads of an import that read pictures."""
 PROCESS = 1.7 * G
 """Bytes of Python, PyTorch and a batch at work on a processor, beside the weights: a quick demo took 2.24 GB."""
 ALONE = 0.43 / 256
@@ -188,17 +189,16 @@ def plan(recipe: Recipe, machine: Machine, *, items: int, clicks: int = 0, cores
         recipe: the run. machine: where it computes. items: of the catalogue. clicks: of the log. cores: that read
             pictures.
     """
-    tower, joint = tower_of(recipe.encoders.vision)
-    text, language = joint or text_of(recipe.encoders.text), text_of(recipe.language.name)
-    training = recipe.training.resolved(10**6)  # the most steps there may be
+    language = text_of(recipe.language.name)
     learned = [model for model in recipe.models if model.trains]
-    read = Need("import", items * READ / cores, 0.5 * G, 0, f"{items:,} pictures, 366 a second and core (measured)")
+    how = f"{items:,} pictures, 366 a second and thread (measured), {READERS} threads at most"
+    read = Need("import", items * READ / min(cores, READERS), 0.5 * G, 0, how)
     mined = Need(
         "pairs", clicks * MINED, 0.5 * G + 100.0 * clicks, 0, f"{clicks:,} clicks, 30 million in 86 s (measured)"
     )
     computed = [
-        _features(recipe, tower, text, language, machine, items),
-        *(_trained(recipe, training, model, tower, language, machine) for model in learned),
+        features_of(recipe, machine, items),
+        *(training_of(recipe, model, machine) for model in learned),
         _embedded(recipe, language, machine, items, len(learned)),
     ]
     if machine.memory is None:
@@ -224,9 +224,10 @@ def _layers(recipe: Recipe, language: Transformer) -> int:
     return (recipe.language.layers or language.layers) - _frozen_layers(recipe)
 
 
-def _features(
-    recipe: Recipe, tower: Tower, text: Transformer, language: Transformer, machine: Machine, items: int
-) -> Need:
+def features_of(recipe: Recipe, machine: Machine, items: int) -> Need:
+    """Return what it takes to encode pictures and texts of so many items, and to keep that."""
+    tower, joint = tower_of(recipe.encoders.vision)
+    text, language = joint or text_of(recipe.encoders.text), text_of(recipe.language.name)
     tokens, shown = recipe.language.max_tokens, pictures_of(recipe)
     pictures = items * shown
     seeing = max(pictures * tower.flops / machine.half, pictures / machine.pictures)
@@ -240,9 +241,10 @@ def _features(
     return Need("features", seeing + reading, weights, kept * items, how)
 
 
-def _trained(
-    recipe: Recipe, training: TrainingSettings, model: ModelSection, tower: Tower, body: Transformer, machine: Machine
-) -> Need:
+def training_of(recipe: Recipe, model: ModelSection, machine: Machine) -> Need:
+    """Return what it takes to train one model of a recipe for all its seeds."""
+    (tower, _), body = tower_of(recipe.encoders.vision), text_of(recipe.language.name)
+    training = recipe.training.resolved(10**6)  # the most steps there may be
     steps, alone = training.steps or 0, training.visual_steps or 0
     rounds = len(recipe.seeds) + (recipe.serve == "all")
     tokens, layers, batch = recipe.language.max_tokens + 4, _layers(recipe, body), 2 * training.batch

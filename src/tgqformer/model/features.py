@@ -181,14 +181,19 @@ def cache_features(
     visual = VisualCache(folder / "visual", encoders.vision)
     metadata = TextCache(folder / "text", encoders.text)
     states = TextCache(folder / "states", language) if language is not None else None
-    rows, most = {}, max([1, *(len(encoders.prompt.seen(item)) for item in catalog.items(pictures=False))])
+    rows, keys_of, most, texts = {}, {view.name: list[list[str]]() for view in views}, 1, list[str]()
+    for item in catalog.items(pictures=False):
+        seen = encoders.prompt.seen(item)
+        most = max(most, len(seen))
+        texts.append(encoders.prompt.metadata(item))
+        for view in views:
+            keys_of[view.name].append(view.keys(item, seen))
     for view in views:
-        keys = [view.keys(item, encoders.prompt.seen(item)) for item in catalog.items(pictures=False)]
+        keys = keys_of.pop(view.name)
         jobs = _jobs(catalog, view, keys, encoders.prompt)
         visual.fill(jobs, total=sum(map(len, keys)), batch_size=batch_size, shown=shown)
         padded = [key for own in keys for key in [*own, *[None] * (most - len(own))]]
         rows[view.name] = visual.rows(padded).reshape(-1, most)
-    texts = [encoders.prompt.metadata(item) for item in catalog.items(pictures=False)]
     metadata.fill([*texts, ""], shown=shown, total=len(texts) + 1)
     prompts = [encoders.prompt.wrap(text) for text in [*texts, ""]]
     if states is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tgqformer.catalog.catalog import Catalog
+from tgqformer.catalog.places import IdPlaces
 from tgqformer.service.explorer.words import Vocabulary
 from tgqformer.store.facets import Facets
 from tgqformer.types import Bools, Ints
@@ -166,9 +168,13 @@ class Browser:
             (tuple(path.split(SEPARATOR)) for path in paths if path), filter(None, self._brands.unique().to_pylist())
         )
 
-    def position(self, item_id: str) -> int:
-        """Return where an item stands in the catalogue; -1 where it is not in it."""
-        return int(pc.index(self.ids, item_id).as_py())
+    def positions(self, ids: Sequence[str]) -> list[int]:
+        """Return where items stand in the catalogue; -1 for one that is not in it."""
+        return self._places.of(ids).tolist()  # type: ignore[no-any-return]
+
+    @cached_property
+    def _places(self) -> IdPlaces:
+        return IdPlaces(self.ids)
 
     @cached_property
     def categories(self) -> list[Facet]:

@@ -115,7 +115,7 @@ class Shop:
     def items(self, ids: Sequence[str]) -> list[Item | None]:
         """Return items without the bytes of their pictures; None for an unknown one."""
         shown = self.shown()
-        places = [shown.browser.position(item_id) if shown else -1 for item_id in ids]
+        places = shown.browser.positions(ids) if shown else [-1] * len(ids)
         known = [place for place in places if place >= 0]
         read = iter(shown.catalog.take_positions(known, pictures=False) if shown and known else [])
         return [next(read) if place >= 0 else self.site.item(name) for name, place in zip(ids, places, strict=True)]
@@ -158,7 +158,7 @@ class Shop:
     def _clean_picture(self, item: Item) -> Picture | None:
         """Return the picture that an item's own was drawn on; None where it has come in over HTTP since."""
         shown = self.shown()
-        place = shown.browser.position(item.id) if shown is not None and shown.clean is not None else -1
+        [place] = shown.browser.positions([item.id]) if shown is not None and shown.clean is not None else [-1]
         if shown is None or shown.clean is None or place < 0:
             return None
         [known] = shown.catalog.take_positions([place], pictures=False)
