@@ -20,7 +20,7 @@ from obstore.store import S3Store
 from small_shop import draw, png, save_models
 from typer.testing import CliRunner, Result
 
-from tgqformer import objects
+from tgqformer import objects, packages
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.cli import app
 from tgqformer.errors import TgqError
@@ -354,6 +354,12 @@ def test_what_is_wrong_with_a_store_is_told(shop: Path, to: str, port: int, monk
     assert no_keys == "no keys to s3://b/e were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     ill = trouble_with("s3://b/e", "Server returned non-2xx status code: 500 Internal Server Error: ")
     assert ill == "s3://b/e answers with an error (500 Internal Server Error); call the same again later"
+
+
+def test_what_brings_addresses_is_named(to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    with pytest.raises(TgqError, match=r"pip install 'tgqformer\[objects\]'"):
+        Embeddings.open(Path(to))
 
 
 def test_addresses() -> None:
