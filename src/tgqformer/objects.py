@@ -331,7 +331,7 @@ def trouble_with(address: str, said: str) -> str | None:
     code = re.search(r"<Code>(\w+)</Code>", said)
     if "NoSuchBucket" in said or "bucket does not exist" in said:
         return f"there is no bucket {bucket!r} for {address}; make it, or check the address"
-    if "169.254.169.254" in said or "metadata.google" in said or "InvalidCredentials" in said:
+    if re.search(r"169\.254\.169\.254|metadata\.google|InvalidCredentials|Failed to get AWS credentials", said):
         return f"no keys to {address} were found; set {keys}"
     if re.search(r"403 Forbidden|401 Unauthorized|status: 40[13]", said):
         why = f" ({code[1]})" if code else ""

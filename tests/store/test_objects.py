@@ -130,6 +130,11 @@ def test_a_store_for_searches_is_made_in_the_bucket_from_what_lies_there(shop: P
     assert "sku-" in found and found == call(f"{query} {tmp_path}/store").stdout
     ran(index)
     assert "v2" in ran(f"store versions {to}/store")
+    (tmp_path / "items.csv").write_text("id,title\n" + "".join(f"sku-{n},red shoe {n}\n" for n in range(24)))
+    ran(f"catalog import {tmp_path}/items.csv --to {tmp_path}/changed")
+    ran(f"sync {tmp_path}/changed --model {shop}/models/seed-1/model --store {to}/store")
+    assert "red shoe 7" in ran(f"similar sku-7 --store {to}/store")
+    ran(f"store rollback {to}/store")
     assert not any(SECRET.encode() in data for data in content(to).values())
 
 
@@ -351,6 +356,9 @@ def test_what_is_wrong_with_a_store_is_told(shop: Path, to: str, port: int, monk
     missing = "404 Not Found: <Code>NoSuchBucket</Code>"
     assert trouble_with("s3://b/e", missing) == "there is no bucket 'b' for s3://b/e; make it, or check the address"
     no_keys = trouble_with("s3://b/e", "Error performing PUT http://169.254.169.254/latest/api/token")
+    assert no_keys == trouble_with(
+        "s3://b/e", "Generic { Failed to get AWS credentials: ProviderError(StatusCode(403)) }"
+    )
     assert no_keys == "no keys to s3://b/e were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     ill = trouble_with("s3://b/e", "Server returned non-2xx status code: 500 Internal Server Error: ")
     assert ill == "s3://b/e answers with an error (500 Internal Server Error); call the same again later"
