@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src/tgqformer"
 FILES = sorted(SOURCE.rglob("*.py"))
 HEAVY = ("torch", "transformers", "lancedb", "lance", "matplotlib", "scipy", "peft", "accelerate")
-SHARED = {"errors", "types", "files", "progress", "version", "parallel", "packages"}
+SHARED = {"errors", "types", "files", "progress", "version", "parallel", "packages", "pixels"}
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
