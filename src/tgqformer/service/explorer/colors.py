@@ -42,16 +42,19 @@ class Swatch:
     name: str
 
 
-def swatch(picture: Image.Image) -> Swatch:
-    """Return the middle colour of the largest cluster of a product's pixels, before its background where that is plain.
+def swatch(picture: Image.Image) -> Swatch | None:
+    """Return the middle colour of the largest cluster of a product's pixels; None where its background is not plain.
 
-    A median in Lab within the fullest of 4 x 4 x 4 cells: quick, no randomness.
+    There the product cannot be told from what is behind it, and a wrong colour is worse than none. A median within the
+    fullest of 4 x 4 x 4 cells: quick, no randomness.
     """
     small = picture.convert("RGB")
     small.thumbnail((SIDE, SIDE))
     pixels = np.asarray(small, np.uint8)
     product = foreground(pixels)
-    chosen = pixels[product] if product is not None else pixels.reshape(-1, 3)
+    if product is None:
+        return None
+    chosen = pixels[product]
     cells = (chosen >> 6).astype(np.int64) @ np.array([16, 4, 1])
     fullest = chosen[cells == np.bincount(cells).argmax()]
     color = np.median(fullest, axis=0).round().astype(np.uint8)
