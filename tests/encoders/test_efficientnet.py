@@ -131,8 +131,8 @@ def test_the_network_needs_no_torchvision():
 def test_pieces_of_a_batch_see_what_the_whole_batch_sees(precision, sizes, near, pixels, monkeypatch) -> None:
     encoder = EfficientNetEncoder.make(precision=precision, device="cpu")
     shades = torch.arange(6, dtype=torch.uint8).repeat_interleave(6)[:35, None, None, None]
-    many, seen, piece = pixels.repeat(6, 1, 1, 1)[:35] - shades, [], encoder._encode
-    monkeypatch.setattr(encoder, "_encode", lambda part: seen.append(len(part)) or piece(part))
+    many, seen, piece = pixels.repeat(6, 1, 1, 1)[:35] - shades, [], encoder.seen
+    monkeypatch.setattr(encoder, "seen", lambda part: seen.append(len(part)) or piece(part))
     together, apart = encoder.encode(many), piece(many)
     assert seen == sizes and together.tokens.shape == (35, 49, 496)
     assert torch.allclose(together.tokens, apart.tokens, atol=near)
