@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TAKES = {
     "quick": "takes up to two minutes of processor time, 2.3 GB of memory and 0.4 GB of disk",
-    "demo": "takes about 15 minutes of processor time, 3 GB of memory and 1 GB of disk",
+    "demo": "takes about 13 minutes of processor time, 3.1 GB of memory and 0.8 GB of disk",
 }
 """What each demo was measured to take; the README says on which machine."""
 
