@@ -137,6 +137,11 @@ def test_readme_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert spaces["vectors"].shape[0] == 100 and spaces["nearest"].shape == (100, 3)
     for made in ("noise.png", "similar.html", "neighbours.parquet", "store/store.json", "runs/shop/report.html"):
         assert Path(made).is_file(), made
+    spelt = [words for block in blocks(ROOT / "docs/commands.md") if block.is_shell for words in block.commands()]
+    for words in spelt:
+        if words[1] != "--install-completion":  # which changes the shell of who runs it
+            tgq(*words[1:])
+    assert len(spelt) == 5
 
 
 @pytest.mark.slow
