@@ -17,6 +17,7 @@ from tgqformer.catalog.item import Item
 from tgqformer.cli import app
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
+from tgqformer.model import export
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import Encoders
 from tgqformer.model.export import _describe, _quantize, overlap_of
@@ -108,6 +109,22 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
     result = CliRunner().invoke(app, ["export", str(tmp_path / "model"), "--int8", "--to", str(tmp_path / "to")])
     assert isinstance(result.exception, TgqError) and "--catalog" in str(result.exception)
     assert not (tmp_path / "to").exists()
+
+
+def test_a_form_that_gives_other_vectors_or_does_not_run_is_refused(
+    build: Build, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graph of another model stands for a conversion that went wrong."""
+    model = build("tgq")
+    model.begin_at(FrozenPart(model.widths, 0.4), 0.5)
+    model.projection.weight.data = model.projection.weight.data.roll(1, 0)
+    monkeypatch.setattr(export, "_trace", lambda *_: shutil.copy(exported / "model.onnx", _[3]))
+    with pytest.raises(TgqError, match="nothing is written"):
+        export.export_onnx(model, tmp_path / "to", export.made_up_items(), None, int8=False)
+    monkeypatch.setattr(Tokens, "__call__", lambda self, texts: (np.zeros((len(texts), 2)), np.ones((len(texts), 2))))
+    with pytest.raises(TgqError, match="ONNX Runtime cannot run"):
+        export.export_onnx(model, tmp_path / "to", export.made_up_items(), None, int8=False)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "llama"])

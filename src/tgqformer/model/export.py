@@ -22,7 +22,7 @@ from tgqformer.files import write_json
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.graph import WholeGraph
 from tgqformer.model.language import HuggingFaceLM
-from tgqformer.model.onnx import FORMAT, KIND, OnnxEmbedder
+from tgqformer.model.onnx import FORMAT, KIND, OnnxEmbedder, faults_of
 from tgqformer.packages import need
 from tgqformer.stages import atomic_folder, mark
 from tgqformer.topk import best_of
@@ -62,8 +62,9 @@ def export_onnx(
         TgqError: for a model that cannot be exported, or whose exported form differs by more than `CLOSE`; then nothing
             is written.
     """
-    for module in ("onnx", "onnxscript", "onnxruntime"):
+    for module in ("onnx", "onnxscript"):
         need(module)
+    faults = faults_of(need("onnxruntime"))
     with atomic_folder(to, KIND, overwrite=overwrite) as folder:
         graph = WholeGraph(model).eval()
         about = _describe(model, folder)
@@ -71,7 +72,11 @@ def export_onnx(
         _trace(graph, [*pixels["shape"]], pixels["dtype"], folder / "model.onnx")
         write_json(folder / "onnx.json", about)
         wanted = model.encode(items, root=root)
-        found = OnnxEmbedder(folder).encode(items, root=root)
+        try:
+            found = OnnxEmbedder(folder).encode(items, root=root)
+        except faults as error:
+            why = str(error).split("\n", 1)[0]
+            raise TgqError(f"ONNX Runtime cannot run the exported form of this model: {why}") from error
         difference = float(np.abs(found - wanted).max())
         if not difference <= CLOSE:
             raise TgqError(f"the exported model differs by {difference:.2g} from {model.source}; nothing is written")

@@ -49,7 +49,7 @@ class OnnxEmbedder:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads or cores()
         options.log_severity_level = 3  # errors; folding of constants is told as a warning
-        self.about, broken = _about(self.folder), _faults(runtime)
+        self.about, broken = _about(self.folder), faults_of(runtime)
         try:
             self.session = runtime.InferenceSession(
                 str(self.folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
@@ -195,7 +195,7 @@ def _about(folder: Path) -> dict[str, Any]:
     return about
 
 
-def _faults(runtime: Any) -> tuple[type[Exception], ...]:
+def faults_of(runtime: Any) -> tuple[type[Exception], ...]:
     """Return what a damaged folder may raise: the errors of the runtime share no class of their own."""
     known = vars(runtime.capi.onnxruntime_pybind11_state).values()
     own = [one for one in known if isinstance(one, type) and issubclass(one, Exception)]
