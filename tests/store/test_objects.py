@@ -12,17 +12,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import calls
 import obstore
 import pytest
+from calls import call, ran
 from doc_commands import ROOT, blocks
 from object_server import BUCKET, SECRET, environment, object_server, wire
 from obstore.store import S3Store
 from small_shop import draw, png, save_models
-from typer.testing import CliRunner, Result
 
 from tgqformer import objects, packages
 from tgqformer.catalog.catalog import Catalog
-from tgqformer.cli import app
 from tgqformer.errors import TgqError
 from tgqformer.objects import Objects, object_address, trouble_with
 from tgqformer.stages import Digests
@@ -61,21 +61,10 @@ def shop(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
     return folder
 
 
-def call(words: str) -> Result:
-    return CliRunner().invoke(app, words.split())
-
-
-def ran(words: str) -> str:
-    result = call(words)
-    assert result.exit_code == 0, (words, result.output, result.exception)
-    return " ".join(result.output.split())
-
-
 def refused(words: str) -> str:
-    result = call(words)
-    assert isinstance(result.exception, TgqError), (result.output, result.exception)
-    assert SECRET not in str(result.exception)
-    return str(result.exception)
+    told = calls.refused(words)
+    assert SECRET not in told
+    return told
 
 
 def below(address: str) -> S3Store:

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from calls import ran, refused
 from small_shop import draw, save_models
-from typer.testing import CliRunner, Result
 
-from tgqformer.cli import app
 from tgqformer.cluster.work import Shard
 from tgqformer.errors import TgqError
 from tgqformer.files import is_intact, sealed_path
@@ -34,22 +33,6 @@ def shop(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
     ran(f"{EMBED.format(s=folder)} --to {folder}/whole")
     ran(f"{NEIGHBOURS.format(s=folder)} --to {folder}/near")
     return folder
-
-
-def call(words: str) -> Result:
-    return CliRunner().invoke(app, words.split())
-
-
-def ran(words: str) -> str:
-    result = call(words)
-    assert result.exit_code == 0, (words, result.output, result.exception)
-    return " ".join(result.output.split())
-
-
-def refused(words: str) -> str:
-    result = call(words)
-    assert isinstance(result.exception, TgqError), (result.output, result.exception)
-    return str(result.exception)
 
 
 def content(folder: Path) -> dict[str, bytes]:
