@@ -36,7 +36,7 @@ test: $(VENV)/.ready ## run all tests with coverage
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 docs: $(VENV)/.ready ## run the commands and the code that README.md and docs/ show
-	$(BIN)/pytest tests/test_docs.py
+	$(BIN)/pytest tests/test_docs.py tests/docs
 
 lint: $(VENV)/.ready ## check style and spelling
 	$(BIN)/ruff check src tests benchmarks docs packages

@@ -1,13 +1,14 @@
-"""Shared fixtures: tiny random models in the layout of the hub, and a tiny catalogue."""
+"""Shared fixtures: tiny random models in the layout of the hub, a tiny catalogue, a PostgreSQL."""
 
 from __future__ import annotations
 
 import os
+import warnings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -132,3 +133,15 @@ def tiny_catalog(tmp_path_factory: pytest.TempPathFactory, tiny_items: list[Item
         for item in tiny_items:
             writer.add(item)
     return Catalog.open(path)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a real PostgreSQL with pgvector that only this process uses."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says where it puts its socket
+        import pgserver
+
+        server = pgserver.get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()

@@ -1,15 +1,12 @@
-"""What README.md and docs/ show is true: commands parse or run, code runs, recipes are recipes, links lead somewhere.
+"""What README.md and docs/ show is true: commands parse, recipes are recipes, links lead somewhere; some pages are run.
 
-`docs/data.md` is run by `tests/catalog/test_data_page.py`. What takes long (`make`, `pip`, the whole demo, the fashion
-benchmark) is read by the command line's own parser, and the demo is run here in a small form.
+The others are run in tests/docs, and by the tests of what they are about: tests/docs/test_census.py forgets none.
 """
 
 from __future__ import annotations
 
 import ast
-import csv
 import inspect
-import random
 import re
 from pathlib import Path
 from typing import Any
@@ -18,10 +15,9 @@ import pytest
 import torch
 import yaml
 from doc_commands import COMMANDS, ROOT, Block, blocks, check_command
-from PIL import Image, ImageDraw
-from typer.testing import CliRunner
+from doc_runs import Terminal, walk_page
+from doc_shop import write_shop
 
-from tgqformer.cli import app
 from tgqformer.config import parse
 from tgqformer.connectors import CONNECTORS, ConnectorWidths, make_connector
 from tgqformer.errors import TgqError
@@ -46,16 +42,15 @@ def of_kind(*languages: str) -> Any:
     )
 
 
-def tgq(*words: str) -> str:
-    """Run a command; give what it printed on standard output."""
-    result = CliRunner().invoke(app, list(words))
-    if result.exception is not None:
-        raise result.exception
-    return result.output
+def changed(*changes: str) -> list[str]:
+    return [word for change in changes for word in ("--set", change)]
 
 
-def small(*changes: str) -> list[str]:
-    return [word for change in (*SMALL, *changes) for word in ("--set", change)]
+SMALLER = {
+    "run": changed(*SMALL),
+    "demo": changed(*SMALL, "catalog.items=48"),
+    "demo --quick": changed("catalog.items=48", "alignment.steps=2"),
+}
 
 
 @of_kind("bash", "sh")
@@ -123,58 +118,24 @@ def test_the_readme_names_every_command() -> None:
 def test_readme_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_shop(tmp_path, 40)
-    tgq("demo", *small("catalog.items=48"))
-    spaces: dict[str, Any] = {}
-    for block in blocks(ROOT / "README.md"):
-        if block.is_shell:
-            run_block(block)
-        elif block.language == "yaml":
-            name = re.match(r"# (\S+)\n", block.text)
-            assert name is not None, "a recipe on this page says which file it is"
-            Path(name[1]).write_text(block.text)
-        else:
-            exec(block.text, spaces)
-    assert spaces["vectors"].shape[0] == 100 and spaces["nearest"].shape == (100, 3)
-    for made in ("noise.png", "similar.html", "neighbours.parquet", "store/store.json", "runs/shop/report.html"):
-        assert Path(made).is_file(), made
-    spelt = [words for block in blocks(ROOT / "docs/commands.md") if block.is_shell for words in block.commands()]
-    for words in spelt:
-        if words[1] != "--install-completion":  # which changes the shell of who runs it
-            tgq(*words[1:])
-    assert len(spelt) == 5
-
-
-@pytest.mark.slow
-def test_start_pages_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_shop(tmp_path, 40)
-    tgq("demo", *small("catalog.items=48"))
-    for name in ("demo", "shop", "every-day"):
-        for block in blocks(ROOT / f"docs/start/{name}.md"):
-            if block.is_shell:
-                run_block(block)
-            elif block.language == "python":  # settings in yaml are read by a test of their own
-                exec(block.text, spaces := {})
-                assert spaces["vectors"].shape[0] == 5
-    for made in ("demo.html", "pairs.parquet", "runs/shop/report.html", "runs/shop/store/store.json"):
-        assert Path(made).is_file(), made
+    with Terminal(more=SMALLER) as terminal:
+        names = walk_page("README.md", terminal)
+        assert names["vectors"].shape[0] == 100 and names["nearest"].shape == (100, 3)
+        for made in ("noise.png", "similar.html", "neighbours.parquet", "store/store.json", "runs/shop/report.html"):
+            assert Path(made).is_file(), made
+        walk_page("docs/commands.md", terminal)
+        assert walk_page("packages/small/README.md", terminal, "")["vectors"].shape[0] == 2
 
 
 @pytest.mark.slow
 def test_coming_from_other_programs_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_shop(tmp_path, 40)
-    for block in blocks(ROOT / "docs/coming-from.md"):
-        if block.language == "yaml":  # without a model hub the packaged encoders stand for CLIP
-            encoder = "vision: joint:hf:openai/clip-vit-base-patch32"
-            assert encoder in block.text
-            Path("clip.yaml").write_text(block.text.replace(encoder, "vision: efficientnet-lite0"))
-        elif block.language == "python":
-            exec(block.text, spaces := {})
-            assert spaces["vectors"].shape == (40, spaces["model"].dim) and len(set(spaces["places"][0]) - {0}) == 5
-        elif block.language == "bash":  # what answers over HTTP is in sh, and tested with the service
-            for words in block.commands():
-                tgq(*words[1:], *(("--set", "alignment.steps=20") if words[1] == "run" else ()))
+    # without a model hub the packaged encoders stand for CLIP
+    small_clip = ["--set", "encoders.vision=efficientnet-lite0", "--set", "alignment.steps=20"]
+    with Terminal(more={"run clip.yaml": small_clip}) as terminal:
+        names = walk_page("docs/coming-from.md", terminal)
+    assert names["vectors"].shape == (40, names["model"].dim) and len(set(names["places"][0]) - {0}) == 5
     for made in ("similar.html", "neighbours.parquet", "pairs.parquet", "duplicates.csv"):
         assert Path(made).is_file(), made
 
@@ -184,50 +145,16 @@ def test_answers_that_are_commands_or_code(tmp_path: Path, monkeypatch: pytest.M
     write_shop(tmp_path, 12)
     Path("numbers.csv").write_text("number,id\n7,1042\n", encoding="utf-8")
     Path("clicks-by-number.csv").write_text("session,item\na,7\na,8\n", encoding="utf-8")
-    for block in blocks(ROOT / "docs/questions.md"):
-        if block.language == "python":
-            exec(block.text, {})
-        run_block(block)
+    walk_page("docs/questions.md", Terminal())
     assert "1042" in Path("similar.html").read_text(encoding="utf-8")
     assert Path("clicks.csv").read_text(encoding="utf-8").split() == ["session,item", "a,1042"]
-
-
-def run_block(block: Block) -> None:
-    """Run the commands of a block but for those that set up the machine or take long."""
-    for words in block.commands():
-        if words[0] == "tgq":
-            tgq(*words[1:], *(small() if words[1] == "run" else ()))
-
-
-def write_shop(folder: Path, count: int) -> None:
-    """A shop as the README has it: shop.csv, photos/, clicks.csv."""
-    rng = random.Random(0)
-    (folder / "photos").mkdir()
-    with (folder / "shop.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["sku", "name", "brand", "category", "price", "photo"])
-        for i in range(count):
-            kind, colour = ("Shirt", "Hat", "Shoe", "Bag")[i % 4], ("red", "blue", "green")[i // 4 % 3]
-            photo = Image.new("RGB", (64, 64), "white")
-            ImageDraw.Draw(photo).rectangle((8, 8, 30 + 8 * (i % 4), 50), fill=colour)
-            photo.save(folder / f"photos/{i}.jpg")
-            table.writerow([1040 + i, f"{kind} {i}", "Acme", f"Clothes > {kind}", 5 + i, f"{i}.jpg"])
-    with (folder / "clicks.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["session", "item", "time"])
-        for session in range(300):
-            first = rng.randrange(count)
-            table.writerow([session, 1040 + first, 1_700_000_000 + 10_000 * session])
-            table.writerow([session, 1040 + (first + 12) % count, 1_700_000_000 + 10_000 * session + 60])
 
 
 def test_the_worked_example_of_a_connector(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tgqformer.connectors.CONNECTORS", dict(CONNECTORS))
     torch.manual_seed(0)
     spaces: dict[str, Any] = {"__name__": "glance"}
-    for block in blocks(ROOT / "docs/connectors.md"):
-        if block.language == "python":
-            exec(compile(block.text, "docs/connectors.md", "exec"), spaces)
+    walk_page("docs/connectors.md", Terminal(), "1. One file", "2. One line", "3. One test", names=spaces)
     glance = spaces["glance"]
     assert (glance.tokens, glance.width) == (1, 32)
     with pytest.raises(TgqError, match="did you mean 'heads'"):
@@ -244,10 +171,7 @@ def test_connectors_page_lists_every_connector_with_its_options() -> None:
 def test_python_of_the_pairs_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shop(tmp_path, 40)
     monkeypatch.chdir(tmp_path)
-    spaces: dict[str, Any] = {}
-    for block in blocks(ROOT / "docs/pairs.md"):
-        if block.language == "python":
-            exec(block.text, spaces)
+    spaces = walk_page("docs/pairs.md", Terminal(), "Splits", "Other shoppers")
     assert len(spaces["pairs"]) and len(spaces["sets"].train)
 
 

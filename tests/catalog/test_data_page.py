@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
+from bad_pictures import bad_server
+from doc_runs import Terminal, walk_page
 from PIL import Image
-from typer.testing import CliRunner
 
 from tgqformer.catalog import Catalog
 from tgqformer.catalog.readers import READERS
-from tgqformer.cli.catalog import app
 
 PAGE = (Path(__file__).parents[2] / "docs/data.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
@@ -32,27 +27,27 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_commands(shop: Path) -> None:
-    commands = [line for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines() if line.strip()]
-    assert len(commands) == 3
-    for command in commands:
-        program, group, *words = shlex.split(command)
-        assert (program, group) == ("tgq", "catalog")
-        result = CliRunner().invoke(app, words)
-        assert result.exit_code == 0, result.output
+def test_from_a_table_to_a_catalogue_and_back_to_python(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    walk_page("docs/data.md", Terminal(), "", "Which column is what", "Products that are one")
     items = list(Catalog.open("catalogs/shop").items())
     assert (items[1].title, items[1].price, len(items[1].pictures)) == ("Hat", 7.0, 1)
-
-
-def test_python(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = blocks("python")
-    assert len(code) == 2
+    assert Path("duplicates.html").is_file() and Path("duplicates.csv").is_file()
     text = (shop / "shop.csv").read_text()
     (shop / "shop.csv").write_text(text.replace("photo,", "image,", 1))
-    for block in code:
-        exec(block, {})
+    Path("catalogs/shop").rename("catalogs/by-command")
+    walk_page("docs/data.md", Terminal(), "From Python")
     assert "1 Shirt ('Clothes', 'Shirts')" in capsys.readouterr().out
     assert Catalog.open("catalogs/mine").ids() == ["1"]
+
+
+def test_pictures_are_fetched_and_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with bad_server() as server:
+        rows = [f"{n},Tee {n},{server.url('good', n)}" for n in range(3)]
+        Path("shop.csv").write_text("\n".join(["id,title,image", *rows, ""]))
+        here = ["--allow-host", "127.0.0.1", "--rate", "1000"]
+        walk_page("docs/data.md", Terminal(more={"pictures fetch": here}), "Pictures by address")
+    assert [len(item.pictures) for item in Catalog.open("catalogs/shop").items()] == [1, 1, 1]
 
 
 def test_every_reader_is_on_the_page() -> None:

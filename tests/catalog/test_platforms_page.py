@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
+from itertools import count
 from pathlib import Path
 
 import pytest
-from doc_commands import ROOT, Block, blocks
-from typer.testing import CliRunner
+from bad_pictures import bad_server
+from doc_commands import ROOT, blocks
+from doc_runs import Terminal, walk_page
 
 from tgqformer.catalog import Catalog, Item
-from tgqformer.cli import app
 
 PAGE = (ROOT / "docs/platforms.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
@@ -29,15 +30,22 @@ def test_a_sample_becomes_what_the_page_says(section: str, tmp_path: Path, monke
     shutil.copytree(ROOT / "docs/platforms", tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
     text = SECTIONS[section]
-    commands = [
-        words for code in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for words in Block("sh", code, 0).commands()
-    ]
-    assert commands
-    for words in commands:
-        done = CliRunner().invoke(app, words[1:])
-        assert done.exit_code == 0, done.output
+    terminal = Terminal()
+    walk_page("docs/platforms.md", terminal, section)
     shown = re.findall(r"^\| `.*$", text, re.MULTILINE)
-    assert sorted(map(row_of, Catalog.open(commands[0][-1]).items())) == sorted(shown)
+    assert sorted(map(row_of, Catalog.open(terminal.ran[0].split()[-1]).items())) == sorted(shown)
+
+
+def test_pictures_of_an_export_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs/platforms/shopify.csv").read_text(encoding="utf-8")
+    with bad_server() as server:
+        numbers = count()
+        here = re.sub(r"https://[^,\s\"]+", lambda _: server.url("good", next(numbers)), text)
+        Path("shopify.csv").write_text(here, encoding="utf-8")
+        more = ["--allow-host", "127.0.0.1", "--rate", "1000"]
+        walk_page("docs/platforms.md", Terminal(more={"pictures fetch": more}), "")
+    assert any(item.pictures for item in Catalog.open("catalogs/shopify").items())
 
 
 def test_every_sample_is_imported() -> None:

@@ -11,7 +11,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from small_shop import draw, save_models
+from doc_runs import Terminal, walk_page
+from small_shop import ITEMS, draw, save_models
 from typer.testing import CliRunner
 
 from tgqformer.cli import app
@@ -20,6 +21,7 @@ from tgqformer.errors import TgqError
 from tgqformer.experiments.bench.grid import Cell, Setting
 from tgqformer.experiments.bench.tasks import CellTask
 from tgqformer.experiments.bench.workers import work
+from tgqformer.store.embeddings import Embeddings
 
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[2] / "benchmarks/faults_nodes.py"
@@ -53,6 +55,20 @@ def test_a_lost_node_changes_no_byte(
         stage(tmp_path / name, lambda opened: None)
         faults.kill_once(stage, tmp_path / f"{name}-killed", *cluster, 0.0, 0)
         assert faults.content(tmp_path / f"{name}-killed") == faults.content(tmp_path / name)
+
+
+def test_the_commands_of_the_page(
+    cluster: tuple[Any, list[Any]],
+    tiny_model: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "catalogs/shop")
+    model, _ = save_models(tiny_model("vit"), tiny_model("bert"), tmp_path / "models")
+    this = {"local": "auto", "4": "1"}  # this cluster, whose nodes have one core each
+    walk_page("docs/cluster.md", Terminal(instead={"small": str(model), **this}), "Ray")
+    assert len(Embeddings.open(tmp_path / "embeddings").ids()) == ITEMS and (tmp_path / "neighbours").is_dir()
 
 
 def test_tasks_are_done_told_and_given_up(cluster: tuple[Any, list[Any]]) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from doc_commands import ROOT, blocks
 
 from tgqformer.collaborative.fusion import reciprocal_rank, spread
 from tgqformer.collaborative.lists import Lists
@@ -24,14 +23,6 @@ def test_equal_scores_stand_in_the_order_of_items_and_an_empty_list_is_no_vote()
 def test_what_cannot_be_fused_is_refused() -> None:
     with pytest.raises(TgqError, match="same queries"):
         reciprocal_rank([np.zeros((1, 2), int), np.zeros((2, 2), int)], 2)
-
-
-def test_code_of_the_page_runs() -> None:
-    spaces: dict[str, np.ndarray] = {}
-    for block in blocks(ROOT / "docs/joined.md"):
-        if block.language == "python":
-            exec(block.text, spaces)
-    assert spaces["items"].tolist() == [[2, 4, 9]] and spaces["joined"].shape == (20, 6)
 
 
 def test_content_is_spread_over_what_is_clicked_with_it() -> None:

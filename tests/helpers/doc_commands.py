@@ -46,11 +46,12 @@ COMMANDS = dict(leaves(typer.main.get_command(app)))
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language ("" for none), its text, and the line where it starts."""
+    """A fenced block: its language ("" for none), its text, the line where it starts, the heading above it."""
 
     language: str
     text: str
     line: int
+    section: str = ""
 
     @property
     def is_shell(self) -> bool:
@@ -65,7 +66,15 @@ class Block:
 
 def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
-    return [Block(m[1], m[2], text.count("\n", 0, m.start()) + 1) for m in FENCE.finditer(text)]
+    return [
+        Block(found[1], found[2], text.count("\n", 0, found.start()) + 1, _section(text[: found.start()]))
+        for found in FENCE.finditer(text)
+    ]
+
+
+def _section(above: str) -> str:
+    """The last heading before a place, below that of the page; code is no heading."""
+    return "".join(re.findall(r"^##+ (.+)$", FENCE.sub("", above), re.MULTILINE)[-1:])
 
 
 def run_code(page: Path, naming: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from doc_commands import ROOT, run_code
-from hub_server import TOKEN, Hub, running_hub
+from hub_server import Hub, client_of_a_hub
 from huggingface_hub import constants
 from typer.testing import CliRunner
 
@@ -32,15 +32,7 @@ ME = "me/similar-items"
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub, an empty cache, and the constants of its client as HF_ENDPOINT, HF_HOME, HF_TOKEN would set them."""
-    with running_hub() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
-        resolve = f"{server.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", resolve)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with client_of_a_hub(tmp_path / "hub", monkeypatch) as server:
         yield server
 
 

@@ -1,4 +1,4 @@
-"""The commands of docs/service.md, run against a real server; `tgq serve` and `tgq keys` as commands."""
+"""`tgq serve` and `tgq keys` as commands; the commands of docs/service.md are run in tests/docs."""
 
 from __future__ import annotations
 
@@ -8,68 +8,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from doc_commands import ROOT, blocks
-from small_shop import WAIT, Client, Shop, multipart, png, serving
+from doc_commands import ROOT
+from small_shop import WAIT, Client, Shop, serving
 from typer.testing import CliRunner
 
 from tgqformer.cli import app
 from tgqformer.errors import TgqError
 from tgqformer.service.places import find_places
 from tgqformer.store.neighbours import Neighbours
-
-
-def curl(ask: Client, words: list[str], seen: dict[str, str]) -> tuple[int, Any]:
-    """Do what a curl command says; it knows what the page uses. seen: what stands for words of the page's data."""
-    method, fields, picture, headers, path, body = "", {}, None, {}, "", None
-    rest = iter(words[1:])
-    for word in rest:
-        if word == "-X":
-            method = next(rest)
-        elif word == "-H":
-            name, _, value = next(rest).partition(": ")
-            headers[name.lower()] = value
-        elif word == "-d":
-            data = next(rest)
-            for shown, value in seen.items():
-                data = data.replace(shown, value)
-            body = data.encode()
-        elif word == "-F":
-            name, _, value = next(rest).partition("=")
-            if value.startswith("@"):
-                picture = png("red", (30, 30), "JPEG")
-            else:
-                fields[name] = value
-        else:
-            path = word.removeprefix("http://").removeprefix("localhost:8000")
-    assert path.startswith("/"), words
-    if fields or picture:
-        body, headers["content-type"] = multipart(fields, picture)
-    status, _, answer = ask(method or ("POST" if body else "GET"), path, body, headers)
-    return status, answer
-
-
-def test_the_page_is_true(shop: Shop) -> None:
-    with serving(shop) as running:
-        ask, done, seen = running.client(), 0, dict[str, str]()
-        assert (
-            ask.form("PUT", "/items/studio-00042", png("red"), title="red shoe", price="20", category="shoes > boots")[
-                0
-            ]
-            == 200
-        )
-        for block in blocks(ROOT / "docs/service.md"):
-            for words in block.commands() if block.is_shell else ():
-                if words[0] == "curl" and "Authorization" not in " ".join(words):
-                    status, answer = curl(ask, words, seen)
-                    assert status == 200, (words, answer)
-                    if answer.get("results"):
-                        seen = {"THE-ID": answer.get("answer", ""), "studio-00117": answer["results"][0]["id"]}
-                    done += 1
-        assert done == 11
-        assert ask("GET", "/items/new-1")[0] == 404  # the page has deleted it
 
 
 def test_the_page_names_every_limit_as_it_is() -> None:

@@ -16,7 +16,7 @@ import calls
 import obstore
 import pytest
 from calls import call, ran
-from doc_commands import ROOT, blocks
+from doc_runs import Terminal, walk_page
 from object_server import BUCKET, SECRET, environment, object_server, wire
 from obstore.store import S3Store
 from small_shop import draw, png, save_models
@@ -129,15 +129,11 @@ def test_a_store_for_searches_is_made_in_the_bucket_from_what_lies_there(shop: P
 
 def test_the_commands_of_the_page(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    page = ROOT / "docs/cluster.md"
-    section = page.read_text(encoding="utf-8").partition("## An object store")[2].partition("\n## ")[0]
-    shown = [words for block in blocks(page) if block.text in section for words in block.commands()]
-    assert len(shown) >= 4
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.png").write_bytes(png("red"))
     (tmp_path / "shop.csv").write_text("id,title,image\na,red shoe,a.png\nb,blue shoe,a.png\n")
-    for words in shown:
-        ran(" ".join(words[1:]).replace("--model small", f"--model {shop}/models/seed-1/model"))
+    terminal = Terminal(instead={"small": f"{shop}/models/seed-1/model"})
+    walk_page("docs/cluster.md", terminal, "An object store")
     assert {name.partition("/")[0] for name in content(f"s3://{BUCKET}")} >= {"embeddings", "neighbours", "store"}
     assert {path.name for path in tmp_path.iterdir()} == {"shop.csv", "photos"}
 

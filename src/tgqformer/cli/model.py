@@ -22,7 +22,7 @@ def card(model: ModelPlace, local_files_only: LocalOnly = False) -> None:
 
     Examples:
 
-        tgq model card demo/models/tgq-former/served/model
+        tgq model card demo/models/tgq-former/seed-0/model
 
         tgq model card small
     """
@@ -48,7 +48,7 @@ def push(
 
     Example:
 
-        tgq model push demo/models/tgq-former/served/model me/similar-items --private
+        tgq model push demo/models/tgq-former/seed-0/model me/similar-items --private
     """
     from tgqformer.model.embedder import ItemEmbedder
     from tgqformer.model.hub import locate_model, push_folder
