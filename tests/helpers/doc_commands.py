@@ -16,20 +16,7 @@ from tgqformer.cli import app
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-OTHER = {
-    "docker",
-    "cd",
-    "git",
-    "cp",
-    "ls",
-    "open",
-    "source",
-    "curl",
-    "mkdir",
-    "unzip",
-    "hf",
-    "kaggle",
-}  # programs whose options are not ours to check
+OTHER = {"docker", "hf", "kaggle", "source", "unzip"}  # programs whose options are not ours to check
 
 
 def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:

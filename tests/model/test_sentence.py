@@ -52,10 +52,10 @@ def test_vectors_are_those_of_the_model(saved: Path, picture: Path, tiny_items: 
     own = ItemEmbedder.load(saved)
     for model in (sentence_transformer(saved), SentenceTransformer(str(saved), trust_remote_code=True, device="cpu")):
         assert isinstance(model[0], ItemModule) and model.get_embedding_dimension() == 12
-        np.testing.assert_allclose(model.encode(inputs), own.encode(items), atol=1e-6)
-        np.testing.assert_allclose(model.encode(tiny_items, batch_size=5), own.encode(tiny_items), atol=1e-6)
+        np.testing.assert_allclose(model.encode(inputs), own.encode(items), atol=1e-5)
+        np.testing.assert_allclose(model.encode(tiny_items, batch_size=5), own.encode(tiny_items), atol=1e-5)
         short = model.encode(inputs, truncate_dim=8, normalize_embeddings=True)
-        np.testing.assert_allclose(short, own.encode(items, truncate_dim=8), atol=1e-6)
+        np.testing.assert_allclose(short, own.encode(items, truncate_dim=8), atol=1e-5)
         assert model.encode("green bag").shape == (12,)
         near = model.similarity(*2 * [model.encode(inputs)])
         assert near[0, 1] > 0.999 and near[0, 2] < 0.999
