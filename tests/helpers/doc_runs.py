@@ -45,6 +45,7 @@ NOT_RUN = {
     "python benchmarks/faults_store.py": "kills writers for minutes; tests/store/test_kills.py runs its upserts",
     "python benchmarks/fetch.py": "waits for slow servers by the clock; tests/catalog/test_fetch.py kills the same job",
     "python benchmarks/load.py": "puts a service under load, and holds its memory to a bar",
+    "python benchmarks/rules.py": "puts three services under load",
     "python benchmarks/mining.py": "needs DuckDB, which the environment of the tests lacks",
     "source": "sets the shell up",
     "tgq --install-completion": "changes the shell of who runs it",
