@@ -26,7 +26,8 @@ import torch
 from tgqformer.store.approximate import build_approximate
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.neighbours import build_neighbours, normalised_pool
-from tgqformer.topk.vectors import QUERIES, TopK, top_k
+from tgqformer.topk.exact import QUERIES
+from tgqformer.topk.vectors import TopK, top_k
 
 BLOCKS = (128, 256, 512, 1024)
 

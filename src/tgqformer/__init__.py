@@ -28,5 +28,12 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         from importlib import import_module
 
-        return getattr(import_module(_HOMES[name]), name)
+        from tgqformer.packages import told_missing
+
+        try:
+            return getattr(import_module(_HOMES[name]), name)
+        except ModuleNotFoundError as error:
+            if (missing := told_missing(error)) is None:
+                raise
+            raise ModuleNotFoundError(f"{name}: {missing}", name=error.name) from error
     raise AttributeError(f"module 'tgqformer' has no attribute {name!r}")

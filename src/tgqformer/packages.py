@@ -42,6 +42,7 @@ def pretrained_folder(name: str) -> Path:
 
 
 EXTRAS = {
+    **dict.fromkeys(("accelerate", "peft", "safetensors", "scipy", "torch", "transformers"), "train"),
     "cv2": "noise",
     "datasets": "datasets",
     "lance": "serve",
@@ -67,6 +68,21 @@ def need(module: str) -> Any:
     with _importing:  # OpenCV takes itself out of the known modules for a moment while it is imported
         check_there([module.partition(".")[0]])
         return import_module(module)
+
+
+def installed(*modules: str) -> bool:
+    """Return whether all of these modules can be imported."""
+    return all(find_spec(module) is not None for module in modules)
+
+
+def told_missing(error: ModuleNotFoundError) -> str | None:
+    """Say which extra brings a module of `EXTRAS` that was not found; None for another module."""
+    module = (error.name or "").partition(".")[0]
+    return (
+        f"this needs {module}, not installed; run: pip install 'tgqformer[{EXTRAS[module]}]'"
+        if module in EXTRAS
+        else None
+    )
 
 
 def check_there(modules: Iterable[str]) -> None:

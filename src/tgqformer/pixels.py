@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from tgqformer.errors import TgqError
@@ -52,6 +54,62 @@ def without_ends(picture: Image.Image) -> Image.Image:
         return picture
     left, top = max(width - most, 0) // 2, max(height - most, 0) // 2
     return picture.crop((left, top, left + min(width, most), top + min(height, most)))
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What most image processors of Hugging Face do, without transformers.
+
+    resize: (height, width), or the shorter side alone; None leaves the size. resample: a number of PIL.
+    crop: (height, width), from the middle. scale: of the values, 0 to 255. mean, std: of the three channels.
+    """
+
+    resize: tuple[int, ...] | None
+    resample: int
+    crop: tuple[int, int] | None
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, processor: Any) -> Steps | None:
+        """Read the steps off a processor; None where it does more, or anything else, with a picture."""
+        about = processor.to_dict()
+        asked = about.get("size") or {}
+        shorter = (asked["shortest_edge"],) if set(asked) == {"shortest_edge"} else None
+        both = (asked["height"], asked["width"]) if set(asked) == {"height", "width"} else shorter
+        crop = about.get("crop_size") if about.get("do_center_crop") else None
+        scaled, normal = about.get("do_rescale"), about.get("do_normalize")
+        found = cls(
+            both if about.get("do_resize") else None,
+            int(about.get("resample", Image.Resampling.BILINEAR)),
+            (crop["height"], crop["width"]) if crop else None,
+            float(about["rescale_factor"]) if scaled else 1.0,
+            tuple(about["image_mean"]) if normal else (0.0,) * 3,
+            tuple(about["image_std"]) if normal else (1.0,) * 3,
+        )
+        drawn = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 60, 3), dtype=np.uint8))
+        for picture in (drawn, drawn.resize((301, 300)), drawn.resize((77, 400))):
+            wanted = np.asarray(processor(images=picture)["pixel_values"][0], np.float32)
+            own = found(picture)
+            if own.shape != wanted.shape or not np.allclose(own, wanted, atol=1e-5):
+                return None
+        return found
+
+    def __call__(self, picture: Image.Image) -> Any:
+        """Turn an RGB picture into float32 [3, h, w]."""
+        if self.resize is not None:
+            short, long = sorted(picture.size)
+            sides = self.resize[::-1]
+            if len(sides) == 1:
+                sides = tuple(sides[0] if side == short else int(sides[0] * long / short) for side in picture.size)
+            picture = picture.resize((sides[0], sides[1]), self.resample)
+        if self.crop is not None:
+            left, top = (picture.width - self.crop[1]) // 2, (picture.height - self.crop[0]) // 2
+            picture = picture.crop((left, top, left + self.crop[1], top + self.crop[0]))
+        values = (np.array(picture).astype(np.float64) * self.scale).astype(np.float32)
+        normal = (values - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        return np.ascontiguousarray(normal.transpose(2, 0, 1))
 
 
 def read_processor(source: str) -> Any:

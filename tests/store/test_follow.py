@@ -22,7 +22,7 @@ from tgqformer.store.follow import Followed, follow
 from tgqformer.store.ledger import VersionSpec
 from tgqformer.store.neighbours import Neighbours, build_neighbours
 from tgqformer.store.rows import unit
-from tgqformer.topk.vectors import exact
+from tgqformer.topk.exact import exact
 
 Shop = dict[str, tuple[Vectors, str]]  # id -> vector, content
 

@@ -33,6 +33,7 @@ from tgqformer.cli import (
 )
 from tgqformer.cli.commands import Group, say
 from tgqformer.errors import TgqError
+from tgqformer.packages import told_missing
 from tgqformer.version import __version__
 
 app = Group(
@@ -101,6 +102,8 @@ def main() -> None:
     except TgqError as error:
         _fail(str(error))
     except Exception as error:  # noqa: BLE001 - of whatever kind; nothing is hidden
+        if isinstance(error, ModuleNotFoundError) and (missing := told_missing(error)) is not None:
+            _fail(missing)
         if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
             _fail(f"{error.filename}: {error.strerror}")
         kept = Path(mkstemp(prefix="tgq-", suffix=".log")[1])

@@ -57,4 +57,4 @@ def export(
     if checked.overlap is not None:
         form = "in 8 bits" if int8 else "in float32"
         say(f"{form} {100 * checked.overlap:.1f} % of the ten nearest among these items stay (at most {CLOSE:g} off)")
-    then(f'python -c "from tgqformer import OnnxEmbedder; print(OnnxEmbedder({str(to)!r}).dim)"')
+    then(f"tgq serve STORE --runtime onnx --model {to}")

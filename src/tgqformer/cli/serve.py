@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -30,6 +30,10 @@ def serve(
     model: Annotated[
         list[str] | None, typer.Option(help="Folder or hub id of a saved model; repeat for those of other versions.")
     ] = None,
+    runtime: Annotated[
+        Literal["torch", "onnx"],
+        typer.Option(help="What runs models: PyTorch, or ONNX Runtime those that `tgq export` wrote."),
+    ] = "torch",
     catalog: Annotated[Path | None, typer.Option(help="Catalogue with pictures and metadata, if not beside.")] = None,
     neighbours: Annotated[
         list[Path] | None, typer.Option(help="Folder written by `tgq neighbours`; repeat for those of other versions.")
@@ -95,6 +99,8 @@ def serve(
 
         tgq serve demo --host 0.0.0.0 --port 80 --keys keys.json --open-reads
 
+        tgq serve store --runtime onnx --model small-onnx --catalog catalogs/shop
+
     Then:
 
         curl localhost:8000/items/studio-00042/similar?k=5
@@ -107,7 +113,7 @@ def serve(
 
     models = [locate_model(one) for one in model or ()]
     beside = {"models": models, "catalog": catalog, "neighbours": neighbours or (), "state": state}
-    places = find_places(where, **beside, rules=rules)  # type: ignore[arg-type]
+    places = find_places(where, **beside, rules=rules, runtime=runtime)  # type: ignore[arg-type]
     settings = settings_of(
         ServiceSettings,
         context,

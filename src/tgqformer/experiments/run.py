@@ -388,7 +388,7 @@ def _needed(recipe: Recipe, until: Until) -> list[str]:
     noise = recipe.noise.share > 0 or set(recipe.evaluation.views) - {"mixed", "clean"}
     store = get_args(Until).index(until) >= get_args(Until).index("index")
     drawn = [*(["cv2"] if noise else []), *(["matplotlib"] if until == "report" else [])]
-    return [*drawn, *(["lancedb"] if store else [])]
+    return [*([] if until in ("catalog", "pairs") else ["torch"]), *drawn, *(["lancedb"] if store else [])]
 
 
 def _work(run: Run, until: Until) -> None:

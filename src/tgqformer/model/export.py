@@ -24,6 +24,7 @@ from tgqformer.model.graph import WholeGraph
 from tgqformer.model.language import HuggingFaceLM
 from tgqformer.model.onnx import FORMAT, KIND, OnnxEmbedder, faults_of
 from tgqformer.packages import need
+from tgqformer.pixels import Steps
 from tgqformer.stages import atomic_folder, mark
 from tgqformer.topk import best_of
 from tgqformer.types import Floats, Vectors
@@ -136,9 +137,12 @@ def _describe(model: ItemEmbedder, folder: Path) -> dict[str, Any]:
     if isinstance(vision, EfficientNetEncoder):
         about["pixels"] = {"by": "letterbox", "fit": vision.fit, "shape": [3, SIZE, SIZE], "dtype": "uint8"}
     else:
-        vision.processor.save_pretrained(folder / "vision")
         shape = list(vision.preprocess(Image.new("RGB", (64, 64))).shape)
         about["pixels"] = {"by": "processor", "fit": vision.fit, "shape": shape, "dtype": "float32"}
+        if (steps := Steps.of(vision.processor)) is not None:
+            about["pixels"] |= {"by": "steps", "steps": asdict(steps)}
+        else:
+            vision.processor.save_pretrained(folder / "vision")
     return about
 
 

@@ -20,7 +20,7 @@ from tgqformer.files import read_json
 from tgqformer.model.prompt import Prompt
 from tgqformer.packages import need
 from tgqformer.parallel import TOKENIZING, cores
-from tgqformer.pixels import as_rgb, letterbox, read_processor, without_ends
+from tgqformer.pixels import Steps, as_rgb, letterbox, read_processor, without_ends
 from tgqformer.progress import progress
 from tgqformer.types import Array, Ints, Vectors
 
@@ -98,10 +98,14 @@ class OnnxEmbedder:
         """
         for picture in self.prompt.seen(item):
             try:
-                return self._pixels(read_picture(picture, root))
+                return self.prepared(read_picture(picture, root))
             except PictureError as error:
                 raise TgqError(f"the picture of item {item.id!r} cannot be read: {error}") from error
         return None
+
+    def prepared(self, picture: Image) -> Array:
+        """Return the model's input of a picture: [3, h, w]."""
+        return self._pixels(picture)
 
     def embed_prepared(self, items: Sequence[Item], pixels: Sequence[Array | None]) -> Vectors:
         """Embed items whose pictures are prepared: float32 [n, d]."""
@@ -164,22 +168,34 @@ class Tokens:
         return ids if self.end is None or (ids and ids[-1] in self.special) else [*ids, self.end]
 
 
-def prepared_by(folder: Path, *, by: str, fit: str, shape: Sequence[int], dtype: str) -> Callable[[Image], Array]:
+def prepared_by(
+    folder: Path, *, by: str, fit: str, shape: Sequence[int], dtype: str, steps: dict[str, Any] | None = None
+) -> Callable[[Image], Array]:
     """Return what turns a picture into pixels of `shape` and `dtype`.
 
-    by: `letterbox`, or `processor` for that of Hugging Face in `folder`. fit: how a picture becomes square for it.
+    by: `letterbox`, `steps`, or `processor` for that of Hugging Face in `folder`, which needs transformers. fit: how a
+    picture becomes square for the last two.
     """
     if by == "letterbox":
         return lambda picture: np.array(letterbox(picture, shape[-1])).transpose(2, 0, 1)
-    if by != "processor":
+    if by == "steps":
+        made: Callable[[Image], Array] = Steps(**(steps or {}))
+    elif by == "processor":
+        need("transformers")
+        processor = read_processor(str(folder))
+        made = lambda picture: np.asarray(processor(images=picture)["pixel_values"][0], dtype=dtype)  # noqa: E731
+    else:
         raise ValueError(f"pictures are prepared by {by!r}")
-    processor = read_processor(str(folder))
+    return lambda picture: made(letterbox(picture) if fit == "pad" else without_ends(as_rgb(picture)))
 
-    def prepare(picture: Image) -> Array:
-        square = letterbox(picture) if fit == "pad" else without_ends(as_rgb(picture))
-        return np.asarray(processor(images=square)["pixel_values"][0], dtype=dtype)
 
-    return prepare
+def exported_version(folder: Path) -> str:
+    """Return the version of the model that was exported into a folder.
+
+    Raises:
+        TgqError: if the folder is no exported model, is of another format or damaged.
+    """
+    return str(_about(folder).get("model_version"))
 
 
 def _about(folder: Path) -> dict[str, Any]:

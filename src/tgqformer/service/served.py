@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL.Image import Image
-from torch import Tensor
 
 from tgqformer.catalog.item import Item
-from tgqformer.errors import TgqError
-from tgqformer.model.base import truncate
-from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.model.hub import known_place
 from tgqformer.model.prompt import Prompt
-from tgqformer.model.version import version_of
 from tgqformer.service.batching import Batcher, Pool
 from tgqformer.service.errors import ApiError, unknown_item
+from tgqformer.service.models import Model
 from tgqformer.service.precomputed import Precomputed
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.store.base import Filter, Hit, StoreRow, StoreTable, UnknownItem
-from tgqformer.store.embed import embed_prepared
 from tgqformer.store.facets import KnownValues
 from tgqformer.store.ledger import Version
 from tgqformer.store.live import LiveTable
+from tgqformer.store.rows import unit
 from tgqformer.store.rules import LENGTH, PLAIN, Rules, listed
 from tgqformer.types import Floats
 
-Prepared = tuple[Item, Tensor | None]
+Prepared = tuple[Item, Any]  # and the model's input of its picture, or None
 
 
 @dataclass(frozen=True)
@@ -53,7 +46,7 @@ class Served:
     def __init__(
         self,
         table: StoreTable,
-        embedder: ItemEmbedder | None,
+        embedder: Model | None,
         neighbours: Precomputed | None,
         *,
         pool: Pool,
@@ -89,7 +82,7 @@ class Served:
         return {**names, "model": self.embedder is not None, "precomputed": self.neighbours is not None}
 
     @property
-    def model(self) -> ItemEmbedder:
+    def model(self) -> Model:
         """The model; raises ApiError 501 where the service has none."""
         if self.embedder is None:
             raise ApiError(501, "this service has no model, so it cannot embed", "start it with --model FOLDER")
@@ -98,7 +91,7 @@ class Served:
     @property
     def prompt(self) -> Prompt | None:
         """What the model reads of an item's metadata; None where there is no model."""
-        return self.embedder.encoders.prompt if self.embedder and self.embedder.encoders else None
+        return None if self.embedder is None else self.embedder.prompt
 
     def has(self, item_id: str) -> bool:
         """Return whether the table has an item; blocking."""
@@ -192,57 +185,20 @@ class Served:
         """
         pixels = None
         if picture is not None:
-            pixels = await self._pool.run(lambda: self._preprocess(picture()))
+            pixels = await self._pool.run(lambda: self.model.prepared(picture()))
         return await self.batcher.submit((item, pixels))
 
     def embed_now(self, items: Sequence[Item], pictures: Iterable[Image | None]) -> Floats:
         """Embed items [n, d] in this thread; blocking."""
-        pixels = [None if picture is None else self._preprocess(picture) for picture in pictures]
+        pixels = [None if picture is None else self.model.prepared(picture) for picture in pictures]
         return self._embed_prepared(list(zip(items, pixels, strict=True)))
-
-    def _preprocess(self, picture: Image) -> Tensor:
-        encoders = self.model.encoders
-        if encoders is None:
-            raise TgqError("the model has no encoders; load it with ItemEmbedder.load(path)")
-        return encoders.vision.preprocess(picture)
 
     def _embed_prepared(self, prepared: list[Prepared]) -> Floats:
         items, pixels = [item for item, _ in prepared], [one for _, one in prepared]
-        vectors = truncate(embed_prepared(self.model, items, pixels), self.truncate_dim)
-        found: Floats = vectors.numpy().astype(np.float32, copy=False)
-        return found
+        vectors = self.model.embed_prepared(items, pixels).astype(np.float32, copy=False)
+        return unit(vectors[:, : self.truncate_dim]) if self.truncate_dim < vectors.shape[1] else vectors
 
 
 def key_of(version: Version) -> str:
     """Return a name that a version has for ever, even where a store is made anew in the same place."""
     return f"{version.name}@{version.created}"
-
-
-class Models:
-    """The models of versions, read from the folders that are named or known; `most` stay in memory."""
-
-    def __init__(self, folders: Sequence[Path], most: int) -> None:
-        self._folders, self._most = folders, most
-        self._known: OrderedDict[str, ItemEmbedder] = OrderedDict()
-
-    def of(self, version: Version) -> ItemEmbedder | None:
-        """Return the model of a version; None where no folder holds it."""
-        name = version.latest
-        if name not in self._known:
-            found = find_model(name, [*self._folders, *([version.model] if version.model else [])])
-            if found is None:
-                return None
-            self._known[name] = found
-        self._known.move_to_end(name)
-        while len(self._known) > self._most:
-            self._known.popitem(last=False)
-        return self._known[name]
-
-
-def find_model(model_version: str, places: Iterable[Path | str]) -> ItemEmbedder | None:
-    """Load the saved model of this version from the first place, a folder or a hub id, that holds it; else None."""
-    for place in places:
-        folder = place if isinstance(place, Path) else known_place(place)
-        if (folder / "config.json").is_file() and version_of(folder) == model_version:
-            return ItemEmbedder.load(folder)
-    return None

@@ -16,7 +16,6 @@ from types import FrameType
 from typing import ClassVar
 
 import httptools
-import torch
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -47,7 +46,10 @@ def run(places: Places, settings: ServiceSettings, host: str, port: int, log_lev
     log_to_stderr(log_level)
     with listen(host, port) as address:
         use_system_memory()
-        torch.set_num_threads(1)  # batches are spread over threads already
+        if places.runtime == "torch":
+            import torch
+
+            torch.set_num_threads(1)  # batches are spread over threads already
         sys.setswitchinterval(SWITCH)
         site = open_site(places, settings)
         app = make_app(site, settings)

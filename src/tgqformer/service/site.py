@@ -26,9 +26,10 @@ from tgqformer.service.events import Journal
 from tgqformer.service.indexing import Indexing
 from tgqformer.service.items import Items
 from tgqformer.service.memory import give_back
+from tgqformer.service.models import EXPORT, Models
 from tgqformer.service.places import Places
 from tgqformer.service.precomputed import Precomputed, find_neighbours, stamp
-from tgqformer.service.served import Answer, Models, Served, key_of
+from tgqformer.service.served import Answer, Served, key_of
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.sharing import Sharing
 from tgqformer.service.shelf import Shelf
@@ -69,7 +70,7 @@ class Site:
         self.uploads = Uploads(settings)
         self.exploring = Pool(settings.explorer_threads, settings.waiting, "exploring")
         self.shelf, self.answers, self.journal = shelf, Answers(places.state), Journal(places.state)
-        self._models = Models(places.models, KEPT)
+        self._models = Models(places.models, KEPT, places.runtime)
         self._beside: OrderedDict[str, Served] = OrderedDict()
         self._opening = threading.RLock()
         self._showing = threading.Lock()
@@ -86,6 +87,8 @@ class Site:
         self.items = Items(self.shelf, places.catalog_of(version))
         self._seen = self._stamps()
         self._served = self._open(version)
+        if places.runtime == "onnx" and self._served.embedder is None:
+            raise TgqError(f"no folder holds the exported form of model {version.latest}; {EXPORT}")
         self.writer = Writer(self.shelf, lambda: self._served, store.begun, settings)
         self._indexing = Indexing(places.state, self.writer.held, store) if settings.memory_index else None
         self._carry_over(self._served)

@@ -28,7 +28,8 @@ from tgqformer.progress import progress
 from tgqformer.stages import make_way
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.neighbours import KIND, VECTORS, Neighbours, normalised_pool, write_lists
-from tgqformer.topk.vectors import SPARE, TopK, exact, ordered, tolerance
+from tgqformer.topk.exact import exact, tolerance
+from tgqformer.topk.vectors import SPARE, TopK, ordered
 from tgqformer.types import Array, Ints
 
 LEAST = 0.98

@@ -3,7 +3,7 @@
 Only what changed is searched. The list of a new or changed item is searched in the whole pool. From every other list
 the items that are gone or changed are taken out, and new vectors are put in that score above its last entry. The spare
 entries beyond K fill the gaps: a list is known to be right down to the last entry that was kept of it. One that
-is left with fewer than K is searched anew. Scores do not depend on how they were found (`topk.vectors.exact`), so the
+is left with fewer than K is searched anew. Scores do not depend on how they were found (`topk.exact`), so the
 files of the table are the same, byte for byte, as those of a fresh build.
 """
 
@@ -38,8 +38,9 @@ from tgqformer.store.neighbours import (
     write_pool,
 )
 from tgqformer.store.rows import parts
+from tgqformer.topk.exact import QUERIES, exact, tolerance
 from tgqformer.topk.merge import Entries, kept_of, merged
-from tgqformer.topk.vectors import QUERIES, TopK, exact, tolerance
+from tgqformer.topk.vectors import TopK
 from tgqformer.types import Bools, Floats, Ints, Vectors
 
 READ = 1000  # rows of one look into the store
@@ -79,11 +80,6 @@ class _Change:
         """Whether the items that stay stand in the same order as before."""
         stay = self.moved[self.moved >= 0]
         return bool((stay[1:] > stay[:-1]).all())
-
-
-def neighbours_in(run: Path) -> list[Path]:
-    """Return the tables of neighbours in the folder of a run."""
-    return sorted(path.parent for path in run.glob("neighbours*/manifest.json"))
 
 
 def check_follows(path: Path, version: Version) -> Neighbours:

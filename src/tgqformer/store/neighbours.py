@@ -21,13 +21,11 @@ from functools import cached_property, partial
 from hashlib import blake2b
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from torch import Tensor
 
 from tgqformer.cluster.work import Maker, fill_here
 from tgqformer.errors import TgqError
@@ -39,8 +37,11 @@ from tgqformer.store.base import unknown_item
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column, read_arrow
 from tgqformer.store.rows import unit
-from tgqformer.topk.vectors import QUERIES, top_k
+from tgqformer.topk.exact import QUERIES
 from tgqformer.types import Array, Floats, Ints, Vectors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KIND, COMMAND, VECTORS = "neighbours", "neighbours", "vectors.npy"
 IDS = "ids.arrow"
@@ -205,6 +206,8 @@ class NeighboursWork:
         """
         if k < 1:
             raise TgqError(f"k is the number of neighbours to keep, at least 1; got {k}")
+        import torch  # here and below: a service reads neighbours without it
+
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise TgqError(f"device {device!r}: PyTorch finds no CUDA device here; use cpu")
         make_way(to, KIND, resumable=True, objects=True, sources=[embeddings.path])
@@ -241,6 +244,8 @@ class NeighboursWork:
 
     def fill(self, partitions: Sequence[int]) -> Iterator[int]:
         """Find the neighbours of partitions; yield numbers of items as they are done."""
+        from tgqformer.topk.vectors import top_k
+
         pool = normalised_pool(self.embeddings, self.folder.place.here / VECTORS)
         if not self.folder.place.has(VECTORS):
             self.folder.place.keep(VECTORS)
@@ -251,7 +256,7 @@ class NeighboursWork:
             for start, stop in part:
                 blocks.append(next(answers))
                 yield stop - start
-            positions, scores = (torch.cat(block).numpy() for block in zip(*blocks, strict=True))
+            positions, scores = (np.concatenate(block) for block in zip(*blocks, strict=True))
             write_part(self.folder, number, positions, scores, self.manifest.width)
 
 
@@ -353,7 +358,14 @@ def normalised_pool(embeddings: Embeddings, file: Path) -> Tensor:
     """Write all vectors, of unit length as a store keeps them, to one file, and map it: [N, d] float32."""
     if not file.exists():
         write_pool(file, (len(embeddings), embeddings.dim), (unit(part.vectors) for part in embeddings))
+    import torch
+
     return torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
+
+
+def neighbours_in(run: Path) -> list[Path]:
+    """Return the tables of neighbours in the folder of a run."""
+    return sorted(path.parent for path in run.glob("neighbours*/manifest.json"))
 
 
 def write_pool(file: Path, shape: tuple[int, int], parts: Iterable[Vectors]) -> None:

@@ -24,9 +24,10 @@ from tgqformer.progress import progress, track
 from tgqformer.store.base import Store, StoreRow, StoreTable
 from tgqformer.store.content import SEEN, content_of, row_of
 from tgqformer.store.embed import EmbedOptions, embed_stream
-from tgqformer.store.follow import Followed, check_follows, follow, neighbours_in
+from tgqformer.store.follow import Followed, check_follows, follow
 from tgqformer.store.ledger import Dtype, Version, VersionSpec, alike
 from tgqformer.store.lists import renew_ruled
+from tgqformer.store.neighbours import neighbours_in
 from tgqformer.store.rows import parts
 from tgqformer.types import Positions
 

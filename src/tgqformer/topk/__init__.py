@@ -1,9 +1,9 @@
 """The one exact top K. The one rule of order: the higher score first, and of equal scores the lower position.
 
 Every list that is shown or stored is made here: of scores by `best_of`, of the entries of a sparse matrix by
-`best_entries` (both without torch), of vectors, a pool against itself, by `topk.vectors`. Metrics take no order of
-equal scores: they average over all (`evaluation.metrics`). A store that is searched live has no positions; there,
-equal scores stand by id.
+`best_entries`, of vectors, a pool against itself, by `topk.vectors`, or without torch by `topk.exact`. Metrics take
+no order of equal scores: they average over all (`evaluation.metrics`). A store that is searched live has no positions;
+there, equal scores stand by id.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from math import sqrt
 from threading import local
 
 import numpy as np
@@ -20,22 +19,14 @@ from torch.nn.functional import pad
 
 from tgqformer.parallel import ahead, has_bfloat16, one_thread_each
 from tgqformer.topk import best_of
-from tgqformer.types import ArrayLike, Doubles, Floats, Positions, Reals
+from tgqformer.topk.exact import GROUP, exact, tolerance
+from tgqformer.types import ArrayLike, Floats, Positions, Reals
 
-QUERIES = 512  # rows of one product, and
-COLUMNS = 16_384  # its columns: 32 MB of scores, which measured best on two cores; the whole pool need not fit
+COLUMNS = 16_384  # of one product of `QUERIES` rows: 32 MB of scores, which measured best on two cores
 MANY = 32  # queries for which it pays to round the pool
-GROUP = 64  # columns of a product of which the best is looked at first
 FEW = 1024  # candidates that are scored at once: they stay in the cache of a core
 CROWD = 16  # times K candidates of a query on average: with more it is cheaper to sort whole products
 SPARE = 16  # candidates kept beyond K, so that ties at the K-th place are seen
-
-
-def exact(one: Floats, other: Floats) -> Floats:
-    """Return the products [n] of rows [n, d], or one row [d], with rows [n, d]: in float64, the same in any batch."""
-    doubles = other.astype(np.float64)
-    sums: Doubles = np.einsum("ij,ij->i", np.broadcast_to(one.astype(np.float64), doubles.shape), doubles)
-    return sums.astype(np.float32)
 
 
 def top_k(
@@ -68,11 +59,6 @@ def nearest_items(vectors: Tensor | Reals, query: ArrayLike, k: int) -> tuple[Po
     scores = (pool[positions.to(pool.device)] @ pool.T).cpu()
     scores[torch.arange(len(positions)), positions] = -torch.inf
     return best_of(scores.numpy(), min(k, len(pool) - 1))
-
-
-def tolerance(dim: int) -> float:
-    """Return how far a float32 product of unit vectors may be from the true one, generously."""
-    return 2e-7 * max(4.0, sqrt(dim))
 
 
 class TopK:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from tgqformer.packages import cv2
+from tgqformer.packages import cv2, installed
 from tgqformer.synthetic.noise.foreground import foreground
 from tgqformer.synthetic.rgb import rgb
 from tgqformer.types import Array
@@ -45,9 +45,11 @@ class Swatch:
 def swatch(picture: Image.Image) -> Swatch | None:
     """Return the middle colour of the largest cluster of a product's pixels; None where its background is not plain.
 
-    There the product cannot be told from what is behind it, and a wrong colour is worse than none. A median within the
-    fullest of 4 x 4 x 4 cells: quick, no randomness.
+    Before another background, and without OpenCV, the product cannot be told from what is behind it, and a wrong colour
+    is worse than none. A median within the fullest of 4 x 4 x 4 cells: quick, no randomness.
     """
+    if not installed("cv2"):
+        return None
     small = picture.convert("RGB")
     small.thumbnail((SIDE, SIDE))
     pixels = np.asarray(small, np.uint8)

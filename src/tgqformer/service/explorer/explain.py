@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from tgqformer.catalog.item import Item
 from tgqformer.errors import TgqError
-from tgqformer.model.embedder import Embedded, ItemEmbedder
 from tgqformer.service.explorer.colors import Swatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tgqformer.model.embedder import Embedded, ItemEmbedder
 
 GATE_BINS = 48
 """The plot of a gate counts channels in so many bins over factors from 0 to 2."""
@@ -89,17 +91,19 @@ def _gate(values: Tensor) -> GateFactors:
     return GateFactors(counts.tolist(), round(float(factors.mean()), 4), round(damped, 4), round(raised, 4))
 
 
-@torch.inference_mode()
 def explain(model: ItemEmbedder, items: Sequence[Item], pictures: Sequence[Image.Image | None]) -> list[Attended]:
     """Run a model over B items with these pictures, and read off what it saw.
 
     Raises: TgqError where the model was loaded without its encoders.
     """
+    import torch  # here: what runs an exported model has none
+
     if model.encoders is None:
         raise TgqError("this model has no encoders, so it cannot look at a picture; serve a saved model")
     pixels = [model.encoders.vision.preprocess(picture) if picture is not None else None for picture in pictures]
-    batch = model.encoders.encode(items, pixels, model.language).to(model.device)
-    return attended(model, model(batch), batch.has_picture.tolist())
+    with torch.inference_mode():
+        batch = model.encoders.encode(items, pixels, model.language).to(model.device)
+        return attended(model, model(batch), batch.has_picture.tolist())
 
 
 def facts(first: Item, second: Item, colors: tuple[Swatch | None, Swatch | None] = (None, None)) -> list[Fact]:

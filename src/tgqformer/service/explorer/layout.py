@@ -2,19 +2,18 @@
 
 PCA gives the start; then neighbours pull and random others push, as UMAP does it (McInnes, Healy, Melville 2018,
 arXiv 1802.03426, sections 3.1 and 3.2): the same neighbour weights, the same curve, in vectorised steps over shares of
-the edges instead of one edge at a time. Needs no package beyond numpy and scipy.
+the edges instead of one edge at a time. Needs no package beyond numpy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from scipy import sparse
-from torch.nn.functional import normalize
 
-from tgqformer.topk.vectors import QUERIES, top_k
+from tgqformer.store.rows import unit
+from tgqformer.topk.exact import QUERIES, nearest_others
 from tgqformer.types import Doubles, Floats, Ints
 
 NEIGHBOURS = 15
@@ -24,6 +23,15 @@ MANY = 10_000
 # The curve 1 / (1 + a d^2b) that UMAP fits for a least distance of 0.5 and a spread of 1.
 _A, _B = 0.583, 1.334
 _LONGEST = 4.0
+
+
+@dataclass(frozen=True)
+class MapEdges:
+    """MapEdges of a graph [m]: from `head` to `tail`, both ways, and how much each weighs."""
+
+    head: Ints
+    tail: Ints
+    weight: Doubles
 
 
 def lay_out(
@@ -36,9 +44,9 @@ def lay_out(
     count = len(vectors)
     if count < 4:
         return np.linspace(0.2, 0.8, max(count, 1), dtype=np.float32)[:count, None].repeat(2, axis=1)
-    pool = normalize(torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32)), dim=1)
+    pool = unit(np.ascontiguousarray(vectors, dtype=np.float32))
     edges = _edges(pool, min(NEIGHBOURS, count - 1), lambda done: told(0.4 * done))
-    places = _start(pool.numpy(), seed)
+    places = _start(pool, seed)
     epochs = epochs or (EPOCHS if count < MANY else FEW_EPOCHS)
     places = _pulled(places, edges, epochs, np.random.default_rng(seed), lambda done: told(0.4 + 0.6 * done))
     return _framed(places)
@@ -56,20 +64,25 @@ def _start(pool: Floats, seed: int) -> Floats:
     return np.asarray(places + noise, dtype=np.float32)
 
 
-def _edges(pool: torch.Tensor, k: int, told: Callable[[float], None]) -> sparse.coo_matrix:
+def _edges(pool: Floats, k: int, told: Callable[[float], None]) -> MapEdges:
     """Weigh each item's k nearest, UMAP's way, and make the weights mutual: w + w' - w w'."""
     count, found = len(pool), []
-    spans = [(start, min(start + QUERIES, count)) for start in range(0, count, QUERIES)]
-    for done, (positions, scores) in enumerate(top_k(pool, k, spans), 1):
-        found.append((positions.numpy(), scores.numpy()))
-        told(done / len(spans))
+    for done, block in enumerate(nearest_others(pool, k), 1):
+        found.append(block)
+        told(min(1.0, done * QUERIES / count))
     near = np.concatenate([positions for positions, _ in found])
     away = np.sqrt(np.maximum(2 - 2 * np.concatenate([scores for _, scores in found]).astype(np.float64), 0))
-    weights = _memberships(away)
-    rows = np.repeat(np.arange(count), k)
-    one_way = sparse.csr_matrix((weights.ravel(), (rows, near.ravel())), shape=(count, count))
-    other_way = one_way.T.tocsr()
-    return (one_way + other_way - one_way.multiply(other_way)).tocoo()
+    one, other, weight = np.repeat(np.arange(count), k), near.ravel(), _memberships(away).ravel()
+    return _mutual(MapEdges(one, other, weight), count)
+
+
+def _mutual(edges: MapEdges, count: int) -> MapEdges:
+    """Return every edge both ways, sorted, with the weight w + w' - w w' of its two directions; 0 where one is not."""
+    ways = np.concatenate([edges.head * count + edges.tail, edges.tail * count + edges.head])
+    keys, place = np.unique(ways, return_inverse=True)
+    there, back = np.zeros((2, len(keys)))
+    there[place[: len(edges.weight)]] = back[place[len(edges.weight) :]] = edges.weight
+    return MapEdges(keys // count, keys % count, there + back - there * back)
 
 
 def _memberships(away: Doubles) -> Doubles:
@@ -84,11 +97,11 @@ def _memberships(away: Doubles) -> Doubles:
 
 
 def _pulled(
-    places: Floats, edges: sparse.coo_matrix, epochs: int, rng: np.random.Generator, told: Callable[[float], None]
+    places: Floats, edges: MapEdges, epochs: int, rng: np.random.Generator, told: Callable[[float], None]
 ) -> Floats:
     """Let edges pull and random others push; each edge is drawn as often as it weighs."""
-    heads, tails = edges.row.astype(np.int64), edges.col.astype(np.int64)
-    chance = (edges.data / edges.data.max()).astype(np.float32)
+    heads, tails = edges.head, edges.tail
+    chance = (edges.weight / edges.weight.max()).astype(np.float32)
     for epoch in range(epochs):
         step = 1.0 - epoch / epochs
         drawn = rng.permutation(np.flatnonzero(rng.random(len(chance), dtype=np.float32) < chance))

@@ -11,6 +11,7 @@ from PIL import Image
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError, read_picture
+from tgqformer.packages import installed
 from tgqformer.service.errors import Refused
 from tgqformer.synthetic.noise import NoiseKind, NoiseSpec, add_noise
 
@@ -28,6 +29,11 @@ class NoiseChoice:
     seed: int = 0
 
 
+def can_draw() -> bool:
+    """Return whether what draws noise is installed."""
+    return installed("cv2", "matplotlib")
+
+
 def noised(catalog: Catalog | None, item: Item, picture: Image.Image, noise: NoiseChoice) -> Image.Image:
     """Draw noise on an item's picture. catalog: where the second product of a distractor comes from.
 
@@ -35,6 +41,8 @@ def noised(catalog: Catalog | None, item: Item, picture: Image.Image, noise: Noi
     """
     if not noise.severity:
         return picture
+    if not can_draw():
+        raise Refused("this service cannot draw noise; install what draws it: pip install 'tgqformer[noise]'")
     spec = NoiseSpec(noise.kind, noise.severity, noise.seed)
     donor = _donor(catalog, item, noise.seed) if noise.kind == "distractor" else None
     return add_noise(picture, spec, donor).picture

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
-from torch.nn.functional import normalize
 
 from tgqformer.parallel import batches
 from tgqformer.store.base import Hit, StoreTable
-from tgqformer.topk.vectors import QUERIES, top_k
+from tgqformer.store.rows import unit
+from tgqformer.topk.exact import nearest_others
 from tgqformer.types import Floats, Ints
 
 By = Literal["category", "brand", "price", "version"]
@@ -126,9 +125,8 @@ def by_version(ids: Sequence[str], one: StoreTable, other: StoreTable) -> Colour
 def _nearest(table: StoreTable, ids: Sequence[str]) -> Ints:
     """Return the nearest of each item among these, itself left out: [n, NEAREST], fewer where there are not so many."""
     vectors = np.concatenate([[row.vector for row in table.get(names)] for names in batches(ids, 1024)])
-    pool = normalize(torch.from_numpy(vectors.astype(np.float32)), dim=1)
-    spans = [(start, min(start + QUERIES, len(ids))) for start in range(0, len(ids), QUERIES)]
-    return np.concatenate([places.numpy() for places, _ in top_k(pool, min(NEAREST, len(ids) - 1), spans)])
+    pool = unit(vectors.astype(np.float32))
+    return np.concatenate([places for places, _ in nearest_others(pool, min(NEAREST, len(ids) - 1))])
 
 
 COLOURS: dict[By, Callable[[Sequence[Hit | None]], Coloured]] = {"brand": by_brand, "price": by_price}

@@ -20,7 +20,7 @@ from tgqformer.service.errors import ApiError
 from tgqformer.service.explorer.atlas import Atlas
 from tgqformer.service.explorer.browse import Offered, Sort
 from tgqformer.service.explorer.maps import LISTED, Maps
-from tgqformer.service.explorer.noising import KINDS, NoiseChoice
+from tgqformer.service.explorer.noising import KINDS, NoiseChoice, can_draw
 from tgqformer.service.explorer.overlay import By
 from tgqformer.service.explorer.shop import Asked, Data, Shop, uploaded
 from tgqformer.service.explorer.wins import pairs_of
@@ -242,7 +242,8 @@ def _about(site: Site, shop: Shop) -> Data:
     about = {"name": name, "items": len(shown.browser) if shown else 0, "clean": bool(shown and shown.clean)}
     about["model"] = served.embedder is not None
     about["judged"] = len(versions) > 1 and pairs_of(site.places.store) is not None
-    return {**about, "versions": versions, "kinds": KINDS, "categories": categories, "brands": brands}
+    kinds = KINDS if can_draw() else ()
+    return {**about, "versions": versions, "kinds": kinds, "categories": categories, "brands": brands}
 
 
 def _jpeg(request: Request, data: bytes | None) -> Response:

@@ -19,6 +19,7 @@ from tgqformer.service.explorer.noising import NoiseChoice, noised
 from tgqformer.service.explorer.pictures import Recent, jpeg
 from tgqformer.service.explorer.ruling import ruled
 from tgqformer.service.explorer.wins import RULE, Judgement, WinOrLoss, judge, pairs_of
+from tgqformer.service.models import TorchModel
 from tgqformer.stages import note_of
 from tgqformer.store.base import FACTS, Hit, UnknownItem
 from tgqformer.store.content import row_of
@@ -287,15 +288,17 @@ class Shop:
         pictures = [self.picture(first.id) if noise is None else self.noised(first, noise), self.picture(second.id)]
         colors = [swatch(picture) if picture is not None else None for picture in pictures]
         compared = facts(first, second, (colors[0], colors[1]))
-        model = served.embedder
-        if model is None:
-            return {**_named(served), "facts": compared, "colors": colors, "seen": None, "note": _NO_MODEL}
+        if not isinstance(served.embedder, TorchModel):
+            note = _NO_MODEL if served.embedder is None else _EXPORTED
+            return {**_named(served), "facts": compared, "colors": colors, "seen": None, "note": note}
+        model = served.embedder.model
         attended = explain(model, [first, second], pictures)
         fit = model.encoders.vision.fit if model.encoders else "pad"
         seen = {"grid": list(model.widths.grid), "fit": fit, "items": attended}
         return {**_named(served), "facts": compared, "colors": colors, "seen": seen, "note": None}
 
 
+_EXPORTED = "the model runs in its exported form, which does not say what it looked at; serve the saved model to see it"
 _NO_MODEL = "this version's model is not here, so nothing new can be embedded; name its folder with --model"
 
 

@@ -93,7 +93,7 @@ function drawPicture(item, state, place) {
 }
 
 function noisePanel(item, about, state, { outcome, small }, changed) {
-  if (!item.picture || !about.model) return null; // nothing can be embedded anew
+  if (!item.picture || !about.model || !about.kinds.length) return null; // nothing can be drawn, or embedded anew
   const slider = h("input", { type: "range", min: "0", max: "5", step: "1", value: state.severity, id: "severity", list: "steps" });
   const said = h("output", { for: "severity", class: "figure" });
   const dice = h("button", { type: "button", class: "quiet small" }, "↻ Draw another");
