@@ -33,7 +33,7 @@ def test_the_image_copies_what_is_there_and_serves(name: str) -> None:
     entry = next(yaml.safe_load(line.removeprefix("ENTRYPOINT ")) for line in lines if line.startswith("ENTRYPOINT "))
     check_command([*entry, *command])
     assert any(line == "USER 1000" for line in lines), "the service does not run as root"
-    extras = re.search(r"'\.\[([\w,]+)\]'", "\n".join(lines))
+    extras = re.search(r"'\.\[([\w,-]+)\]'", "\n".join(lines))
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert extras is not None and all(re.search(rf"^{name} = \[", text, re.MULTILINE) for name in extras[1].split(","))
 
