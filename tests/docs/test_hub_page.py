@@ -44,3 +44,7 @@ def test_for_onnx_runtime(place: Place) -> None:
     for folder in ("small-onnx", "small-int8"):
         vectors = names["without_torch"](here / folder)
         assert vectors.dtype == "float32" and vectors.shape[0] == 2
+    with Terminal() as terminal:
+        walk_page("docs/hub.md", terminal, "Served without PyTorch")
+        assert terminal.ask().get("/readyz")["model"] is True
+        assert terminal.ask().get("/items/studio-00042/similar?k=3")["results"]
