@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from tgqformer.catalog.catalog import Catalog
@@ -23,6 +24,7 @@ from tgqformer.model.encoding import Encoders
 from tgqformer.model.export import _describe, _quantize, overlap_of
 from tgqformer.model.frozen import FrozenPart
 from tgqformer.model.onnx import OnnxEmbedder, Tokens
+from tgqformer.pixels import Steps
 
 Build = Callable[..., ItemEmbedder]
 WITHOUT_TORCH = """
@@ -146,3 +148,30 @@ def test_overlap_is_the_share_of_neighbours_that_stay() -> None:
     near = overlap_of(vectors, vectors + rng.normal(size=(40, 8)).astype("f4") * 0.3, 3)
     far = overlap_of(vectors, rng.normal(size=(40, 8)).astype("f4"), 3)
     assert far < near < 1
+
+
+class Sized:
+    """An image processor that does what it says, and perhaps more."""
+
+    def __init__(self, more: float = 0.0, **about: object) -> None:
+        base = {"do_resize": True, "resample": 3, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": False}
+        self.about, self.more = base | about, more
+
+    def to_dict(self) -> dict[str, object]:
+        return self.about
+
+    def __call__(self, images: Image.Image) -> dict[str, list[np.ndarray]]:
+        size = self.about["size"]
+        if "height" in size:
+            sides = size["width"], size["height"]
+        else:
+            sides = tuple(round(side * size["shortest_edge"] / min(images.size) - 0.5 + 1e-9) for side in images.size)
+        values = np.asarray(images.resize(sides, self.about["resample"]), np.float32).transpose(2, 0, 1) / 255
+        return {"pixel_values": [values + self.more]}
+
+
+def test_steps_of_a_processor_are_taken_where_they_are_all_it_does() -> None:
+    for size, shape in (({"height": 20, "width": 30}, (3, 20, 30)), ({"shortest_edge": 16}, (3, 16, 24))):
+        steps = Steps.of(Sized(size=size))
+        assert steps is not None and steps(Image.new("RGB", (60, 40), "red")).shape == shape
+        assert Steps.of(Sized(0.1, size=size)) is None

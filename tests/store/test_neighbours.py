@@ -18,7 +18,9 @@ from tgqformer import topk
 from tgqformer.errors import TgqError
 from tgqformer.store.embeddings import Embeddings, Vectors
 from tgqformer.store.neighbours import Neighbours, build_neighbours
+from tgqformer.store.rows import unit
 from tgqformer.topk import vectors as vectors_of
+from tgqformer.topk.exact import nearest_others
 from tgqformer.topk.vectors import TopK, top_k
 
 
@@ -259,3 +261,14 @@ def test_spans_are_answered_in_order_and_torch_keeps_its_threads() -> None:
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("count", "k"), [(2, 1), (40, 39), (700, 10), (1500, 5)])
+def test_without_torch_the_lists_are_the_same_ties_too(count: int, k: int) -> None:
+    rng = np.random.default_rng(count)
+    pool = unit(rng.normal(size=(count, 6)).astype(np.float32))
+    pool[rng.integers(count, size=count // 2)] = pool[0]  # more equal ones than places
+    found = [np.concatenate(part) for part in zip(*nearest_others(pool, k), strict=True)]
+    positions, scores = TopK(torch.from_numpy(pool), k).of(0, count)
+    np.testing.assert_array_equal(found[0], positions.numpy())
+    np.testing.assert_array_equal(found[1], scores.numpy())
