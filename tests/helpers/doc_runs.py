@@ -7,12 +7,13 @@ import runpy
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from doc_commands import ROOT, Block, blocks
-from small_shop import Client, Running, multipart
+from small_shop import WAIT, Client, Running, multipart
 from typer.testing import CliRunner
 
 from tgqformer.cli import app
@@ -170,6 +171,7 @@ class Terminal:
     def _serve(self, places: Places, settings: ServiceSettings, host: str, port: int, log_level: str) -> None:
         """Serve on a free port until another place is served or the page ends; in the place of `server.run`."""
         self._stop()
+        settings = replace(settings, timeout=WAIT)  # a busy machine is slow
         self._running = Running(open_site(places, settings), settings)
         self._running.__enter__()
         status, _, answer = self._running.client()("GET", "/readyz")
