@@ -173,6 +173,45 @@ def test_few_are_compared_exactly_and_many_are_found_in_the_graph(monkeypatch: p
         assert found >= least - 1e-9, share
 
 
+def test_what_a_filter_leaves_is_compared_by_codes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(memory, "EXACT_ROWS", 100)
+    vectors, luck = unit(clusters(6000, 128)), np.random.default_rng(0)
+    index = MemoryIndex(128)
+    index.add(vectors[:5000])
+    index.measure(np.ones(5000, bool))
+    index.add(vectors[5000:])
+    index.save(tmp_path)
+    read = MemoryIndex.load(tmp_path, 128, index.width, index.candidates)
+    passing, coded = luck.random(6000) < 0.15, list[int]()
+    passing[5990:] = True
+    monkeypatch.setattr(MemoryIndex, "_walked", lambda *_: pytest.fail("the graph was asked"))
+    there = MemoryIndex._coded
+    monkeypatch.setattr(MemoryIndex, "_coded", lambda self, *asked: coded.append(1) or there(self, *asked))
+    found = 0.0
+    for query in vectors[5990:]:
+        truth = np.flatnonzero(passing)[np.argsort(-(vectors[passing] @ query))[:10]]
+        rows, scores = index.search(query, 10, passing)
+        np.testing.assert_array_equal(rows, read.search(query, 10, passing)[0])
+        np.testing.assert_allclose(scores, vectors[rows] @ query, atol=1e-5)
+        found += len(np.intersect1d(rows, truth)) / 100
+    assert found >= 0.97 and len(coded) == 20
+    (tmp_path / "codes.faiss").write_bytes((tmp_path / "graph.faiss").read_bytes()[:5000])
+    with pytest.raises(RuntimeError):
+        MemoryIndex.load(tmp_path, 128, index.width, index.candidates)
+
+
+def test_codes_that_lose_too_much_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "EXACT_ROWS", 100)
+    monkeypatch.setattr(memory, "CANDIDATES", (1,))
+    monkeypatch.setattr(memory, "PER_ITEM", 1)
+    index = MemoryIndex(16)
+    index.add(unit(clusters(3000, 16)))
+    index.measure(np.ones(3000, bool))
+    monkeypatch.setattr(MemoryIndex, "_coded", lambda *_: pytest.fail("codes were asked"))
+    passing = np.arange(3000) % 10 == 0
+    assert index.search(index.vectors()[0], 5, passing)[0][0] == 0
+
+
 def test_searches_and_writes_at_once(place: Callable[[], str]) -> None:
     table, wrong = made(place()), list[BaseException]()
     live, done = built(table), threading.Event()

@@ -27,7 +27,7 @@ from tgqformer.store.rows import check_vector, parts, quantised, unit
 from tgqformer.store.rules import PLAIN, SLACK, Chosen, Rules, choose
 from tgqformer.types import Bools, Floats, Ints, Vectors
 
-KIND, FORMAT = "live index", 1
+KIND, FORMAT = "live index", 2
 AT_ONCE, STEP, PUT = 2048, 128, 8  # rows read at once, put into the graph at once, and while searches wait
 WORN = 0.25  # share of rows that are items no more: then it is made anew
 
@@ -35,8 +35,8 @@ WORN = 0.25  # share of rows that are items no more: then it is made anew
 class LiveTable:
     """The items of a table in memory. Thread-safe; `refresh` and `save` from one thread. Made by `build` or `load`.
 
-    Needs 4 bytes a dimension for the vectors, and some 220 for an item; right after it was made, with room to
-    grow, some 2,000.
+    Needs 4 bytes a dimension for the vectors, an eighth for their codes, and some 230 for an item; right after it was
+    made, with room to grow, some 2,000.
     """
 
     def __init__(self, table: StoreTable, index: MemoryIndex, rows: LiveRows, revision: int) -> None:
@@ -72,7 +72,7 @@ class LiveTable:
             if about["format"] != FORMAT or about["dim"] != table.version.dim or (pictured and not about["pictured"]):
                 return None
             rows = LiveRows.load(folder, pictured=pictured)
-            index = MemoryIndex.load(folder / "graph.faiss", about["dim"], about["width"])
+            index = MemoryIndex.load(folder, about["dim"], about["width"], about["candidates"])
             if len(index) != len(rows):
                 return None
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, pa.ArrowInvalid):
@@ -85,11 +85,11 @@ class LiveTable:
     def save(self, folder: Path) -> None:
         """Write it to a folder, whole or not at all; searches go on, writes wait."""
         with self._writing, atomic_folder(folder, KIND, overwrite=True) as unfinished, self._index.lock.shared():
-            self._index.save(unfinished / "graph.faiss")
+            self._index.save(unfinished)
             self._rows.save(unfinished)
-            about = {"dim": self._index.dim, "width": self._index.width, "recall": self.recall}
-            about |= {"revision": self._revision, "pictured": self._rows.pictured}
-            write_json(unfinished / "about.json", {"format": FORMAT, **about})
+            measured = {"width": self._index.width, "candidates": self._index.candidates, "recall": self.recall}
+            about = {"dim": self._index.dim, "revision": self._revision, "pictured": self._rows.pictured}
+            write_json(unfinished / "about.json", {"format": FORMAT, **about, **measured})
             self.saved = True
 
     def __len__(self) -> int:

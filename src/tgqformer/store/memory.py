@@ -1,7 +1,9 @@
 """Vectors in memory, found through a graph (HNSW, by faiss): for searches within a millisecond.
 
 Rows are numbered in the order in which they come and never taken away: who asks says which of them may be found. Few
-rows are compared one by one, exactly, because a graph loses some of them. How wide the graph is searched is measured.
+rows are compared one by one, exactly, because a graph loses some of them. Where more may be found, all of them are
+compared by codes of one bit a dimension first, and the best exactly. How wide the graph is searched, and how many are
+the best, is measured. The codes: Gao and Long, "RaBitQ", SIGMOD 2024, https://arxiv.org/abs/2405.12497.
 """
 
 from __future__ import annotations
@@ -18,11 +20,14 @@ import numpy as np
 from tgqformer.types import Bools, Floats, Ints, Vectors
 
 LINKS, BUILD = 16, 100  # of a node, and candidates when it is put into the graph
-EXACT_ROWS = 8000  # so few are compared one by one
-EXACT_SHARE, MOST_EXACT = 0.15, 60_000  # a smaller share is, too, where it is no more rows than that
-WIDTHS = (48, 64, 96, 128, 192, 256, 384, 512)  # candidates of a search that are tried
+EXACT_ROWS = 2000  # so few are compared one by one
+CODED_SHARE, MOST_CODED = 0.2, 400_000  # a smaller share is compared by codes, where it is no more rows than that
+WIDTHS = (48, 64, 96, 128, 192, 256, 384, 512)  # candidates of a walk through the graph that are tried
+CANDIDATES = (100, 200, 400, 800, 1600)  # rows that codes leave which are tried
 AIM, SAMPLE, MEASURED = 0.995, 100, 10  # recall of the ten nearest of so many items
 PER_ITEM = 4  # candidates for each row that is asked for, at least
+GRAPH, CODES = "graph.faiss", "codes.faiss"
+QUERY_BITS = 4  # of a dimension of the query, when it is compared with codes
 
 
 class MemoryIndex:
@@ -30,31 +35,39 @@ class MemoryIndex:
 
     def __init__(self, dim: int) -> None:
         self._faiss = faiss = _library()
-        self.dim, self.width = dim, WIDTHS[3]
+        self.dim, self.width, self.candidates = dim, WIDTHS[3], CANDIDATES[-1]
         self._index: Any = faiss.IndexHNSWFlat(dim, LINKS, faiss.METRIC_INNER_PRODUCT)
         self._index.hnsw.efConstruction = BUILD
+        self._codes: Any = None
         self.lock = SharedLock()
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
     @classmethod
-    def load(cls, file: Path, dim: int, width: int) -> MemoryIndex:
+    def load(cls, folder: Path, dim: int, width: int, candidates: int) -> MemoryIndex:
         """Read what `save` wrote. Raise ValueError, RuntimeError where it is damaged, or of another width."""
         found = cls(dim)
-        found._index, found.width = found._faiss.read_index(str(file)), width
-        if found._index.d != dim:
-            raise ValueError(f"{file} holds vectors of another width")
+        found._index, found.width = found._faiss.read_index(str(folder / GRAPH)), width
+        if (folder / CODES).exists():
+            found._codes, found.candidates = found._faiss.read_index(str(folder / CODES)), candidates
+        if any(one.d != dim or one.ntotal != len(found) for one in (found._index, found._codes) if one is not None):
+            raise ValueError(f"{folder} holds vectors of another width, or codes of others")
         return found
 
-    def save(self, file: Path) -> None:
-        """Write the graph and the vectors."""
-        self._faiss.write_index(self._index, str(file))
+    def save(self, folder: Path) -> None:
+        """Write the graph with the vectors, and the codes."""
+        self._faiss.write_index(self._index, str(folder / GRAPH))
+        if self._codes is not None:
+            self._faiss.write_index(self._codes, str(folder / CODES))
 
     def add(self, vectors: Vectors) -> None:
         """Put vectors [m, d] into the graph; hold `lock.alone()` where others search."""
         self._faiss.omp_set_num_threads(1)  # of this thread: others answer
-        self._index.add(np.ascontiguousarray(vectors, np.float32))
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        self._index.add(vectors)
+        if self._codes is not None:
+            self._codes.add(vectors)
 
     def vectors(self) -> Vectors:
         """Return all vectors, as a view that is good until the next `add`."""
@@ -62,34 +75,71 @@ class MemoryIndex:
         return np.asarray(self._faiss.rev_swig_ptr(kept.get_xb(), len(self) * self.dim).reshape(len(self), self.dim))
 
     def measure(self, passing: Bools) -> float:
-        """Choose the width by the exact neighbours of a sample; return the recall that it has."""
+        """Make the codes, choose width and candidates by what a sample finds; return the recall of the graph."""
         rows = np.flatnonzero(passing)
         if len(rows) <= EXACT_ROWS:
             return 1.0
-        chosen, recall = np.random.default_rng(0).choice(rows, SAMPLE, replace=False), 0.0
+        luck, recall = np.random.default_rng(0), 0.0
+        chosen = luck.choice(rows, SAMPLE, replace=False)
         truth = [self._compared(self.vectors()[row], MEASURED, rows)[0] for row in chosen.tolist()]
         for width in WIDTHS:
             self.width = width
             found = [self._walked(self.vectors()[row], MEASURED, passing, 1.0)[0] for row in chosen.tolist()]
-            shared = [len(np.intersect1d(one, other)) for one, other in zip(found, truth, strict=True)]
-            if (recall := float(np.mean(shared)) / MEASURED) >= AIM:
+            if (recall := _recall(found, truth)) >= AIM:
                 break
+        self._encode(luck.choice(rows, max(EXACT_ROWS, len(rows) // 10), replace=False), chosen)
         return recall
+
+    def _encode(self, rows: Ints, chosen: Ints) -> None:
+        """Make codes of all vectors, and choose how many candidates they leave; none where they are not good enough."""
+        rotation = self._faiss.RandomRotationMatrix(self.dim, self.dim)
+        rotation.init(0)
+        short = self._faiss.IndexRaBitQ(self.dim, self._faiss.METRIC_INNER_PRODUCT)
+        self._codes = self._faiss.IndexPreTransform(rotation, short)
+        self._codes.train(self.vectors())
+        self._codes.add(self.vectors())
+        passing = np.zeros(len(self), bool)
+        passing[rows] = True
+        rows = np.flatnonzero(passing)
+        truth = [self._compared(self.vectors()[row], MEASURED, rows)[0] for row in chosen.tolist()]
+        for self.candidates in CANDIDATES:
+            found = [self._coded(self.vectors()[row], MEASURED, passing)[0] for row in chosen.tolist()]
+            if _recall(found, truth) >= AIM:
+                return
+        self._codes = None
 
     def search(self, vector: Floats, k: int, passing: Bools) -> tuple[Ints, Floats]:
         """Return the rows [<= k] nearest to a vector [d] of unit length among those that pass, and their cosines."""
         count = int(np.count_nonzero(passing))
         share = count / max(len(self), 1)
-        if count <= EXACT_ROWS or (share < EXACT_SHARE and count <= MOST_EXACT) or k >= count:
+        few = share < CODED_SHARE and count <= MOST_CODED
+        if count <= EXACT_ROWS or k >= count or (few and self._codes is None):
             return self._compared(vector, k, np.flatnonzero(passing))
-        return self._walked(vector, k, passing, share)
+        return self._coded(vector, k, passing) if few else self._walked(vector, k, passing, share)
 
     def _compared(self, vector: Floats, k: int, rows: Ints) -> tuple[Ints, Floats]:
-        vectors = self.vectors()
-        scores = vectors[rows] @ vector if len(rows) < len(vectors) else vectors @ vector
+        scores = self._scores(vector, rows) if len(rows) < len(self) else self.vectors() @ vector
         best = np.argpartition(-scores, k - 1)[:k] if k < len(rows) else np.arange(len(rows))
         best = best[np.lexsort((rows[best], -scores[best]))]
         return rows[best], scores[best]
+
+    def _scores(self, vector: Floats, rows: Ints) -> Floats:
+        """Return the products of a vector and these rows, which are read where they lie."""
+        pointer, products = self._faiss.swig_ptr, np.empty(len(rows), np.float32)
+        vector, rows = np.ascontiguousarray(vector, np.float32), np.ascontiguousarray(rows, np.int64)
+        kept = self._faiss.downcast_index(self._index.storage).get_xb()
+        self._faiss.fvec_inner_products_by_idx(
+            pointer(products), pointer(vector), kept, pointer(rows), self.dim, 1, len(rows)
+        )
+        return products
+
+    def _coded(self, vector: Floats, k: int, passing: Bools) -> tuple[Ints, Floats]:
+        bits = np.packbits(passing, bitorder="little")
+        only = self._faiss.IDSelectorBitmap(len(self), self._faiss.swig_ptr(bits))
+        how = self._faiss.RaBitQSearchParameters(sel=only, qb=QUERY_BITS)
+        how = self._faiss.SearchParametersPreTransform(index_params=how)
+        _, rows = self._codes.search(vector[None], max(self.candidates, PER_ITEM * k), params=how)
+        return self._compared(vector, k, np.sort(rows[0][rows[0] >= 0]))
 
     def _walked(self, vector: Floats, k: int, passing: Bools, share: float) -> tuple[Ints, Floats]:
         bits = np.packbits(passing, bitorder="little")
@@ -99,6 +149,10 @@ class MemoryIndex:
         scores, rows = self._index.search(vector[None], k, params=how)
         there = rows[0] >= 0
         return rows[0][there].astype(np.int64), scores[0][there]
+
+
+def _recall(found: list[Ints], truth: list[Ints]) -> float:
+    return float(np.mean([len(np.intersect1d(one, other)) for one, other in zip(found, truth, strict=True)])) / MEASURED
 
 
 class SharedLock:
