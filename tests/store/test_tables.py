@@ -234,6 +234,7 @@ def test_the_index_finds_what_is_there_filtered_and_not(
     where, vectors, k = place(), clusters(1500, 24), 20
     for module in (lance, postgres_table):
         monkeypatch.setattr(module, "INDEX_FROM", 1000)
+    monkeypatch.setattr(lance, "GRAPH_ROWS", 200)
     table = made(where, vectors, dtype)
     assert table.stats().indexed == 1500
     queries = clusters(10, 24, seed=2)

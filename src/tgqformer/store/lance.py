@@ -45,6 +45,9 @@ from tgqformer.types import Floats
 NAME = "lance"
 INDEX_FROM = 10_000  # rows; below, an exact search takes a few milliseconds and needs no index
 EXACT_BELOW = 10_000  # rows that pass a filter; below, the index would lose some of them and save nothing
+GRAPH_ROWS = 16_384  # rows of one graph of the index: what a row costs grows with its graph
+GRAPHS, GRAPHS_SHARE = 32, 4  # so many graphs are all searched; of more, a fourth
+EVERY_GRAPH = 1 << 20  # searched behind a filter: what passes may lie anywhere
 WRITE_ROWS = 32_768  # a write adds a file and a version, so few large ones
 EF, REFINE = 200, 2  # candidates of HNSW at least, and how many times k of them are scored again by the rows themselves
 FILTERED = 2  # times as many candidates behind a filter: only those that pass can be answers
@@ -202,7 +205,10 @@ class LanceTable:
                 query = query.where(condition, prefilter=True)
                 exact = exact or self._counts.of(where, lambda: self.count(where)) < EXACT_BELOW
             candidates = max(EF, 4 * k) * (FILTERED if where else 1)
-            query = query.bypass_vector_index() if exact else query.ef(candidates).refine_factor(REFINE)
+            graphs = self._counts.of(None, self._table.count_rows) // GRAPH_ROWS
+            probes = EVERY_GRAPH if where else max(GRAPHS, graphs // GRAPHS_SHARE)
+            near = query.nprobes(probes).ef(candidates).refine_factor(REFINE)
+            query = query.bypass_vector_index() if exact else near
             found = query.select([*FOUND, "_distance"]).to_arrow()
         return hits_of(found)
 
@@ -284,7 +290,8 @@ class LanceTable:
                 if "vector" not in there and len(self) >= INDEX_FROM:
                     for column, config in _INDEXES:
                         self._table.create_index(column, config=config)
-                    self._table.create_index("vector", config=HnswSq(distance_type="dot"))
+                    graphs = HnswSq(distance_type="dot", target_partition_size=GRAPH_ROWS)
+                    self._table.create_index("vector", config=graphs)
                 compacted = any(self._compacted(NEVER) for _ in range(TRIES))
             with self._transaction():
                 if not compacted:
