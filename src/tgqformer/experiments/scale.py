@@ -30,11 +30,8 @@ PHOTO = Rate(2.7e-3, "benchmarks/growth.py photos: JPEG of 1000 x 1000")
 MINED = Rate(0.35e-6, "benchmarks/growth.py mine")
 EMBEDDED = Rate(21.1e-3, "benchmarks/embed.py, --precision auto")
 NEAR = Rate(0.24e-3, "benchmarks/neighbours.py --approximate at 100,000 x 384")
-INDEXED = Rate(
-    1.2e-3,
-    "benchmarks/growth.py index --dim 1280 at 10,000; it grew with the power 1.32 up to 40,000, so this is the least",
-)
-ROW, CLICK, LIVE, MAKING, DIGEST = 200, 40, 221, 2000, 200
+INDEXED = Rate(1.2e-3, "benchmarks/growth.py index --dim 1280 at 40,000")
+ROW, CLICK, LIVE, MAKING, DIGEST = 200, 40, 240, 2000, 200
 """Bytes: of a row of text in a catalogue (assumed); and measured: of memory a click that is mined; of an item in a
 service, beside its vector, and while its index is made; of an item's id and digest."""
 DOLLARS = {"h200": 4.0, "h100": 3.0, "a100": 2.0, "l40s": 1.5, "l4": 0.8, "4090": 0.5, "cpu": 0.0}
@@ -212,9 +209,9 @@ def _indexed(shop: Extent, rent: Rent) -> Rented:
 
 
 def _served(shop: Extent, rent: Rent) -> Rented:
-    memory = shop.items * (4.0 * shop.dim + LIVE + DIGEST) + 2 * G
+    memory = shop.items * (4.125 * shop.dim + LIVE + DIGEST) + 2 * G
     how = (
-        f"a month of one machine: {shop.items:,} x (4 x {shop.dim} + {LIVE} + {DIGEST}) bytes of memory,"
+        f"a month of one machine: {shop.items:,} x (4.125 x {shop.dim} + {LIVE} + {DIGEST}) bytes of memory,"
         f" benchmarks/live.py and docs/deploy.md; {MAKING:,} bytes an item more while its index is made"
     )
     price = rent.core * max(rent.cores, memory / PER_CORE)

@@ -217,7 +217,7 @@ class LiveRows:
         names = self.names[name]
         chosen = np.zeros(len(names.values) + 1, bool)  # the last is of rows that have none
         chosen[[names.known[value] for value in values if value in names.known]] = True
-        return np.asarray(chosen[self.column(name)])
+        return np.take(chosen, self.column(name))  # in half the time of chosen[…]
 
     def _grow(self, size: int) -> None:
         more = size - len(self._alive)
