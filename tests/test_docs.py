@@ -130,6 +130,7 @@ def test_readme_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_coming_from_other_programs_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_shop(tmp_path, 40)
+    Path("shoe.jpg").write_bytes(Path("photos/2.jpg").read_bytes())
     # without a model hub the packaged encoders stand for CLIP
     small_clip = ["--set", "encoders.vision=efficientnet-lite0", "--set", "alignment.steps=20"]
     with Terminal(more={"run clip.yaml": small_clip}) as terminal:
