@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
+import re
 import shlex
 import sys
 import tempfile
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 from doc_commands import ROOT
-from doc_runs import is_benchmark, is_run, of_pages
+from doc_runs import PAGES, is_benchmark, is_run, of_pages
 from doc_shop import Place, write_fashion
 
 from tgqformer.catalog import import_catalog
@@ -33,7 +35,15 @@ SMALLER: dict[str, str] = {
     "truncate": "--widths 4 8",
 }
 """What is added to the words of each script: the last value of an option counts."""
-COMMANDS = sorted({shlex.join(words) for _, _, words in of_pages() if is_benchmark(words) and is_run(words)})
+BENCHMARKS = {shlex.join(words): is_run(words) for _, _, words in of_pages() if is_benchmark(words)}
+COMMANDS = sorted(command for command, run in BENCHMARKS.items() if run)
+IN_TEXT = {
+    command
+    for page in PAGES
+    for command in re.findall(r"`(python benchmarks/[^`]+)`", (ROOT / page).read_text("utf-8"))
+}
+LONG = sorted(IN_TEXT | BENCHMARKS.keys() - set(COMMANDS))
+"""What takes too long for a test: commands in running text, and those that `NOT_RUN` lists."""
 
 
 def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -87,3 +97,18 @@ def test_a_benchmark_measures(
     monkeypatch.setattr(sys, "argv", [*words, *more])
     module.main()
     assert any(letter.isdigit() for letter in capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("command", LONG)
+def test_a_long_benchmark_knows_its_words(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = argparse.ArgumentParser.parse_args
+
+    def then_stop(self: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> None:
+        read(self, *args, **kwargs)
+        raise InterruptedError
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", then_stop)
+    words = shlex.split(command)[1:]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(InterruptedError):
+        script(Path(words[0]).stem, monkeypatch).main()

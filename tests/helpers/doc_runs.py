@@ -21,11 +21,8 @@ from tgqformer.service.places import Places
 from tgqformer.service.settings import ServiceSettings
 from tgqformer.service.site import open_site
 
-PAGES = [
-    str(path.relative_to(ROOT))
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("docs/**/*.md")),
-                 *sorted(ROOT.glob("packages/*/README.md")))
-]  # fmt: skip
+_FILES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**/*.md", "packages/*/README.md")
+PAGES = [str(path.relative_to(ROOT)) for files in _FILES for path in sorted(ROOT.glob(files))]
 
 
 NOT_RUN = {
