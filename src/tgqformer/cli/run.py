@@ -12,6 +12,7 @@ from tgqformer.cli.options import Change, Overwrite, log_options, names_of, sett
 from tgqformer.cli.sheets import Sheet, results_sheet
 from tgqformer.errors import TgqError
 from tgqformer.experiments import Until
+from tgqformer.packages import DEMO, PRETRAINED, installed
 
 if TYPE_CHECKING:
     from tgqformer.experiments.run import Run
@@ -152,6 +153,8 @@ def demo(
     from tgqformer.experiments.recipe import load_recipe
     from tgqformer.experiments.run import execute
 
+    if not installed(*DEMO, *(PRETRAINED.values() if quick else ())):
+        raise TgqError(f"a demo needs more; run: pip install 'tgqformer[demo]'{' tgqformer-small' if quick else ''}")
     name = "quick" if quick else "demo"
     say(f"this {TAKES[name]}{' (without --set)' if change else ''}; a second call reuses what is done", err=True)
     done = execute(load_recipe(name, tuple(change or ()), deep=False), to, "report")

@@ -363,10 +363,10 @@ def execute(
         TgqError: if the folder is not ours or in use, or a file that the recipe names is not there. A new folder is
             removed again where no pairs can be had.
     """
+    check_there(_needed(recipe, until))
     if not is_written(recipe, folder / "recipe.yaml"):  # else an earlier call has checked it
         check_models(recipe)
     check_files(recipe)
-    check_there(_needed(recipe, until))
     undo = undo_of(folder)
     claim(folder, "run", recipe.name, overwrite=overwrite)
     with only_one(folder):
