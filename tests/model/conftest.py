@@ -46,12 +46,14 @@ def tiny_encoders(tiny_model: Callable[[str], Path]) -> Encoders:
 def build(tiny_model: Callable[[str], Path], tiny_encoders: Encoders) -> Build:
     """Give a function that builds a tiny embedder whose every weight has left its start."""
 
-    def built(name: str, *, lm: str = "bert", dim: int | None = None, encoders: Encoders | None = None) -> ItemEmbedder:
+    def built(
+        name: str, *, lm: str = "bert", frozen: int = 1, dim: int | None = None, encoders: Encoders | None = None
+    ) -> ItemEmbedder:
         connector, options, with_language = MODELS[name]
         encoders = encoders or tiny_encoders
         language = None
         if with_language:
-            language = make_language(f"hf:{tiny_model(lm)}", lora=LoRA(rank=2, dropout=0.1), frozen_layers=1)
+            language = make_language(f"hf:{tiny_model(lm)}", lora=LoRA(rank=2, dropout=0.1), frozen_layers=frozen)
         alignment: Any = None
         if make_connector(connector, encoders.widths, options).guided:
             joint = encoders.space is not None

@@ -65,6 +65,18 @@ def test_vectors_are_those_of_the_model_whatever_the_batch(saved: Path, exported
     assert found.version == ItemEmbedder.load(saved).version
 
 
+@pytest.mark.parametrize(("name", "frozen"), [("text only", 0), ("tgq", 1)])
+def test_a_decoder_reads_as_it_does_in_torch(
+    name: str, frozen: int, build: Build, tiny_items: list[Item], tmp_path: Path
+) -> None:
+    model = build(name, lm="qwen", frozen=frozen)
+    export.export_onnx(model, tmp_path / "to", tiny_items, None, int8=False)
+    wanted, found = model.encode(tiny_items), OnnxEmbedder(tmp_path / "to")
+    for size in (1, 5, 12):
+        np.testing.assert_allclose(found.encode(tiny_items, batch_size=size), wanted, atol=1e-4)
+    assert wanted.std(0).max() > 1e-2  # the items differ
+
+
 def test_it_runs_where_torch_cannot_be_imported(
     saved: Path, exported: Path, tiny_catalog: Catalog, tmp_path: Path
 ) -> None:

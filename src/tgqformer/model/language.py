@@ -199,8 +199,9 @@ class HuggingFaceLM(LanguageModel):
         self, visual: Tensor, visual_mask: Tensor, states: Tensor, mask: Tensor, own: int = 0
     ) -> tuple[Tensor, Tensor]:
         """Run the body: (states [B, K + L, H], bool [B, K + L]); the first `own` tokens see no later one."""
-        tokens = torch.cat([visual, states.to(visual.dtype)], 1)
-        real = torch.cat([visual_mask, mask], 1)
+        tokens, real = states.to(visual.dtype), mask
+        if visual.shape[1]:  # a mask of no column would be one column for ONNX Runtime
+            tokens, real = torch.cat([visual, tokens], 1), torch.cat([visual_mask, real], 1)
         if not self.frozen_layers and tokens.shape[1] > (self.positions or tokens.shape[1]):
             raise TgqError(
                 f"{visual.shape[1]} visual and {states.shape[1]} text tokens are more than the {self.positions} "
