@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from tgqformer.model.encoding import Encoders
 from tgqformer.model.export import _describe, _quantize, overlap_of
 from tgqformer.model.frozen import FrozenPart
 from tgqformer.model.onnx import OnnxEmbedder, Tokens
+from tgqformer.model.prompt import Prompt
 from tgqformer.pixels import Steps
 
 Build = Callable[..., ItemEmbedder]
@@ -65,11 +67,14 @@ def test_vectors_are_those_of_the_model_whatever_the_batch(saved: Path, exported
     assert found.version == ItemEmbedder.load(saved).version
 
 
-@pytest.mark.parametrize(("name", "frozen"), [("text only", 0), ("tgq", 1)])
-def test_a_decoder_reads_as_it_does_in_torch(
-    name: str, frozen: int, build: Build, tiny_items: list[Item], tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "lm", "frozen"),
+    [("text only", "qwen", 0), ("tgq", "qwen", 1), ("notellm2", "qwen", 0), ("notellm2", "bert", 1)],
+)
+def test_other_connectors_and_decoders_embed_as_in_torch(
+    name: str, lm: str, frozen: int, build: Build, tiny_items: list[Item], tmp_path: Path
 ) -> None:
-    model = build(name, lm="qwen", frozen=frozen)
+    model = build(name, lm=lm, frozen=frozen)
     export.export_onnx(model, tmp_path / "to", tiny_items, None, int8=False)
     wanted, found = model.encode(tiny_items), OnnxEmbedder(tmp_path / "to")
     for size in (1, 5, 12):
@@ -117,9 +122,9 @@ def test_a_damaged_or_foreign_folder_is_refused(exported: Path, tmp_path: Path) 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
     build: Build, tiny_encoders: Encoders, tmp_path: Path
 ) -> None:
-    build("notellm2").save(tmp_path / "model")
+    build("mean", encoders=replace(tiny_encoders, prompt=Prompt(pictures="mean"))).save(tmp_path / "model")
     result = CliRunner().invoke(app, ["export", str(tmp_path / "model"), "--to", str(tmp_path / "to")])
-    assert isinstance(result.exception, TgqError) and "notellm2" in str(result.exception)
+    assert isinstance(result.exception, TgqError) and "one picture of an item" in str(result.exception)
     result = CliRunner().invoke(app, ["export", str(tmp_path / "model"), "--int8", "--to", str(tmp_path / "to")])
     assert isinstance(result.exception, TgqError) and "--catalog" in str(result.exception)
     assert not (tmp_path / "to").exists()

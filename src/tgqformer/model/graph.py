@@ -36,12 +36,10 @@ class WholeGraph(nn.Module):
             raise TgqError("only models that look at one picture of an item can be exported (prompt.pictures: first)")
         if not isinstance(vision, EfficientNetEncoder | HuggingFaceVision) or not isinstance(text, HuggingFaceText):
             raise TgqError(f"the encoders {vision.name} and {text.name} cannot be exported")
-        if model.picture_head is not None:
-            raise TgqError(
-                f"connector {model.recipe['connector']!r} asks the language model twice; it cannot be exported"
-            )
         if language is not None and not isinstance(language, HuggingFaceLM):
             raise TgqError(f"a language model {type(language).__name__} cannot be exported")
+        if model.picture_head is not None and language is not None:
+            model.picture_head.write_down(language)
         network: Any = vision.network if isinstance(vision, EfficientNetEncoder) else vision.tower
         vision.dtype = network.float().dtype if hasattr(network, "dtype") else next(network.float().parameters()).dtype
         self.model, self.network, self.tower = model, network, text.tower

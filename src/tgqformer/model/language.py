@@ -298,7 +298,7 @@ def _kept_apart(real: Tensor, own: int, dtype: torch.dtype) -> Tensor:
     """
     place = torch.arange(real.shape[1], device=real.device)
     seen = real[:, None, :] & ((place[:, None] >= own) | (place[None, :] < own))
-    seen = seen | torch.eye(len(place), dtype=torch.bool, device=real.device)
+    seen = seen | (place[:, None] == place[None, :])
     return torch.zeros(seen.shape, dtype=dtype, device=real.device).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
 
 

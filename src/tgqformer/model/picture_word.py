@@ -49,11 +49,19 @@ class PictureHead(nn.Module):
         vector_width: Dg.
     """
 
+    asked: Tensor | None
+    """The states [1, W, H] of the prompt for the picture's word, where they are written down (`write_down`)."""
+
     def __init__(self, word: PictureWord, language: LanguageModel, vector_width: int) -> None:
         super().__init__()
         self.word = word
         self.mark = nn.Parameter(torch.randn(1, 1, language.width) * language.state_scale())  # <IMG_EMB>
         self.fusion = LateFusion(vector_width, language.width) if word.fusion else None
+        self.register_buffer("asked", None, persistent=False)
+
+    def write_down(self, language: LanguageModel) -> None:
+        """Keep the states of the prompt, so that a graph needs no tokenizer; the LM's frozen prefix gave them."""
+        self.asked = language.encode([self.word.prompt], end=False).tokens
 
     def forward(
         self, language: LanguageModel, visual: Tensor, has_picture: Tensor, states: Tensor, mask: Tensor, vector: Tensor
@@ -66,8 +74,9 @@ class PictureHead(nn.Module):
         Returns:
             (the item's state [B, H], the picture's [B, H]); for an item without picture both are the item's.
         """
-        word = language.encode([self.word.prompt], end=False).tokens.to(visual.dtype)
-        batch, own = len(visual), visual.shape[1] + word.shape[1]
+        asked = language.encode([self.word.prompt], end=False).tokens if self.asked is None else self.asked
+        word, batch = asked.to(visual.dtype), visual.shape[0]
+        own = visual.shape[1] + word.shape[1]
         prefix = torch.cat([visual, word.expand(batch, -1, -1), self.mark.to(visual.dtype).expand(batch, -1, -1)], 1)
         item, picture = language.read_prefixed(prefix, has_picture, own, states, mask)
         if self.fusion is not None:
