@@ -91,8 +91,9 @@ def _patiently(start: Callable[[], Any]) -> Any:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Return every file of a folder."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """Return every file below a folder, but for hidden ones."""
+    files = (path for path in folder.rglob("[!.]*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def kill_once(stage: Stage, to: Path, simulated: Any, there: list[Any], after: float, which: int) -> float | None:

@@ -318,6 +318,11 @@ class Stage:
         """What the note holds: inputs as JSON gives them back, and the format."""
         return {"inputs": json.loads(json.dumps(self.inputs)), "format": self.format}
 
+    def begin(self) -> None:
+        """Note in the folder, which is made, that it is being made from these inputs."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        mark(self.folder, self.kind, **self.key, done=False)
+
     def is_done(self) -> bool:
         """Say whether the folder was made from these inputs."""
         note, key = note_of(self.folder), self.key
@@ -360,8 +365,7 @@ class Stages:
         if stage.folder.exists() and not (going_on or adds):
             shutil.rmtree(stage.folder)
         console.print(f"[bold]{stage.name}[/]" + (", going on where it was" if going_on else ""))
-        stage.folder.mkdir(parents=True, exist_ok=True)
-        mark(stage.folder, stage.kind, **key, done=False)
+        stage.begin()
         started = time.perf_counter()
         stage.make()
         mark(stage.folder, stage.kind, **key, done=True)

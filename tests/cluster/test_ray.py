@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,14 +15,19 @@ from typing import Any
 import pytest
 from doc_runs import Terminal, walk_page
 from small_shop import ITEMS, draw, save_models
+from tiny_recipe import write_pictured
 from typer.testing import CliRunner
 
 from tgqformer.cli import app
 from tgqformer.cluster.ray import LOSSES, Cluster, on_cluster
+from tgqformer.cluster.work import Maker
 from tgqformer.errors import TgqError
 from tgqformer.experiments.bench.grid import Cell, Setting
 from tgqformer.experiments.bench.tasks import CellTask
 from tgqformer.experiments.bench.workers import work
+from tgqformer.experiments.caching import fill_cache, open_cache
+from tgqformer.experiments.recipe import load_recipe
+from tgqformer.experiments.run import execute
 from tgqformer.store.embeddings import Embeddings
 
 pytestmark = pytest.mark.slow
@@ -57,6 +64,23 @@ def test_a_lost_node_changes_no_byte(
         assert faults.content(tmp_path / f"{name}-killed") == faults.content(tmp_path / name)
 
 
+def test_a_lost_node_changes_no_byte_of_a_token_cache(
+    faults: ModuleType, cluster: tuple[Any, list[Any]], tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    recipe = load_recipe(write_pictured(tmp_path, tiny_model))
+    execute(recipe, tmp_path / "pairs", "pairs")
+
+    def stage(to: Path, maker: Callable[..., Maker | None]) -> None:
+        shutil.copytree(tmp_path / "pairs", to)
+        opened = partial(open_cache, recipe=recipe, size=4, workers=1)
+        fill_cache(recipe, to, maker(opened), size=4)
+
+    stage(tmp_path / "whole", lambda opened: None)
+    faults.kill_once(stage, tmp_path / "killed", *cluster, 0.0, 0)
+    whole = faults.content(tmp_path / "whole/cache")
+    assert faults.content(tmp_path / "killed/cache") == whole and len(whole) > 15
+
+
 def test_the_commands_of_the_page(
     cluster: tuple[Any, list[Any]],
     tiny_model: Callable[[str], Path],
@@ -66,9 +90,11 @@ def test_the_commands_of_the_page(
     monkeypatch.chdir(tmp_path)
     draw(tmp_path / "catalogs/shop")
     model, _ = save_models(tiny_model("vit"), tiny_model("bert"), tmp_path / "models")
+    execute(load_recipe(write_pictured(tmp_path, tiny_model)), Path("runs/shop"), "pairs")
     this = {"local": "auto", "4": "1"}  # this cluster, whose nodes have one core each
     walk_page("docs/cluster.md", Terminal(instead={"small": str(model), **this}), "Ray")
     assert len(Embeddings.open(tmp_path / "embeddings").ids()) == ITEMS and (tmp_path / "neighbours").is_dir()
+    assert list((tmp_path / "runs/shop/cache/visual").glob("*/part-*"))
 
 
 def test_tasks_are_done_told_and_given_up(cluster: tuple[Any, list[Any]]) -> None:

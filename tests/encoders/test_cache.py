@@ -8,6 +8,7 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from tgqformer.encoders import cache as cache_module
 from tgqformer.encoders import parts
@@ -131,6 +133,7 @@ KILLED = """
     from pathlib import Path
     import torch
     from PIL import Image
+from safetensors.numpy import load_file, save_file
     from tgqformer.encoders import VisualFeatures
     from tgqformer.encoders.cache import VisualCache
 
@@ -186,6 +189,21 @@ def test_a_shortened_partition_is_named(tmp_path, small_vision):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(TgqError, match="delete it"):
         VisualCache(tmp_path, small_vision)
+
+
+def test_checksums_as_an_earlier_version_wrote_them_are_held_too(tmp_path, small_vision):
+    cache = VisualCache(tmp_path, small_vision)
+    cache.fill(jobs(3), shown=False)
+    (path,) = (tmp_path / "small-1").glob("part-*")
+    held = load_file(path)
+    for wrong in (0, 1):
+        sums = {name: f"{crc32(array.tobytes()) + wrong:08x}" for name, array in held.items()}
+        save_file(held, path, sums)
+        if wrong:
+            with pytest.raises(TgqError, match="the checksum of its keys does not fit"):
+                VisualCache(tmp_path, small_vision)
+        else:
+            assert len(VisualCache(tmp_path, small_vision).rows(["p0", "p2"])) == 2
 
 
 def test_readers_see_what_a_writer_adds_and_old_rows_stay(tmp_path, small_vision, make_small_vision):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from small_shop import ITEMS, draw
 
 MODEL = {"name": "TGQ-Former", "connector": "tgq", "options": {"dim": 16, "heads": 2}}
 
@@ -56,3 +57,16 @@ def write_recipe(
     }
     (shop / "shop.yaml").write_text(yaml.safe_dump(recipe))
     return shop / "shop.yaml"
+
+
+def write_pictured(shop: Path, tiny_model: Callable[[str], Path]) -> Path:
+    """Write `shop.yaml`, `clicks.csv` and `catalog` of a shop with pictures, half of them noised."""
+    draw(shop / "catalog")
+    clicks = [f"s{n},sku-{(n + more) % ITEMS}" for n in range(48) for more in range(8)]
+    (shop / "clicks.csv").write_text("\n".join(["session,item", *clicks]))
+    training = {"steps": 2, "visual_steps": 0, "precision": "float32"}
+    split = {"train": 0.6, "val": 0.1, "test": 0.3}
+    recipe = write_recipe(shop, tiny_model, pairs=split, training=training, model={"preset": "given", "share": 1})
+    more = {"catalog": {"source": "catalog"}, "noise": {"share": 0.5, "kinds": ["poster"]}}
+    recipe.write_text(yaml.safe_dump(yaml.safe_load(recipe.read_text()) | more))
+    return recipe

@@ -18,8 +18,9 @@ from tgqformer.catalog.catalog import Catalog, CatalogWriter
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, with_check, write_json
+from tgqformer.model.caching import cache_features
 from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.model.features import CatalogFeatures, cache_features, embed_features
+from tgqformer.model.features import CatalogFeatures, embed_features
 from tgqformer.store import embed
 from tgqformer.store.embed import embed_catalog
 from tgqformer.store.embeddings import Embeddings

@@ -8,8 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from tgqformer.connectors import ConnectorWidths
+from tgqformer.model.caching import cache_features
 from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.model.features import cache_features, embed_features
+from tgqformer.model.features import embed_features
 from tgqformer.model.frozen import FrozenPart, FrozenVectors
 from tgqformer.synthetic.noise import NoisePlan, NoiseView
 

@@ -14,8 +14,9 @@ from tgqformer.catalog.item import Item
 from tgqformer.config import parse
 from tgqformer.errors import TgqError
 from tgqformer.experiments.recipe import Recipe
+from tgqformer.model.caching import cache_features
 from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.model.features import cache_features, embed_features
+from tgqformer.model.features import embed_features
 from tgqformer.model.prompt import Prompt
 from tgqformer.store.content import seen_of
 from tgqformer.synthetic.noise import NoisePlan, noise_views

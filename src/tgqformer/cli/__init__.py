@@ -13,6 +13,7 @@ import typer
 
 from tgqformer.cli import (
     bench,
+    cache,
     catalog,
     collab,
     compare,
@@ -48,7 +49,15 @@ app = Group(
 PANELS: dict[str, tuple[Any, ...]] = {
     "The main path": (run.demo, run.init, run.run, search.similar, serve.serve),
     "Every day": (sync.sync, store.app, model.app, export.export, serve.keys_app),
-    "Step by step": (catalog.app, pictures.app, pairs.app, embed.embed, search.index, search.neighbours),
+    "Step by step": (
+        catalog.app,
+        pictures.app,
+        pairs.app,
+        cache.cache,
+        embed.embed,
+        search.index,
+        search.neighbours,
+    ),
     "Compare and try out": (
         run.recipes,
         bench.bench,

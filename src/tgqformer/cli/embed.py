@@ -62,7 +62,7 @@ def embed(
     make_way(to, "embeddings", resumable=True, objects=True, sources=[folder, catalog])
     options = EmbedOptions(batch_size, workers or (cores if cluster is not None else None), dim, precision)
     opened = partial(Embedding.open, model=folder.resolve(), device=device, catalog=absolute(catalog), options=options)
-    make = maker(opened, shard=shard, finish=finish, cluster=cluster, cores=cores, device=device)
+    make = maker(opened, shard=shard, finish=finish, cluster=cluster, cores=cores, gpus=int(device.startswith("cuda")))
     report = embed_catalog(
         ItemEmbedder.load(folder, "cpu" if cluster is not None else device),
         Catalog.open(catalog),

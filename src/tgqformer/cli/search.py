@@ -187,7 +187,7 @@ def neighbours(
         finish=finish,
         cluster=cluster,
         cores=cores,
-        device=device,
+        gpus=int(device.startswith("cuda")),
     )
     if approximate and device != "cpu":
         raise TgqError("approximate neighbours are computed on the processor; leave --device or --approximate out")

@@ -32,11 +32,11 @@ AFTER_SHARD = "the same command with --finish in place of --shard, once all jobs
 
 
 def maker(
-    opened: Callable[[Path], Work], *, shard: str | None, finish: bool, cluster: str | None, cores: int, device: str
+    opened: Callable[[Path], Work], *, shard: str | None, finish: bool, cluster: str | None, cores: int, gpus: int
 ) -> Maker | None:
     """Return who makes the partitions of a stage; None for this process alone.
 
-    opened: opens the stage's folder on another machine.
+    opened: opens the stage's folder on another machine. cores, gpus: of a task of the cluster.
 
     Raises:
         TgqError: for options that contradict each other.
@@ -46,7 +46,7 @@ def maker(
     given = [name for name, value in (("--shard", shard), ("--finish", finish), ("--cluster", cluster)) if value]
     if len(given) > 1:
         raise TgqError(f"{given[0]} and {given[1]} do not go together: one says who makes what; leave one out")
-    where = cluster_of(cluster, cores, gpus=int(device.startswith("cuda")))
+    where = cluster_of(cluster, cores, gpus=gpus)
     if shard is not None:
         return partial(fill_here, shard=Shard.parse(shard))
     if where is not None:

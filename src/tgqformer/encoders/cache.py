@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -23,10 +23,13 @@ from tgqformer.encoders.parts import PartFolder, PartWriter, digests_of
 from tgqformer.errors import TgqError
 from tgqformer.parallel import ahead, batches, cores, one_thread_each
 from tgqformer.progress import Bar, progress
-from tgqformer.types import Halves, Hashes, Ints
+from tgqformer.types import Array, Bools, Halves, Hashes, Ints
 
+P = TypeVar("P")
 T = TypeVar("T")
 Load = Callable[[], Image.Image]
+_Batch = list[tuple[Hashes, tuple[str, T]]]
+_Rows = tuple[Hashes, dict[str, Array]]
 LARGEST = 65504.0  # of float16
 CHUNK = 1024  # keys looked up at once
 # What PIL raises on damaged pictures of one kind or another.
@@ -58,7 +61,7 @@ class VisualCache:
     """Visual tokens [P, Dv] and global vectors [Dg] of pictures, by a key of their content (a digest, as a string)."""
 
     def __init__(self, root: Path, encoder: VisionEncoder) -> None:
-        self._encoder = encoder
+        self._encoder, self.fingerprint = encoder, encoder.fingerprint
         self._parts = PartFolder(root / encoder.fingerprint)
 
     def __len__(self) -> int:
@@ -76,28 +79,51 @@ class VisualCache:
     ) -> int:
         """Encode the pictures whose key is not there yet, each key once; return how many were encoded.
 
-        jobs: (key, function that opens the picture). Each of `workers` threads (one per processor by default) opens and
-        encodes a batch at a time, so that one decodes while another computes. Whole partitions of `partition` rows
-        (fewer where tokens are wide) are written as they fill, so a killed job loses at most one. Memory does not grow
-        with the number of jobs.
+        See `filling`.
+        """
+        with progress("Encoding pictures", total, shown=shown) as bar:
+            work = self.filling([jobs], batch_size, workers, partition=partition, skipped=bar.advance)
+            return _advanced(bar, work)
+
+    def filling(
+        self,
+        pieces: Iterable[Iterable[tuple[str, Load]]],
+        batch_size: int = 32,
+        workers: int | None = None,
+        *,
+        partition: int = 1024,
+        skipped: Callable[[int], object] = bool,
+    ) -> Iterator[int]:
+        """Encode the pictures whose key is not there yet, each key once; yield how many, batch by batch.
+
+        pieces: of (key, function that opens the picture). Each of `workers` threads (one per processor by default)
+        opens and encodes a batch at a time, so that one decodes while another computes. Whole partitions of `partition`
+        rows (fewer where tokens are wide) are written as they fill, and at the end of a piece: a killed job loses at
+        most one. No batch is of two pieces, so what is written for a piece does not depend on the others. Memory does
+        not grow with the number of jobs. skipped: is told how many were there.
 
         Raises TgqError naming the key of a picture that cannot be opened; what was encoded before it is kept.
         """
-        self._parts.sweep()
-        self._parts.refresh()
-        count = workers or cores()
-        with (
-            progress("Encoding pictures", total, shown=shown) as bar,
-            one_thread_each(),
-            ThreadPoolExecutor(count) as pool,
-            PartWriter(self._parts, partition) as writer,
-        ):
-            for keys, tokens, vector in ahead(
-                pool, self._encode, batches(_missing(jobs, writer, bar), batch_size), count
-            ):
-                writer.add(keys, tokens=tokens, vector=vector)
-                bar.advance(len(keys))
-        return writer.count
+
+        def of_piece(jobs: Iterable[tuple[str, Load]], writer: PartWriter) -> Iterator[_Batch[Load]]:
+            return batches(_missing(jobs, writer, skipped), batch_size)
+
+        return _filling(self._parts, pieces, of_piece, self._encode, workers or cores(), partition)
+
+    def holds(self, keys: Hashes, among: Set[str] | None = None) -> Bools:
+        """Say which digests of keys [n, 2] are there, or in these of the `files`: bool [n]."""
+        return self._parts.holds(keys, among)
+
+    @property
+    def files(self) -> list[str]:
+        """The names of the partitions, after a look at what others wrote."""
+        return self._parts.names()
+
+    @property
+    def row_bytes(self) -> int:
+        """How many bytes a picture takes."""
+        height, width = self._encoder.grid
+        return 2 * (height * width * self._encoder.width + self._encoder.vector_width) + 16
 
     def rows(self, keys: Sequence[str | None]) -> Ints:
         """Return the row of each key [B], -1 for None (no picture); raises TgqError for a key that was never filled."""
@@ -123,10 +149,11 @@ class VisualCache:
         self._parts.touched(vector.nbytes)
         return torch.from_numpy(vector)
 
-    def _encode(self, jobs: list[tuple[Hashes, tuple[str, Load]]]) -> tuple[Hashes, Halves, Halves]:
+    def _encode(self, jobs: _Batch[Load]) -> _Rows:
         opened = [self._open(job) for job in jobs]
         features = self._encoder.encode(torch.stack([pixels for _, pixels in opened]))
-        return np.concatenate([key for key, _ in opened]), _half(features.tokens), _half(features.vector)
+        keys = np.concatenate([key for key, _ in opened])
+        return keys, {"tokens": _half(features.tokens), "vector": _half(features.vector)}
 
     def _open(self, job: tuple[Hashes, tuple[str, Load]]) -> tuple[Hashes, Tensor]:
         digest, (key, load) = job
@@ -140,7 +167,7 @@ class TextCache:
     """Text tokens [t, Dt] and pooled vectors [Dt] of texts, by the text itself; ragged, padded as it is gathered."""
 
     def __init__(self, root: Path, encoder: TokenSource) -> None:
-        self._encoder = encoder
+        self._encoder, self.fingerprint = encoder, encoder.fingerprint
         self._parts = PartFolder(root / encoder.fingerprint)
 
     def __len__(self) -> int:
@@ -155,29 +182,50 @@ class TextCache:
         partition: int = 8192,
         shown: bool = True,
     ) -> int:
-        """Encode the texts that are not there yet, each once; return how many were encoded.
+        """Encode the texts that are not there yet, each once; return how many were encoded. See `filling`."""
+        with progress("Encoding texts", total, shown=shown) as bar:
+            return _advanced(bar, self.filling([texts], batch_size, partition=partition, skipped=bar.advance))
 
-        Texts of like length are encoded together. Restarting and memory are as in `VisualCache.fill`.
+    def filling(
+        self,
+        pieces: Iterable[Iterable[str]],
+        batch_size: int = 64,
+        workers: int | None = None,
+        *,
+        partition: int = 8192,
+        skipped: Callable[[int], object] = bool,
+    ) -> Iterator[int]:
+        """Encode the texts that are not there yet, each once; yield how many, batch by batch.
+
+        Texts of like length are encoded together. On a GPU one thread does it. Pieces, restarting and memory are as in
+        `VisualCache.filling`.
         """
-        self._parts.sweep()
-        self._parts.refresh()
-        with progress("Encoding texts", total, shown=shown) as bar, PartWriter(self._parts, partition) as writer:
-            missing = _missing(((text, text) for text in texts), writer, bar)
-            for chunk in batches(missing, 16 * batch_size):
-                chunk.sort(key=lambda job: len(job[1][0]))
-                for batch in batches(chunk, batch_size):
-                    self._encode(batch, writer)
-                    bar.advance(len(batch))
-        return writer.count
 
-    def _encode(self, batch: list[tuple[Hashes, tuple[str, str]]], writer: PartWriter) -> None:
+        def of_piece(texts: Iterable[str], writer: PartWriter) -> Iterator[_Batch[str]]:
+            for chunk in batches(_missing(((text, text) for text in texts), writer, skipped), 16 * batch_size):
+                chunk.sort(key=lambda job: len(job[1][0]))
+                yield from batches(chunk, batch_size)
+
+        device = getattr(self._encoder, "device", None)
+        count = 1 if device is not None and device.type != "cpu" else workers or cores()
+        return _filling(self._parts, pieces, of_piece, self._encode, count, partition)
+
+    def holds(self, keys: Hashes, among: Set[str] | None = None) -> Bools:
+        """Say which digests of texts [n, 2] are there, or in these of the `files`: bool [n]."""
+        return self._parts.holds(keys, among)
+
+    @property
+    def files(self) -> list[str]:
+        """The names of the partitions, after a look at what others wrote."""
+        return self._parts.names()
+
+    def _encode(self, batch: _Batch[str]) -> _Rows:
         features = self._encoder.encode([text for _, (text, _) in batch])
-        writer.add(
-            np.concatenate([digest for digest, _ in batch]),
-            tokens=_half(features.tokens[features.mask]),
-            lengths=features.mask.sum(1).cpu().numpy().astype(np.int64),
-            vector=_half(features.vector),
-        )
+        return np.concatenate([digest for digest, _ in batch]), {
+            "tokens": _half(features.tokens[features.mask]),
+            "lengths": features.mask.sum(1).cpu().numpy().astype(np.int64),
+            "vector": _half(features.vector),
+        }
 
     def rows(self, texts: Sequence[str | None]) -> Ints:
         """Return the row of each text [B], -1 for None (no text); raises TgqError for a text that was never filled."""
@@ -246,11 +294,47 @@ def _rows(parts: PartFolder, keys: Sequence[str | None], what: str) -> Ints:
     return rows
 
 
-def _missing(jobs: Iterable[tuple[str, T]], writer: PartWriter, bar: Bar) -> Iterator[tuple[Hashes, tuple[str, T]]]:
+def _filling(
+    parts: PartFolder,
+    pieces: Iterable[P],
+    of_piece: Callable[[P, PartWriter], Iterable[_Batch[T]]],
+    encode: Callable[[_Batch[T]], _Rows],
+    workers: int,
+    partition: int,
+) -> Iterator[int]:
+    """Encode batches in threads and write them in their order; yield how many rows each has."""
+    parts.sweep()
+    parts.refresh()
+
+    def work(batch: tuple[int, _Batch[T]]) -> tuple[int, _Rows]:
+        return batch[0], encode(batch[1])
+
+    with one_thread_each(), ThreadPoolExecutor(workers) as pool, PartWriter(parts, partition) as writer:
+        jobs = ((number, batch) for number, piece in enumerate(pieces) for batch in of_piece(piece, writer))
+        before = 0
+        for number, (keys, arrays) in ahead(pool, work, jobs, workers):
+            if number != before:
+                writer.flush()
+            before = number
+            writer.add(keys, **arrays)
+            yield len(keys)
+
+
+def _advanced(bar: Bar, work: Iterator[int]) -> int:
+    done = 0
+    for rows in work:
+        bar.advance(rows)
+        done += rows
+    return done
+
+
+def _missing(
+    jobs: Iterable[tuple[str, T]], writer: PartWriter, skipped: Callable[[int], object]
+) -> Iterator[tuple[Hashes, tuple[str, T]]]:
     """Return (digest [1, 2], job) of the jobs that are neither stored nor met before."""
     for chunk in batches(jobs, CHUNK):
         digests = digests_of([key for key, _ in chunk])
         fresh = writer.new(digests)
-        bar.advance(len(chunk) - len(fresh))
+        skipped(len(chunk) - len(fresh))
         for i in fresh:
             yield digests[i : i + 1], chunk[i]

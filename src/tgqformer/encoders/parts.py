@@ -1,8 +1,8 @@
 """The disk side of the token cache: partitions (memory-mapped safetensors files) and the index of their keys.
 
-A partition is written whole or not at all, under a name that no other writer uses, so a killed job leaves only whole
-partitions, and several processes may read and write at once (two that encode the same key both keep it: room is wasted,
-nothing is wrong).
+A partition is written whole or not at all, under a name that its keys give, so a killed job leaves only whole
+partitions, and several processes may read and write at once. Where two write the same keys, the first wins. Two that
+meet one key among others both keep it: room is wasted, nothing is wrong.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ import mmap
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from uuid import uuid4
 from zlib import crc32
 
 import numpy as np
@@ -27,7 +26,7 @@ from safetensors.numpy import save_file
 
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path, clear_abandoned
-from tgqformer.types import Array, Hashes, Ints
+from tgqformer.types import Array, Bools, Hashes, Ints
 
 DTYPES: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "U64": np.dtype("<u8"), "I64": np.dtype("<i8")}
 MOST_OPEN = 4096  # mapped partitions; the kernel allows 65,530 mappings in a process
@@ -111,7 +110,8 @@ class Part:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             start = 8 + int.from_bytes(self._map[:8], "little")
             described = json.loads(self._map[8:start])
-            sums = described.pop("__metadata__", {})
+            about = described.pop("__metadata__", {})
+            sums = json.loads(about["sums"]) if "sums" in about else about  # as an earlier version wrote them
             for name, spec in described.items():
                 self._arrays[name] = self._array(start, spec)
             self._unchecked = {name: int(sums[name], 16) for name in self._arrays} if sums else {}
@@ -168,6 +168,19 @@ class PartFolder:
         for name in sorted(new):
             self._take_in(name, np.array(Part(self.folder / name)["keys"]))
 
+    def names(self) -> list[str]:
+        """Name the partitions, after a look at what others wrote."""
+        self.refresh()
+        return list(self._names)
+
+    def holds(self, digests: Hashes, among: Set[str] | None = None) -> Bools:
+        """Say which keys [n, 2] are in a partition, or in one of those named in `among`: bool [n]."""
+        rows = self.index.find(digests)
+        if among is None:
+            return rows >= 0
+        named = np.array([*(name in among for name in self._names), False])  # the last one for what has no row
+        return named[np.where(rows < 0, -1, np.searchsorted(np.asarray(self._starts), rows, side="right") - 1)]
+
     def _take_in(self, name: str, keys: Hashes) -> None:
         start = self._starts[-1]
         self.index.add(keys, np.arange(start, start + len(keys)))
@@ -184,13 +197,16 @@ class PartFolder:
                 path.unlink(missing_ok=True)
 
     def write(self, keys: Hashes, arrays: dict[str, Array]) -> None:
-        """Write one partition: keys [n, 2] and arrays, each with what belongs to these keys."""
-        name = f"part-{time.time_ns():020d}-{uuid4().hex[:8]}.safetensors"
-        with atomic_path(self.folder / name) as unfinished:
-            # safetensors writes an array's bytes as they lie, whatever its strides: they must lie in C order.
-            held = {key: np.ascontiguousarray(array) for key, array in {"keys": keys, **arrays}.items()}
-            save_file(held, unfinished, {key: f"{crc32(array.data):08x}" for key, array in held.items()})
-        self._take_in(name, held["keys"])
+        """Write one partition: keys [n, 2] and arrays with what belongs to them. One that is there stays."""
+        # safetensors writes an array's bytes as they lie, whatever its strides: they must lie in C order.
+        held = {key: np.ascontiguousarray(array) for key, array in {"keys": keys, **arrays}.items()}
+        name = f"part-{blake2b(held['keys'].data, digest_size=16).hexdigest()}.safetensors"
+        if not (self.folder / name).exists():
+            sums = {key: f"{crc32(array.data):08x}" for key, array in held.items()}
+            with atomic_path(self.folder / name) as unfinished:  # as one word: safetensors keeps no order of several
+                save_file(held, unfinished, {"sums": json.dumps(sums)})
+        if name not in self._known:
+            self._take_in(name, held["keys"])
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self.refresh()
 

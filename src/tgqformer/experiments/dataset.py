@@ -262,19 +262,19 @@ class Dataset:
     @cached_property
     def features(self) -> CatalogFeatures:
         """What the frozen encoders saw in every item, in every view."""
-        from tgqformer.model.features import cache_features
+        from tgqformer.model.caching import cache_features
 
         views = list(self.views.values())
         return cache_features(self.catalog, self.encoders, self.language(), views, self.folder / "cache")
 
-    def prepare_features(self) -> None:
-        """Encode what is not in the cache yet, without opening what is."""
+    def features_stage(self) -> Stage:
+        """Return the stage that encodes what is not in the cache yet, without opening what is."""
         evaluation = self.recipe.evaluation
         inputs = self.inputs() | {"language": self.language_inputs(), "views": evaluation.views}
         if evaluation.picture_probes:  # these show test queries alone
             probes = [*evaluation.picture_probes, evaluation.probe_queries]
             inputs |= {"probes": probes, "pairs": self.pairs_digest}
-        self.stages.run(Stage("features", self.folder / "cache", "features", inputs, self._encode, keep="all"))
+        return Stage("features", self.folder / "cache", "features", inputs, self._encode, keep="all")
 
     def _encode(self) -> None:
         from tgqformer.model.encoding import unread_titles

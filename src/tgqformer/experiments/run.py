@@ -407,7 +407,7 @@ def _work(run: Run, until: Until) -> None:
     work: tuple[Callable[[], Any], ...] = (  # one for each word of `Until`, in its order
         lambda: run.data.catalog,
         pairs,
-        run.data.prepare_features,
+        lambda: run.stages.run(run.data.features_stage()),
         train,
         lambda: [run.evaluate(*one) for one in every],
         lambda: [run.embed(section) for section in recipe.models],

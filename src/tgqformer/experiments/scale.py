@@ -147,7 +147,7 @@ def _trained(shop: Extent, rent: Rent) -> list[Rented]:
     drawn = f"the {shop.trained:,} items that training draws (catalog.items, chosen_by: pairs): {kept.how}{_share(gpu)}"
     said = f"the recipe's steps, however large the catalogue: {learned.how}{_share(gpu)}"
     return [
-        _stage("cache", kept.seconds, rent, drawn, disk=kept.disk, memory=kept.memory, cut=False, gpu=gpu),
+        _stage("cache", kept.seconds, rent, drawn, disk=kept.disk, memory=kept.memory, cut=True, gpu=gpu),
         _stage("train", learned.seconds, rent, said, disk=learned.disk, memory=learned.memory, cut=False, gpu=gpu),
     ]
 

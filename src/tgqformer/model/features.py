@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
-from tgqformer.catalog.catalog import Catalog
-from tgqformer.catalog.item import Item, Picture
-from tgqformer.catalog.pictures import PictureError, read_picture
 from tgqformer.encoders.base import VisualFeatures
 from tgqformer.encoders.cache import TextCache, VisualCache
 from tgqformer.encoders.frozen import Precision, resolve_precision
-from tgqformer.errors import TgqError
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.model.encoding import Encoders, joined, no_states
+from tgqformer.model.encoding import joined, no_states
 from tgqformer.model.frozen import FrozenVectors
-from tgqformer.model.language import LanguageModel
-from tgqformer.model.prompt import Pictures, Prompt
+from tgqformer.model.prompt import Pictures
 from tgqformer.progress import progress
-from tgqformer.synthetic.noise import NoiseView
 from tgqformer.types import Bools, Positions, Vectors
 
 Spliced = tuple[str, Bools]
@@ -161,76 +151,3 @@ def embed_features(
                 found[chunk] = model(batch.to(model.device)).embedding.float().cpu()
             bar.advance(len(chunk))
     return found
-
-
-def cache_features(
-    catalog: Catalog,
-    encoders: Encoders,
-    language: LanguageModel | None,
-    views: Sequence[NoiseView],
-    folder: Path,
-    *,
-    batch_size: int = 32,
-    shown: bool = True,
-) -> CatalogFeatures:
-    """Encode what is not in the cache yet, and say where everything is.
-
-    Pictures are encoded once for each different content: an item that a view leaves as it is costs nothing more.
-    Restartable: what a killed call has encoded is not encoded again. Streams the catalogue.
-    """
-    visual = VisualCache(folder / "visual", encoders.vision)
-    metadata = TextCache(folder / "text", encoders.text)
-    states = TextCache(folder / "states", language) if language is not None else None
-    rows, keys_of, most, texts = {}, {view.name: list[list[str]]() for view in views}, 1, list[str]()
-    for item in catalog.items(pictures=False):
-        seen = encoders.prompt.seen(item)
-        most = max(most, len(seen))
-        texts.append(encoders.prompt.metadata(item))
-        for view in views:
-            keys_of[view.name].append(view.keys(item, seen))
-    for view in views:
-        keys = keys_of.pop(view.name)
-        jobs = _jobs(catalog, view, keys, encoders.prompt)
-        visual.fill(jobs, total=sum(map(len, keys)), batch_size=batch_size, shown=shown)
-        padded = [key for own in keys for key in [*own, *[None] * (most - len(own))]]
-        rows[view.name] = visual.rows(padded).reshape(-1, most)
-    metadata.fill([*texts, ""], shown=shown, total=len(texts) + 1)
-    prompts = [encoders.prompt.wrap(text) for text in [*texts, ""]]
-    if states is not None:
-        states.fill(prompts, shown=shown, total=len(prompts))
-    metadata_rows = metadata.rows([*texts, ""])
-    states_rows = states.rows(prompts) if states is not None else np.full(len(prompts), -1)
-    lengths = np.array([len(text) for text in texts])
-    empty_row, empty_states_row = int(metadata_rows[-1]), int(states_rows[-1])
-    return CatalogFeatures(
-        visual,
-        metadata,
-        states,
-        rows,
-        metadata_rows[:-1],
-        states_rows[:-1],
-        lengths,
-        empty_row,
-        empty_states_row,
-        encoders.prompt.pictures,
-    )
-
-
-def _jobs(
-    catalog: Catalog, view: NoiseView, keys: Iterable[list[str]], prompt: Prompt
-) -> Iterator[tuple[str, Callable[[], Image]]]:
-    for item, own in zip(catalog.items(), keys, strict=True):
-        for key, picture in zip(own, prompt.seen(item), strict=False):  # there is none where the view shows none
-            yield key, partial(_picture, view, item, picture)
-
-
-def _picture(view: NoiseView, item: Item, picture: Picture) -> Image:
-    try:
-        if picture.digest != item.pictures[0].digest:  # noise is laid on the first one alone
-            return read_picture(picture, view.catalog.root)
-        shown = view.render(item)
-    except PictureError as error:
-        raise TgqError(f"item {item.id!r}, view {view.name!r}: {error}") from error
-    if shown is None:
-        raise TgqError(f"item {item.id!r} has a key but no picture in the view {view.name!r}")
-    return shown.picture
