@@ -162,11 +162,13 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_json_once(path: Path, content: Any) -> None:
-    """Write JSON atomically unless a file stands there, also where several processes do so at once: the first wins."""
+@contextmanager
+def once_path(path: Path) -> Iterator[Path]:
+    """Name a path to write a file to, as `atomic_path` does; where a file stands at `path` by then, that one stays."""
     with workplace(path) as folder:
         unfinished = folder / path.name
-        write_json(unfinished, content)
+        yield unfinished
+        sync(unfinished)
         try:
             os.link(unfinished, path)
         except FileExistsError:
@@ -174,6 +176,12 @@ def write_json_once(path: Path, content: Any) -> None:
         except OSError:  # a file system without links
             unfinished.replace(path)
         sync_entries(path.parent)
+
+
+def write_json_once(path: Path, content: Any) -> None:
+    """Write JSON atomically unless a file stands there, also where several processes do so at once: the first wins."""
+    with once_path(path) as unfinished:
+        write_json(unfinished, content)
 
 
 def read_json(path: Path) -> Any:

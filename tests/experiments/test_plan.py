@@ -142,8 +142,9 @@ def test_a_slow_gpu_is_bound_by_operations_and_a_processor_by_what_was_measured_
 
 def test_what_is_not_cut_into_partitions_says_that_it_takes_longer() -> None:
     one, many = (stages("h100", 10**8, within=hours) for hours in (10_000.0, 1.0))
-    assert "longer" not in one["neighbours"].how and one["embed"].machines == 1
-    assert many["neighbours"].machines == 1 and "longer than 1 hours" in many["neighbours"].how
+    assert "longer" not in one["import"].how and one["embed"].machines == one["neighbours"].machines == 1
+    assert many["import"].machines == 1 and "longer than 1 hours" in many["import"].how
+    assert many["neighbours"].machines == 88 and "the cells by one machine" in many["neighbours"].how
     assert many["embed"].machines == 29 and many["embed"].hours <= 1
     assert many["embed"].dollars == pytest.approx(one["embed"].dollars)
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from calls import ran, refused
 from typer.testing import CliRunner
 
 from tgqformer.cli import app
+from tgqformer.cluster.work import Work
 from tgqformer.errors import TgqError
+from tgqformer.files import once_path
 from tgqformer.store import approximate
-from tgqformer.store.approximate import build_approximate
-from tgqformer.store.neighbours import Neighbours, build_neighbours
+from tgqformer.store.approximate import ApproximateWork, build_approximate, make_approximate
+from tgqformer.store.embeddings import Embeddings, fingerprint_of
+from tgqformer.store.neighbours import Neighbours, build_neighbours, normalised_pool
 from tgqformer.types import Vectors
 
 torch.set_num_threads(1)
@@ -50,12 +57,14 @@ def test_nearly_all_are_found_and_scores_are_exact(clustered, tmp_path: Path, wr
     assert found.ids() == exact.ids() and not list(tmp_path.glob(".near*"))
 
 
-def test_a_second_call_gives_the_same_and_needs_leave(clustered, tmp_path: Path, write) -> None:
+def test_a_second_call_does_nothing_and_another_needs_leave(clustered, tmp_path: Path, write) -> None:
     embeddings = write(clustered[:900])
-    first, _ = build_approximate(embeddings, tmp_path / "n", k=5, show_progress_bar=False)
-    before = rows_of(first)
+    first, how = build_approximate(embeddings, tmp_path / "n", k=5, show_progress_bar=False)
+    before, stood = rows_of(first), (tmp_path / "n/part-00000.arrow").stat()
+    assert build_approximate(embeddings, tmp_path / "n", k=5, show_progress_bar=False)[1] == how
+    assert (tmp_path / "n/part-00000.arrow").stat() == stood
     with pytest.raises(TgqError, match="overwrite"):
-        build_approximate(embeddings, tmp_path / "n", k=5, show_progress_bar=False)
+        build_approximate(embeddings, tmp_path / "n", k=6, show_progress_bar=False)
     again, _ = build_approximate(embeddings, tmp_path / "n", k=5, show_progress_bar=False, overwrite=True)
     assert all(np.array_equal(one, other) for one, other in zip(before, rows_of(again), strict=True))
 
@@ -87,6 +96,109 @@ def test_there_must_be_two_vectors(tmp_path: Path, write) -> None:
         build_approximate(write(np.ones((1, 4), np.float32)), tmp_path / "n", show_progress_bar=False)
     with pytest.raises(TgqError, match="at least 1; got 0"):
         build_approximate(write(np.ones((5, 4), np.float32), name="five"), tmp_path / "n", 0)
+
+
+@pytest.fixture(scope="module")
+def whole(clustered, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Embeddings of 3,000 items, and the neighbours that one process finds, 512 items a partition."""
+    folder = tmp_path_factory.mktemp("cut")
+    ids = [f"i{n}" for n in range(3000)]
+    shape = {"dim": 16, "count": 3000, "partition_size": 700}
+    made = Embeddings.create(folder / "e", model_version="m", ids_fingerprint=fingerprint_of(ids), **shape)
+    for number in made.missing():
+        start, stop = made.bounds(number)
+        made.write(number, ids[start:stop], clustered[start:stop])
+    with pytest.MonkeyPatch.context() as patch:
+        small(patch)
+        ran(f"neighbours {folder}/e --to {folder}/n -k 20 --approximate")
+    return folder
+
+
+def small(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(approximate, "ROWS", 256)
+    patch.setattr(approximate, "BLOCK", 512)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_shards_make_the_bytes_of_one_process(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(monkeypatch)
+    words = f"neighbours {whole}/e --to {tmp_path}/n -k 20 --approximate"
+    assert "not finished yet: 4 partitions are missing (0, 2, 3, 5; counted from 0)" in ran(f"{words} --shard 2/3")
+    assert not (tmp_path / "n").exists()
+    assert "is not finished: 4 partitions are missing" in refused(f"{words} --finish")
+    assert "must not be mixed" in refused(f"{words.replace('-k 20', '-k 10')} --shard 1/3")
+    ran(f"{words} --shard 1/3")
+    assert "recall" in ran(f"{words} --shard 3/3")
+    assert content(tmp_path / "n") == content(whole / "n")
+    assert [path.name for path in tmp_path.iterdir()] == ["n"]
+    assert "nothing to do" in ran(f"{words} --finish") and "nothing to do" in ran(f"{words} --shard 2/3")
+    assert "none of them may replace it" in refused(f"{words} --shard 1/2 --overwrite")
+
+
+def test_a_task_of_a_cluster_takes_up_what_was_begun(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(monkeypatch)
+
+    def make(work: Work) -> int:
+        return sum(sum(ApproximateWork.open(work.path, whole / "e").fill([one])) for one in work.missing())
+
+    made = make_approximate(Embeddings.open(whole / "e"), tmp_path / "n", 20, make)
+    assert isinstance(made, tuple) and content(tmp_path / "n") == content(whole / "n")
+
+
+def test_a_low_recall_of_shards_is_refused_and_nothing_stays(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(monkeypatch)
+    monkeypatch.setattr(approximate, "LEAST", 1.01)
+    words = f"neighbours {whole}/e --to {tmp_path}/n -k 20 --approximate"
+    ran(f"{words} --shard 1/2")
+    assert "below 1.01, so nothing was written" in refused(f"{words} --shard 2/2")
+    assert not list(tmp_path.iterdir())
+
+
+JOB = """
+import os, signal, sys
+from tgqformer.cli import main
+from tgqformer.files import once_path
+from tgqformer.store import approximate
+approximate.ROWS, approximate.BLOCK = 256, 512
+write, dies = approximate.PartitionFolder.write, int(sys.argv.pop(1))
+def dying(self, partition, *rest, **more):
+    if partition == dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(self, partition, *rest, **more)
+approximate.PartitionFolder.write = dying
+main()
+"""
+
+
+def test_a_killed_job_goes_on_to_the_same_bytes(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(monkeypatch)
+    words = f"neighbours {whole}/e --to {tmp_path}/n -k 20 --approximate"
+    done = subprocess.run([sys.executable, "-c", JOB, "3", *words.split()], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    plan = tmp_path / ".n.approximate" / approximate.PLAN
+    begun = plan.stat()
+    assert "2 partitions are missing (4, 5" in ran(f"{words} --shard 4/6") and plan.stat() == begun
+    ran(words)
+    assert content(tmp_path / "n") == content(whole / "n")
+    assert [path.name for path in tmp_path.iterdir()] == ["n"]
+
+
+def test_the_plan_that_is_written_first_counts(whole: Path, tmp_path: Path) -> None:
+    pool = normalised_pool(Embeddings.open(whole / "e"), tmp_path / "pool.npy")
+    probes, cells = approximate._planned(pool, 20, tmp_path / "plan.arrow")
+    written = (tmp_path / "plan.arrow").read_bytes()
+    with once_path(tmp_path / "plan.arrow") as unfinished:
+        unfinished.write_bytes(b"of a job that was slower")
+    assert (tmp_path / "plan.arrow").read_bytes() == written
+    again, read = approximate._planned(pool, 20, tmp_path / "plan.arrow")
+    assert again == probes and torch.equal(cells.order, read.order) and torch.equal(cells.centres, read.centres)
 
 
 def test_the_command_says_the_recall(clustered, tmp_path: Path, write) -> None:

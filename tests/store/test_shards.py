@@ -61,7 +61,6 @@ def test_what_shards_cannot_be_is_told(shop: Path, tmp_path: Path) -> None:
     assert "none of them may replace it" in refused(f"{embed} --shard 1/2 --overwrite")
     assert "--cores goes with --cluster" in refused(f"{embed} --cores 2")
     near = f"{NEIGHBOURS.format(s=shop)} --to {tmp_path}/to"
-    assert "found by one process" in refused(f"{near} --approximate --shard 1/2")
     assert "give --parquet and --catalog with --finish" in refused(f"{near} --shard 1/2 --parquet {tmp_path}/p")
     assert not list(tmp_path.iterdir())
 

@@ -170,19 +170,21 @@ def neighbours(
 
         tgq neighbours embeddings --to neighbours --shard 2/8
 
-        tgq neighbours embeddings --to neighbours --approximate
+        tgq neighbours embeddings --to neighbours --approximate --shard 2/8
 
         tgq neighbours embeddings --to neighbours --catalog catalogs/shop --rules shop.yaml --parquet lists.parquet
     """
+    from tgqformer.cluster.work import fill_here
     from tgqformer.objects import absolute, told
     from tgqformer.stages import make_way
-    from tgqformer.store.approximate import build_approximate
+    from tgqformer.store.approximate import ApproximateWork, make_approximate
     from tgqformer.store.embeddings import Embeddings
-    from tgqformer.store.neighbours import NeighboursWork, build_neighbours, make_neighbours
+    from tgqformer.store.neighbours import Neighbours, NeighboursWork, make_neighbours
 
     only_whole(overwrite, shard, finish)
+    where = {"embeddings": absolute(embeddings)}
     make = maker(
-        partial(NeighboursWork.open, embeddings=absolute(embeddings), device=device),
+        partial(ApproximateWork.open, **where) if approximate else partial(NeighboursWork.open, **where, device=device),
         shard=shard,
         finish=finish,
         cluster=cluster,
@@ -191,33 +193,26 @@ def neighbours(
     )
     if approximate and device != "cpu":
         raise TgqError("approximate neighbours are computed on the processor; leave --device or --approximate out")
-    if approximate and make is not None:
-        raise TgqError("approximate neighbours are found by one process; leave --approximate out, or the other option")
     if shard is not None and (parquet, catalog) != (None, None):
         raise TgqError("a shard makes a part of the lists; give --parquet and --catalog with --finish")
-    make_way(
-        to,
-        "neighbours",
-        resumable=not approximate,
-        objects=not approximate,
-        overwrite=overwrite and approximate,
-        sources=[embeddings],
-    )
+    make_way(to, "neighbours", resumable=True, objects=not approximate, sources=[embeddings])
     if parquet is not None:
         make_way(parquet, "neighbours", overwrite=overwrite, file=True, sources=[embeddings, to])
+    source = Embeddings.open(embeddings)
+    found: Neighbours | list[int]
     if approximate:
-        built, how = build_approximate(Embeddings.open(embeddings), to, top, overwrite=overwrite)
-        say(how.told())
-    elif make is None:
-        built = build_neighbours(Embeddings.open(embeddings), to, top, device=device, overwrite=overwrite)
+        alone = shard is None and not finish
+        made = make_approximate(source, to, top, make or fill_here, alone=alone, overwrite=overwrite)
+        found = made if isinstance(made, list) else made[0]
+        if not isinstance(made, list):
+            say(made[1].told())
     else:
-        found = make_neighbours(Embeddings.open(embeddings), to, top, make, device=device, overwrite=overwrite)
-        if isinstance(found, list):
-            say(still_missing(found))
-            then(AFTER_SHARD)
-            return
-        built = found
-    say(f"{built.manifest.width} neighbours of each of {len(built):,} items in {told(to)}")
+        found = make_neighbours(source, to, top, make or fill_here, device=device, overwrite=overwrite)
+    if isinstance(found, list):
+        say(still_missing(found))
+        then(AFTER_SHARD)
+        return
+    say(f"{found.manifest.width} neighbours of each of {len(found):,} items in {told(to)}")
     then(f"tgq serve STORE --neighbours {told(to)}")
     if catalog is not None:
         from tgqformer.catalog.catalog import Catalog
@@ -225,11 +220,11 @@ def neighbours(
         from tgqformer.store.rules import Rules, load_rules
 
         wanted = load_rules(rules) if rules is not None else Rules()
-        say(write_ruled(built, Catalog.open(catalog), wanted, length, parquet).told())
+        say(write_ruled(found, Catalog.open(catalog), wanted, length, parquet).told())
     elif rules is not None:
         raise TgqError("rules need to know the items; give their catalogue with --catalog")
     elif parquet is not None:
-        built.to_parquet(parquet)
+        found.to_parquet(parquet)
         say(f"the same with ids in {parquet}")
 
 

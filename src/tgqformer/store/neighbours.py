@@ -322,7 +322,7 @@ def write_lists(
         folder = _start(embeddings, unfinished, width)
         for number in range(len(folder)):
             rows = slice(*folder.bounds(number))
-            folder.write(number, _table(items[rows], scores[rows]))
+            folder.write(number, table_of(items[rows], scores[rows]))
         if beside is not None:
             beside(unfinished)
     return Neighbours.open(to)
@@ -330,7 +330,7 @@ def write_lists(
 
 def _start(embeddings: Embeddings, to: Path, k: int, *, overwrite: bool = False) -> PartitionFolder:
     """Start a folder with its ids, or take up the one that a killed job left."""
-    source, ids, contents = embeddings.manifest, embeddings.ids(), _contents_of(embeddings)
+    source, ids, contents = embeddings.manifest, embeddings.ids(), contents_of(embeddings)
     shared = (source.model_version, source.ids_fingerprint, source.count, source.partition_size)
     manifest = NeighboursManifest(k, *shared, digest_of(contents))
     return start_folder(to, manifest, ids, contents, overwrite=overwrite)
@@ -379,8 +379,8 @@ def write_pool(file: Path, shape: tuple[int, int], parts: Iterable[Vectors]) -> 
 
 def write_part(folder: PartitionFolder, number: int, positions: Array, scores: Array, width: int) -> None:
     """Write one partition: the first `width` of each list, and before them, in a file of their own, the spare ones."""
-    folder.put(spare_name(number), _table(positions[:, width:], scores[:, width:]))
-    folder.write(number, _table(positions[:, :width], scores[:, :width]))
+    folder.put(spare_name(number), table_of(positions[:, width:], scores[:, width:]))
+    folder.write(number, table_of(positions[:, :width], scores[:, :width]))
 
 
 def spare_name(number: int) -> str:
@@ -393,12 +393,13 @@ def _spans(start: int, stop: int) -> Iterator[tuple[int, int]]:
         yield first, min(first + QUERIES, stop)
 
 
-def _table(positions: Array, scores: Array) -> Any:
+def table_of(positions: Array, scores: Array) -> Any:
+    """Return lists [n, K] as an Arrow table: positions int32, scores float32."""
     position, score = np.ascontiguousarray(positions, np.int32), np.ascontiguousarray(scores, np.float32)
     return pa.table({"position": matrix_column(position), "score": matrix_column(score)})
 
 
-def _contents_of(embeddings: Embeddings) -> Any:
+def contents_of(embeddings: Embeddings) -> Any:
     """Return what the vectors were made from as an Arrow column, null where that is not known."""
     return pa.chunked_array(
         [pa.array(part.contents or repeat(None, len(part.ids)), pa.string()) for part in embeddings], pa.string()
