@@ -29,7 +29,8 @@ import pyarrow.compute as pc
 import _growth as made
 from _growth import Step
 from tgqformer.evaluation import metrics
-from tgqformer.pairs.mining import MiningSettings, Weighting, Window, mine_table
+from tgqformer.pairs.mining import MiningSettings, Weighting, Window
+from tgqformer.pairs.pairs import mine_pairs
 
 SIZES = (10_000, 40_000, 160_000, 640_000, 2_500_000)
 
@@ -214,7 +215,7 @@ def mine(_: int, folder: Path, weighting: Weighting = "count", per: int = 100) -
     clicks = made.log_of(**np.load(folder / "clicks.npz"))
     window = Window(seconds=43_200) if per > 10 else Window(items=10)
     start = time.process_time()
-    mine_table(clicks, MiningSettings(window=window, weighting=weighting))
+    mine_pairs(clicks, MiningSettings(window=window, weighting=weighting))
     return time.process_time() - start
 
 

@@ -24,7 +24,8 @@ import pyarrow as pa
 from _growth import clicks
 from growth import peak
 from tgqformer.pairs.interactions import Interactions
-from tgqformer.pairs.mining import MiningSettings, Window, mine_table
+from tgqformer.pairs.mining import MiningSettings, Window
+from tgqformer.pairs.pairs import mine_pairs
 
 CASES = {
     "100 clicks a customer in a year, 12 hours": (100, Window(seconds=43_200)),
@@ -74,10 +75,10 @@ def once(case: str, side: str, count: int) -> tuple[float, float, int]:
     log = clicks(count, per)
     names = [pa.array([f"{code:09d}" for code in range(len(one))]) for one in (log.session_names, log.item_names)]
     log = Interactions(log.sessions, log.items, *names, log.times)  # names in the order of the codes, as DuckDB's are
-    mine_table(log.where(np.arange(count) < 1000), MiningSettings(window=window))
+    mine_pairs(log.where(np.arange(count) < 1000), MiningSettings(window=window))
     before, start = peak(), time.process_time()
     settings = MiningSettings(window=window, cap=CAP, min_support=SUPPORT, max_session=MOST)
-    found = mine_table(log, settings) if side == "ours" else duck(log, window)
+    found = mine_pairs(log, settings).table if side == "ours" else duck(log, window)
     return time.process_time() - start, peak() - before, found.num_rows
 
 

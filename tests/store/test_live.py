@@ -156,6 +156,7 @@ def test_what_is_written_while_others_changes_are_read_stays(
 
 def test_few_are_compared_exactly_and_many_are_found_in_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "EXACT_ROWS", 100)
+    monkeypatch.setattr(memory, "EXACT_SHARE", 0)
     vectors, luck = unit(clusters(3000, 16)), np.random.default_rng(0)
     index = MemoryIndex(16)
     index.add(vectors)
@@ -175,6 +176,7 @@ def test_few_are_compared_exactly_and_many_are_found_in_the_graph(monkeypatch: p
 
 def test_what_a_filter_leaves_is_compared_by_codes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memory, "EXACT_ROWS", 100)
+    monkeypatch.setattr(memory, "EXACT_SHARE", 0)
     vectors, luck = unit(clusters(6000, 128)), np.random.default_rng(0)
     index = MemoryIndex(128)
     index.add(vectors[:5000])
@@ -200,8 +202,35 @@ def test_what_a_filter_leaves_is_compared_by_codes_first(monkeypatch: pytest.Mon
         MemoryIndex.load(tmp_path, 128, index.width, index.candidates)
 
 
+def test_a_filter_in_a_large_pool_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, small in (("EXACT_ROWS", 100), ("EXACT_SHARE", 0), ("MOST_CODED", 300)):
+        monkeypatch.setattr(memory, name, small)
+    vectors, luck, asked = unit(clusters(12_000, 64)), np.random.default_rng(0), list[str]()
+    index = MemoryIndex(64)
+    index.add(vectors)
+    index.measure(np.ones(12_000, bool))
+    for name in ("_walked", "_coded", "_compared"):
+        there = getattr(MemoryIndex, name)
+        monkeypatch.setattr(
+            MemoryIndex, name, lambda self, *args, there=there, name=name: asked.append(name) or there(self, *args)
+        )
+    queries = unit(clusters(30, 64, seed=3))
+    for share, first in ((0.5, "_walked"), (0.08, "_walked"), (0.03, "_coded"), (0.02, "_coded"), (0.005, "_compared")):
+        passing = luck.random(12_000) < share
+        for k in (10, 100):
+            found = 0.0
+            for query in queries:
+                truth = np.flatnonzero(passing)[np.argsort(-(vectors[passing] @ query))[:k]]
+                asked.clear()
+                rows, _ = index.search(query, k, passing)
+                assert asked[0] == (first if k < passing.sum() else "_compared")
+                found += len(np.intersect1d(rows, truth)) / len(truth) / len(queries)
+            assert found >= 0.99, (share, k)
+
+
 def test_codes_that_lose_too_much_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "EXACT_ROWS", 100)
+    monkeypatch.setattr(memory, "EXACT_SHARE", 0)
     monkeypatch.setattr(memory, "CANDIDATES", (1,))
     monkeypatch.setattr(memory, "PER_ITEM", 1)
     index = MemoryIndex(16)

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tgqformer.errors import TgqError
 from tgqformer.pairs.interactions import Interactions
-from tgqformer.types import Array, Doubles, Int32s, Ints
+from tgqformer.types import Array, Doubles, Int32s, Ints, Shorts
 
 if TYPE_CHECKING:
     from tgqformer.pairs.mining import Window
@@ -25,60 +26,81 @@ MOST_SECONDS = 10**10
 EXPANSION = 500_000
 """Co-clicks that are held at one time, about. Larger blocks cost a third more: their memory comes anew each time."""
 
+MOST_BUCKETS = 20_000
+"""So many buckets of sessions more may be made, about, for keys that fit an integer."""
+
 
 @dataclass(frozen=True)
 class Clicks:
     """Interactions sorted by (session, time, item); items and sessions coded in the order of their names.
 
-    session, item: int32 [n]. starts: [S + 1], where each session begins. back, ahead: [n], how many clicks before and
-    after each lie in its window. by_item: places in these, ordered by item; item_starts: [I + 1], where each item
-    begins in it. 14 bytes a click, 8 more for Swing and PMI.
+    item: int32 [n]. starts: [S + 1], where each session begins. back, ahead: [n], how many clicks before and after each
+    lie in its window. 6 bytes a click where no session is long. `by_item` takes 8 more, `sessions` 5.
     """
 
-    session: Int32s
     item: Int32s
     names: pa.StringArray
     starts: Ints
     back: Array
     ahead: Array
-    by_item: Array
-    item_starts: Array
 
     @classmethod
     def of(cls, interactions: Interactions, max_session: int, window: Window) -> Clicks:
-        """Sort interactions; of a session only the last `max_session` stay."""
+        """Sort interactions; of a session only the last `max_session` stay.
+
+        Sessions are dealt into buckets first, so that a bucket is sorted in the cache. The interactions are let go
+        then: their memory is free where nobody else holds them.
+
+        Raise TgqError for a window in seconds where there are no times.
+        """
+        if window.seconds is not None and interactions.times is None:
+            raise TgqError("a window in seconds needs times, and these interactions have none; give a window in items")
         item_rank, names = _ranked(interactions.item_names)
-        session_rank, session_names = _ranked(interactions.session_names)
-        time = interactions.times
-        if time is not None:
-            session, time, item = in_order(session_rank[interactions.sessions], time, item_rank[interactions.items])
-        else:  # as the rows stand
-            session, order = in_order(session_rank[interactions.sessions], np.arange(len(interactions)))
-            item = item_rank[interactions.items[order]]
-        sizes = np.bincount(session, minlength=len(session_names))
-        if sizes.max(initial=0) > max_session:
-            late = np.arange(len(session)) >= np.repeat(np.cumsum(sizes) - max_session, sizes)
-            session, item, time = session[late], item[late], None if time is None else time[late]
-            sizes = np.minimum(sizes, max_session)
-        starts = np.concatenate([[0], np.cumsum(sizes)])
-        reach, time = _reach(starts, time, window), None
-        return cls(session, item, names, starts, *reach, *_by_item(item, len(names)))
+        session_rank = _ranked(interactions.session_names)[0]
+        counts = np.bincount(interactions.sessions, minlength=len(session_rank))
+        sizes = np.bincount(session_rank, counts, minlength=int(session_rank.max(initial=-1)) + 1).astype(np.int64)
+        buckets = _buckets(sizes, len(names), interactions.times)
+        session, item, time = _dealt(interactions, session_rank, item_rank, sizes, buckets)
+        del interactions, session_rank, item_rank
+        kept = np.minimum(sizes, max_session)
+        since, starts = (np.concatenate([[0], np.cumsum(some)]) for some in (sizes, kept))
+        kind = np.uint8 if kept.max(initial=0) <= 256 else np.int32
+        back, ahead = np.empty(starts[-1], kind), np.empty(starts[-1], kind)
+        for first, last in buckets:
+            at, to = slice(since[first], since[last]), slice(starts[first], starts[last])
+            clock, clicked = _sorted(session[at], None if time is None else time[at], item[at])
+            if to.stop - to.start < len(clicked):
+                ends = np.repeat(since[first + 1 : last + 1] - since[first], sizes[first:last])
+                late = np.arange(len(clicked)) >= ends - max_session
+                clock, clicked = None if clock is None else clock[late], clicked[late]
+            item[to] = clicked  # from the front, so what is not read yet stays
+            back[to], ahead[to] = _reach(starts[first : last + 1] - starts[first], clock, window)
+        return cls(item[: starts[-1]], names, starts, back, ahead)
+
+    @cached_property
+    def by_item(self) -> Any:
+        """The places of clicks [S, I], CSC: item after item, and the session of each click."""
+        from scipy.sparse import csr_matrix  # here: recipes name this module, and scipy takes long to import
+
+        places = np.arange(len(self.item), dtype=np.int64 if len(self.item) >= 2**31 else np.int32)
+        return csr_matrix((places, self.item, self.starts), shape=(len(self.starts) - 1, len(self.names))).tocsc()
 
     @cached_property
     def sessions(self) -> Any:
-        """An S x I matrix, 1 where the session has the item; CSR."""
-        from scipy.sparse import csr_matrix  # here: recipes name this module, and scipy takes long to import
+        """An S x I matrix, 1 where the session has the item; CSR of int8."""
+        from scipy.sparse import csr_matrix
 
         shape = (len(self.starts) - 1, len(self.names))
-        found = csr_matrix((np.ones(len(self.item), np.int32), self.item.copy(), self.starts.copy()), shape=shape)
+        found = csr_matrix((np.ones(len(self.item), np.int8), self.item.copy(), self.starts.copy()), shape=shape)
         found.sum_duplicates()
         found.data[:] = 1
         return found
 
     @cached_property
-    def items(self) -> Any:
-        """Its transpose, CSR."""
-        return self.sessions.T.tocsr()
+    def counted(self) -> tuple[Any, Any]:
+        """The same as int32, which sums need, and its transpose; CSR."""
+        found = self.sessions.astype(np.int32, copy=False)
+        return found, found.T.tocsr()
 
     @cached_property
     def popular(self) -> Doubles:
@@ -97,7 +119,8 @@ class Clicks:
 
     def together(self, first: int, last: int) -> tuple[Ints, Ints, Ints]:
         """Return (item, other item, count of sessions) of items, by one product of sparse matrices."""
-        product = (self.items[first:last] @ self.sessions).tocoo()
+        sessions, items = self.counted
+        product = (items[first:last] @ sessions).tocoo()
         a, b = product.row.astype(np.int64) + first, product.col.astype(np.int64)
         apart = a != b
         return a[apart], b[apart], product.data.astype(np.int64)[apart]
@@ -107,17 +130,64 @@ class Clicks:
 
         A pair's sessions stand in the last array from its first place to that of the next pair.
         """
-        at = self.by_item[self.item_starts[first] : self.item_starts[last]].astype(np.int64)
+        of = slice(self.by_item.indptr[first], self.by_item.indptr[last])
+        at, session = self.by_item.data[of].astype(np.int64), self.by_item.indices[of]
         sizes = self.back[at].astype(np.int64) + self.ahead[at] + 1
         other = np.repeat(at - self.back[at] - np.cumsum(sizes) + sizes, sizes)
         other += np.arange(len(other))
         theirs = self.item[other]
         keep, many = np.repeat(self.item[at], sizes) != theirs, len(self.starts)
-        key = np.repeat((self.item[at].astype(np.int64) - first) * len(self.names) * many + self.session[at], sizes)
-        pair, session = np.divmod(distinct(key[keep] + theirs[keep].astype(np.int64) * many), many)
+        key = np.repeat((self.item[at].astype(np.int64) - first) * len(self.names) * many + session, sizes)
+        pair, holding = np.divmod(distinct(key[keep] + theirs[keep].astype(np.int64) * many), many)
         begins = np.flatnonzero(np.diff(pair, prepend=-1))
         a, b = np.divmod(pair[begins], len(self.names))
-        return a + first, b, begins, session
+        return a + first, b, begins, holding
+
+
+def _buckets(sizes: Ints, items: int, times: Ints | None) -> list[tuple[int, int]]:
+    """Return ranges of up to 65,536 sessions and `EXPANSION` clicks; of fewer, where their keys would be too large."""
+    span = int(times.max()) - int(times.min()) + 1 if times is not None and len(times) else EXPANSION
+    keys = min(items * float(span) / 2**62, MOST_BUCKETS / max(1, len(sizes)))
+    work = sizes.astype(np.float64) + EXPANSION * max(keys, 2.0**-16)
+    return list(fitting(work, EXPANSION))
+
+
+def _dealt(
+    log: Interactions, session_rank: Int32s, item_rank: Int32s, sizes: Ints, buckets: list[tuple[int, int]]
+) -> tuple[Shorts, Int32s, Array | None]:
+    """Return session (its number in the bucket), item (its rank) and time of all clicks, bucket after bucket.
+
+    In a bucket they stand in the order of the rows. Times are counted from the first on, and take 4 bytes, where all
+    lie within 136 years.
+    """
+    begins = np.array([first for first, _ in buckets], np.int64)
+    kind = np.uint16 if len(buckets) <= 2**16 else np.int32  # numbers of 16 bits are sorted by counting
+    bucket = (np.searchsorted(begins, session_rank, side="right") - 1).astype(kind)
+    number = (session_rank - begins[bucket]).astype(np.uint16)
+    free = np.concatenate([[0], np.cumsum(sizes)])[begins]
+    session, item, time, low = np.empty(len(log), np.uint16), np.empty(len(log), np.int32), None, 0
+    if log.times is not None:
+        narrow = len(log) > 0 and int(log.times.max()) - int(log.times.min()) < 2**32
+        time, low = np.empty(len(log), np.uint32 if narrow else np.int64), log.times.min() if narrow else 0
+    for first in range(0, len(log), EXPANSION):
+        rows = slice(first, first + EXPANSION)
+        codes = log.sessions[rows]
+        which = bucket[codes]
+        order, counts = np.argsort(which, kind="stable"), np.bincount(which, minlength=len(buckets))
+        to = np.repeat(free - np.cumsum(counts) + counts, counts) + np.arange(len(codes))
+        free += counts
+        session[to], item[to] = number[codes[order]], item_rank[log.items[rows][order]]
+        if time is not None and log.times is not None:
+            time[to] = (log.times[rows] - low)[order]
+    return session, item, time
+
+
+def _sorted(session: Shorts, time: Array | None, item: Int32s) -> tuple[Ints | None, Int32s]:
+    """Return times and items in the order of sessions, then of times and items, or as the rows stand without times."""
+    if time is None:
+        return None, item[in_order(session, np.arange(len(session)))[1]]
+    _, time, item = in_order(session, time, item)
+    return time.astype(np.int64), item
 
 
 def _reach(starts: Ints, time: Ints | None, window: Window) -> tuple[Array, Array]:
@@ -192,18 +262,12 @@ def distinct(keys: Ints) -> Ints:
     return keys[first]
 
 
-def _by_item(item: Int32s, items: int) -> tuple[Array, Array]:
-    """Return the places of each item, one item after the other [n], and where each begins [I + 1], by counting."""
-    from scipy.sparse import csr_matrix
-
-    rows = np.arange(len(item) + 1, dtype=np.int64 if len(item) >= 2**31 else np.int32)
-    found = csr_matrix((np.ones(len(item), np.int8), item, rows), shape=(len(item), items)).tocsc()
-    return found.indices, found.indptr.astype(np.int64)
-
-
 def _ranked(names: pa.StringArray) -> tuple[Int32s, pa.StringArray]:
     """Return for every name its place among the sorted distinct names, and those."""
-    distinct_names = pc.unique(names)
-    ordered = distinct_names.take(pc.sort_indices(distinct_names))
-    places = pc.index_in(names, value_set=ordered)
-    return places.to_numpy(zero_copy_only=False).astype(np.int32), ordered
+    order = pc.sort_indices(names)
+    ordered = names.take(order)
+    new = np.ones(len(names), bool)
+    new[1:] = pc.not_equal(ordered[1:], ordered[:-1]).to_numpy(zero_copy_only=False)
+    places = np.empty(len(names), np.int32)
+    places[order.to_numpy()] = np.cumsum(new, dtype=np.int32) - 1
+    return places, ordered if new.all() else ordered.filter(pa.array(new))

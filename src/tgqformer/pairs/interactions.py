@@ -59,17 +59,18 @@ class Interactions:
             values = table[column]
             if not pa.types.is_dictionary(values.type):
                 values = values.dictionary_encode()
-            whole = values.unify_dictionaries().combine_chunks()
-            whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) and whole.num_chunks else whole
+            if values.num_chunks != 1:  # as one piece, nothing is copied
+                values = values.unify_dictionaries().combine_chunks()
+            whole = values.chunk(0) if isinstance(values, pa.ChunkedArray) and values.num_chunks else values
             empty = not len(table)
             names[column] = pa.array([], pa.string()) if empty else whole.dictionary.cast(pa.string())
-            codes[column] = np.zeros(0, np.int32) if empty else whole.indices.to_numpy().astype(np.int32)
+            codes[column] = np.zeros(0, np.int32) if empty else whole.indices.to_numpy().astype(np.int32, copy=False)
             used = np.bincount(codes[column], minlength=len(names[column])) > 0
             if not used.all():  # rows that were left out had them
                 names[column] = names[column].filter(pa.array(used))
                 codes[column] = (np.cumsum(used) - 1).astype(np.int32)[codes[column]]
-        times = table["time"].to_numpy().astype(np.int64) if "time" in table.column_names else None
-        weights = table["weight"].to_numpy().astype(np.float32) if "weight" in table.column_names else None
+        times = table["time"].to_numpy().astype(np.int64, copy=False) if "time" in table.column_names else None
+        weights = table["weight"].to_numpy().astype(np.float32, copy=False) if "weight" in table.column_names else None
         return cls(codes["session"], codes["item"], names["session"], names["item"], times, weights)
 
     def __len__(self) -> int:

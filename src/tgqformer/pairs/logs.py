@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from tgqformer.catalog.values import UNKNOWN
 from tgqformer.errors import TgqError, nearest, option
 from tgqformer.pairs.columns import LogSettings, choose_columns, is_list
+from tgqformer.pairs.gathered import Gathered
 from tgqformer.pairs.log_files import Batch, files_of, open_log_file
 from tgqformer.pairs.times import TimeReader
 from tgqformer.types import Bools
@@ -76,7 +77,7 @@ def read_log(path: Path, log: LogSettings, report: ReadReport) -> pa.Table:
 
     Fills `report`. Raise TgqError when a file or a column is absent, or no row can be read or passes `where`.
     """
-    parts: list[pa.Table] = []
+    gathered = Gathered()
     reader: _Rows | None = None
     words: bool | None = None
     for file in files_of(path):
@@ -86,12 +87,13 @@ def read_log(path: Path, log: LogSettings, report: ReadReport) -> pa.Table:
         words = opened.words
         report.log = choose_columns(file, opened.names, report.log if reader else log)
         reader = reader or _Rows(report.log, report)
-        parts += [reader.take(batch, file) for batch in opened.batches(report.log)]
-    report.rows = sum(map(len, parts))
-    if reader is None or not (parts or report.bad):
+        for batch in opened.batches(report.log):
+            gathered.add(reader.take(batch, file))
+    report.rows = gathered.rows
+    if reader is None or not (report.rows or report.bad_rows or report.other_rows):
         raise TgqError(f"{path} has no rows")
     reader.finish(path)
-    return pa.concat_tables(parts)
+    return gathered.table()
 
 
 class _Rows:

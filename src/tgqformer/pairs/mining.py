@@ -9,9 +9,7 @@ import pyarrow as pa
 from pydantic import BeforeValidator, Field
 
 from tgqformer.config import Positive, PositiveFloat, settings
-from tgqformer.errors import TgqError
 from tgqformer.pairs.clicks import EXPANSION, MOST_SECONDS, Clicks, fitting
-from tgqformer.pairs.interactions import Interactions
 from tgqformer.progress import progress
 from tgqformer.topk import best_entries
 from tgqformer.types import Doubles, Floats, Int32s, Ints
@@ -86,11 +84,8 @@ EVERY_CO_CLICK = MiningSettings(window=Window(), min_support=1, cap=1000)
 """Every co-click of a session makes a pair: for sessions without accidental clicks."""
 
 
-def mine_table(interactions: Interactions, mining: MiningSettings, *, shown: bool = False) -> pa.Table:
+def mine_table(clicks: Clicks, mining: MiningSettings, *, shown: bool = False) -> pa.Table:
     """Mine pairs, as `pairs.mine_pairs` describes; return a table of `PAIR_SCHEMA`, sorted by (a, b)."""
-    if mining.window.seconds is not None and interactions.times is None:
-        raise TgqError("a window in seconds needs times, and these interactions have none; give a window in items")
-    clicks = Clicks.of(interactions, mining.max_session, mining.window)
     kept: list[tuple[Int32s, Int32s, Floats, Int32s]] = []
     with progress("mining pairs", len(clicks.names), shown=shown) as bar:
         for first, last in clicks.blocks():

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from tgqformer.errors import TgqError
 from tgqformer.files import atomic_path
+from tgqformer.pairs.clicks import Clicks
 from tgqformer.pairs.interactions import Interactions
 from tgqformer.pairs.mining import PAIR_SCHEMA, MiningSettings, mine_table
 from tgqformer.pairs.splits import PARTS, ItemSplit
@@ -171,12 +172,12 @@ def mine_pairs(
       (Yang et al. 2020, arXiv 2010.05525). One session alone makes no swing, so such pairs are dropped. Of a pair that
       more than 200 sessions hold, the first 200 in order of their names are summed.
 
-    The result does not depend on the order of the rows (where there are times). Memory: the interactions, some 200 MB
-    for a block of items, and at most `cap` partners for each item.
+    The result does not depend on the order of the rows (where there are times). Memory: the interactions, some 20 bytes
+    a click, some 200 MB for a block of items, and at most `cap` partners for each item.
 
     Raise TgqError for a window in seconds where there are no times.
     """
-    return Pairs(mine_table(interactions, mining, shown=shown))
+    return Pairs(mine_table(Clicks.of(interactions, mining.max_session, mining.window), mining, shown=shown))
 
 
 def _canonical(table: pa.Table) -> pa.Table:

@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 
 from tgqformer.catalog.shape import plain_name
 from tgqformer.errors import TgqError, option
+from tgqformer.pairs.clicks import Clicks
 from tgqformer.pairs.columns import LogSettings, choose_columns
 from tgqformer.pairs.interactions import Interactions
 from tgqformer.pairs.log_files import files_of, open_log_file
 from tgqformer.pairs.logs import ReadReport, read_log
 from tgqformer.pairs.matching import check_items
-from tgqformer.pairs.mining import MiningSettings, Window
+from tgqformer.pairs.mining import MiningSettings, Window, mine_table
 from tgqformer.pairs.pairs import Pairs, PairSets, mine_pairs, pairs_from_related
 from tgqformer.pairs.splits import PARTS, cut_by_time, split_by_time
 from tgqformer.progress import console
@@ -55,12 +56,12 @@ def read_source(
     if listed is not None:
         _refuse_unused(source, log, mining, before)
         return _within(listed, ids, source)
-    interactions = _interactions(source, log, before)
-    if ids is not None:
-        interactions = _known(interactions, ids, source)
-    pairs = mine_pairs(interactions, mining, shown=True)
+    # The interactions have no name here: their memory is free as soon as their clicks are sorted.
+    clicks = Clicks.of(_interactions(source, log, before, ids), mining.max_session, mining.window)
+    pairs = Pairs(mine_table(clicks, mining, shown=True))
     if not len(pairs):
-        raise TgqError(f"{source} gives no pair: {_why_none(interactions, mining)}")
+        again = _interactions(source, log, before, ids, shown=False)
+        raise TgqError(f"{source} gives no pair: {_why_none(again, mining)}")
     return pairs
 
 
@@ -79,7 +80,7 @@ def read_periods(
     """
     if _listed(source, None, log) is not None:
         raise TgqError(f"{source} lists pairs, which have no times; only a log of interactions can be split by time")
-    interactions = _known(_interactions(source, log, None), ids, source)
+    interactions = _interactions(source, log, None, ids)
     periods, split = cut_by_time(interactions, ids, shares)
     found = tuple(mine_pairs(period, mining, shown=True) for period in periods)
     for name, period, pairs in zip(PARTS, periods, found, strict=True):
@@ -182,24 +183,27 @@ def _within(pairs: Pairs, ids: Sequence[str] | None, source: Path) -> Pairs:
     return pairs
 
 
-def _known(interactions: Interactions, ids: Sequence[str], source: Path) -> Interactions:
-    _say(check_items(interactions.item_names, ids, source.name))
-    known = interactions.within(ids)
-    console.print(f"{len(known):,} interactions with items of the catalogue")
-    return known
-
-
-def _interactions(source: Path, log: LogSettings, before: float | None) -> Interactions:
+def _interactions(
+    source: Path, log: LogSettings, before: float | None, ids: Sequence[str] | None, *, shown: bool = True
+) -> Interactions:
+    """Read a log, and leave out what is too late or of no item of `ids`; say what was read."""
     report = ReadReport()
     found = Interactions.from_table(read_log(source, log, report))
-    tell_read(report)
-    _say(_one_for_all(found))
-    if before is None:
+    if shown:
+        tell_read(report)
+        _say(_one_for_all(found))
+    if before is not None:
+        found = split_by_time(found, int(before))[0]
+        if not len(found):
+            raise TgqError(f"{source} has no interaction before the day that {option('before')} names")
+    if ids is None:
         return found
-    early = split_by_time(found, int(before))[0]
-    if not len(early):
-        raise TgqError(f"{source} has no interaction before the day that {option('before')} names")
-    return early
+    warning = check_items(found.item_names, ids, source.name)
+    found = found.within(ids)
+    if shown:
+        _say(warning)
+        console.print(f"{len(found):,} interactions with items of the catalogue")
+    return found
 
 
 def _one_for_all(interactions: Interactions) -> str | None:

@@ -27,7 +27,7 @@ from tgqformer.store.rows import check_vector, parts, quantised, unit
 from tgqformer.store.rules import PLAIN, SLACK, Chosen, Rules, choose
 from tgqformer.types import Bools, Floats, Ints, Vectors
 
-KIND, FORMAT = "live index", 2
+KIND, FORMAT = "live index", 3
 AT_ONCE, STEP, PUT = 2048, 128, 8  # rows read at once, put into the graph at once, and while searches wait
 WORN = 0.25  # share of rows that are items no more: then it is made anew
 

@@ -1,9 +1,10 @@
 """Vectors in memory, found through a graph (HNSW, by faiss): for searches within a millisecond.
 
 Rows are numbered in the order in which they come and never taken away: who asks says which of them may be found. Few
-rows are compared one by one, exactly, because a graph loses some of them. Where more may be found, all of them are
-compared by codes of one bit a dimension first, and the best exactly. How wide the graph is searched, and how many are
-the best, is measured. The codes: Gao and Long, "RaBitQ", SIGMOD 2024, https://arxiv.org/abs/2405.12497.
+rows are compared one by one, exactly, because a graph loses some of them; few are as many as cost no more than a look
+at the codes of all. Where more may be found, all of them are compared by codes of one bit a dimension first, and the
+best exactly. Where many may be found, the graph is searched. How wide, and how many are the best, is measured. The
+codes: Gao and Long, "RaBitQ", SIGMOD 2024, https://arxiv.org/abs/2405.12497.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ import numpy as np
 from tgqformer.types import Bools, Floats, Ints, Vectors
 
 LINKS, BUILD = 16, 100  # of a node, and candidates when it is put into the graph
-EXACT_ROWS = 2000  # so few are compared one by one
-CODED_SHARE, MOST_CODED = 0.2, 400_000  # a smaller share is compared by codes, where it is no more rows than that
-WIDTHS = (48, 64, 96, 128, 192, 256, 384, 512)  # candidates of a walk through the graph that are tried
-CANDIDATES = (100, 200, 400, 800, 1600)  # rows that codes leave which are tried
-AIM, SAMPLE, MEASURED = 0.995, 100, 10  # recall of the ten nearest of so many items
-PER_ITEM = 4  # candidates for each row that is asked for, at least
+EXACT_ROWS, EXACT_SHARE = 2000, 8  # so few are compared one by one; or this share of all, divided by the dimensions
+WALKED_SHARE, LEAST_SHARE = 0.2, 0.05  # from the first on the graph is walked, below the second never
+MOST_CODED, WIDER = 100_000, 2  # between them more rows than that are left to the graph, searched so much wider
+WIDTHS = (48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # candidates of a walk through the graph that are tried
+CANDIDATES = (100, 200, 400, 800, 1600, 3200)  # rows that codes leave which are tried, for the ten nearest
+AIM, SAMPLE, MEASURED = 0.998, 100, 10  # recall of the ten nearest of so many items
+PER_ITEM = 4  # candidates of a walk for each row that is asked for, at least
 GRAPH, CODES = "graph.faiss", "codes.faiss"
 QUERY_BITS = 4  # of a dimension of the query, when it is compared with codes
 
@@ -87,7 +89,7 @@ class MemoryIndex:
             found = [self._walked(self.vectors()[row], MEASURED, passing, 1.0)[0] for row in chosen.tolist()]
             if (recall := _recall(found, truth)) >= AIM:
                 break
-        self._encode(luck.choice(rows, max(EXACT_ROWS, len(rows) // 10), replace=False), chosen)
+        self._encode(luck.choice(rows, max(EXACT_ROWS, int(len(rows) * WALKED_SHARE)), replace=False), chosen)
         return recall
 
     def _encode(self, rows: Ints, chosen: Ints) -> None:
@@ -112,10 +114,11 @@ class MemoryIndex:
         """Return the rows [<= k] nearest to a vector [d] of unit length among those that pass, and their cosines."""
         count = int(np.count_nonzero(passing))
         share = count / max(len(self), 1)
-        few = share < CODED_SHARE and count <= MOST_CODED
-        if count <= EXACT_ROWS or k >= count or (few and self._codes is None):
+        walked = share >= (WALKED_SHARE if count <= MOST_CODED else LEAST_SHARE)
+        few = count <= max(EXACT_ROWS, EXACT_SHARE * len(self) / self.dim)
+        if few or k >= count or (self._codes is None and not walked):
             return self._compared(vector, k, np.flatnonzero(passing))
-        return self._coded(vector, k, passing) if few else self._walked(vector, k, passing, share)
+        return self._walked(vector, k, passing, share) if walked else self._coded(vector, k, passing)
 
     def _compared(self, vector: Floats, k: int, rows: Ints) -> tuple[Ints, Floats]:
         scores = self._scores(vector, rows) if len(rows) < len(self) else self.vectors() @ vector
@@ -138,13 +141,13 @@ class MemoryIndex:
         only = self._faiss.IDSelectorBitmap(len(self), self._faiss.swig_ptr(bits))
         how = self._faiss.RaBitQSearchParameters(sel=only, qb=QUERY_BITS)
         how = self._faiss.SearchParametersPreTransform(index_params=how)
-        _, rows = self._codes.search(vector[None], max(self.candidates, PER_ITEM * k), params=how)
+        _, rows = self._codes.search(vector[None], self.candidates * max(MEASURED, k) // MEASURED, params=how)
         return self._compared(vector, k, np.sort(rows[0][rows[0] >= 0]))
 
     def _walked(self, vector: Floats, k: int, passing: Bools, share: float) -> tuple[Ints, Floats]:
         bits = np.packbits(passing, bitorder="little")
         only = self._faiss.IDSelectorBitmap(len(self), self._faiss.swig_ptr(bits))
-        wide = int(max(self.width, PER_ITEM * k) / sqrt(share))
+        wide = int(max(self.width, PER_ITEM * k) / sqrt(share) * (1 if share >= WALKED_SHARE else WIDER))
         how = self._faiss.SearchParametersHNSW(sel=only, efSearch=wide)
         scores, rows = self._index.search(vector[None], k, params=how)
         there = rows[0] >= 0
