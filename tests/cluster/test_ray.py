@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 from collections import Counter
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 from doc_runs import Terminal, walk_page
+from scripts import load_script
 from small_shop import ITEMS, draw, save_models
 from tiny_recipe import write_pictured
 from typer.testing import CliRunner
@@ -31,16 +31,11 @@ from tgqformer.experiments.run import execute
 from tgqformer.store.embeddings import Embeddings
 
 pytestmark = pytest.mark.slow
-SCRIPT = Path(__file__).parents[2] / "benchmarks/faults_nodes.py"
 
 
 @pytest.fixture(scope="module")
 def faults() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("faults_nodes", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
+    return load_script("faults_nodes")
 
 
 @pytest.fixture(scope="module")

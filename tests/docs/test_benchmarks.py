@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import re
 import shlex
 import sys
@@ -16,6 +15,7 @@ import pytest
 from doc_commands import ROOT
 from doc_runs import PAGES, is_benchmark, is_run, of_pages
 from doc_shop import Place, write_fashion
+from scripts import load_script
 
 from tgqformer.catalog import import_catalog
 from tgqformer.store import approximate, lance
@@ -44,16 +44,6 @@ IN_TEXT = {
 }
 LONG = sorted(IN_TEXT | BENCHMARKS.keys() - set(COMMANDS))
 """What takes too long for a test: commands in running text, and those that `NOT_RUN` lists."""
-
-
-def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"benchmarks/{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, module)
-    spec.loader.exec_module(module)
-    return module
 
 
 def made_smaller(module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +82,7 @@ def test_a_benchmark_measures(
     if name == "truncate":
         more += [*tiny, "--set", "catalog.items=48"]
     monkeypatch.setattr(lance, "INDEX_FROM", lance.INDEX_FROM)  # some set it
-    module = script(name, monkeypatch)
+    module = load_script(name, monkeypatch)
     made_smaller(module, name, monkeypatch)
     monkeypatch.setattr(sys, "argv", [*words, *more])
     module.main()
@@ -111,4 +101,4 @@ def test_a_long_benchmark_knows_its_words(command: str, monkeypatch: pytest.Monk
     words = shlex.split(command)[1:]
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(InterruptedError):
-        script(Path(words[0]).stem, monkeypatch).main()
+        load_script(Path(words[0]).stem, monkeypatch).main()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from scripts import load_script
 from small_shop import save_models
 
 from tgqformer.errors import TgqError
@@ -18,16 +18,10 @@ from tgqformer.store.base import StoreRow
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.ledger import VersionSpec
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks/faults_bits.py"
-
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("faults_bits", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("faults_bits")
 
 
 def test_single_bits_are_told_or_change_nothing(script: ModuleType, tmp_path: Path) -> None:

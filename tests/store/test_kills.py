@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+
+from scripts import load_script
 
 from tgqformer.store import make_store, open_store
 from tgqformer.store.ledger import VersionSpec
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks/faults_store.py"
-
 
 def test_what_was_acknowledged_is_there_once(place: Callable[[], str]) -> None:
-    spec = importlib.util.spec_from_file_location("faults_store", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    assert script.upserts(place(), 3) >= 3
+    assert load_script("faults_store").upserts(place(), 3) >= 3
 
 
 BUILDER = """

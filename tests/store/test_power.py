@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+from scripts import load_script
 
 from tgqformer.store import make_store, open_store
 from tgqformer.store.base import StoreRow, Unreachable, Unwritable
@@ -174,25 +171,8 @@ def test_partitions_are_on_the_disk_with_their_folder(synced: Synced, tmp_path: 
     assert after.missing() == [1] and after.read(0).ids == ["a"]
 
 
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """Return a function that loads a script of the benchmarks."""
-    folder = Path(__file__).parents[2] / "benchmarks"
-    monkeypatch.syspath_prepend(str(folder))
-
-    def load(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, name, module)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
-
-
-def test_power_that_is_cut_under_a_writer(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
-    disk = script("_disk")
+def test_power_that_is_cut_under_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = load_script("_disk", monkeypatch)
     if not disk.can_mount(tmp_path):
         pytest.skip("images cannot be mounted here")
-    assert script("faults_power").stores(tmp_path / "disk", 2) >= 2
+    assert load_script("faults_power", monkeypatch).stores(tmp_path / "disk", 2) >= 2

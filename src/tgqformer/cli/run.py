@@ -154,7 +154,8 @@ def demo(
     from tgqformer.experiments.run import execute
 
     if not installed(*DEMO, *(PRETRAINED.values() if quick else ())):
-        raise TgqError(f"a demo needs more; run: pip install 'tgqformer[demo]'{' tgqformer-small' if quick else ''}")
+        small = " tgqformer-small" if quick else ""
+        raise TgqError(f"a demo needs packages that are not there; run: pip install 'tgqformer[demo]'{small}")
     name = "quick" if quick else "demo"
     say(f"this {TAKES[name]}{' (without --set)' if change else ''}; a second call reuses what is done", err=True)
     done = execute(load_recipe(name, tuple(change or ()), deep=False), to, "report")
