@@ -21,16 +21,32 @@ from typer.testing import CliRunner
 from tgqformer.cli import app
 from tgqformer.cluster.ray import LOSSES, Cluster, on_cluster
 from tgqformer.cluster.work import Maker
+from tgqformer.config import parse
 from tgqformer.errors import TgqError
-from tgqformer.experiments.bench.grid import Cell, Setting
-from tgqformer.experiments.bench.tasks import CellTask
-from tgqformer.experiments.bench.workers import work
+from tgqformer.experiments.bench.bench import Bench
+from tgqformer.experiments.bench.grid import BenchRecipe
 from tgqformer.experiments.caching import fill_cache, open_cache
 from tgqformer.experiments.recipe import load_recipe
 from tgqformer.experiments.run import execute
 from tgqformer.store.embeddings import Embeddings
 
 pytestmark = pytest.mark.slow
+
+BENCH: dict[str, Any] = {
+    "name": "tiny",
+    "base": "demo",
+    "set": {
+        "catalog.items": 60,
+        "pairs": {"train": 0.6, "val": 0.1, "test": 0.3},
+        "training": {"steps": 2, "batch": 8, "group": 4, "warmup": 1, "validate_every": 0},
+        "evaluation": {"views": ["mixed"], "validation_pool": 20},
+    },
+    "languages": {"minilm": {"name": "minilm"}},
+    "models": [{"name": "text only", "connector": "none"}],
+    "tuning": {"lr": [0.001]},
+    "headline": {"model": "text only", "language": "minilm"},
+    "grids": [{"title": "all", "languages": ["minilm"], "seeds": 2}],
+}
 
 
 @pytest.fixture(scope="module")
@@ -113,13 +129,13 @@ def test_tasks_are_done_told_and_given_up(cluster: tuple[Any, list[Any]]) -> Non
 
 
 def test_cells_of_a_bench_are_tasks_too(cluster: tuple[Any, list[Any]], tmp_path: Path) -> None:
-    def opened() -> Callable[[CellTask], None]:
-        return lambda task: (tmp_path / f"seed-{task.cell.seed}").touch()
-
-    cells = [CellTask(Cell(Setting("minilm", "catalogue", 4), "MLP", seed), 1e-3) for seed in range(3)]
-    done = list(work(cells, 1, lambda task: None, opened, Cluster("auto")))
-    assert sorted(one.task.cell.seed for one in done) == [0, 1, 2] and all(one.seconds > 0 for one in done)
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["seed-0", "seed-1", "seed-2"]
+    bench = parse(BenchRecipe, BENCH, "tiny")
+    here, there = Bench(bench, tmp_path / "here"), Bench(bench, tmp_path / "there", cluster=Cluster("auto"))
+    one, other = here.run(), there.run()
+    assert one.keys() == other.keys() and len(one) == 2
+    for cell, measured in one.items():
+        found, known = (result.result.views["mixed"].values["mrr"] for result in (other[cell], measured))
+        assert found == pytest.approx(known, abs=0.02)  # another number of threads sums in another order
 
 
 def test_options_that_contradict_are_refused(tmp_path: Path) -> None:

@@ -61,13 +61,15 @@ def test_a_killed_rank_ends_the_run_which_goes_on_to_the_same_weights(
     again = run("killed", "--nproc", "2")
     assert again.returncode == 0, again.stderr
 
+    folders = ["whole", "spread"]
+
     def as_shown(words: list[str]) -> None:
         assert words[:3] == ["tgq", "run", recipe.name]
-        whole = run("whole", *words[3:])
-        assert whole.returncode == 0, whole.stderr
+        done = run(folders.pop(0), *words[3:])
+        assert done.returncode == 0, done.stderr
 
-    walk_page("docs/cluster.md", as_shown, "Training in several processes")
-    assert weights("killed") == weights("whole")
+    walk_page("docs/cluster.md", as_shown, "Training in several processes", "A language model that fills a GPU")
+    assert not folders and weights("killed") == weights("whole") == weights("spread")
     [log] = (tmp_path / "whole").glob("models/*/seed-0/log.jsonl")
     assert len(log.read_text().splitlines()) == 6
 

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,48 @@ save_file(dict(model.state_dict()), folder / f"weights-{rank}.safetensors")
 """
 
 
+SHARDED = """
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch.distributed.tensor import DTensor
+
+from tgqformer.model.language import LoRA, make_language
+from tgqformer.training.sharded import shard
+
+torch.manual_seed(0)
+language = make_language(f"hf:{sys.argv[1]}", lora=LoRA(2))
+texts = language.encode(["a red thing", "a thing"])
+visual = torch.randn(2, 3, language.width), torch.ones(2, 3, dtype=torch.bool)
+
+
+def step():
+    language.zero_grad()
+    out = language(*visual, texts.tokens, texts.mask)
+    out.square().sum().backward()
+    return out.detach(), [weight.grad.clone() for weight in language.parameters() if weight.requires_grad]
+
+
+with torch.no_grad():
+    for name, weight in language.named_parameters():
+        if "lora_B" in name:
+            weight.normal_()
+before, gradients = step()
+shard(language, Accelerator())
+after, others = step()
+assert torch.equal(after, before) and gradients and all(map(torch.equal, gradients, others))
+with torch.inference_mode(), language.merged():
+    assert torch.equal(language(*visual, texts.tokens, texts.mask), before)
+parts = [weight for weight in language.body.parameters() if isinstance(weight, DTensor)]
+held, whole = sum(part.to_local().numel() for part in parts), sum(part.numel() for part in parts)
+assert 0 < held <= 0.6 * whole, (held, whole)
+assert not any(part.requires_grad for part in parts)
+torch.distributed.destroy_process_group()
+"""
+
+
 def run(script: Path, folder: Path, *, world: int, together: int) -> None:
     """Run the worker in `world` processes, as `accelerate launch --cpu` or `torchrun` would start them."""
     with socket.socket() as free:
@@ -104,3 +147,12 @@ def test_two_processes_train_as_one_with_both_batches(tmp_path):
     assert [len(log) for log in logs] == [4, 4]  # the main process writes, and it alone
     for alone, shared in zip(*logs, strict=True):
         assert {name: pytest.approx(value, rel=1e-4) for name, value in alone.items()} == shared
+
+
+@pytest.mark.parametrize("kind", ["bert", "qwen"])
+def test_each_process_holds_a_part_of_the_frozen_weights(
+    kind: str, tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(SHARDED)
+    run(script, tiny_model(kind), world=2, together=1)

@@ -64,6 +64,7 @@ def trial_inputs(recipe: Recipe, data: Dataset, section: ModelSection, seed: int
     del training["from"], training["compatible"]
     if training["processes"] == 1:  # as it was before there could be more
         del training["processes"]
+    del training["fsdp"]  # where weights lie decides nothing
     return data.inputs() | {
         "split": [pairs.by, pairs.seed, *pairs.shares],
         "pairs": data.pairs_digest,

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.utils.rnn import pad_sequence
 
 from tgqformer.encoders.base import TextEncoder, TextFeatures, save_tokenizer
@@ -248,7 +249,8 @@ class HuggingFaceLM(LanguageModel):
     @contextmanager
     def merged(self) -> Iterator[None]:
         """Read with the adapters inside the weights they adapt, see `LanguageModel.merged`."""
-        if not hasattr(self.body, "merge_adapter"):
+        spread = any(isinstance(weight, DTensor) for weight in self.body.parameters())  # no process has them whole
+        if spread or not hasattr(self.body, "merge_adapter"):
             yield
             return
         before = {name: weight.data for name, weight in self.body.named_parameters()}

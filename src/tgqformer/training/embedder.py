@@ -17,10 +17,11 @@ from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.training.batches import ItemFeatures, PairBatches
 from tgqformer.training.loop import Objective, Plan, TrainingState, Validation, fit
 from tgqformer.training.objectives import PairObjective, VisualLoss, VisualObjective
-from tgqformer.training.processes import check_group
+from tgqformer.training.processes import check_group, is_rank
 from tgqformer.training.sampling import PairSampler
 from tgqformer.training.schedules import warm_cosine
 from tgqformer.training.settings import TrainingSettings
+from tgqformer.training.sharded import leave_to_fsdp, shard
 from tgqformer.types import Vectors
 
 
@@ -51,6 +52,8 @@ def train_embedder(
         trackers: `accelerate.tracking.GeneralTracker` objects, besides those that the settings name.
     """
     check_group()
+    if settings.fsdp and is_rank():
+        shard(model.language, Accelerator())
     *before, (objective, settings) = _stages(model, features, sampler, settings, seed, old)
     for alone, first in before:
         _fit(alone, first, folder / "visual", shown=shown)
@@ -121,6 +124,7 @@ def _fit(
     plan = replace(plan, trackers=(*plan.trackers, *trackers))
     if until < 1:
         plan = replace(plan, until=max(1, round(until * plan.steps)))
+    leave_to_fsdp(objective)
     return fit(objective, optimizer, plan, folder, place=Accelerator(), validate=validate, shown=shown)
 
 

@@ -74,6 +74,8 @@ class TrainingSettings:
         batch: pairs a step. visual_batch: pairs a step of the connector alone (whole groups).
         processes: how many train together on one machine. Each takes `batch` pairs a step, with those of the others as
             negatives: as one process with so many times the batch, in fewer steps.
+        fsdp: spread the frozen weights of the language model over the processes, where one GPU has no room for them
+            and a step; the same weights are learned, more slowly.
         precision: `float32`, `bfloat16` (matrix products only), or `auto`: bfloat16 where the processor has it.
         checkpoint_every: steps between checkpoints; 0 for none.
         trackers: who else is given the rows of the log: what Accelerate knows by name, `tensorboard`, `wandb`, `mlflow`
@@ -107,6 +109,7 @@ class TrainingSettings:
     batch: Positive = 64
     visual_batch: Positive = 256
     processes: Positive = 1
+    fsdp: bool = False
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every: Natural = 100
     trackers: tuple[str, ...] = ()
@@ -135,6 +138,8 @@ class TrainingSettings:
             raise ValueError(f"visual_batch ({self.visual_batch}) must hold a group ({self.group})")
         if self.processes > 1 and not self.checkpoint_every:
             raise ValueError("processes above 1 leave what they learn in a checkpoint: give checkpoint_every")
+        if self.fsdp and self.processes == 1:
+            raise ValueError("fsdp spreads weights over several processes: give processes")
         if self.steps is not None and self.warmup is not None and self.warmup >= self.steps:
             raise ValueError(f"warmup ({self.warmup}) must be below steps ({self.steps})")
 
