@@ -30,7 +30,7 @@ from tgqformer.model.encoding import Encoders
 from tgqformer.model.features import CatalogFeatures
 from tgqformer.model.language import LanguageModel
 from tgqformer.synthetic.noise import NoiseView
-from tgqformer.types import Hashes, Ints
+from tgqformer.types import Array, Hashes, Ints
 
 PIECE = 1024
 """Pictures or texts of a partition, by default; fewer pictures where their tokens are wide."""
@@ -201,7 +201,7 @@ class CacheWork:
 
     def missing(self) -> list[int]:
         """List the pieces of which something is not yet written."""
-        lists, there = list(self._lists.values()), list[np.ndarray]()
+        lists, there = list(self._lists.values()), list[Array]()
         for one in lists:
             _ = one.cache.files
             there.append(one.cache.holds(one.digests))

@@ -30,4 +30,5 @@ def shard(language: LanguageModel | None, place: Place) -> None:
 def leave_to_fsdp(objective: nn.Module) -> None:
     """Let DDP leave alone what is spread: it would send whole tensors from the first process to the others."""
     names = [name for name, weight in objective.named_parameters() if isinstance(weight, DTensor)]
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(objective, names)
+    leave = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+    leave(objective, names)  # type: ignore[no-untyped-call]
