@@ -88,7 +88,8 @@ def plan(asked: argparse.Namespace) -> dict[str, Any]:
     changed: dict[str, Any] = {
         "catalog": {"source": str(asked.to / "shop"), "items": 0},
         "pairs": shares,
-        "training": {"steps": asked.steps, "visual_steps": asked.steps, "validate_every": asked.steps},
+        "training": {"steps": asked.steps, "visual_steps": asked.steps, "validate_every": asked.steps}
+        | ({"visual_batch": asked.visual_batch} if asked.visual_batch else {}),
         "evaluation": {"views": ["mixed", "collage"]},
     }
     if asked.world == "places":
@@ -107,6 +108,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--items", type=int, default=6000)
     parser.add_argument("--steps", type=int, default=250, help="of the connector alone, and with the language model")
+    parser.add_argument("--visual-batch", type=int, help="items that the connector alone learns from at once")
     parser.add_argument("--side", type=int, default=14, help="of the grid of places")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--models", nargs="+", choices=[*MODELS, *PARTS], default=list(MODELS))

@@ -230,6 +230,32 @@ def sealed_path(path: Path) -> Iterator[Path]:
         write_text(seal_of(path), "".join(f"{one}\n" for one in (own, *known)))
 
 
+def write_arrow(path: Path, table: Any) -> None:
+    """Write a table as an uncompressed Arrow file with its checksum beside it, whole or not at all."""
+    import pyarrow as pa
+
+    with (
+        sealed_path(path) as unfinished,
+        pa.OSFile(str(unfinished), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema) as writer,
+    ):
+        writer.write_table(table)
+
+
+def read_arrow(path: Path, *, sealed: bool) -> Any:
+    """Map such a file.
+
+    Raises: OSError, ArrowInvalid where it is not there, or not as it was written.
+
+    sealed: whether it must have a checksum.
+    """
+    import pyarrow as pa
+
+    if not is_intact(path, sealed=sealed):
+        raise pa.ArrowInvalid(f"{path} is not as it was written: its checksum does not fit")
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
 def is_intact(path: Path, *, sealed: bool) -> bool:
     """Read a whole file, and say whether it is as it was when it was sealed; where it is not, it is as `sealed` says.
 

@@ -28,6 +28,7 @@ from tgqformer.experiments.bench.grid import BenchRecipe
 from tgqformer.experiments.caching import fill_cache, open_cache
 from tgqformer.experiments.recipe import load_recipe
 from tgqformer.experiments.run import execute
+from tgqformer.pairs.pairs import Pairs
 from tgqformer.store.embeddings import Embeddings
 
 pytestmark = pytest.mark.slow
@@ -105,6 +106,7 @@ def test_the_commands_of_the_page(
     this = {"local": "auto", "4": "1"}  # this cluster, whose nodes have one core each
     walk_page("docs/cluster.md", Terminal(instead={"small": str(model), **this}), "Ray")
     assert len(Embeddings.open(tmp_path / "embeddings").ids()) == ITEMS and (tmp_path / "neighbours").is_dir()
+    assert (tmp_path / "nearly/approximate.json").exists() and len(Pairs.read(tmp_path / "pairs.parquet")) > 10
     assert list((tmp_path / "runs/shop/cache/visual").glob("*/part-*"))
 
 

@@ -60,7 +60,7 @@ def test_other_languages(place: Place, tiny: list[str]) -> None:
 
 
 def test_an_array_of_jobs(place: Place) -> None:
-    place("catalogs/shop", f"runs/shop/{SERVED}")
+    place("catalogs/shop", "clicks.csv", f"runs/shop/{SERVED}")
     terminal = Terminal(instead={"small": f"runs/shop/{SERVED}"})
     walk_page("docs/cluster.md", terminal, "An array of jobs, and nothing else")
     assert len(Embeddings.open(Path("embeddings")).ids()) == 48

@@ -10,6 +10,7 @@ import typer
 from tgqformer.cli.commands import Group, say, then
 from tgqformer.cli.options import Overwrite, Top, log_options, settings_of
 from tgqformer.cli.sheets import Column, Sheet
+from tgqformer.cli.work import AFTER_SHARD, ClusterOption, Cores, Finish, ShardOption, maker, only_whole, still_missing
 from tgqformer.errors import TgqError, nearest
 
 if TYPE_CHECKING:
@@ -53,6 +54,13 @@ def mine(
     ] = None,
     kind: Annotated[list[str] | None, typer.Option(help="Only these kinds of related.parquet.")] = None,
     before: Annotated[str | None, typer.Option(help="Only interactions before this date (2020-09-16).")] = None,
+    partition_size: Annotated[
+        int | None, typer.Option(min=1, help="Items of a partition, of a log that several mine.  [default: 65536]")
+    ] = None,
+    shard: ShardOption = None,
+    finish: Finish = False,
+    cluster: ClusterOption = None,
+    cores: Cores = 1,
     overwrite: Overwrite = False,
 ) -> None:
     """Mine pairs from a log of interactions, from co-purchase lists, or from a list of pairs.
@@ -69,11 +77,14 @@ def mine(
         tgq pairs mine events/ --session user --session visit --where event=view,add_to_cart --to pairs.parquet
 
         tgq pairs mine shop/related.parquet --kind also_buy --catalog shop --to pairs.parquet
+
+        tgq pairs mine clicks.parquet --to pairs.parquet --shard 2/8
     """
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.pairs.columns import LogSettings
     from tgqformer.pairs.mining import MiningSettings
-    from tgqformer.pairs.source import read_source
+    from tgqformer.pairs.parts import SIZE, MiningWork
+    from tgqformer.pairs.source import mine_in_parts, read_source
     from tgqformer.pairs.times import seconds_of
     from tgqformer.stages import make_way
 
@@ -84,8 +95,23 @@ def mine(
     if until is not None and until != until:
         raise TgqError(f"--before {before} is not a date; write it as 2020-09-16")
     ids = Catalog.open(catalog).ids() if catalog is not None else None
-    pairs = read_source(source, ids=ids, log=log, mining=mining, kinds=kind, before=until)
-    pairs.write(to)
+    make = maker(MiningWork, shard=shard, finish=finish, cluster=cluster, cores=cores, gpus=0)
+    if make is None:
+        if partition_size is not None:
+            raise TgqError("--partition-size goes with --shard, --finish or --cluster; one process needs no partitions")
+        pairs = read_source(source, ids=ids, log=log, mining=mining, kinds=kind, before=until)
+        pairs.write(to)
+    else:
+        if kind:
+            raise TgqError("--kind is of related.parquet, which lists pairs; leave --shard, --finish and --cluster out")
+        only_whole(overwrite, shard, finish)
+        size, alone = partition_size or SIZE, cluster is not None
+        found = mine_in_parts(source, to, make, ids=ids, log=log, mining=mining, before=until, size=size, alone=alone)
+        if isinstance(found, list):
+            say(still_missing(found), err=True)
+            then(AFTER_SHARD)
+            return
+        pairs = found
     say(f"{len(pairs):,} pairs of {len(pairs.ids()):,} items in {to}", err=True)
     then(f"tgq pairs show {to}")
 

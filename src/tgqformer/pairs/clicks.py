@@ -107,15 +107,20 @@ class Clicks:
         """How many sessions have an item [I]."""
         return np.bincount(self.sessions.indices, minlength=len(self.names)).astype(np.float64)
 
-    def blocks(self) -> Iterator[tuple[int, int]]:
-        """Return ranges of items whose co-clicks fit `EXPANSION` and whose keys fit an integer, at least one item."""
+    def blocks(self, first: int = 0, last: int | None = None) -> Iterator[tuple[int, int]]:
+        """Cut items into ranges, one item at least, whose co-clicks fit `EXPANSION` and whose keys fit an integer."""
+        yield from ((first + start, first + stop) for start, stop in fitting(self.work[first:last], EXPANSION))
+
+    @cached_property
+    def work(self) -> Doubles:
+        """About how many co-clicks each item has [I]; more, where keys would not fit an integer."""
         keys = len(self.names) * float(len(self.starts)) / 2**62
         work = np.full(len(self.names), EXPANSION * keys)
         for first in range(0, len(self.item), EXPANSION):
             at = slice(first, first + EXPANSION)
             near = self.back[at].astype(np.float64) + self.ahead[at] + 1
             work += np.bincount(self.item[at], weights=near, minlength=len(self.names))
-        yield from fitting(work, EXPANSION)
+        return work
 
     def together(self, first: int, last: int) -> tuple[Ints, Ints, Ints]:
         """Return (item, other item, count of sessions) of items, by one product of sparse matrices."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -84,20 +85,31 @@ EVERY_CO_CLICK = MiningSettings(window=Window(), min_support=1, cap=1000)
 """Every co-click of a session makes a pair: for sessions without accidental clicks."""
 
 
+Found = tuple[Int32s, Int32s, Floats, Int32s]
+"""(item, other item, weight, count) of pairs, [n] each."""
+
+
 def mine_table(clicks: Clicks, mining: MiningSettings, *, shown: bool = False) -> pa.Table:
     """Mine pairs, as `pairs.mine_pairs` describes; return a table of `PAIR_SCHEMA`, sorted by (a, b)."""
-    kept: list[tuple[Int32s, Int32s, Floats, Int32s]] = []
+    kept = list[Found]()
     with progress("mining pairs", len(clicks.names), shown=shown) as bar:
-        for first, last in clicks.blocks():
-            a, b, count, weight = _weigh(clicks, first, last, mining)
-            # Of partners of equal weight the one of more sessions comes first, then the first in the order of names.
-            place = (count.max(initial=0) - count) * len(clicks.names) + b
-            best, _ = best_entries(a, place, weight, mining.cap)
-            kept.append(
-                (a[best].astype(np.int32), b[best].astype(np.int32), weight[best], count[best].astype(np.int32))
-            )
-            bar.advance(last - first)
-    return _mutual(kept, clicks.names)
+        for items, found in mined(clicks, mining):
+            kept.append(found)
+            bar.advance(items)
+    return mutual(kept, clicks.names)
+
+
+def mined(
+    clicks: Clicks, mining: MiningSettings, first: int = 0, last: int | None = None
+) -> Iterator[tuple[int, Found]]:
+    """Find the best partners of the items `first` to `last`, some items at a time; yield (how many, what was found)."""
+    for start, stop in clicks.blocks(first, last):
+        a, b, count, weight = _weigh(clicks, start, stop, mining)
+        # Of partners of equal weight the one of more sessions comes first, then the first in the order of names.
+        place = (count.max(initial=0) - count) * len(clicks.names) + b
+        best, _ = best_entries(a, place, weight, mining.cap)
+        found = a[best].astype(np.int32), b[best].astype(np.int32), weight[best], count[best].astype(np.int32)
+        yield stop - start, found
 
 
 def _weigh(clicks: Clicks, first: int, last: int, mining: MiningSettings) -> tuple[Ints, Ints, Ints, Floats]:
@@ -157,7 +169,7 @@ def _overlap(matrix: Any, u: Ints, v: Ints) -> Doubles:
     return counts[inverse]
 
 
-def _mutual(kept: list[tuple[Int32s, Int32s, Floats, Int32s]], names: pa.StringArray) -> pa.Table:
+def mutual(kept: Sequence[Found], names: pa.StringArray) -> pa.Table:
     """Keep the pairs that stand in both directions."""
     if not kept:
         return PAIR_SCHEMA.empty_table()

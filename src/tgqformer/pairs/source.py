@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tgqformer import config
 from tgqformer.catalog.shape import plain_name
+from tgqformer.cluster.work import Maker, fill_nothing
 from tgqformer.errors import TgqError, option
 from tgqformer.pairs.clicks import Clicks
 from tgqformer.pairs.columns import LogSettings, choose_columns
@@ -20,6 +24,7 @@ from tgqformer.pairs.logs import ReadReport, read_log
 from tgqformer.pairs.matching import check_items
 from tgqformer.pairs.mining import MiningSettings, Window, mine_table
 from tgqformer.pairs.pairs import Pairs, PairSets, mine_pairs, pairs_from_related
+from tgqformer.pairs.parts import SIZE, MiningPlan, MiningWork, beside_of
 from tgqformer.pairs.splits import PARTS, cut_by_time, split_by_time
 from tgqformer.progress import console
 
@@ -60,9 +65,73 @@ def read_source(
     clicks = Clicks.of(_interactions(source, log, before, ids), mining.max_session, mining.window)
     pairs = Pairs(mine_table(clicks, mining, shown=True))
     if not len(pairs):
-        again = _interactions(source, log, before, ids, shown=False)
-        raise TgqError(f"{source} gives no pair: {_why_none(again, mining)}")
+        raise _no_pair(source, log, mining, before, ids)
     return pairs
+
+
+def mine_in_parts(
+    source: Path,
+    to: Path,
+    make: Maker,
+    *,
+    ids: Sequence[str] | None = None,
+    log: LogSettings = LogSettings(),  # noqa: B008
+    mining: MiningSettings = MiningSettings(),  # noqa: B008
+    before: float | None = None,
+    size: int = SIZE,
+    alone: bool = True,
+) -> Pairs | list[int]:
+    """Let `make` mine the pairs of a log; return them, or the partitions that are still missing.
+
+    The work lies in a hidden folder beside the file `to` until all is there. Who makes the last partition writes the
+    file. Only the first job reads the log. The rest as `read_source`.
+
+    Args:
+        size: items of a partition. alone: whether nobody else is at work, see `MiningWork.begin`.
+
+    Raises:
+        TgqError: as `read_source`; for a list of pairs; where another log or other settings were begun.
+    """
+    if _listed(source, None, log) is not None:
+        raise TgqError(f"{source} lists pairs, so nothing is to be mined: leave --shard, --finish and --cluster out")
+
+    def read() -> Clicks:
+        return Clicks.of(_interactions(source, log, before, ids), mining.max_session, mining.window)
+
+    plan = MiningPlan.of(_digest(source, log, before, ids), mining, size)
+    if make is fill_nothing and not beside_of(to).exists():
+        raise TgqError(f"nothing was begun for {to}: mine it with --shard first")
+    work = MiningWork.begin(to, plan, read, alone=alone)
+    make(work)
+    if missing := work.missing():
+        return missing
+    try:
+        pairs = work.finish()
+    except TgqError:
+        if not alone and to.exists():  # another job was done at the same time
+            return Pairs.read(to)
+        raise
+    if len(pairs):
+        pairs.write(to)
+    work.clear()
+    if not len(pairs):
+        raise _no_pair(source, log, mining, before, ids)
+    return pairs
+
+
+def _digest(source: Path, log: LogSettings, before: float | None, ids: Sequence[str] | None) -> str:
+    """Name what decides the clicks: the files of the log by name, size and time, how they are read, and the items."""
+    files = [(str(file.relative_to(source)), file.stat().st_size, file.stat().st_mtime_ns) for file in files_of(source)]
+    known = None if ids is None else blake2b("\x1f".join(ids).encode(), digest_size=16).hexdigest()
+    words = json.dumps([files, config.plain(log), before, known], default=str)
+    return blake2b(words.encode(), digest_size=16).hexdigest()
+
+
+def _no_pair(
+    source: Path, log: LogSettings, mining: MiningSettings, before: float | None, ids: Sequence[str] | None
+) -> TgqError:
+    again = _interactions(source, log, before, ids, shown=False)
+    return TgqError(f"{source} gives no pair: {_why_none(again, mining)}")
 
 
 def read_periods(

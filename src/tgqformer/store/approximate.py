@@ -27,7 +27,7 @@ from torch.nn.functional import normalize
 
 from tgqformer.cluster.work import Maker, fill_here
 from tgqformer.errors import TgqError
-from tgqformer.files import once_path, read_json, write_json
+from tgqformer.files import once_path, read_json, write_arrow, write_json
 from tgqformer.parallel import ahead, one_thread_each
 from tgqformer.progress import console
 from tgqformer.stages import clear, make_way
@@ -44,7 +44,7 @@ from tgqformer.store.neighbours import (
     table_of,
     write_lists,
 )
-from tgqformer.store.partitions import PartitionFolder, column_matrix, write_arrow
+from tgqformer.store.partitions import PartitionFolder, column_matrix
 from tgqformer.topk.exact import exact, tolerance
 from tgqformer.topk.vectors import SPARE, TopK, ordered
 from tgqformer.types import Array, Ints

@@ -11,10 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from tgqformer.catalog.offers import AVAILABILITY
-from tgqformer.files import read_json, write_json
+from tgqformer.files import read_arrow, read_json, write_arrow, write_json
 from tgqformer.store.base import Filter, Hit, StoreRow
 from tgqformer.store.content import short_digest
-from tgqformer.store.partitions import read_arrow, write_arrow
 from tgqformer.store.rules import Columns, Rules, looks_of
 from tgqformer.types import Array, Bools, Ints
 

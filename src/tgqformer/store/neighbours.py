@@ -29,13 +29,13 @@ import pyarrow.parquet as pq
 
 from tgqformer.cluster.work import Maker, fill_here
 from tgqformer.errors import TgqError
-from tgqformer.files import atomic_path
+from tgqformer.files import atomic_path, read_arrow
 from tgqformer.objects import told
 from tgqformer.progress import console
 from tgqformer.stages import atomic_folder, make_way
 from tgqformer.store.base import unknown_item
 from tgqformer.store.embeddings import Embeddings
-from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column, read_arrow
+from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column
 from tgqformer.store.rows import unit
 from tgqformer.topk.exact import QUERIES
 from tgqformer.types import Array, Floats, Ints, Vectors

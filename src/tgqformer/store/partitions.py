@@ -25,11 +25,11 @@ from tgqformer.errors import TgqError
 from tgqformer.files import (
     clear_abandoned,
     is_checked,
-    is_intact,
     make_folder,
+    read_arrow,
     replace_folder,
-    sealed_path,
     with_check,
+    write_arrow,
     write_json_once,
 )
 from tgqformer.objects import Disk, object_address, place_at, told
@@ -248,28 +248,6 @@ class PartitionFolder:
 
 def _name(partition: int) -> str:
     return f"part-{partition:05d}.arrow"
-
-
-def write_arrow(path: Path, table: Any) -> None:
-    """Write a table as an uncompressed Arrow file with its checksum beside it, whole or not at all."""
-    with (
-        sealed_path(path) as unfinished,
-        pa.OSFile(str(unfinished), "wb") as sink,
-        pa.ipc.new_file(sink, table.schema) as writer,
-    ):
-        writer.write_table(table)
-
-
-def read_arrow(path: Path, *, sealed: bool) -> Any:
-    """Map such a file.
-
-    Raises: OSError, ArrowInvalid where it is not there, or not as it was written.
-
-    sealed: whether it must have a checksum.
-    """
-    if not is_intact(path, sealed=sealed):
-        raise pa.ArrowInvalid(f"{path} is not as it was written: its checksum does not fit")
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
 def matrix_column(matrix: Any) -> Any:

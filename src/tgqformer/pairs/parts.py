@@ -1,0 +1,180 @@
+"""Mining as work for several: the sorted clicks are written once, then ranges of items are mined by whoever comes.
+
+They lie in a hidden folder beside the file that is asked for. `clicks.arrow` is mapped into the memory of each process.
+The pairs of an item depend on the clicks alone, so they are the same wherever the ranges are cut.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tgqformer import config
+from tgqformer.errors import TgqError
+from tgqformer.files import make_folder, read_arrow, write_arrow
+from tgqformer.pairs.clicks import Clicks
+from tgqformer.pairs.mining import MiningSettings, mined, mutual
+from tgqformer.pairs.pairs import Pairs
+from tgqformer.stages import check_ours, clear, mark
+
+KIND, CLICKS, SAID = "mining begun", "clicks.arrow", b"mining"
+SIZE = 1 << 16
+"""Items of a partition, by default."""
+_COLUMNS = ("item", "starts", "back", "ahead")
+_FOUND = ("a", "b", "weight", "count")
+
+
+@dataclass(frozen=True)
+class MiningPlan:
+    """What all who mine together must mean. log: a digest of what decides the clicks. size: items of a partition."""
+
+    log: str
+    mining: dict[str, Any]
+    size: int = SIZE
+
+    @classmethod
+    def of(cls, log: str, mining: MiningSettings, size: int = SIZE) -> MiningPlan:
+        """Make the plan of these settings."""
+        return cls(log, config.plain(mining), size)
+
+
+class MiningWork:
+    """The `Work` of mining pairs. A partition is a range of items, in the order of their names.
+
+    path: the folder, begun by `begin`.
+
+    Raises:
+        TgqError: where it holds no clicks, or damaged ones.
+    """
+
+    title = "mining pairs"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            table = read_arrow(path / CLICKS, sealed=True)
+            self.plan = _said(table)
+        except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+            raise TgqError(f"{path / CLICKS} is not there or damaged: {error}; remove {path} and mine again") from error
+        self.mining = config.parse(MiningSettings, self.plan.mining, "the mining")
+        item, starts, back, ahead = (table[name].chunk(0).flatten().to_numpy() for name in _COLUMNS)
+        self.clicks = Clicks(item, table["names"].chunk(0).flatten(), starts, back, ahead)
+
+    @classmethod
+    def begin(cls, to: Path, plan: MiningPlan, read: Callable[[], Clicks], *, alone: bool = True) -> MiningWork:
+        """Begin beside the file `to`, or take up what another job began; several may do so at once.
+
+        read: returns the clicks, where nobody has written them. alone: whether nobody else is at work; what was begun
+            of another log or with other settings is removed then.
+
+        Raises:
+            TgqError: where that is there and this is not done `alone`.
+        """
+        folder = beside_of(to)
+        check_ours(folder, KIND)
+        if alone and (folder / CLICKS).exists() and cls._other(folder, plan):
+            clear(folder, KIND)
+        if not (folder / CLICKS).exists():
+            clicks = read()
+            make_folder(folder)
+            mark(folder, KIND)
+            if not (folder / CLICKS).exists():
+                write_arrow(folder / CLICKS, _table_of(clicks, plan))
+        if cls._other(folder, plan):
+            raise TgqError(
+                f"{folder} was begun of another log, or with other settings; all jobs need the same. To begin anew,"
+                " remove that folder, or mine without --shard"
+            )
+        return cls(folder)
+
+    @staticmethod
+    def _other(folder: Path, plan: MiningPlan) -> bool:
+        try:
+            return _said(pa.ipc.open_file(pa.memory_map(str(folder / CLICKS)))) != plan
+        except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
+            return True
+
+    def __len__(self) -> int:
+        return -(-len(self.clicks.names) // self.plan.size)
+
+    def missing(self) -> list[int]:
+        """List the partitions that are not yet written."""
+        return [number for number in range(len(self)) if not self._part(number).exists()]
+
+    def rows(self, partition: int) -> int:
+        """Return how many items a partition has."""
+        first, last = self._bounds(partition)
+        return last - first
+
+    def fill(self, partitions: Sequence[int]) -> Iterator[int]:
+        """Mine the pairs of the items of partitions; yield numbers of items as they are done."""
+        for partition in partitions:
+            if self._part(partition).exists():
+                yield self.rows(partition)
+                continue
+            found = []
+            for items, columns in mined(self.clicks, self.mining, *self._bounds(partition)):
+                found.append(pa.table([pa.array(column) for column in columns], names=_FOUND))
+                yield items
+            write_arrow(self._part(partition), _saying(pa.concat_tables(found).combine_chunks(), self.plan))
+
+    def finish(self) -> Pairs:
+        """Return the pairs that stand in both directions.
+
+        Raises:
+            TgqError: where a partition is missing, damaged, or of other clicks.
+        """
+        parts = [self._read(number) for number in range(len(self))]
+        return Pairs(mutual([tuple(one[name].to_numpy() for name in _FOUND) for one in parts], self.clicks.names))
+
+    def clear(self) -> None:
+        """Remove the folder."""
+        with suppress(FileNotFoundError):  # by another job, at the same time
+            clear(self.path, KIND)
+
+    def _read(self, partition: int) -> pa.Table:
+        try:
+            table = read_arrow(self._part(partition), sealed=True)
+            if _said(table) == self.plan:
+                return table
+            why = "it is of other clicks"
+        except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+            why = str(error)
+        raise TgqError(f"{self._part(partition)} cannot be used: {why}; remove it and call the same again")
+
+    def _part(self, partition: int) -> Path:
+        return self.path / f"part-{partition:05d}.arrow"
+
+    def _bounds(self, partition: int) -> tuple[int, int]:
+        first = partition * self.plan.size
+        return first, min(first + self.plan.size, len(self.clicks.names))
+
+
+def beside_of(to: Path) -> Path:
+    """Name the hidden folder beside the file `to` in which the work is done."""
+    place = to.resolve()
+    return place.with_name(f".{place.name}.mining")
+
+
+def _table_of(clicks: Clicks, plan: MiningPlan) -> pa.Table:
+    """Return clicks as a table of one row, so that each column lies in one piece."""
+    columns = {name: pa.array(np.ascontiguousarray(getattr(clicks, name))) for name in _COLUMNS} | {
+        "names": clicks.names
+    }
+    lists = [pa.LargeListArray.from_arrays(pa.array([0, len(one)], pa.int64()), one) for one in columns.values()]
+    return _saying(pa.table(lists, names=list(columns)), plan)
+
+
+def _saying(table: pa.Table, plan: MiningPlan) -> pa.Table:
+    return table.replace_schema_metadata({SAID: json.dumps(asdict(plan), sort_keys=True)})
+
+
+def _said(table: Any) -> MiningPlan:
+    return MiningPlan(**json.loads(table.schema.metadata[SAID]))
