@@ -25,12 +25,14 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 import _growth as made
 from _growth import Step
 from tgqformer.evaluation import metrics
 from tgqformer.pairs.mining import MiningSettings, Weighting, Window
 from tgqformer.pairs.pairs import mine_pairs
+from tgqformer.pairs.source import read_source
 
 SIZES = (10_000, 40_000, 160_000, 640_000, 2_500_000)
 
@@ -229,6 +231,25 @@ def swing(count: int, folder: Path) -> float:
     return mine(count, folder, "swing", per=10)
 
 
+def shop_log(count: int, folder: Path) -> None:
+    """Write a log of visits of 10 clicks, in the order of time, as Parquet."""
+    log = made.clicks(count, per=10).table().sort_by("time")
+    plain = pa.schema([("session", pa.string()), ("item", pa.string()), ("time", pa.int64())])
+    with pq.ParquetWriter(folder / "clicks.parquet", plain) as writer:
+        for start in range(0, count, 1 << 20):
+            writer.write_table(log.slice(start, 1 << 20).select(plain.names).cast(plain))
+
+
+def from_log(_: int, folder: Path, weighting: Weighting = "count") -> None:
+    """Read the log and mine it, as `tgq pairs mine` does."""
+    read_source(folder / "clicks.parquet", mining=MiningSettings(weighting=weighting))
+
+
+def from_log_swing(count: int, folder: Path) -> None:
+    """Do the same with the weights of Swing."""
+    from_log(count, folder, "swing")
+
+
 def rank(count: int, _: Path) -> float:
     """Rank the positives of 256 queries in a pool of `count` vectors; return the seconds of the ranking alone."""
     luck = np.random.default_rng(0)
@@ -256,6 +277,8 @@ STEPS = {
     "mine": Step(drawn, mine, SIZES),
     "mine-visits": Step(drawn_visits, visits, SIZES),
     "mine-swing": Step(drawn_visits, swing, SIZES),
+    "log": Step(shop_log, from_log, SIZES),
+    "log-swing": Step(shop_log, from_log_swing, SIZES),
     "index": Step(embedded, index, SIZES),
     "neighbours": Step(embedded, neighbours, SIZES),
     "sync": Step(stored, synced, SIZES),

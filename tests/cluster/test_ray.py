@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import ray
 from doc_runs import Terminal, walk_page
 from scripts import load_script
 from small_shop import ITEMS, draw, save_models
@@ -138,6 +140,15 @@ def test_cells_of_a_bench_are_tasks_too(cluster: tuple[Any, list[Any]], tmp_path
     for cell, measured in one.items():
         found, known = (result.result.views["mixed"].values["mrr"] for result in (other[cell], measured))
         assert found == pytest.approx(known, abs=0.02)  # another number of threads sums in another order
+
+
+def test_an_address_where_nobody_listens_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # the cluster of the other tests
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+        with pytest.raises(TgqError, match=f"--cluster {address}: no Ray cluster answers there"):
+            list(on_cluster(Cluster(address), lambda: abs, [1]))
 
 
 def test_options_that_contradict_are_refused(tmp_path: Path) -> None:

@@ -133,7 +133,6 @@ KILLED = """
     from pathlib import Path
     import torch
     from PIL import Image
-from safetensors.numpy import load_file, save_file
     from tgqformer.encoders import VisualFeatures
     from tgqformer.encoders.cache import VisualCache
 

@@ -79,7 +79,7 @@ def test_a_killed_job_goes_on_without_its_log(log: Path, tmp_path: Path) -> None
 def test_what_is_not_the_same_work_is_refused(log: Path, tmp_path: Path) -> None:
     to = tmp_path / "pairs.parquet"
     mine = f"pairs mine {log} --to {to}"
-    assert "nothing was begun" in refused(f"{mine} --finish")
+    assert refused(f"{mine} --finish").endswith("mine it with --shard first")
     ran(f"{mine} --partition-size 20 --shard 1/2")
     for other in ("--cap 3 --partition-size 20", "--partition-size 21", "--window session --partition-size 20"):
         assert "begun of another log, or with other settings" in refused(f"{mine} {other} --shard 2/2")

@@ -77,7 +77,8 @@ class Command(TyperCommand):
                 say(("next:  " if at == 0 else "       ") + line, err=True)
             return result
         except TgqError as error:
-            hint = next(filter(None, (beside(word) for word in _texts(context.params) if word in str(error))), "")
+            read = {name: value for name, value in context.params.items() if name != "to"}  # which need not be there
+            hint = next(filter(None, (beside(word) for word in _texts(read) if word in str(error))), "")
             if hint and "did you mean" not in str(error):
                 error.args = (f"{error}; {hint}",)
             raise

@@ -8,6 +8,7 @@ lies on the shared disk. The driver keeps few tasks in flight.
 from __future__ import annotations
 
 import os
+import socket
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ LOSSES = 10
 """How often one task may be lost with its node or process: then it is to blame itself."""
 AHEAD = 2
 """Tasks in flight for each that can run: so many that no core waits, and so few that the driver stays small."""
+
+PATIENCE = 10
+"""Seconds until the head node of a cluster must answer."""
 
 T = TypeVar("T", bound=Hashable)
 R = TypeVar("R")
@@ -121,6 +125,13 @@ def _do(key: str, cores: int, opened: Callable[[], Do[Any, Any]], task: Any) -> 
     return _KEPT[key](task)
 
 
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at HOST:PORT; Ray itself would ask for minutes, and then end the process."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
+
+
 @contextmanager
 def _connected(ray: Any, cluster: Cluster) -> Iterator[None]:
     """Connect to a cluster, or start one of this machine; whoever is connected already stays so."""
@@ -129,8 +140,9 @@ def _connected(ray: Any, cluster: Cluster) -> Iterator[None]:
         return
     own = {"include_dashboard": False} if cluster.address == "local" else {}
     try:
+        _knock(cluster.address)
         ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False, **own)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise TgqError(f"--cluster {cluster.address}: no Ray cluster answers there ({error})") from error
     try:
         if cluster.address == "local" and not cluster.room(ray):

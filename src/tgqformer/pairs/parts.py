@@ -89,8 +89,8 @@ class MiningWork:
                 write_arrow(folder / CLICKS, _table_of(clicks, plan))
         if cls._other(folder, plan):
             raise TgqError(
-                f"{folder} was begun of another log, or with other settings; all jobs need the same. To begin anew,"
-                " remove that folder, or mine without --shard"
+                f"{folder} was begun of another log, or with other settings; all jobs need the same. Remove that folder"
+                " to begin anew"
             )
         return cls(folder)
 

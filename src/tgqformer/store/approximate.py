@@ -38,6 +38,7 @@ from tgqformer.store.neighbours import (
     VECTORS,
     Neighbours,
     NeighboursManifest,
+    check_same,
     contents_of,
     digest_of,
     normalised_pool,
@@ -130,9 +131,7 @@ class ApproximateWork:
         """
         names = [field.name for field in fields(NeighboursManifest)]
         folder, found = PartitionFolder.open(beside, names, kind=BEGUN, command=COMMAND), Embeddings.open(embeddings)
-        here, begun = found.manifest, NeighboursManifest(**folder.manifest)
-        if (here.model_version, here.ids_fingerprint) != (begun.model_version, begun.ids_fingerprint):
-            raise TgqError(f"{embeddings} here are not what {beside} was begun with: all machines need the same")
+        check_same(found, NeighboursManifest(**folder.manifest), beside)
         return cls(found, folder)
 
     @property

@@ -186,6 +186,13 @@ class Neighbours:
         return column_matrix(table, "position", width), column_matrix(table, "score", width)
 
 
+def check_same(embeddings: Embeddings, begun: NeighboursManifest, to: Path) -> None:
+    """Raise TgqError where embeddings are not those that neighbours in the folder `to` were begun with."""
+    here = embeddings.manifest
+    if (here.model_version, here.ids_fingerprint) != (begun.model_version, begun.ids_fingerprint):
+        raise TgqError(f"{told(to)} was begun with other embeddings than {told(embeddings.path)} here")
+
+
 class NeighboursWork:
     """The `Work` of comparing every item with all others."""
 
@@ -221,11 +228,7 @@ class NeighboursWork:
         """
         names = [field.name for field in fields(NeighboursManifest)]
         own = cls(Embeddings.open(embeddings), PartitionFolder.open(to, names, kind=KIND, command=COMMAND), device)
-        here, begun = own.embeddings.manifest, own.manifest
-        if (here.model_version, here.ids_fingerprint) != (begun.model_version, begun.ids_fingerprint):
-            raise TgqError(
-                f"{told(embeddings)} here are not what {told(to)} was begun with: all machines need the same"
-            )
+        check_same(own.embeddings, own.manifest, to)
         return own
 
     @property
