@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.model.prompt import Prompt
 from tgqformer.pairs.interactions import Interactions
 from tgqformer.store.embeddings import Embeddings, fingerprint_of

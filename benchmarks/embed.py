@@ -24,8 +24,9 @@ from unittest.mock import patch
 import numpy as np
 from torch import Tensor
 
-from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.encoders import efficientnet
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.parallel import cores, one_thread_each

@@ -24,8 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item, Picture
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.encoders.parts import PartFolder, digests_of
 from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder

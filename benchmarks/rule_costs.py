@@ -26,9 +26,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.catalog.pictures import look_of, picture_bytes, read_picture
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.evaluation.metrics import Queries
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.pairs.pairs import Pairs

@@ -24,9 +24,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.importer import import_catalog
 from tgqformer.catalog.item import Item
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.config import parse
 from tgqformer.experiments.bench.bench import Bench
 from tgqformer.experiments.bench.grid import BenchRecipe

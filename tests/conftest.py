@@ -19,8 +19,9 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item, Picture
+from tgqformer.catalog.writer import CatalogWriter
 
 settings.register_profile("patient", deadline=None)  # a busy machine is no failure
 settings.load_profile("patient")

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.model.encoding import make_encoders, unread_titles
 from tgqformer.model.language import LoRA, make_language
 from tgqformer.model.prompt import Prompt

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 from typer.testing import CliRunner
 
-from tgqformer.catalog.catalog import CatalogWriter
 from tgqformer.catalog.item import Item
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.cli import app
 from tgqformer.progress import Terminal, progress, shown
 from tgqformer.service.keys import new_key

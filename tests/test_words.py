@@ -17,8 +17,8 @@ from doc_commands import COMMANDS, ROOT, check_tgq
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
-from tgqformer.catalog.catalog import CatalogWriter
 from tgqformer.catalog.item import Item
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.cli import PANELS, app
 from tgqformer.cli.commands import RENAMED
 from tgqformer.cli.sheets import Column, Sheet

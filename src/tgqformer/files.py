@@ -178,6 +178,16 @@ def once_path(path: Path) -> Iterator[Path]:
         sync_entries(path.parent)
 
 
+def link_or_copy(source: Path, to: Path) -> None:
+    """Let a file stand at another place too, where none is; it is copied on a file system without links."""
+    try:
+        os.link(source, to)
+    except FileExistsError:
+        raise
+    except OSError:
+        shutil.copyfile(source, to)
+
+
 def write_json_once(path: Path, content: Any) -> None:
     """Write JSON atomically unless a file stands there, also where several processes do so at once: the first wins."""
     with once_path(path) as unfinished:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tgqformer.catalog import Catalog, CatalogWriter, Item, Picture, PictureError, read_picture
-from tgqformer.catalog import catalog as catalog_module
+from tgqformer.catalog import writer as writer_module
 from tgqformer.catalog.checks import SeenIds
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, with_check, write_json
@@ -53,8 +53,8 @@ def write(path: Path, items: list[Item], **options: object) -> Catalog:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog_module, "PARTITION_ROWS", 90)
-    monkeypatch.setattr(catalog_module, "GROUP_ROWS", 16)
+    monkeypatch.setattr(writer_module, "PARTITION_ROWS", 90)
+    monkeypatch.setattr(writer_module, "GROUP_ROWS", 16)
 
 
 @pytest.mark.usefixtures("small_parts")

@@ -315,7 +315,7 @@ def test_over_long_ids_are_rejected(tmp_path: Path) -> None:
 
 
 def test_memory_is_bounded_by_a_window_not_by_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tgqformer.catalog.catalog.GROUP_BYTES", 2 << 20)
+    monkeypatch.setattr("tgqformer.catalog.writer.GROUP_BYTES", 2 << 20)
     (tmp_path / "in").mkdir()
     encoded = [picture(shade, "BMP", size=(200, 200)) for shade in range(4)]
     table = pa.table({"id": [str(n) for n in range(400)], "image": [encoded[n % 4] for n in range(400)]})

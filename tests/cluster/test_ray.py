@@ -15,14 +15,17 @@ from typing import Any
 import pytest
 import ray
 from doc_runs import Terminal, walk_page
+from doc_shop import write_shop
 from scripts import load_script
 from small_shop import ITEMS, draw, save_models
 from tiny_recipe import write_pictured
 from typer.testing import CliRunner
 
+from tgqformer.catalog import Catalog
+from tgqformer.catalog.parts import ImportWork, import_in_parts
 from tgqformer.cli import app
 from tgqformer.cluster.ray import LOSSES, Cluster, on_cluster
-from tgqformer.cluster.work import Maker
+from tgqformer.cluster.work import Maker, fill_here
 from tgqformer.config import parse
 from tgqformer.errors import TgqError
 from tgqformer.experiments.bench.bench import Bench
@@ -95,6 +98,23 @@ def test_a_lost_node_changes_no_byte_of_a_token_cache(
     assert faults.content(tmp_path / "killed/cache") == whole and len(whole) > 15
 
 
+def test_a_lost_node_changes_no_byte_of_an_import(
+    faults: ModuleType, cluster: tuple[Any, list[Any]], tmp_path: Path
+) -> None:
+    write_shop(tmp_path, 60)
+
+    def stage(to: Path, maker: Callable[..., Maker | None]) -> None:
+        make = maker(ImportWork) or fill_here
+        import_in_parts(tmp_path / "shop.csv", to, make, size=4, alone=True, root=tmp_path / "photos", name="shop")
+
+    stage(tmp_path / "whole", lambda opened: None)
+    faults.kill_once(stage, tmp_path / "killed", *cluster, 0.0, 0)
+    whole, killed = (faults.content(tmp_path / one) for one in ("whole", "killed"))
+    for told in (whole, killed):
+        del told["report.json"], told["report.html"]  # which say how long it took
+    assert killed == whole and len(Catalog.open(tmp_path / "killed")) == 60
+
+
 def test_the_commands_of_the_page(
     cluster: tuple[Any, list[Any]],
     tiny_model: Callable[[str], Path],
@@ -102,6 +122,7 @@ def test_the_commands_of_the_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    write_shop(tmp_path, ITEMS)
     draw(tmp_path / "catalogs/shop")
     model, _ = save_models(tiny_model("vit"), tiny_model("bert"), tmp_path / "models")
     execute(load_recipe(write_pictured(tmp_path, tiny_model)), Path("runs/shop"), "pairs")
@@ -110,6 +131,7 @@ def test_the_commands_of_the_page(
     assert len(Embeddings.open(tmp_path / "embeddings").ids()) == ITEMS and (tmp_path / "neighbours").is_dir()
     assert (tmp_path / "nearly/approximate.json").exists() and len(Pairs.read(tmp_path / "pairs.parquet")) > 10
     assert list((tmp_path / "runs/shop/cache/visual").glob("*/part-*"))
+    assert len(Catalog.open(tmp_path / "catalogs/large")) == ITEMS
 
 
 def test_tasks_are_done_told_and_given_up(cluster: tuple[Any, list[Any]]) -> None:

@@ -11,6 +11,8 @@ from doc_shop import DEMO, Place
 from hub_server import Hub, client_of_a_hub
 
 from tgqformer.catalog import Catalog
+from tgqformer.model import export
+from tgqformer.model.graph import WholeGraph
 
 
 @pytest.fixture
@@ -38,8 +40,18 @@ def test_catalogues_from_datasets(place: Place) -> None:
     assert list(Path("shop-dataset/data").glob("*.parquet"))
 
 
-def test_for_onnx_runtime(place: Place) -> None:
-    here = place("demo")
+def test_for_onnx_runtime(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, traced, trace = place("demo"), list[bytes](), export._trace
+
+    def trace_once(graph: WholeGraph, shape: list[int], dtype: str, to: Path) -> None:
+        """All three exports are of one model, and tracing it takes most of the time."""
+        if traced:
+            to.write_bytes(traced[0])
+            return
+        trace(graph, shape, dtype, to)
+        traced.append(to.read_bytes())
+
+    monkeypatch.setattr(export, "_trace", trace_once)
     names = walk_page("docs/hub.md", Terminal(instead={"small": DEMO}), "For ONNX Runtime")
     for folder in ("small-onnx", "small-int8"):
         vectors = names["without_torch"](here / folder)

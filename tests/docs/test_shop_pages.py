@@ -12,7 +12,7 @@ from doc_runs import Terminal, walk_page
 from doc_shop import SERVED, Place
 from tiny_multimodal import write_multimodal
 
-from tgqformer.catalog import Item
+from tgqformer.catalog import Catalog, Item
 from tgqformer.connectors import CONNECTORS
 from tgqformer.store import open_store
 from tgqformer.store.embeddings import Embeddings
@@ -60,10 +60,10 @@ def test_other_languages(place: Place, tiny: list[str]) -> None:
 
 
 def test_an_array_of_jobs(place: Place) -> None:
-    place("catalogs/shop", "clicks.csv", f"runs/shop/{SERVED}")
+    place("catalogs/shop", "shop.csv", "photos", "clicks.csv", f"runs/shop/{SERVED}")
     terminal = Terminal(instead={"small": f"runs/shop/{SERVED}"})
     walk_page("docs/cluster.md", terminal, "An array of jobs, and nothing else")
-    assert len(Embeddings.open(Path("embeddings")).ids()) == 48
+    assert len(Embeddings.open(Path("embeddings")).ids()) == len(Catalog.open(Path("catalogs/large"))) == 48
 
 
 def test_plans_and_approximate_neighbours(place: Place) -> None:

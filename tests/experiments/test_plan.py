@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -140,10 +141,14 @@ def test_a_slow_gpu_is_bound_by_operations_and_a_processor_by_what_was_measured_
     assert small["cache"].disk == pytest.approx(500 / 64_000 * cpu["cache"].disk)
 
 
-def test_what_is_not_cut_into_partitions_says_that_it_takes_longer() -> None:
-    one, many = (stages("h100", 10**8, within=hours) for hours in (10_000.0, 1.0))
+def test_what_cannot_be_shared_out_says_that_it_takes_longer() -> None:
+    one, many = (stages("h100", 10**8, 10**11, within=hours) for hours in (10_000.0, 1.0))
     assert "longer" not in one["import"].how and one["embed"].machines == one["neighbours"].machines == 1
-    assert many["import"].machines == 1 and "longer than 1 hours" in many["import"].how
+    assert many["mine"].machines == 1 and "longer than 1 hours: not cut into partitions" in many["mine"].how
+    assert many["import"].machines == 397 and many["import"].hours > 1 == one["import"].machines
+    assert re.search(r"longer than 1 hours: 1\.\d hours of it no machine saves", many["import"].how)
+    day = stages("h100", 10**8, within=24)["import"]
+    assert day.machines == 2 and one["import"].hours / 2 < day.hours < 24 and "longer" not in day.how
     assert many["neighbours"].machines == 88 and "the cells by one machine" in many["neighbours"].how
     assert many["embed"].machines == 29 and many["embed"].hours <= 1
     assert many["embed"].dollars == pytest.approx(one["embed"].dollars)

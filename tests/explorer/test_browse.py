@@ -9,8 +9,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.service.explorer.browse import Browser, Offered
 from tgqformer.service.explorer.words import distances
 from tgqformer.store.facets import UnknownValue

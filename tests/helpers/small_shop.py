@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item, Picture
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.encoders.alignment import Alignment
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import make_encoders

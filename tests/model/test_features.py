@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item, Picture
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, with_check, write_json
 from tgqformer.model.caching import cache_features

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from small_shop import packed, png
 
-from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.config import parse
 from tgqformer.errors import TgqError
 from tgqformer.experiments.recipe import Recipe

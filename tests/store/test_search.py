@@ -12,8 +12,9 @@ from browsing import assert_accessible, needs_browser
 from PIL import Image
 from typer.testing import CliRunner
 
-from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item, Picture
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.cli import app
 from tgqformer.cli import app as whole
 from tgqformer.errors import TgqError

@@ -14,8 +14,9 @@ import torch
 from store_rows import tiny_embedder
 from typer.testing import CliRunner
 
-from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item, Picture
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.cli import app
 from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder

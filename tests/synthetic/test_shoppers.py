@@ -13,8 +13,9 @@ import pytest
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
-from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item, Picture
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.cli import app
 from tgqformer.errors import TgqError
 from tgqformer.pairs.interactions import Interactions, read_interactions

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item, Picture
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.cli.noise import app
 from tgqformer.errors import TgqError
 from tgqformer.synthetic.noise import NoisePlan, NoiseView, add_noise, noise_views, write_view

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -16,29 +18,36 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tgqformer.catalog.catalog import KIND, CatalogWriter
+from tgqformer.catalog.catalog import KIND, Catalog
 from tgqformer.catalog.checks import KINDS, ImportProblem, SeenIds
+from tgqformer.catalog.item import Item
 from tgqformer.catalog.mapping import ColumnMapping, plan_mapping
 from tgqformer.catalog.nested import paths_in
 from tgqformer.catalog.readers import Reader, SourceRow, choose_reader
 from tgqformer.catalog.report import ImportReport, PictureSamples, write_report
-from tgqformer.catalog.rows import DraftItem, addresses_in, draft_item, with_pictures
+from tgqformer.catalog.rows import DraftItem, draft_item
+from tgqformer.catalog.sources import addresses_in, with_pictures
 from tgqformer.catalog.styles import SourceStyle, cells
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.config import Positive, parse, settings
 from tgqformer.errors import TgqError, option
+from tgqformer.files import read_json, write_json
 from tgqformer.objects import object_address, told
 from tgqformer.parallel import ahead, batches
 from tgqformer.progress import progress
 from tgqformer.stages import make_way
 
 _THREADS, _AT_ONCE = 2, 16  # handing an item to a thread costs half of what checking a thumbnail does
-ADDRESSES = "addresses.jsonl"
-"""Of pictures that are not on this disk, a line an item: `tgq pictures fetch` reads it."""
+ADDRESSES, RELATED = "addresses.jsonl", "related.parquet"
+"""Addresses are of pictures that are not on this disk, a line an item: `tgq pictures fetch` reads it."""
+_LISTS = ("rejects.jsonl", "warnings.jsonl", ADDRESSES)
 _PEEK = 1000
 _NO_TEXT = ("catalogue", "parquet", "fashion", "pictures", "item-folders")
+PART = "part.json"
+"""Of a part of an import: what cannot be told from its items."""
 _SOON = 1000
 """After so many pictures of which none is found the import is given up."""
-_RELATED = pa.schema([("id", pa.string()), ("other", pa.string()), ("kind", pa.string())])
+_SCHEMA = pa.schema([("id", pa.string()), ("other", pa.string()), ("kind", pa.string())])
 
 
 @settings
@@ -95,7 +104,7 @@ def plan_import(source: str | Path, to: str | Path, **options: Any) -> ImportPla
     make_way(Path(to), KIND, overwrite=how.overwrite, objects=True, sources=[Path(source), how.root])
     if object_address(to) and not how.pack:
         raise TgqError(f"a catalogue in an object store ({told(to)}) holds its pictures: give --pack")
-    return _planned(Path(source), Path(to), how)
+    return planned(Path(source), Path(to), how)
 
 
 def addresses_of(source: Path, **options: Any) -> Iterator[tuple[str, list[str]]]:
@@ -108,13 +117,14 @@ def addresses_of(source: Path, **options: Any) -> Iterator[tuple[str, list[str]]
             found = json.loads(line)
             yield found["id"], found["addresses"]
         return
-    plan = _planned(source, source, parse(ImportSettings, options, "the source"))
+    plan = planned(source, source, parse(ImportSettings, options, "the source"))
     for draft in _drafts(plan):
         if draft.item is not None and draft.sources:
             yield draft.item.id, addresses_in(draft.sources)
 
 
-def _planned(source: Path, to: Path, how: ImportSettings) -> ImportPlan:
+def planned(source: Path, to: Path, how: ImportSettings) -> ImportPlan:
+    """Plan an import as `plan_import` does, wherever it goes."""
     chosen = choose_reader(source, how.reader)
     if how.root is not None and not how.root.is_dir():
         raise TgqError(f"there is no picture folder {how.root}; check {option('pictures')}")
@@ -189,48 +199,65 @@ def import_catalog(
     plan = plan_import(source, to, **options)
     if on_plan is not None:
         on_plan(plan)
-    how, columns = plan.settings, tuple(plan.mapping.lines())
-    about = {"source": str(plan.source), "reader": plan.reader.name, "mapping": dict(columns)}
-    report = ImportReport(how.name or plan.to.name, str(plan.source), plan.reader.name, columns)
-    started = time.perf_counter()
+    report, started = report_of(plan), time.perf_counter()
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")  # of Pillow, about damaged files: the report tells them
-        writer = CatalogWriter(
-            plan.to,
-            name=report.name,
-            pack=how.pack,
-            root=plan.root,
-            about=about,
-            check_ids=False,
-            overwrite=how.overwrite,
-        )
-        stack.enter_context(writer)
-        sink = stack.enter_context(_Sink(writer, report, how.strict))
+        writer = stack.enter_context(writer_of(plan, plan.to, overwrite=plan.settings.overwrite))
+        sink = stack.enter_context(Sink(writer, report, plan.settings.strict))
         bar = stack.enter_context(progress("importing items", None, shown=show_progress_bar))
-        for draft in _checked(_drafts(plan), plan):
+        for draft in checked(_drafts(plan), plan):
             sink.take(draft)
             bar.advance()
-            if report.named >= _SOON and report.in_vain:
+            if sink.is_in_vain():
                 break
-        report.check(plan.root)
-        report.warnings += plan.style.doubts
         report.seconds = time.perf_counter() - started
-        sink.close()
-        write_report(report, writer.folder, sink.samples.shown(plan.root))
+        sink.finish(plan)
     return report
+
+
+def report_of(plan: ImportPlan) -> ImportReport:
+    """Begin the report of an import."""
+    name = plan.settings.name or plan.to.name
+    return ImportReport(name, str(plan.source), plan.reader.name, tuple(plan.mapping.lines()))
+
+
+def writer_of(plan: ImportPlan, to: Path, *, overwrite: bool) -> CatalogWriter:
+    """Return what writes the catalogue of an import, or a part of it."""
+    about = {"source": str(plan.source), "reader": plan.reader.name, "mapping": dict(plan.mapping.lines())}
+    how = plan.settings
+    return CatalogWriter(
+        to,
+        name=how.name or plan.to.name,
+        pack=how.pack,
+        root=plan.root,
+        about=about,
+        check_ids=False,
+        overwrite=overwrite,
+    )
+
+
+def rows_of(plan: ImportPlan) -> Iterator[SourceRow]:
+    """Stream the rows of the source, up to the limit."""
+    return islice(plan.reader.rows(plan.source, plan.settings.encoding), plan.settings.limit)
 
 
 def _drafts(plan: ImportPlan) -> Iterator[DraftItem]:
     """Make drafts; the first row of an id keeps it."""
     seen = SeenIds()
-    for row in islice(plan.reader.rows(plan.source, plan.settings.encoding), plan.settings.limit):
+    for row in rows_of(plan):
         draft = draft_item(row, plan.mapping, plan.style)
         if draft.item is not None and not seen.add(draft.item.id):
-            draft.reject = ("duplicate-id", f"the id {draft.item.id!r} stands in an earlier row")
+            refuse_repeated(draft)
         yield draft
 
 
-def _checked(drafts: Iterable[DraftItem], plan: ImportPlan) -> Iterator[DraftItem]:
+def refuse_repeated(draft: DraftItem) -> None:
+    """Refuse the row of a draft because its id stands in an earlier row."""
+    assert draft.item is not None
+    draft.reject = ("duplicate-id", f"the id {draft.item.id!r} stands in an earlier row")
+
+
+def checked(drafts: Iterable[DraftItem], plan: ImportPlan) -> Iterator[DraftItem]:
     """Check pictures in a few threads, a short way ahead; order is kept."""
 
     def work(some: Iterable[DraftItem]) -> list[DraftItem]:
@@ -242,7 +269,7 @@ def _checked(drafts: Iterable[DraftItem], plan: ImportPlan) -> Iterator[DraftIte
             yield from some
 
 
-class _Sink:
+class Sink:
     """Where checked drafts end: in the catalogue or among the rejects; every finding is written down."""
 
     def __init__(self, writer: CatalogWriter, report: ImportReport, strict: bool) -> None:
@@ -252,9 +279,8 @@ class _Sink:
         self._related_file: pq.ParquetWriter | None = None
         self._files: list[IO[str]] = []
 
-    def __enter__(self) -> _Sink:
-        names = ("rejects.jsonl", "warnings.jsonl", ADDRESSES)
-        self._files = [(self._writer.folder / name).open("w", encoding="utf-8") for name in names]
+    def __enter__(self) -> Sink:
+        self._files = [(self._writer.folder / name).open("w", encoding="utf-8") for name in _LISTS]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -278,6 +304,38 @@ class _Sink:
         self.samples.see(item)
         if row.related:
             self._relate([(item.id, other, kind) for kind, others in row.related.items() for other in others])
+
+    def is_in_vain(self) -> bool:
+        """Say whether so many pictures were looked for, and none found, that the import is to be given up."""
+        return self._report.named >= _SOON and self._report.in_vain
+
+    def take_part(self, part: Path) -> Iterator[Item]:
+        """Take all that another sink wrote into the folder of a catalogue, as `PART` says; yield its items."""
+        catalog, report = Catalog.open(part), self._report
+        for at, item in enumerate(self._writer.adopt(catalog)):
+            report.count(item)
+            self.samples.see(item, partial(_whole, catalog, at))
+            yield item
+        for name, file in zip(_LISTS, self._files, strict=True):
+            with (part / name).open(encoding="utf-8") as lines:
+                shutil.copyfileobj(lines, file)
+        if (part / RELATED).exists():
+            with pq.ParquetFile(part / RELATED) as related:
+                for group in range(related.num_row_groups):
+                    self._write_related(related.read_row_group(group))
+        report.add(read_json(part / PART))
+
+    def finish_part(self) -> None:
+        """Close the files of a part, and tell beside them what the items do not."""
+        self.close()
+        write_json(self._writer.folder / PART, self._report.told())
+
+    def finish(self, plan: ImportPlan) -> None:
+        """Close the files, and write the report. Raise TgqError where nothing can be used."""
+        self._report.check(plan.root)
+        self._report.warnings += plan.style.doubts
+        self.close()
+        write_report(self._report, self._writer.folder, self.samples.shown(plan.root))
 
     def close(self) -> None:
         """Flush and close all files; a second call does nothing."""
@@ -310,11 +368,18 @@ class _Sink:
     def _flush(self) -> None:
         if not self._related:
             return
-        if self._related_file is None:
-            self._related_file = pq.ParquetWriter(self._writer.folder / "related.parquet", _RELATED, compression="zstd")
         columns = [pa.array(map(_encodable, column), pa.string()) for column in zip(*self._related, strict=True)]
-        self._related_file.write_table(pa.table(columns, schema=_RELATED))
+        self._write_related(pa.table(columns, schema=_SCHEMA))
         self._related = []
+
+    def _write_related(self, table: pa.Table) -> None:
+        if self._related_file is None:
+            self._related_file = pq.ParquetWriter(self._writer.folder / RELATED, _SCHEMA, compression="zstd")
+        self._related_file.write_table(table)
+
+
+def _whole(catalog: Catalog, position: int) -> Item:
+    return catalog.take_positions([position])[0]
 
 
 def _shown(row: SourceRow, limit: int = 2000) -> str:

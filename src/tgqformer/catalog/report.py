@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from io import BytesIO
@@ -24,6 +24,7 @@ from tgqformer.version import __version__
 
 _FIELDS = ("title", "brand", "category", "pictures", "price", *OFFER)
 _EXAMPLES, _ATTRIBUTES = 8, 200
+_SUMMED, _COUNTED = ("rows", "rejected", "related", "named", "seconds"), ("currencies", "problems")
 _SHARED, _DIGESTS = 8, 200_000
 """From so many items with one picture on, the report says so; so many pictures are compared."""
 _SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -76,6 +77,23 @@ class ImportReport:
         for name in item.attributes:
             if (about := f"attribute {name}") in filled or len(filled) < _ATTRIBUTES:
                 filled[about] += 1
+
+    def told(self) -> dict[str, Any]:
+        """Return as plain data what cannot be told from the items that were kept."""
+        summed = {name: getattr(self, name) for name in _SUMMED}
+        counted = {name: dict(getattr(self, name)) for name in _COUNTED}
+        examples = {kind: [asdict(one) for one in some] for kind, some in self.examples.items()}
+        return {**summed, **counted, "examples": examples}
+
+    def add(self, told: dict[str, Any]) -> None:
+        """Add what the report of a later part of the source told."""
+        for name in _SUMMED:
+            setattr(self, name, getattr(self, name) + told[name])
+        for name in _COUNTED:
+            getattr(self, name).update(told[name])
+        for kind, some in told["examples"].items():
+            examples = self.examples.setdefault(kind, [])
+            examples += [ImportProblem(**one) for one in some[: _EXAMPLES - len(examples)]]
 
     @property
     def in_vain(self) -> bool:
@@ -173,14 +191,14 @@ class PictureSamples:
         self._seen = 0
         self._kept: dict[int, tuple[int, Item]] = {}
 
-    def see(self, item: Item) -> None:
-        """Look at an item; keep it when the draw says so."""
+    def see(self, item: Item, whole: Callable[[], Item] | None = None) -> None:
+        """Look at an item; keep it when the draw says so. whole: returns it with its pictures, where it has none."""
         if not item.pictures:
             return
         self._seen += 1
         place = self._seen - 1 if self._seen <= self._size else int(self._rng.integers(self._seen))
         if place < self._size:
-            self._kept[place] = (self._seen, item)
+            self._kept[place] = (self._seen, whole() if whole is not None else item)
 
     def shown(self, root: Path | None) -> list[tuple[str, str]]:
         """Return a small copy of each item's first picture (base64 JPEG), and a caption, in the order of the items."""

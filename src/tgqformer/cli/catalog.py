@@ -13,6 +13,7 @@ import typer
 from tgqformer.cli.commands import Group, say, then
 from tgqformer.cli.options import Overwrite, Top
 from tgqformer.cli.sheets import Column, Sheet
+from tgqformer.cli.work import AFTER_SHARD, ClusterOption, Cores, Finish, ShardOption, maker, only_whole, still_missing
 from tgqformer.errors import TgqError
 
 if TYPE_CHECKING:
@@ -86,6 +87,13 @@ def import_(
         int | None, typer.Option(min=1, metavar="N", help="Read only the first N rows (to try out the columns).")
     ] = None,
     name: Annotated[str | None, typer.Option(help="The name of the catalogue; else that of its folder.")] = None,
+    partition_size: Annotated[
+        int | None, typer.Option(min=1, help="Rows of a partition, where several import.  [default: 65536]")
+    ] = None,
+    shard: ShardOption = None,
+    finish: Finish = False,
+    cluster: ClusterOption = None,
+    cores: Cores = 1,
     overwrite: Overwrite = False,
 ) -> Sheet | None:
     """Read a shop's items, check every row and every picture, and write a catalogue with a report.
@@ -102,8 +110,11 @@ def import_(
         tgq catalog import photos/ --to catalogs/photos --pack
 
         tgq catalog import meta_Video_Games.json.gz --to catalogs/games --reader amazon-2018 --limit 1000
+
+        tgq catalog import shop.csv --to catalogs/shop --shard 2/8
     """
     from tgqformer.catalog import import_catalog
+    from tgqformer.catalog.parts import SIZE, ImportWork, import_in_parts
     from tgqformer.objects import told
 
     offer = {"group": group, "availability": availability, "sale_price": sale_price}
@@ -116,9 +127,22 @@ def import_(
         raise TgqError(f"--language {language!r} is no language; write it as de or en_US")
     if no_pictures:
         columns["pictures"] = []
-    options: dict[str, object] = {"reader": reader, "mapping": columns, "pack": pack, "strict": strict, "limit": limit}
+    options: dict[str, Any] = {"reader": reader, "mapping": columns, "pack": pack, "strict": strict, "limit": limit}
     options |= {"root": pictures, "name": name, "overwrite": overwrite, "encoding": encoding, "language": language}
-    report = import_catalog(source, to, show_progress_bar=True, on_plan=_show_plan, **options)
+    make = maker(ImportWork, shard=shard, finish=finish, cluster=cluster, cores=cores, gpus=0)
+    if make is None:
+        if partition_size is not None:
+            raise TgqError("--partition-size goes with --shard, --finish or --cluster; one process needs no partitions")
+        report = import_catalog(source, to, show_progress_bar=True, on_plan=_show_plan, **options)
+    else:
+        only_whole(overwrite, shard, finish)
+        options |= {"size": partition_size or SIZE, "alone": cluster is not None, "on_plan": _show_plan}
+        found = import_in_parts(source, to, make, show_progress_bar=True, **options)
+        if isinstance(found, list):
+            say(still_missing(found), err=True)
+            then(AFTER_SHARD)
+            return None
+        report = found
     _show_unread(to)
     then(
         *([f"tgq pictures fetch {told(to)} --to photos"] if report.problems["picture-remote"] else []),

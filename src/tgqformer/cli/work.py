@@ -77,4 +77,6 @@ def still_missing(partitions: list[int]) -> str:
     """Say what other shards have to make yet."""
     from tgqformer.cluster.work import listed
 
+    if not partitions:
+        return "nothing is missing: another job joins the partitions"
     return f"not finished yet: {listed(partitions)}; whoever makes the last one finishes the folder"

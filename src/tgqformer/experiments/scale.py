@@ -26,6 +26,7 @@ class Rate:
 
 
 TEXT = Rate(79e-6, "benchmarks/growth.py import")
+SHARED = Rate(60e-6, "benchmarks/growth.py import-shared")
 PHOTO = Rate(2.7e-3, "benchmarks/growth.py photos: JPEG of 1000 x 1000")
 MINED = Rate(0.35e-6, "benchmarks/growth.py mine")
 EMBEDDED = Rate(21.1e-3, "benchmarks/embed.py, --precision auto")
@@ -109,15 +110,30 @@ def scale(shop: Extent, rent: Rent) -> list[Rented]:
 
 
 def _stage(
-    name: str, seconds: float, rent: Rent, how: str, *, disk: float = 0.0, memory: float = G, cut: bool, gpu: bool
+    name: str,
+    seconds: float,
+    rent: Rent,
+    how: str,
+    *,
+    disk: float = 0.0,
+    memory: float = G,
+    cut: bool,
+    gpu: bool,
+    shared: float = 0.0,
 ) -> Rented:
-    """Rent machines for so many seconds of one; one that is not cut into partitions has one machine."""
-    hours = seconds / HOUR
-    machines = max(1, ceil(hours / rent.within)) if cut else 1
-    each = hours / machines
+    """Rent machines for so many seconds of one; one that is not cut into partitions has one machine.
+
+    shared: seconds more, of what each of several machines does for itself, or one for all.
+    """
+    hours, shared = seconds / HOUR, shared / HOUR
+    machines, each = 1, hours
+    if cut and hours > rent.within:
+        machines = ceil(hours / max(rent.within - shared, rent.within / 10))
+        each = hours / machines + shared
     price = (rent.gpu if gpu else 0.0) + rent.core * max(rent.cores, memory / PER_CORE)
     if each > rent.within:
-        how += f"; not cut into partitions, so longer than {rent.within:g} hours"
+        why = f"{shared:.1f} hours of it no machine saves" if cut else "not cut into partitions"
+        how += f"; longer than {rent.within:g} hours: {why}"
     return Rented(name, machines, each, disk, memory, machines * each * price, how)
 
 
@@ -126,9 +142,11 @@ def _imported(shop: Extent, rent: Rent) -> Rented:
     each = TEXT.seconds + PHOTO.seconds / threads
     how = (
         f"{shop.items:,} x ({TEXT.seconds * 1e6:.0f} µs of text, {TEXT.by}, + {PHOTO.seconds * 1e3:.1f} ms of a photo,"
-        f" {PHOTO.by}, / {threads} threads); {ROW} bytes a row (assumed), photos stay where they are"
+        f" {PHOTO.by}, / {threads} threads); {ROW} bytes a row (assumed), photos stay where they are; where several"
+        f" machines import, also {SHARED.seconds * 1e6:.0f} µs a row that none of them saves, {SHARED.by}"
     )
-    return _stage("import", shop.items * each, rent, how, disk=ROW * shop.items, cut=False, gpu=False)
+    shared = SHARED.seconds * shop.items
+    return _stage("import", shop.items * each, rent, how, disk=ROW * shop.items, cut=True, gpu=False, shared=shared)
 
 
 def _mined(shop: Extent, rent: Rent) -> Rented:

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.importer import import_catalog
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.errors import named_by
 from tgqformer.experiments.recipe import IMPORT_KEYS, PAIRS_KEYS, CatalogSection, PairsSection
 from tgqformer.pairs.interactions import read_interactions

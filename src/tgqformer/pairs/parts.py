@@ -6,7 +6,6 @@ The pairs of an item depend on the clicks alone, so they are the same wherever t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -17,14 +16,15 @@ import numpy as np
 import pyarrow as pa
 
 from tgqformer import config
+from tgqformer.cluster import begun
 from tgqformer.errors import TgqError
-from tgqformer.files import make_folder, read_arrow, write_arrow
+from tgqformer.files import read_arrow, write_arrow
 from tgqformer.pairs.clicks import Clicks
 from tgqformer.pairs.mining import MiningSettings, mined, mutual
 from tgqformer.pairs.pairs import Pairs
-from tgqformer.stages import check_ours, clear, mark
+from tgqformer.stages import clear
 
-KIND, CLICKS, SAID = "mining begun", "clicks.arrow", b"mining"
+KIND, CLICKS = "mining begun", "clicks.arrow"
 SIZE = 1 << 16
 """Items of a partition, by default."""
 _COLUMNS = ("item", "starts", "back", "ahead")
@@ -58,14 +58,11 @@ class MiningWork:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            table = read_arrow(path / CLICKS, sealed=True)
-            self.plan = _said(table)
-        except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
-            raise TgqError(f"{path / CLICKS} is not there or damaged: {error}; remove {path} and mine again") from error
+        table, plan = begun.read(path / CLICKS)
+        self.plan = MiningPlan(**plan)
         self.mining = config.parse(MiningSettings, self.plan.mining, "the mining")
-        item, starts, back, ahead = (table[name].chunk(0).flatten().to_numpy() for name in _COLUMNS)
-        self.clicks = Clicks(item, table["names"].chunk(0).flatten(), starts, back, ahead)
+        item, starts, back, ahead = (begun.of_row(table, name).to_numpy() for name in _COLUMNS)
+        self.clicks = Clicks(item, begun.of_row(table, "names"), starts, back, ahead)
 
     @classmethod
     def begin(cls, to: Path, plan: MiningPlan, read: Callable[[], Clicks], *, alone: bool = True) -> MiningWork:
@@ -78,28 +75,8 @@ class MiningWork:
             TgqError: where that is there and this is not done `alone`.
         """
         folder = beside_of(to)
-        check_ours(folder, KIND)
-        if alone and (folder / CLICKS).exists() and cls._other(folder, plan):
-            clear(folder, KIND)
-        if not (folder / CLICKS).exists():
-            clicks = read()
-            make_folder(folder)
-            mark(folder, KIND)
-            if not (folder / CLICKS).exists():
-                write_arrow(folder / CLICKS, _table_of(clicks, plan))
-        if cls._other(folder, plan):
-            raise TgqError(
-                f"{folder} was begun of another log, or with other settings; all jobs need the same. Remove that folder"
-                " to begin anew"
-            )
+        begun.begin(folder / CLICKS, KIND, asdict(plan), lambda: _table_of(read()), of="log", alone=alone)
         return cls(folder)
-
-    @staticmethod
-    def _other(folder: Path, plan: MiningPlan) -> bool:
-        try:
-            return _said(pa.ipc.open_file(pa.memory_map(str(folder / CLICKS)))) != plan
-        except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
-            return True
 
     def __len__(self) -> int:
         return -(-len(self.clicks.names) // self.plan.size)
@@ -123,7 +100,8 @@ class MiningWork:
             for items, columns in mined(self.clicks, self.mining, *self._bounds(partition)):
                 found.append(pa.table([pa.array(column) for column in columns], names=_FOUND))
                 yield items
-            write_arrow(self._part(partition), _saying(pa.concat_tables(found).combine_chunks(), self.plan))
+            table = pa.concat_tables(found).combine_chunks()
+            write_arrow(self._part(partition), begun.saying(table, asdict(self.plan)))
 
     def finish(self) -> Pairs:
         """Return the pairs that stand in both directions.
@@ -142,7 +120,7 @@ class MiningWork:
     def _read(self, partition: int) -> pa.Table:
         try:
             table = read_arrow(self._part(partition), sealed=True)
-            if _said(table) == self.plan:
+            if begun.said(table) == asdict(self.plan):
                 return table
             why = "it is of other clicks"
         except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
@@ -159,22 +137,9 @@ class MiningWork:
 
 def beside_of(to: Path) -> Path:
     """Name the hidden folder beside the file `to` in which the work is done."""
-    place = to.resolve()
-    return place.with_name(f".{place.name}.mining")
+    return begun.beside_of(to, "mining")
 
 
-def _table_of(clicks: Clicks, plan: MiningPlan) -> pa.Table:
-    """Return clicks as a table of one row, so that each column lies in one piece."""
-    columns = {name: pa.array(np.ascontiguousarray(getattr(clicks, name))) for name in _COLUMNS} | {
-        "names": clicks.names
-    }
-    lists = [pa.LargeListArray.from_arrays(pa.array([0, len(one)], pa.int64()), one) for one in columns.values()]
-    return _saying(pa.table(lists, names=list(columns)), plan)
-
-
-def _saying(table: pa.Table, plan: MiningPlan) -> pa.Table:
-    return table.replace_schema_metadata({SAID: json.dumps(asdict(plan), sort_keys=True)})
-
-
-def _said(table: Any) -> MiningPlan:
-    return MiningPlan(**json.loads(table.schema.metadata[SAID]))
+def _table_of(clicks: Clicks) -> pa.Table:
+    columns = {name: pa.array(np.ascontiguousarray(getattr(clicks, name))) for name in _COLUMNS}
+    return begun.as_row({**columns, "names": clicks.names})

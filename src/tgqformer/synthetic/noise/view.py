@@ -14,9 +14,10 @@ from typing import cast, get_args
 import numpy as np
 from PIL import Image
 
-from tgqformer.catalog.catalog import KIND, Catalog, CatalogWriter
+from tgqformer.catalog.catalog import KIND, Catalog
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.catalog.pictures import PictureError, read_picture
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.errors import TgqError, nearest
 from tgqformer.progress import track
 from tgqformer.stages import make_way

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from tgqformer.catalog.catalog import Catalog, CatalogWriter
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item, Picture
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.errors import TgqError
 from tgqformer.parallel import cores
 from tgqformer.progress import track

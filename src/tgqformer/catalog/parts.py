@@ -1,0 +1,249 @@
+"""An import as work for several: the ids are read once, then ranges of rows are imported by whoever comes.
+
+All is done in a hidden folder beside the catalogue that is asked for. Each part is a catalogue of its own, with what
+was found in its rows. At the end the files of all parts are linked into one folder, so no picture is copied.
+
+A source is read from its start by each process, since most files cannot be read from the middle. That costs a small
+part of what a row costs, and next to nothing of what a picture costs.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tgqformer import config
+from tgqformer.catalog.checks import SeenIds
+from tgqformer.catalog.importer import (
+    ImportPlan,
+    ImportSettings,
+    Sink,
+    checked,
+    plan_import,
+    planned,
+    refuse_repeated,
+    report_of,
+    rows_of,
+    writer_of,
+)
+from tgqformer.catalog.report import ImportReport
+from tgqformer.catalog.rows import DraftItem, draft_item, id_of
+from tgqformer.cluster import begun
+from tgqformer.cluster.work import Maker, fill_nothing
+from tgqformer.errors import TgqError
+from tgqformer.objects import object_address, told
+from tgqformer.progress import progress
+from tgqformer.stages import clear
+from tgqformer.version import __version__
+
+KIND, ROWS = "import begun", "rows.arrow"
+SIZE = 1 << 16
+"""Rows of a partition, by default."""
+
+
+class ImportWork:
+    """The `Work` of importing a source. A partition is a range of its rows.
+
+    path: the folder, begun by `begin`. plan: of the import, where it is known.
+
+    Raises:
+        TgqError: where it is damaged, or the source is not the one that it was begun of.
+    """
+
+    title = "importing items"
+
+    def __init__(self, path: Path, plan: ImportPlan | None = None) -> None:
+        self.path = path
+        table, self._begun = begun.read(path / ROWS)
+        if plan is None:
+            how = config.parse(ImportSettings, self._begun["settings"], "the import")
+            plan = planned(Path(self._begun["source"]), path, how)
+        if _told(plan, self._begun["size"]) != self._begun:
+            raise TgqError(f"{plan.source} here is not what {path} was begun of: all machines need the same")
+        self.plan, self._size = plan, int(self._begun["size"])
+        self._count = int(begun.of_row(table, "count")[0].as_py())
+        self._repeated = begun.of_row(table, "repeated").to_numpy()
+        self._rows, self._at = rows_of(plan), 0
+
+    @classmethod
+    def begin(cls, plan: ImportPlan, size: int = SIZE, *, alone: bool = True, shown: bool = True) -> ImportWork:
+        """Begin beside the catalogue, or take up what another job began; several may do so at once.
+
+        alone: whether nobody else is at work; what was begun of another source or with other settings is removed then.
+
+        Raises:
+            TgqError: where that is there and this is not done `alone`.
+        """
+        file = beside_of(plan.to) / ROWS
+        begun.begin(file, KIND, _told(plan, size), lambda: _numbered(plan, shown), of="source", alone=alone)
+        return cls(file.parent, plan)
+
+    def __len__(self) -> int:
+        return -(-self._count // self._size)
+
+    def missing(self) -> list[int]:
+        """List the partitions that are not yet written."""
+        return [number for number in range(len(self)) if not self._part(number).exists()]
+
+    def rows(self, partition: int) -> int:
+        """Return how many rows a partition has."""
+        first, last = self._bounds(partition)
+        return last - first
+
+    def fill(self, partitions: Sequence[int]) -> Iterator[int]:
+        """Import the rows of partitions; yield numbers of rows as they are done."""
+        for partition in partitions:
+            if self._part(partition).exists():
+                yield self.rows(partition)
+                continue
+            report, started, plan = report_of(self.plan), time.perf_counter(), self.plan
+            with (
+                writer_of(plan, self._part(partition), overwrite=True) as writer,  # another job may do the same one
+                Sink(writer, report, plan.settings.strict) as sink,
+            ):
+                for draft in checked(self._drafts(*self._bounds(partition)), plan):
+                    sink.take(draft)
+                    yield 1
+                    if partition == 0 and sink.is_in_vain():
+                        report.check(plan.root)
+                report.seconds = time.perf_counter() - started
+                sink.finish_part()
+
+    def finish(self, *, overwrite: bool = False, shown: bool = True) -> ImportReport:
+        """Join the partitions to the catalogue; return the report of all, its seconds those of all jobs.
+
+        Raises:
+            TgqError: where a partition is missing or damaged; where nothing can be used.
+        """
+        report, started, plan = report_of(self.plan), time.perf_counter(), self.plan
+        with ExitStack() as stack:
+            sink = Sink(stack.enter_context(writer_of(plan, plan.to, overwrite=overwrite)), report, strict=False)
+            stack.enter_context(sink)
+            bar = stack.enter_context(progress("joining items", None, shown=shown))
+            for partition in range(len(self)):
+                for _ in sink.take_part(self._part(partition)):
+                    bar.advance()
+            report.seconds += time.perf_counter() - started
+            sink.finish(plan)
+        return report
+
+    def clear(self) -> None:
+        """Remove the folder."""
+        clear(self.path, KIND)
+
+    def _drafts(self, first: int, last: int) -> Iterator[DraftItem]:
+        """Make drafts of a range of rows; those whose id stands in an earlier row are refused."""
+        if self._at > first:
+            self._rows, self._at = rows_of(self.plan), 0
+        self._at += sum(1 for _ in islice(self._rows, first - self._at))
+        repeated = set(self._repeated[slice(*np.searchsorted(self._repeated, [first, last]))].tolist())
+        for row in islice(self._rows, last - first):
+            draft = draft_item(row, self.plan.mapping, self.plan.style)
+            if self._at in repeated:
+                refuse_repeated(draft)
+            self._at += 1
+            yield draft
+        if self._at != last:
+            raise TgqError(f"{self.plan.source} has fewer rows than before; do not change it while it is imported")
+
+    def _part(self, partition: int) -> Path:
+        return self.path / f"part-{partition:05d}"
+
+    def _bounds(self, partition: int) -> tuple[int, int]:
+        first = partition * self._size
+        return first, min(first + self._size, self._count)
+
+
+def import_in_parts(
+    source: str | Path,
+    to: str | Path,
+    make: Maker,
+    *,
+    size: int = SIZE,
+    alone: bool = False,
+    show_progress_bar: bool = False,
+    on_plan: Callable[[ImportPlan], None] | None = None,
+    **options: Any,
+) -> ImportReport | list[int]:
+    """Import a source as `import_catalog` does, by several jobs; the items and their fingerprint are the same.
+
+    Args:
+        source, to, on_plan, options: as of `import_catalog`. make: makes partitions, all or a part of them.
+        size: rows of a partition. alone: whether nobody else is at work.
+
+    Returns:
+        The report, or the partitions that others have yet to make. None are missing where another job joins them.
+
+    Raises:
+        TgqError: as `import_catalog` does; where another source was begun, or nothing was and `make` makes nothing.
+    """
+    plan = plan_import(source, to, **options)
+    if object_address(to):
+        raise TgqError(
+            f"parts are joined on a disk that all machines see, not at {told(to)}: name a folder, copy it then"
+        )
+    if make is fill_nothing and not beside_of(plan.to).exists():
+        raise TgqError(f"nothing was begun for {to}: import it with --shard first")
+    if on_plan is not None:
+        on_plan(plan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow, about damaged files: the report tells them
+        work = ImportWork.begin(plan, size, alone=alone, shown=show_progress_bar)
+        make(work)
+        if missing := work.missing():
+            return missing
+        try:
+            report = work.finish(overwrite=plan.settings.overwrite, shown=show_progress_bar)
+        except (TgqError, FileNotFoundError):
+            if not alone and plan.to.exists():  # another job was done at the same time
+                return []
+            raise
+        work.clear()
+    return report
+
+
+def beside_of(to: Path) -> Path:
+    """Name the hidden folder beside the catalogue `to` in which the work is done."""
+    return begun.beside_of(to, "importing")
+
+
+def _told(plan: ImportPlan, size: int) -> begun.Plan:
+    """Return what all jobs must mean: the files by name, size and time, how they are read, and the size of a part.
+
+    Files in folders of the source are not looked at.
+    """
+    source, how = plan.source.resolve(), plan.settings
+    files = [source] if source.is_file() else sorted(one for one in source.iterdir() if one.is_file())
+    seen = [(one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in files if not one.name.startswith(".")]
+    found = {
+        "source": str(source),
+        "files": blake2b(json.dumps(seen).encode(), digest_size=16).hexdigest(),
+        "settings": {**config.plain(how), "root": how.root and str(how.root.resolve()), "overwrite": False},
+        "columns": plan.mapping.lines(),
+        "size": size,
+        "version": __version__,
+    }
+    return dict(json.loads(json.dumps(found)))
+
+
+def _numbered(plan: ImportPlan, shown: bool) -> pa.Table:
+    """Count the rows, and list those whose id stands in an earlier row."""
+    seen, repeated, count = SeenIds(), list[int](), 0
+    with progress("reading ids", None, shown=shown) as bar:
+        for row in rows_of(plan):
+            name = id_of(row, plan.mapping, plan.style)
+            if name is not None and not seen.add(name):
+                repeated.append(count)
+            count += 1
+            bar.advance()
+    return begun.as_row({"count": pa.array([count], pa.int64()), "repeated": pa.array(repeated, pa.int64())})
