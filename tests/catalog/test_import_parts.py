@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from doc_shop import write_fashion
 from paper_files import write_amazon_2018
 from PIL import Image
 
-from tgqformer.catalog import Catalog, import_catalog
-from tgqformer.catalog.parts import beside_of
+from tgqformer.catalog import Catalog, ImportReport, import_catalog
+from tgqformer.catalog.parts import ImportWork, beside_of, import_in_parts
+from tgqformer.cluster.work import Shard, fill_here
 
 ROWS = 60
 KILLED = """
@@ -155,6 +157,22 @@ def test_jobs_that_end_at_once_make_one_catalogue(tmp_path: Path) -> None:
     assert not beside_of(tmp_path / "parts").exists()
 
 
+def test_a_job_that_begins_when_all_is_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, to, begin = write_csv(tmp_path), tmp_path / "parts", ImportWork.begin
+    others = [partial(fill_here, shard=Shard(number, 2), shown=False) for number in (1, 2)]
+
+    def late(*words: Any, **options: Any) -> ImportWork:
+        """The others begin and end between the moment when this job looked and that when it begins."""
+        monkeypatch.setattr(ImportWork, "begin", begin)
+        made = [import_in_parts(source, to, other, size=20, pack=True, root=tmp_path / "photos") for other in others]
+        assert made[0] == [1] and isinstance(made[1], ImportReport)
+        return begin(*words, **options)
+
+    monkeypatch.setattr(ImportWork, "begin", late)
+    assert import_in_parts(source, to, others[0], size=20, pack=True, root=tmp_path / "photos") == []
+    assert len(Catalog.open(to)) > 20 and not beside_of(to).exists()
+
+
 def test_what_is_not_the_same_work_is_refused(tmp_path: Path) -> None:
     source, to = write_csv(tmp_path), tmp_path / "parts"
     words = f"catalog import {source} --pictures {tmp_path}/photos --to {to}"
@@ -169,7 +187,7 @@ def test_what_is_not_the_same_work_is_refused(tmp_path: Path) -> None:
     data = bytearray(part.read_bytes())
     data[len(data) // 3] ^= 1
     part.write_bytes(data)
-    assert "part-00000" in refused(f"{words} --partition-size 20 --shard 2/2") and not to.exists()
+    assert "part-00000 cannot be used" in refused(f"{words} --partition-size 20 --shard 2/2") and not to.exists()
     shutil.rmtree(part.parent)
     ran(f"{words} --partition-size 20 --shard 1/2")
     assert len(Catalog.open(to)) > 20

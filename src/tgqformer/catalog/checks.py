@@ -173,29 +173,39 @@ def _readable(text: str) -> tuple[str, Findings]:
 
 
 class SeenIds:
-    """A set of ids in 18 bytes an id: recent ones in a set, older ones in sorted runs of digests.
+    """A set of ids in 20 to 22 bytes an id: recent ones in a set, older ones in sorted runs of digests.
 
-    Digests are spread evenly, so a table of their first bits says where to look: a lookup costs the same at any size.
+    A table of bits, 16 or more for each id, knows most new ids as new; the others are looked for. Digests are spread
+    evenly, so a table of their first bits says where to look: a lookup costs the same at any size.
     """
 
     def __init__(self, recent: int = 1 << 18) -> None:
         self._limit = recent
         self._recent: set[bytes] = set()
         self._runs: list[_Run] = []
+        self._grow(2 * recent)
 
     def add(self, name: str) -> bool:
         """Remember an id; False where it was seen before."""
         digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        if digest in self._recent:
+        high, low = _HALVES.unpack(digest)
+        place, bit = (low & self._mask) >> 3, 1 << (low & 7)
+        if self._bits[place] & bit and (digest in self._recent or any(run.holds(high, low) for run in self._runs)):
             return False
-        if self._runs:
-            high, low = _HALVES.unpack(digest)
-            if any(run.holds(high, low) for run in self._runs):
-                return False
+        self._bits[place] |= bit
         self._recent.add(digest)
         if len(self._recent) >= self._limit:
             self._merge()
         return True
+
+    def _grow(self, room: int) -> None:
+        """Make a table of bits for so many ids, and put those of the runs into it."""
+        size = 16 * (1 << (room - 1).bit_length())
+        self._room, self._mask, self._bits = size // 16, size - 1, bytearray(size // 8)
+        bits = np.frombuffer(self._bits, dtype=np.uint8)
+        for run in self._runs:
+            places = run.low & np.uint64(self._mask)
+            np.bitwise_or.at(bits, places >> np.uint64(3), np.uint8(1) << (places & np.uint64(7)).astype(np.uint8))
 
     def _merge(self) -> None:
         """Make the recent ids a run, together with the runs that are at most twice as long."""
@@ -206,6 +216,8 @@ class SeenIds:
             high, low = np.concatenate([older.high, high]), np.concatenate([older.low, low])
         order = np.argsort(high, kind="stable")
         self._runs.append(_Run(high[order], low[order]))
+        if (count := sum(map(len, self._runs)) + self._limit) > self._room:
+            self._grow(2 * count)
 
 
 _HALVES = Struct("=QQ")

@@ -31,7 +31,7 @@ from tgqformer.catalog.styles import SourceStyle, cells
 from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.config import Positive, parse, settings
 from tgqformer.errors import TgqError, option
-from tgqformer.files import read_json, write_json
+from tgqformer.files import is_checked, read_json, with_check, write_json
 from tgqformer.objects import object_address, told
 from tgqformer.parallel import ahead, batches
 from tgqformer.progress import progress
@@ -323,12 +323,15 @@ class Sink:
             with pq.ParquetFile(part / RELATED) as related:
                 for group in range(related.num_row_groups):
                     self._write_related(related.read_row_group(group))
-        report.add(read_json(part / PART))
+        told = read_json(part / PART)
+        if not is_checked(told):
+            raise TgqError(f"{part / PART} is damaged")
+        report.add(told)
 
     def finish_part(self) -> None:
         """Close the files of a part, and tell beside them what the items do not."""
         self.close()
-        write_json(self._writer.folder / PART, self._report.told())
+        write_json(self._writer.folder / PART, with_check(self._report.told()))
 
     def finish(self, plan: ImportPlan) -> None:
         """Close the files, and write the report. Raise TgqError where nothing can be used."""

@@ -36,6 +36,7 @@ from tgqformer.catalog.importer import (
     rows_of,
     writer_of,
 )
+from tgqformer.catalog.item import Item
 from tgqformer.catalog.report import ImportReport
 from tgqformer.catalog.rows import DraftItem, draft_item, id_of
 from tgqformer.cluster import begun
@@ -51,7 +52,7 @@ SIZE = 1 << 16
 """Rows of a partition, by default."""
 
 
-class ImportWork:
+class ImportWork(begun.Ranges):
     """The `Work` of importing a source. A partition is a range of its rows.
 
     path: the folder, begun by `begin`. plan: of the import, where it is known.
@@ -63,15 +64,14 @@ class ImportWork:
     title = "importing items"
 
     def __init__(self, path: Path, plan: ImportPlan | None = None) -> None:
-        self.path = path
-        table, self._begun = begun.read(path / ROWS)
+        table, told = begun.read(path / ROWS)
         if plan is None:
-            how = config.parse(ImportSettings, self._begun["settings"], "the import")
-            plan = planned(Path(self._begun["source"]), path, how)
-        if _told(plan, self._begun["size"]) != self._begun:
+            how = config.parse(ImportSettings, told["settings"], "the import")
+            plan = planned(Path(told["source"]), path, how)
+        if _told(plan, told["size"]) != told:
             raise TgqError(f"{plan.source} here is not what {path} was begun of: all machines need the same")
-        self.plan, self._size = plan, int(self._begun["size"])
-        self._count = int(begun.of_row(table, "count")[0].as_py())
+        super().__init__(path, begun.of_row(table, "count")[0].as_py(), told["size"], "part-{:05d}")
+        self.plan = plan
         self._repeated = begun.of_row(table, "repeated").to_numpy()
         self._rows, self._at = rows_of(plan), 0
 
@@ -88,30 +88,20 @@ class ImportWork:
         begun.begin(file, KIND, _told(plan, size), lambda: _numbered(plan, shown), of="source", alone=alone)
         return cls(file.parent, plan)
 
-    def __len__(self) -> int:
-        return -(-self._count // self._size)
-
-    def missing(self) -> list[int]:
-        """List the partitions that are not yet written."""
-        return [number for number in range(len(self)) if not self._part(number).exists()]
-
-    def rows(self, partition: int) -> int:
-        """Return how many rows a partition has."""
-        first, last = self._bounds(partition)
-        return last - first
-
     def fill(self, partitions: Sequence[int]) -> Iterator[int]:
         """Import the rows of partitions; yield numbers of rows as they are done."""
         for partition in partitions:
-            if self._part(partition).exists():
+            if self.part(partition).exists():
                 yield self.rows(partition)
                 continue
+            if not (self.path / ROWS).exists():
+                raise TgqError(f"{self.path} was removed meanwhile; call the same again")
             report, started, plan = report_of(self.plan), time.perf_counter(), self.plan
             with (
-                writer_of(plan, self._part(partition), overwrite=True) as writer,  # another job may do the same one
+                writer_of(plan, self.part(partition), overwrite=True) as writer,  # another job may do the same one
                 Sink(writer, report, plan.settings.strict) as sink,
             ):
-                for draft in checked(self._drafts(*self._bounds(partition)), plan):
+                for draft in checked(self._drafts(*self.bounds(partition)), plan):
                     sink.take(draft)
                     yield 1
                     if partition == 0 and sink.is_in_vain():
@@ -131,11 +121,18 @@ class ImportWork:
             stack.enter_context(sink)
             bar = stack.enter_context(progress("joining items", None, shown=shown))
             for partition in range(len(self)):
-                for _ in sink.take_part(self._part(partition)):
+                for _ in self._joined(partition, sink):
                     bar.advance()
             report.seconds += time.perf_counter() - started
             sink.finish(plan)
         return report
+
+    def _joined(self, partition: int, sink: Sink) -> Iterator[Item]:
+        try:
+            yield from sink.take_part(self.part(partition))
+        except (TgqError, FileNotFoundError, ValueError, KeyError, pa.ArrowException) as error:
+            part = self.part(partition)
+            raise TgqError(f"{part} cannot be used: {error}; remove it and call the same again") from error
 
     def clear(self) -> None:
         """Remove the folder."""
@@ -155,13 +152,6 @@ class ImportWork:
             yield draft
         if self._at != last:
             raise TgqError(f"{self.plan.source} has fewer rows than before; do not change it while it is imported")
-
-    def _part(self, partition: int) -> Path:
-        return self.path / f"part-{partition:05d}"
-
-    def _bounds(self, partition: int) -> tuple[int, int]:
-        first = partition * self._size
-        return first, min(first + self._size, self._count)
 
 
 def import_in_parts(
@@ -198,11 +188,14 @@ def import_in_parts(
         on_plan(plan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow, about damaged files: the report tells them
-        work = ImportWork.begin(plan, size, alone=alone, shown=show_progress_bar)
-        make(work)
-        if missing := work.missing():
-            return missing
         try:
+            work = ImportWork.begin(plan, size, alone=alone, shown=show_progress_bar)
+            if not alone and plan.to.exists():  # it was begun anew after another job had made all
+                work.clear()
+                return []
+            make(work)
+            if missing := work.missing():
+                return missing
             report = work.finish(overwrite=plan.settings.overwrite, shown=show_progress_bar)
         except (TgqError, FileNotFoundError):
             if not alone and plan.to.exists():  # another job was done at the same time

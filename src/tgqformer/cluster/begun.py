@@ -78,6 +78,37 @@ def said(table: Any) -> Plan:
     return plan
 
 
+class Ranges:
+    """What a `Work` says of its partitions, which are ranges of rows.
+
+    path: the folder. count: of all rows. size: rows of a partition. name: of a partition, such as `part-{:05d}.arrow`.
+    """
+
+    def __init__(self, path: Path, count: int, size: int, name: str) -> None:
+        self.path, self._count, self._size, self._name = path, count, size, name
+
+    def __len__(self) -> int:
+        return -(-self._count // self._size)
+
+    def missing(self) -> list[int]:
+        """List the partitions that are not yet written."""
+        return [number for number in range(len(self)) if not self.part(number).exists()]
+
+    def rows(self, partition: int) -> int:
+        """Return how many rows a partition has."""
+        first, last = self.bounds(partition)
+        return last - first
+
+    def part(self, partition: int) -> Path:
+        """Return where a partition stands."""
+        return self.path / self._name.format(partition)
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """Return the rows [first, last) of a partition."""
+        first = partition * self._size
+        return first, min(first + self._size, self._count)
+
+
 def as_row(columns: dict[str, pa.Array]) -> pa.Table:
     """Return columns of any lengths as a table of one row, so that each lies in one piece."""
     lists = [pa.LargeListArray.from_arrays(pa.array([0, len(one)], pa.int64()), one) for one in columns.values()]

@@ -45,7 +45,7 @@ class MiningPlan:
         return cls(log, config.plain(mining), size)
 
 
-class MiningWork:
+class MiningWork(begun.Ranges):
     """The `Work` of mining pairs. A partition is a range of items, in the order of their names.
 
     path: the folder, begun by `begin`.
@@ -57,12 +57,12 @@ class MiningWork:
     title = "mining pairs"
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         table, plan = begun.read(path / CLICKS)
         self.plan = MiningPlan(**plan)
         self.mining = config.parse(MiningSettings, self.plan.mining, "the mining")
         item, starts, back, ahead = (begun.of_row(table, name).to_numpy() for name in _COLUMNS)
         self.clicks = Clicks(item, begun.of_row(table, "names"), starts, back, ahead)
+        super().__init__(path, len(self.clicks.names), self.plan.size, "part-{:05d}.arrow")
 
     @classmethod
     def begin(cls, to: Path, plan: MiningPlan, read: Callable[[], Clicks], *, alone: bool = True) -> MiningWork:
@@ -78,30 +78,18 @@ class MiningWork:
         begun.begin(folder / CLICKS, KIND, asdict(plan), lambda: _table_of(read()), of="log", alone=alone)
         return cls(folder)
 
-    def __len__(self) -> int:
-        return -(-len(self.clicks.names) // self.plan.size)
-
-    def missing(self) -> list[int]:
-        """List the partitions that are not yet written."""
-        return [number for number in range(len(self)) if not self._part(number).exists()]
-
-    def rows(self, partition: int) -> int:
-        """Return how many items a partition has."""
-        first, last = self._bounds(partition)
-        return last - first
-
     def fill(self, partitions: Sequence[int]) -> Iterator[int]:
         """Mine the pairs of the items of partitions; yield numbers of items as they are done."""
         for partition in partitions:
-            if self._part(partition).exists():
+            if self.part(partition).exists():
                 yield self.rows(partition)
                 continue
             found = []
-            for items, columns in mined(self.clicks, self.mining, *self._bounds(partition)):
+            for items, columns in mined(self.clicks, self.mining, *self.bounds(partition)):
                 found.append(pa.table([pa.array(column) for column in columns], names=_FOUND))
                 yield items
             table = pa.concat_tables(found).combine_chunks()
-            write_arrow(self._part(partition), begun.saying(table, asdict(self.plan)))
+            write_arrow(self.part(partition), begun.saying(table, asdict(self.plan)))
 
     def finish(self) -> Pairs:
         """Return the pairs that stand in both directions.
@@ -119,20 +107,13 @@ class MiningWork:
 
     def _read(self, partition: int) -> pa.Table:
         try:
-            table = read_arrow(self._part(partition), sealed=True)
+            table = read_arrow(self.part(partition), sealed=True)
             if begun.said(table) == asdict(self.plan):
                 return table
             why = "it is of other clicks"
         except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
             why = str(error)
-        raise TgqError(f"{self._part(partition)} cannot be used: {why}; remove it and call the same again")
-
-    def _part(self, partition: int) -> Path:
-        return self.path / f"part-{partition:05d}.arrow"
-
-    def _bounds(self, partition: int) -> tuple[int, int]:
-        first = partition * self.plan.size
-        return first, min(first + self.plan.size, len(self.clicks.names))
+        raise TgqError(f"{self.part(partition)} cannot be used: {why}; remove it and call the same again")
 
 
 def beside_of(to: Path) -> Path:

@@ -102,6 +102,9 @@ def mine_in_parts(
     if make is fill_nothing and not beside_of(to).exists():
         raise TgqError(f"nothing was begun for {to}: mine it with --shard first")
     work = MiningWork.begin(to, plan, read, alone=alone)
+    if not alone and to.exists():  # it was begun anew after another job had made all
+        work.clear()
+        return Pairs.read(to)
     make(work)
     if missing := work.missing():
         return missing
