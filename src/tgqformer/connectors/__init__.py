@@ -43,6 +43,7 @@ CONNECTORS: dict[str, type[Connector]] = {
     "tgq": TGQFormer,
 }
 _ANY_WIDTHS = ConnectorWidths(visual=8, vector=8, metadata=8, grid=(2, 2))
+_PASSED = set[tuple[type[Connector] | None, str]]()
 
 __all__ = [
     "CONNECTORS",
@@ -78,9 +79,13 @@ def check_connector(name: str, options: Mapping[str, Any]) -> None:
     """Refuse an unknown name and wrong options before anything is made; errors as in `make_connector`.
 
     The connector is made without memory for its weights, so that it says itself which options contradict each other.
+    What has passed is not made again: a bench asks for each of its cells.
     """
-    with torch.device("meta"):
-        make_connector(name, _ANY_WIDTHS, options)
+    asked = (CONNECTORS.get(name), repr(sorted(options.items())))
+    if asked not in _PASSED:
+        with torch.device("meta"):
+            make_connector(name, _ANY_WIDTHS, options)
+        _PASSED.add(asked)
 
 
 def check_pictures(name: str, how: str) -> None:
