@@ -3,8 +3,8 @@
 All is done in a hidden folder beside the catalogue that is asked for. Each part is a catalogue of its own, with what
 was found in its rows. At the end the files of all parts are linked into one folder, so no picture is copied.
 
-A source is read from its start by each process, since most files cannot be read from the middle. That costs a small
-part of what a row costs, and next to nothing of what a picture costs.
+A source is read from its start by each process, since most files cannot be read from the middle. Beside a picture that
+costs little; rows of text alone gain less from several machines (docs/scale.md).
 """
 
 from __future__ import annotations
