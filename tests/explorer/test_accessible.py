@@ -12,14 +12,13 @@ from playwright.sync_api import Browser, Page, expect
 from small_shop import Running
 
 pytestmark = needs_browser
-NAMES = ["desk light", "desk dark", "phone light", "phone dark"]
 
 
 def clean(page: Page, what: str) -> None:
     assert findings(page) == [], what
 
 
-@pytest.mark.parametrize("screen", SCREENS, ids=NAMES)
+@pytest.mark.parametrize("screen", SCREENS, ids=["desk", "phone"])
 def test_axe_finds_nothing_on_any_page(screen: dict[str, Any], browser: Browser, running: Running, first: str) -> None:
     for site in visit(browser, running, **screen, reduced_motion="reduce"):
         look(site, first)

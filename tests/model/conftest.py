@@ -49,6 +49,7 @@ def build(tiny_model: Callable[[str], Path], tiny_encoders: Encoders) -> Build:
     def built(
         name: str, *, lm: str = "bert", frozen: int = 1, dim: int | None = None, encoders: Encoders | None = None
     ) -> ItemEmbedder:
+        torch.manual_seed(3)
         connector, options, with_language = MODELS[name]
         encoders = encoders or tiny_encoders
         language = None
@@ -58,7 +59,6 @@ def build(tiny_model: Callable[[str], Path], tiny_encoders: Encoders) -> Build:
         if make_connector(connector, encoders.widths, options).guided:
             joint = encoders.space is not None
             alignment = encoders.alignment() if joint else Alignment(encoders.widths.visual, encoders.widths.metadata)
-        torch.manual_seed(3)
         model = ItemEmbedder(
             connector, options, encoders.widths, language, alignment=alignment, encoders=encoders, dim=dim
         )

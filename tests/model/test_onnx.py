@@ -41,12 +41,16 @@ vectors.tofile(sys.argv[3])
 
 @pytest.fixture(scope="module")
 def saved(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny TGQ-Former with a frozen part, saved."""
-    model = build("tgq")
-    model.begin_at(FrozenPart(model.widths, 0.4), 0.5)
+    """A tiny TGQ-Former with a decoder and a frozen part, saved; tests/service/test_exported.py has one of BERT."""
     folder = tmp_path_factory.mktemp("onnx") / "model"
-    model.save(folder)
+    half_frozen(build).save(folder)
     return folder
+
+
+def half_frozen(build: Build) -> ItemEmbedder:
+    model = build("tgq", lm="qwen")
+    model.begin_at(FrozenPart(model.widths, 0.4), 0.5)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +71,9 @@ def test_vectors_are_those_of_the_model_whatever_the_batch(saved: Path, exported
     assert found.version == ItemEmbedder.load(saved).version
 
 
-@pytest.mark.parametrize(
-    ("name", "lm", "frozen"),
-    [("text only", "qwen", 0), ("tgq", "qwen", 1), ("notellm2", "qwen", 0)],
-)
-def test_other_connectors_and_decoders_embed_as_in_torch(
-    name: str, lm: str, frozen: int, build: Build, tiny_items: list[Item], tmp_path: Path
-) -> None:
-    model = build(name, lm=lm, frozen=frozen)
+@pytest.mark.parametrize("name", ["text only", "notellm2"])
+def test_other_connectors_embed_as_in_torch(name: str, build: Build, tiny_items: list[Item], tmp_path: Path) -> None:
+    model = build(name, lm="qwen", frozen=0)
     export.export_onnx(model, tmp_path / "to", tiny_items, None, int8=False)
     wanted, found = model.encode(tiny_items), OnnxEmbedder(tmp_path / "to")
     for size in (1, 5, 12):
@@ -97,7 +96,7 @@ def test_eight_bits_are_smaller_and_nearly_the_same(exported: Path, tiny_items: 
     _quantize(small)
     assert (small / "model.onnx").stat().st_size < 0.8 * (exported / "model.onnx").stat().st_size
     wanted, found = OnnxEmbedder(exported).encode(tiny_items), OnnxEmbedder(small).encode(tiny_items)
-    assert 0.9 < (wanted * found).sum(1).min() < 1
+    assert 0.95 < (wanted * found).sum(1).min() < 1
     assert sorted(path.name for path in small.iterdir()) == sorted(path.name for path in exported.iterdir())
 
 
@@ -134,8 +133,7 @@ def test_a_form_that_gives_other_vectors_or_does_not_run_is_refused(
     build: Build, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The graph of another model stands for a conversion that went wrong."""
-    model = build("tgq")
-    model.begin_at(FrozenPart(model.widths, 0.4), 0.5)
+    model = half_frozen(build)
     model.projection.weight.data = model.projection.weight.data.roll(1, 0)
     monkeypatch.setattr(export, "_trace", lambda *_: shutil.copy(exported / "model.onnx", _[3]))
     with pytest.raises(TgqError, match="nothing is written"):

@@ -81,7 +81,7 @@ def check_connector(name: str, options: Mapping[str, Any]) -> None:
     The connector is made without memory for its weights, so that it says itself which options contradict each other.
     What has passed is not made again: a bench asks for each of its cells.
     """
-    asked = (CONNECTORS.get(name), repr(sorted(options.items())))
+    asked = (CONNECTORS.get(name), repr(options))
     if asked not in _PASSED:
         with torch.device("meta"):
             make_connector(name, _ANY_WIDTHS, options)
