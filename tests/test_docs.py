@@ -31,7 +31,8 @@ BLOCKS = [(page, block) for page in PAGES for block in blocks(page)]
 SMALL = (
     "training.steps=2", "training.warmup=1", "training.batch=16", "training.visual_steps=1", "training.visual_batch=16",
     "training.validate_every=0", "alignment.steps=20",
-    "models=[{name: TGQ-Former, connector: tgq, preset: given, share: 1}]", "evaluation.views=[mixed]", "evaluation.examples=1",
+    "models=[{name: TGQ-Former, connector: tgq, preset: given, share: 1}]",
+    "evaluation.views=[mixed]", "evaluation.examples=1",
 )  # fmt: skip
 
 

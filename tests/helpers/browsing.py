@@ -51,7 +51,7 @@ def findings(page: Page) -> list[str]:
         page.emulate_media(color_scheme=scheme)
         found = page.evaluate("only => axe.run(document, {resultTypes: ['violations'], ...only})", only)
         told += [
-            f"{scheme}: {one['id']}: {' '.join(map(str, node['target']))}: {node['failureSummary']} {node['html'][:160]}"
+            f"{scheme}: {one['id']}: {' '.join(map(str, node['target']))}: {node['failureSummary']} {node['html'][:99]}"
             for one in found["violations"]
             for node in one["nodes"]
         ]
