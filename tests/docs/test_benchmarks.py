@@ -18,7 +18,7 @@ from doc_shop import Place, write_fashion
 from scripts import load_script
 
 from tgqformer.catalog import import_catalog
-from tgqformer.store import approximate, lance
+from tgqformer.store import cells, lance
 
 SMALLER: dict[str, str] = {
     "clicks": "--runs 2 --visitors 900",
@@ -53,7 +53,7 @@ def made_smaller(module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch)
         for key, value in (few | dict.fromkeys(("PAIRS", "ALONE", "EMBEDDED"), 4)).items():
             monkeypatch.setattr(module, key, value)
     elif name == "neighbours":
-        monkeypatch.setattr(approximate, "MOST", 1.0)  # so few vectors lie in no cells
+        monkeypatch.setattr(cells, "MOST", 1.0)  # so few vectors lie in no cells
     elif name == "growth":
 
         def apart(step: str, size: int) -> tuple[float, float]:

@@ -18,8 +18,9 @@ from tgqformer.cli import app
 from tgqformer.cluster.work import Work
 from tgqformer.errors import TgqError
 from tgqformer.files import once_path
-from tgqformer.store import approximate
+from tgqformer.store import approximate, cells
 from tgqformer.store.approximate import ApproximateWork, build_approximate, make_approximate
+from tgqformer.store.cells import Cells
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
 from tgqformer.store.neighbours import Neighbours, build_neighbours, normalised_pool
 from tgqformer.types import Vectors
@@ -52,9 +53,32 @@ def test_nearly_all_are_found_and_scores_are_exact(clustered, tmp_path: Path, wr
     same = positions == truth
     assert same.mean() > 0.9 and np.array_equal(scores[same], best[same])
     assert (np.diff(scores, axis=1) <= 0).all() and (positions != np.arange(3000)[:, None]).all()
-    assert told.cells == 110 and told.looked < 0.5 and told.sample == 1000
+    assert told.cells == 15 and told.looked < 0.5 and told.sample == 1000
     assert json.loads((tmp_path / "near/approximate.json").read_text())["recall"] == told.recall
     assert found.ids() == exact.ids() and not list(tmp_path.glob(".near*"))
+
+
+def test_items_of_small_cells_look_further_until_their_lists_are_full(
+    tmp_path: Path, write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fifteen items have a cell of their own, and look into that alone at first."""
+    luck = np.random.default_rng(0)
+    far = np.zeros((15, 16), np.float32)
+    far[:, 0] = 9
+    crowd = np.repeat(luck.normal(size=(10, 16)), 200, axis=0) * np.array([0.1, *[1] * 15])
+    pool = (np.concatenate([crowd, far]) + 0.05 * luck.normal(size=(2015, 16))).astype(np.float32)
+    embeddings = write(pool, size=700)
+    search, asked = Cells.search, set[int]()
+    monkeypatch.setattr(cells, "_probes", lambda *_: 1)
+    monkeypatch.setattr(approximate, "LEAST", 0)
+    monkeypatch.setattr(Cells, "search", lambda *given, times=1, k: asked.add(times) or search(*given, k, times=times))
+    found, _ = build_approximate(embeddings, tmp_path / "near", k=20, show_progress_bar=False)
+    assert max(asked) > 1
+    exact = build_neighbours(embeddings, tmp_path / "exact", k=20, show_progress_bar=False)
+    (positions, scores), (truth, best) = rows_of(found), rows_of(exact)
+    assert np.isfinite(scores).all() and (positions >= 0).all()
+    np.testing.assert_array_equal(positions[2000:, :14], truth[2000:, :14])
+    np.testing.assert_array_equal(scores[2000:, :14], best[2000:, :14])
 
 
 def test_a_second_call_does_nothing_and_another_needs_leave(clustered, tmp_path: Path, write) -> None:
@@ -192,13 +216,14 @@ def test_a_killed_job_goes_on_to_the_same_bytes(whole: Path, tmp_path: Path, mon
 
 def test_the_plan_that_is_written_first_counts(whole: Path, tmp_path: Path) -> None:
     pool = normalised_pool(Embeddings.open(whole / "e"), tmp_path / "pool.npy")
-    probes, cells = approximate._planned(pool, 20, tmp_path / "plan.arrow")
+    cells = approximate._planned(pool, 20, tmp_path / "plan.arrow")
     written = (tmp_path / "plan.arrow").read_bytes()
     with once_path(tmp_path / "plan.arrow") as unfinished:
         unfinished.write_bytes(b"of a job that was slower")
     assert (tmp_path / "plan.arrow").read_bytes() == written
-    again, read = approximate._planned(pool, 20, tmp_path / "plan.arrow")
-    assert again == probes and torch.equal(cells.order, read.order) and torch.equal(cells.centres, read.centres)
+    read = approximate._planned(pool, 20, tmp_path / "plan.arrow")
+    assert read.probes == cells.probes and torch.equal(cells.items.order, read.items.order)
+    assert torch.equal(cells.centres, read.centres) and torch.equal(cells.beside, read.beside)
 
 
 def test_the_command_says_the_recall(clustered, tmp_path: Path, write) -> None:

@@ -1,8 +1,8 @@
 """Approximate neighbours of every item, for catalogues so large that exact ones take days.
 
-The pool is cut into cells by k-means (about 2 √N of them). Each item is compared with those of the cells nearest to it,
-the `probes`; all that look into one cell do it together, by one matrix product. How many probes are enough is found by
-measurement: the exact neighbours of a sample say in which cells they lie. The recall of what was made is measured on
+The pool is cut into cells of some 200 items by k-means. Each item is compared with those of the cells nearest to
+it, the `probes`; all that look into one cell do it together, by one matrix product. How many probes are enough is found
+by measurement: the exact neighbours of a sample say in which cells they lie. The recall of what was made is measured on
 another sample, and too low a one is refused.
 
 The cells are made once and written as the plan. The items, in the order of their cells, are then the partitions of a
@@ -15,15 +15,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from functools import partial
-from itertools import chain, pairwise
-from math import sqrt
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from tgqformer.cluster.work import Maker, fill_here
 from tgqformer.errors import TgqError
@@ -31,6 +29,7 @@ from tgqformer.files import once_path, read_json, write_arrow, write_json
 from tgqformer.parallel import ahead, one_thread_each
 from tgqformer.progress import console
 from tgqformer.stages import clear, make_way
+from tgqformer.store.cells import Cells, known_of
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.neighbours import (
     COMMAND,
@@ -46,20 +45,12 @@ from tgqformer.store.neighbours import (
     write_lists,
 )
 from tgqformer.store.partitions import PartitionFolder, column_matrix
-from tgqformer.topk.exact import exact, tolerance
-from tgqformer.topk.vectors import SPARE, TopK, ordered
-from tgqformer.types import Array, Ints
+from tgqformer.types import Array
 
 LEAST = 0.98
 """Recall that is refused below."""
-AIM = 0.99
-"""Recall of the sample that the probes are chosen for."""
-MOST = 0.25
-"""Share of the cells that one item may probe; with more an exact search is as good."""
-SMALL = 1000
-"""Pools that are not worth cutting."""
-SAMPLE, PER_CELL, ROUNDS, ROWS = 1000, 64, 8, 4096
-BLOCK = 4 * ROWS
+ROWS = 1024
+BLOCK = 8 * ROWS
 """Items of a partition, in the order of their cells; `ROWS` of them are searched at once."""
 REPORT, PLAN, BEGUN = "approximate.json", "plan.arrow", "approximate neighbours"
 
@@ -98,7 +89,7 @@ class ApproximateWork:
         self.embeddings, self.folder = embeddings, folder
         self.width = NeighboursManifest(**folder.manifest).width
         self._pool = normalised_pool(embeddings, folder.path / VECTORS)
-        self._probes, self._cells = _planned(self._pool, self.width, folder.path / PLAN)
+        self._cells = _planned(self._pool, self.width, folder.path / PLAN)
 
     @classmethod
     def begin(cls, embeddings: Embeddings, to: Path, k: int, *, alone: bool = True) -> ApproximateWork:
@@ -150,21 +141,16 @@ class ApproximateWork:
 
     def fill(self, partitions: Sequence[int]) -> Iterator[int]:
         """Search the items of partitions; yield numbers of items as they are done."""
-        workers, whole = torch.get_num_threads(), TopK(self._pool, self.width)
-        order = self._cells.order
+        workers, order = torch.get_num_threads(), self._cells.items.order
+        search = partial(self._cells.search, k=self.width)
         spans = {number: torch.split(order[slice(*self.folder.bounds(number))], ROWS) for number in partitions}
-        work = partial(_near, self._cells, self.width, self._probes)
         with one_thread_each(), ThreadPoolExecutor(workers) as threads:
-            answers = ahead(threads, work, chain.from_iterable(spans.values()), 2 * workers)
+            answers = ahead(threads, search, chain.from_iterable(spans.values()), 2 * workers)
             for number, span in spans.items():
                 blocks, looked = list[tuple[Array, Array]](), 0
                 for rows in span:
                     positions, scores, compared = next(answers)
-                    few = (scores[:, -1] == -torch.inf).nonzero().flatten()  # the cells they probe hold fewer than k
-                    if len(few):
-                        found = whole.of_rows(rows[few])
-                        positions[few], scores[few] = found[0].long(), found[1]
-                    looked += compared + len(few) * len(order)
+                    looked += compared
                     blocks.append((positions.numpy(), scores.numpy()))
                     yield len(rows)
                 table = table_of(*(np.concatenate(column) for column in zip(*blocks, strict=True)))
@@ -180,12 +166,12 @@ class ApproximateWork:
         positions = np.memmap(self.path / "positions", np.int32, "w+", shape=shape)
         scores = np.memmap(self.path / "scores", np.float32, "w+", shape=shape)
         for number in range(len(self.folder)):
-            table, rows = self.folder.read(number), self._cells.order[slice(*self.folder.bounds(number))].numpy()
+            table, rows = self.folder.read(number), self._cells.items.order[slice(*self.folder.bounds(number))].numpy()
             positions[rows] = column_matrix(table, "position", self.width)
             scores[rows] = column_matrix(table, "score", self.width)
-        known, looked = _known(self._pool, self.width)[1], sum(self.folder.notes("looked").values())
-        recall, cells = known.recall(scores), len(self._cells.centres)
-        done = Approximation(cells, self._probes, looked / len(self._pool) ** 2, recall, len(known.rows))
+        known, looked = known_of(self._pool, self.width)[1], sum(self.folder.notes("looked").values())
+        recall, cells = known.recall(scores), self._cells
+        done = Approximation(len(cells.centres), cells.probes, looked / len(self._pool) ** 2, recall, len(known.rows))
         if recall < LEAST:
             clear(self.path, BEGUN)
             raise TgqError(f"{done.told()}: below {LEAST}, so nothing was written; leave --approximate out")
@@ -267,114 +253,10 @@ def _finished(embeddings: Embeddings, to: Path, k: int) -> tuple[Neighbours, App
     return (found, Approximation(**read_json(to / REPORT))) if same else None
 
 
-def _known(pool: Tensor, width: int) -> tuple[_Known, _Known]:
-    """Return two samples whose exact neighbours are known: to choose the probes by, and to measure the recall."""
-    chosen = np.random.default_rng(0).permutation(len(pool))[: 2 * SAMPLE]
-    first, second = (_Known(pool, width, np.sort(part)) for part in np.array_split(chosen, 2))
-    return first, second
-
-
-def _planned(pool: Tensor, width: int, file: Path) -> tuple[int, _Cells]:
-    """Return the probes and the cells of a plan, which is made where nobody has written one: the first one counts."""
+def _planned(pool: Tensor, width: int, file: Path) -> Cells:
+    """Return the cells of a plan, which is made where nobody has written one: the first one counts."""
     if not file.exists():
-        cells = _Cells.made(pool)
-        probes = cells.probes_for(_known(pool, width)[0])
-        columns = {"probes": [probes], "centres": [cells.centres.flatten().numpy()], "cell": [cells.cell.numpy()]}
-        types = (pa.int64(), pa.large_list(pa.float32()), pa.large_list(pa.int32()))
+        made = Cells.made(pool, width)
         with once_path(file) as unfinished:
-            write_arrow(
-                unfinished,
-                pa.table({name: pa.array(one, kind) for (name, one), kind in zip(columns.items(), types, strict=True)}),
-            )
-    table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-    centres, cell = (table[name].chunk(0).flatten().to_numpy() for name in ("centres", "cell"))
-    middles = torch.from_numpy(centres.copy()).view(-1, pool.shape[1])
-    return table["probes"][0].as_py(), _Cells(pool, middles, torch.from_numpy(cell.astype(np.int64)))
-
-
-class _Known:
-    """The exact neighbours of some rows of a pool: what others are held against."""
-
-    def __init__(self, pool: Tensor, k: int, rows: Ints) -> None:
-        self.pool, self.rows = pool, rows
-        self.positions, self.scores = TopK(pool, k).of_rows(torch.from_numpy(rows))
-
-    def recall(self, scores: Array) -> float:
-        """Return how many of the found scores [N, k] are as high as the lowest exact one of their row."""
-        near = torch.from_numpy(scores[self.rows]) >= self.scores[:, -1:] - tolerance(self.pool.shape[1])
-        return float(near.float().mean())
-
-
-class _Cells:
-    """The pool cut by spherical k-means; `cell` [N] says which is whose, `order` [N] lists them by cell."""
-
-    def __init__(self, pool: Tensor, centres: Tensor, cell: Tensor) -> None:
-        self.pool, self.centres, self.cell = pool, centres, cell
-        self.order, self.sizes = cell.argsort(stable=True), cell.bincount(minlength=len(centres))
-        self._ends = self.sizes.cumsum(0).tolist()
-
-    @classmethod
-    def made(cls, pool: Tensor) -> _Cells:
-        """Find the cells of a pool."""
-        count = round(2 * sqrt(len(pool))) if len(pool) > SMALL else 1
-        luck = torch.Generator().manual_seed(0)
-        sample = pool[torch.randperm(len(pool), generator=luck)[: PER_CELL * count].sort().values]
-        centres = sample[torch.randperm(len(sample), generator=luck)[:count]].clone()
-        for _ in range(ROUNDS):
-            nearest = _nearest(sample, centres, 1).flatten()
-            sums = torch.zeros_like(centres).index_add_(0, nearest, sample)
-            held = nearest.bincount(minlength=count) > 0
-            centres[held] = normalize(sums[held], dim=1)
-        return cls(pool, centres, _nearest(pool, centres, 1).flatten())
-
-    def nearest(self, vectors: Tensor, count: int) -> Tensor:
-        """Return the `count` nearest cells of each vector [n, count]."""
-        return _nearest(vectors, self.centres, count)
-
-    def members(self, cell: int) -> Tensor:
-        """Return the positions of a cell's items, ascending."""
-        return self.order[self._ends[cell - 1] if cell else 0 : self._ends[cell]]
-
-    def probes_for(self, known: _Known) -> int:
-        """Return how many cells an item must probe. Raise TgqError where that is too large a part of them."""
-        order = self.nearest(self.pool[torch.from_numpy(known.rows)], len(self.centres))
-        rank = torch.empty_like(order).scatter_(1, order, torch.arange(len(self.centres)).expand_as(order).contiguous())
-        needed = rank.gather(1, self.cell[known.positions.long()]).flatten().sort().values + 1
-        probes = int(needed[int(AIM * (len(needed) - 1))])
-        if probes > max(8, MOST * len(self.centres)):
-            raise TgqError(
-                f"these vectors lie in no cells: to find {AIM} of its neighbours, an item would have to look into"
-                f" {probes} of {len(self.centres)}; leave --approximate out"
-            )
-        return probes
-
-
-def _nearest(vectors: Tensor, centres: Tensor, count: int) -> Tensor:
-    blocks = torch.split(vectors, ROWS)
-    return torch.cat([(block @ centres.T).topk(count, dim=1).indices for block in blocks])
-
-
-def _near(cells: _Cells, k: int, probes: int, rows: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Search rows [n] in the cells that each probes: (positions [n, k], scores [n, k], pairs compared)."""
-    queries = cells.pool[rows]
-    probed = cells.nearest(queries, probes)
-    sizes = cells.sizes[probed]
-    starts = (sizes.cumsum(1) - sizes).flatten()  # where each probe's scores stand in the row of its query
-    width = max(k + SPARE, int(sizes.sum(1).max()))
-    scores = torch.full((len(rows), width), -torch.inf)
-    places = torch.zeros((len(rows), width), dtype=torch.int64)
-    order, ends = probed.flatten().argsort(stable=True), torch.bincount(probed.flatten()).cumsum(0).tolist()
-    for cell, (first, last) in enumerate(pairwise([0, *ends])):
-        if first == last:
-            continue
-        members, asked = cells.members(cell), order[first:last] // probes
-        columns = starts[order[first:last], None] + torch.arange(len(members))
-        scores[asked[:, None], columns] = queries[asked] @ cells.pool[members].T
-        places[asked[:, None], columns] = members
-    scores[places == rows[:, None]] = -torch.inf
-    coarse, best = scores.topk(k + SPARE, dim=1)
-    others, pool = places.gather(1, best), cells.pool.numpy()
-    found = [exact(pool[row], pool[one]) for row, one in zip(rows.tolist(), others.numpy(), strict=True)]
-    precise = torch.from_numpy(np.stack(found)).where(coarse > -torch.inf, -torch.inf)
-    positions, scores = ordered(precise, others)
-    return positions[:, :k].clone(), scores[:, :k].clone(), int(sizes.sum())
+            write_arrow(unfinished, made.as_table())
+    return Cells.of_table(pool, pa.ipc.open_file(pa.memory_map(str(file))).read_all())

@@ -1,0 +1,211 @@
+"""A pool of vectors cut into cells by k-means, so that an item is compared with those of few cells alone.
+
+How many cells are enough is found by measurement: the exact neighbours of a sample say in which cells they lie.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, pad
+
+from tgqformer.errors import TgqError
+from tgqformer.topk.exact import exact, tolerance
+from tgqformer.topk.vectors import SPARE, TopK, ordered
+from tgqformer.types import Array, Ints
+
+AIM = 0.99
+"""Recall of the sample that the probes are chosen for."""
+MOST = 0.25
+"""Share of the cells that one item may probe; with more an exact search is as good."""
+SMALL = 1000
+"""Pools that are not worth cutting."""
+PER_CELL, PER_ROOT = 200, 5
+"""Items of a cell on average, up to a million items. Beyond, so many times √N cells: comparing an item with all centres
+then costs about as much as comparing it with the items of its cells."""
+LEARNT, ROUNDS = 16, 8
+"""Items for each centre that k-means looks at, and how often."""
+LOOKED = 64
+"""The nearest cells are looked for among so many, at least."""
+SAMPLE, BLOCK = 1000, 1024
+
+
+class Known:
+    """The exact neighbours of some rows of a pool: what others are held against."""
+
+    def __init__(self, pool: Tensor, k: int, rows: Ints) -> None:
+        self.pool, self.rows = pool, rows
+        self.positions, self.scores = TopK(pool, k).of_rows(torch.from_numpy(rows))
+
+    def recall(self, scores: Array) -> float:
+        """Return how many of the found scores [N, k] are as high as the lowest exact one of their row."""
+        near = torch.from_numpy(scores[self.rows]) >= self.scores[:, -1:] - tolerance(self.pool.shape[1])
+        return float(near.float().mean())
+
+
+def known_of(pool: Tensor, width: int) -> tuple[Known, Known]:
+    """Return two samples whose exact neighbours are known: to choose the probes by, and to measure the recall."""
+    chosen = np.random.default_rng(0).permutation(len(pool))[: 2 * SAMPLE]
+    first, second = (Known(pool, width, np.sort(part)) for part in np.array_split(chosen, 2))
+    return first, second
+
+
+class _Parts:
+    """Vectors [N, d] in parts: `part` [N] says which is whose, `order` [N] lists them by part."""
+
+    def __init__(self, vectors: Tensor, part: Tensor, count: int) -> None:
+        self.vectors, self.part = vectors, part
+        self.order, self.sizes = part.argsort(stable=True), part.bincount(minlength=count)
+        self.starts = self.sizes.cumsum(0) - self.sizes
+        self.offset = torch.empty_like(part)  # of each vector in its part
+        self.offset[self.order] = torch.arange(len(part)) - self.starts[part[self.order]]
+
+    def of(self, part: int) -> Tensor:
+        """Return the places of a part's vectors, ascending."""
+        start = int(self.starts[part])
+        return self.order[start : start + int(self.sizes[part])]
+
+    def scores(self, queries: Tensor, probed: Tensor) -> Tensor:
+        """Return the products of queries [n, d] with the vectors of the parts that each probes [n, p]: [n, p, most].
+
+        A part of fewer than `most` vectors ends in -inf.
+        """
+        most, width = max(1, int(self.sizes[probed].max())), self.vectors.shape[1]
+        found = torch.full((probed.numel(), most), -torch.inf)
+        slots = probed.flatten().argsort(stable=True)
+        parts, counts = torch.unique_consecutive(probed.flatten()[slots], return_counts=True)
+        # memory that is used again: fresh memory of each part costs as much as its products
+        asked, others = torch.empty(int(counts.max()), width), torch.empty(most, width)
+        for part, chosen in zip(parts.tolist(), torch.split(slots, counts.tolist()), strict=True):
+            members = self.of(part)
+            one = torch.index_select(queries, 0, chosen // probed.shape[1], out=asked[: len(chosen)])
+            other = torch.index_select(self.vectors, 0, members, out=others[: len(members)])
+            found[:, : len(members)].index_copy_(0, chosen, one @ other.T)
+        return found.view(*probed.shape, most)
+
+    def best(self, scores: Tensor, probed: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Return the best of such scores [n, p, most], at most `count` of a row, and the places of their vectors.
+
+        Where fewer are there, the scores end in -inf; the places are nothing then.
+        """
+        most = scores.shape[2]
+        best, columns = scores.flatten(1).topk(min(count, scores[0].numel()), dim=1)
+        places = self.starts[probed.gather(1, columns // most)] + columns % most
+        return best, self.order[places.clamp(max=len(self.order) - 1)]
+
+
+class Cells:
+    """The pool by cells, cut by spherical k-means; `probes` of them are searched for an item.
+
+    They are looked for among those nearest to the item's own cell, `beside` [C, m].
+    """
+
+    def __init__(self, pool: Tensor, centres: Tensor, cell: Tensor, beside: Tensor, probes: int) -> None:
+        self.pool, self.centres, self.beside, self.probes = pool, centres, beside, probes
+        self.items = _Parts(pool, cell, len(centres))
+
+    @classmethod
+    def made(cls, pool: Tensor, width: int) -> Cells:
+        """Cut a pool, and choose how many cells are searched. Raise TgqError where that is too large a part of them."""
+        count = round(min(len(pool) / PER_CELL, PER_ROOT * sqrt(len(pool)))) if len(pool) > SMALL else 1
+        luck = torch.Generator().manual_seed(0)
+        sample = pool[torch.randperm(len(pool), generator=luck)[: LEARNT * count].sort().values]
+        centres = sample[torch.randperm(len(sample), generator=luck)[:count]].clone()
+        for _ in range(ROUNDS):
+            nearest = _nearest(sample, centres, 1).flatten()
+            sums = torch.zeros_like(centres).index_add_(0, nearest, sample)
+            held = nearest.bincount(minlength=count) > 0
+            centres[held] = normalize(sums[held], dim=1)
+        cell = _nearest(pool, centres, 1).flatten()
+        probes = _probes(known_of(pool, width)[0], centres, cell)
+        return cls(pool, centres, cell, _nearest(centres, centres, min(max(LOOKED, 8 * probes), count)), probes)
+
+    @classmethod
+    def of_table(cls, pool: Tensor, table: pa.Table) -> Cells:
+        """Read what `as_table` gives."""
+        read = {name: torch.tensor(table[name].chunk(0).flatten().to_numpy()) for name in ("centres", "cell", "beside")}
+        centres, cell = read["centres"].view(-1, pool.shape[1]), read["cell"].long()
+        return cls(pool, centres, cell, read["beside"].long().view(len(centres), -1), table["probes"][0].as_py())
+
+    def as_table(self) -> pa.Table:
+        """Return a table of one row: the plan of a job."""
+        number = pa.large_list(pa.int32())
+        columns = {
+            "probes": pa.array([self.probes]),
+            "centres": pa.array([self.centres.flatten().numpy()], pa.large_list(pa.float32())),
+            "cell": pa.array([self.items.part.numpy()], number),
+            "beside": pa.array([self.beside.flatten().numpy()], number),
+        }
+        return pa.table(columns)
+
+    def search(self, rows: Tensor, k: int, *, times: int = 1) -> tuple[Tensor, Tensor, int]:
+        """Search rows [n] in their cells: (positions [n, k], scores [n, k], pairs compared).
+
+        times: how many times the probes are searched. Whose cells hold fewer than k looks further, at last in all.
+        """
+        if times * self.probes > self.beside.shape[1]:
+            others, scores = TopK(self.pool, k).of_rows(rows)
+            return others.long(), scores.clone(), len(rows) * len(self.pool)
+        positions, scores, compared = self._search(rows, k, times * self.probes)
+        few = (scores[:, -1] == -torch.inf).nonzero().flatten()
+        if len(few):
+            positions[few], scores[few], more = self.search(rows[few], k=k, times=4 * times)
+            compared += more
+        return positions, scores, compared
+
+    def _search(self, rows: Tensor, k: int, probes: int) -> tuple[Tensor, Tensor, int]:
+        probed = self._nearest(rows, probes)
+        scores = self.items.scores(self.pool[rows], probed)
+        at, probe = (probed == self.items.part[rows, None]).nonzero(as_tuple=True)  # each item itself
+        scores[at, probe, self.items.offset[rows[at]]] = -torch.inf
+        coarse, others = self.items.best(scores, probed, k + SPARE)
+        if short := k + SPARE - coarse.shape[1]:
+            coarse, others = pad(coarse, (0, short), value=-torch.inf), pad(others, (0, short))
+        pool = self.pool.numpy()
+        found = [exact(pool[row], pool[one]) for row, one in zip(rows.tolist(), others.numpy(), strict=True)]
+        precise = torch.from_numpy(np.stack(found)).where(coarse > -torch.inf, -torch.inf)
+        positions, scores = ordered(precise, others)
+        return positions[:, :k].clone(), scores[:, :k].clone(), int(self.items.sizes[probed].sum())
+
+    def _nearest(self, rows: Tensor, count: int) -> Tensor:
+        """Return the cells nearest to these rows of the pool [n, count]."""
+        found = torch.empty((len(rows), min(count, self.beside.shape[1])), dtype=torch.int64)
+        own = self.items.part[rows]
+        for cell in torch.unique(own).tolist():
+            asked, near = (own == cell).nonzero().flatten(), self.beside[cell]
+            found[asked] = near[_nearest(self.pool[rows[asked]], self.centres[near], found.shape[1])]
+        return found
+
+
+def _probes(known: Known, centres: Tensor, cell: Tensor) -> int:
+    """Return how many cells an item must look into. Raise TgqError where that is too large a part of them."""
+    queries, wanted = known.pool[torch.from_numpy(known.rows)], cell[known.positions.long()]
+    ranks = []
+    for few, asked in zip(torch.split(queries, 64), torch.split(wanted, 64), strict=True):
+        order = _nearest(few, centres, len(centres))
+        rank = torch.empty_like(order).scatter_(1, order, torch.arange(len(centres)).expand_as(order).contiguous())
+        ranks.append(rank.gather(1, asked).flatten())
+    needed = torch.cat(ranks).sort().values + 1
+    probes = int(needed[int(AIM * (len(needed) - 1))])
+    if probes > max(8, MOST * len(centres)):
+        raise TgqError(
+            f"these vectors lie in no cells: to find {AIM} of its neighbours, an item would have to look into"
+            f" {probes} of {len(centres)}; leave --approximate out"
+        )
+    return probes
+
+
+def _nearest(vectors: Tensor, centres: Tensor, count: int) -> Tensor:
+    """Return the `count` nearest centres of each vector [n, count].
+
+    The products have one memory: small results between freed large ones would keep those from being used again.
+    """
+    found = torch.empty((len(vectors), count), dtype=torch.int64)
+    products = torch.empty(min(BLOCK, len(vectors)), len(centres))
+    for some, best in zip(torch.split(vectors, BLOCK), torch.split(found, BLOCK), strict=True):
+        best[:] = torch.mm(some, centres.T, out=products[: len(some)]).topk(count, dim=1).indices
+    return found
