@@ -30,7 +30,7 @@ SHARED = Rate(60e-6, "benchmarks/growth.py import-shared")
 PHOTO = Rate(2.7e-3, "benchmarks/growth.py photos: JPEG of 1000 x 1000")
 MINED = Rate(0.35e-6, "benchmarks/growth.py mine")
 EMBEDDED = Rate(21.1e-3, "benchmarks/embed.py, --precision auto")
-NEAR = Rate(0.24e-3, "benchmarks/neighbours.py --approximate at 100,000 x 384")
+NEAR = Rate(0.28e-3, "benchmarks/neighbours.py --approximate at 100,000 x 384")
 INDEXED = Rate(1.2e-3, "benchmarks/growth.py index --dim 1280 at 40,000")
 ROW, CLICK, LIVE, MAKING, DIGEST = 200, 40, 240, 2000, 200
 """Bytes: of a row of text in a catalogue (assumed); and measured: of memory a click that is mined; of an item in a
@@ -207,16 +207,18 @@ def flops_of(shop: Extent) -> float:
 
 
 def _near(shop: Extent, rent: Rent) -> Rented:
-    each = NEAR.seconds * sqrt(shop.items / 100_000) * shop.dim / 384
+    cells = max(1.0, min(shop.items / 200, 4 * sqrt(shop.items)))  # as store/cells.py cuts
+    made, compared = 0.1 * cells / 500, 0.5 * shop.items / cells / 200  # of 100,000 items: 500 cells of 200
+    each = NEAR.seconds * shop.dim / 384 / rent.cores
     how = (
-        f"{shop.items:,} x {NEAR.seconds * 1e3:.2f} ms x √({shop.items:,} / 100,000) x {shop.dim} / 384 / {rent.cores}"
-        f" cores, approximate, {NEAR.by}; of it the cells by one machine, a quarter at 100,000 items and less of more"
+        f"{shop.items:,} x {NEAR.seconds * 1e3:.2f} ms x {shop.dim} / 384 / {rent.cores} cores x ({made:.2g} to make"
+        f" {cells:,.0f} cells, + {compared:.2g} to compare an item with those of its cells, + 0.4), approximate,"
+        f" {NEAR.by}: there 0.1 + 0.5 + 0.4; the cells are made by one machine"
     )
     disk = shop.items * (8.0 * (shop.recipe.neighbours + 32) + 2.0 * shop.dim)
     memory = 4.0 * shop.dim * shop.items + 2 * G  # all vectors: so it was measured
-    return _stage(
-        "neighbours", shop.items * each / rent.cores, rent, how, disk=disk, memory=memory, cut=True, gpu=False
-    )
+    seconds, shared = shop.items * each * (made + compared + 0.4), shop.items * each * made
+    return _stage("neighbours", seconds, rent, how, disk=disk, memory=memory, cut=True, gpu=False, shared=shared)
 
 
 def _indexed(shop: Extent, rent: Rent) -> Rented:

@@ -24,8 +24,8 @@ MOST = 0.25
 """Share of the cells that one item may probe; with more an exact search is as good."""
 SMALL = 1000
 """Pools that are not worth cutting."""
-PER_CELL, PER_ROOT = 200, 5
-"""Items of a cell on average, up to a million items. Beyond, so many times √N cells: comparing an item with all centres
+PER_CELL, PER_ROOT = 200, 4
+"""Items of a cell on average, up to 640,000 items. Beyond, so many times √N cells: comparing an item with all centres
 then costs about as much as comparing it with the items of its cells."""
 LEARNT, ROUNDS = 16, 8
 """Items for each centre that k-means looks at, and how often."""
