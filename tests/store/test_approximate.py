@@ -81,6 +81,20 @@ def test_items_of_small_cells_look_further_until_their_lists_are_full(
     np.testing.assert_array_equal(scores[2000:, :14], best[2000:, :14])
 
 
+def test_copies_do_not_make_a_cell_too_large(tmp_path: Path, write) -> None:
+    """Two thirds of the items have no picture and the same words."""
+    luck = np.random.default_rng(0)
+    middle = luck.normal(size=(20, 16))[luck.integers(0, 20, 6000)]
+    pool = (middle + 0.3 * luck.normal(size=(6000, 16))).astype(np.float32)
+    pool[luck.permutation(6000)[:4000]] = pool[0]
+    embeddings = write(pool, size=700)
+    sizes = cells.Cells.made(normalised_pool(embeddings, tmp_path / "pool"), 20).items.sizes
+    assert sizes.min() > 0 and sizes.max() == 8 * 6000 / 30
+    found, told = build_approximate(embeddings, tmp_path / "near", k=20, show_progress_bar=False)
+    assert told.recall >= 0.98 and told.cells == len(sizes)
+    assert (rows_of(found)[1][(pool == pool[0]).all(1)] > 0.999).all()
+
+
 def test_a_second_call_does_nothing_and_another_needs_leave(clustered, tmp_path: Path, write) -> None:
     embeddings = write(clustered[:900])
     first, how = build_approximate(embeddings, tmp_path / "n", k=5, show_progress_bar=False)

@@ -5,7 +5,7 @@ How many cells are enough is found by measurement: the exact neighbours of a sam
 
 from __future__ import annotations
 
-from math import sqrt
+from math import ceil, sqrt
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,8 @@ PER_CELL, PER_ROOT = 200, 4
 then costs about as much as comparing it with the items of its cells."""
 LEARNT, ROUNDS = 16, 8
 """Items for each centre that k-means looks at, and how often."""
+LARGEST = 8
+"""Times the mean that a cell may hold. Larger ones, of copies mostly, are cut: memory is taken for the largest."""
 LOOKED = 64
 """The nearest cells are looked for among so many, at least."""
 SAMPLE, BLOCK = 1000, 1024
@@ -68,6 +70,11 @@ class _Parts:
         """Return the places of a part's vectors, ascending."""
         start = int(self.starts[part])
         return self.order[start : start + int(self.sizes[part])]
+
+    def pieces(self, most: int) -> tuple[Tensor, Tensor]:
+        """Cut each part into pieces of at most `most`: (the piece of each vector [N], how many each part has)."""
+        pieces = (self.sizes + most - 1) // most
+        return (pieces.cumsum(0) - pieces)[self.part] + self.offset // most, pieces
 
     def scores(self, queries: Tensor, probed: Tensor) -> Tensor:
         """Return the products of queries [n, d] with the vectors of the parts that each probes [n, p]: [n, p, most].
@@ -120,9 +127,12 @@ class Cells:
             sums = torch.zeros_like(centres).index_add_(0, nearest, sample)
             held = nearest.bincount(minlength=count) > 0
             centres[held] = normalize(sums[held], dim=1)
-        cell = _nearest(pool, centres, 1).flatten()
+        items = _Parts(pool, _nearest(pool, centres, 1).flatten(), count)
+        cell, pieces = items.pieces(ceil(LARGEST * len(pool) / count))
+        centres = centres.repeat_interleave(pieces, dim=0)
         probes = _probes(known_of(pool, width)[0], centres, cell)
-        return cls(pool, centres, cell, _nearest(centres, centres, min(max(LOOKED, 8 * probes), count)), probes)
+        beside = _nearest(centres, centres, min(max(LOOKED, 8 * probes), len(centres)))
+        return cls(pool, centres, cell, beside, probes)
 
     @classmethod
     def of_table(cls, pool: Tensor, table: pa.Table) -> Cells:
