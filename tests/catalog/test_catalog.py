@@ -252,3 +252,16 @@ def test_seen_ids_tell_digests_apart_that_begin_alike(monkeypatch: pytest.Monkey
     seen = SeenIds(recent=4)
     assert all(seen.add(f"{number:03}") for number in range(20))
     assert not any(seen.add(f"{number:03}") for number in range(20))
+
+
+def test_a_column_is_streamed_and_every_so_many_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "PARTITION_ROWS", 300)
+    ids = [f"i{number}" for number in range(1000)]
+    with CatalogWriter(tmp_path / "shop", name="shop", pack=False) as writer:
+        for item_id in ids:
+            writer.add(Item(item_id))
+    catalog = Catalog.open(tmp_path / "shop")
+    assert len(catalog.about["partitions"]) > 1
+    assert list(catalog.column("id")) == ids
+    for every in (1, 7, 256, 301, 5000):
+        assert list(catalog.column("id", every=every)) == ids[::every]

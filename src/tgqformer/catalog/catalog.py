@@ -156,6 +156,14 @@ class Catalog:
             return SCHEMA.empty_table().select(list(columns))
         return pa.concat_tables(parts).select(list(columns))
 
+    def column(self, name: str, *, every: int = 1) -> Iterator[Any]:
+        """Stream a column of one value an item, a partition at a time; `every` n-th value alone, from the first on."""
+        seen = 0
+        for part in self.about["partitions"]:
+            values = _columns(self._place, part["file"], [name])[name]
+            yield from values.take(np.arange(-seen % every, len(values), every)).to_pylist()
+            seen += len(values)
+
     @cached_property
     def _ids(self) -> pa.ChunkedArray:
         return self.table(["id"]).column("id")

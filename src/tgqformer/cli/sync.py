@@ -56,7 +56,7 @@ def sync(
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.errors import TgqError
     from tgqformer.model.embedder import ItemEmbedder
-    from tgqformer.model.encoding import unread_titles
+    from tgqformer.model.encoding import unread_in
     from tgqformer.model.hub import known_place, locate_model
     from tgqformer.store import make_store, open_store
     from tgqformer.store.sync import SyncSettings
@@ -70,8 +70,7 @@ def sync(
     settings = settings_of(SyncSettings, context, "the sync", model=place, neighbours=tuple(neighbours or ()))
     shop, embedder = Catalog.open(catalog), ItemEmbedder.load(place, device)
     if embedder.encoders is not None:
-        titles = shop.table(["title"])["title"].to_pylist()
-        for warning in unread_titles(titles, embedder.encoders, embedder.language):
+        for warning in unread_in(shop, embedder.encoders, embedder.language):
             say(f"warning: {warning}")
     report = bring_up_to_date(shop, opened, embedder, settings)
     _show(report, opened.where)

@@ -277,10 +277,9 @@ class Dataset:
         return Stage("features", self.folder / "cache", "features", inputs, self._encode, keep="all")
 
     def _encode(self) -> None:
-        from tgqformer.model.encoding import unread_titles
+        from tgqformer.model.encoding import unread_in
 
-        titles = self.catalog.table(["title"])["title"].to_pylist()
-        for warning in unread_titles(titles, self.encoders, self.language()):
+        for warning in unread_in(self.catalog, self.encoders, self.language()):
             console.print(f"warning: {warning}", style="yellow", markup=False)
         _ = self.features
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError, read_picture
 from tgqformer.config import parse, plain
@@ -26,7 +27,7 @@ from tgqformer.files import read_json, write_json
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.language import HuggingFaceLM, LanguageModel
 from tgqformer.model.prompt import Pictures, Prompt
-from tgqformer.scripts import tokenizer_of, unread
+from tgqformer.scripts import SAMPLE, tokenizer_of, unread
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,11 @@ def joined(seen: VisualFeatures, there: Tensor, how: Pictures) -> tuple[Tensor, 
     if how == "attend":
         return tokens.flatten(1, 2), vector, count > 0, there
     return half(tokens.float().sum(1) / many[..., None]).to(tokens.dtype), vector, count > 0, None
+
+
+def unread_in(catalog: Catalog, encoders: Encoders, language: LanguageModel | None) -> list[str]:
+    """Return the warnings of `unread_titles` for a sample of the items of a catalogue."""
+    return unread_titles(list(catalog.column("title", every=-(-len(catalog) // SAMPLE) or 1)), encoders, language)
 
 
 def unread_titles(titles: Sequence[str | None], encoders: Encoders, language: LanguageModel | None) -> list[str]:

@@ -22,7 +22,7 @@ from tgqformer.errors import TgqError
 from tgqformer.files import write_json
 from tgqformer.model.base import truncate
 from tgqformer.model.embedder import ItemEmbedder
-from tgqformer.model.encoding import Encoders, unread_titles
+from tgqformer.model.encoding import Encoders, unread_in
 from tgqformer.objects import told
 from tgqformer.parallel import ahead, batches, cores, one_thread_each
 from tgqformer.progress import console
@@ -104,7 +104,7 @@ class Embedding:
             to,
             dim=options.truncate_dim or model.dim,
             model_version=model.version,
-            ids_fingerprint=fingerprint_of(catalog.ids()),
+            ids_fingerprint=fingerprint_of(catalog.column("id")),
             count=len(catalog),
             partition_size=partition_size,
             catalog=catalog.fingerprint,
@@ -170,8 +170,7 @@ class Embedding:
 
     def warnings(self) -> list[str]:
         """Say which titles the model cannot read."""
-        titles = self.catalog.table(["title"])["title"].to_pylist()
-        return unread_titles(titles, _encoders(self.model), self.model.language)
+        return unread_in(self.catalog, _encoders(self.model), self.model.language)
 
     def finish(self) -> dict[str, str]:
         """List unreadable pictures in `unreadable.json`; let the folder take its place. Return them.
