@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tgqformer.catalog import Catalog, CatalogWriter, Item, Picture, PictureError, read_picture
+from tgqformer.catalog import catalog as catalog_module
 from tgqformer.catalog import writer as writer_module
 from tgqformer.catalog.checks import SeenIds
 from tgqformer.errors import TgqError
@@ -263,5 +264,9 @@ def test_a_column_is_streamed_and_every_so_many_of_it(tmp_path: Path, monkeypatc
     catalog = Catalog.open(tmp_path / "shop")
     assert len(catalog.about["partitions"]) > 1
     assert list(catalog.column("id")) == ids
+    monkeypatch.setattr(catalog_module, "FOOTERS", 1)
+    few = Catalog.open(tmp_path / "shop")
+    assert [item.id for item in few.take(["i900", "i1", "i899", "i2"])] == ["i900", "i1", "i899", "i2"]
+    assert [item.id for item in few.items(250, 700)] == ids[250:700] and few._footer.cache_info().currsize == 1
     for every in (1, 7, 256, 301, 5000):
         assert list(catalog.column("id", every=every)) == ids[::every]

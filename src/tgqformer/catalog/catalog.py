@@ -10,7 +10,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -41,6 +41,8 @@ SCHEMA = pa.schema(
         *((name, pa.float64() if name == "sale_price" else pa.string()) for name in OFFER),
     ]
 )
+FOOTERS = 16
+"""Footers of partitions that stay in memory: each takes some 5 MB."""
 _LIGHT = [name for name in SCHEMA.names if name != "pictures"]
 PICTURES_LIGHT = ["pictures.list.element.digest", "pictures.list.element.path", "pictures.list.element.look"]
 
@@ -61,12 +63,11 @@ class Catalog:
         """Use `Catalog.open`."""
         self.path, self.about, self.root, self._place = path, about, root, place_at(path)
         self.name, self.fingerprint = about["name"], about["fingerprint"]
-        self._footers = [
-            _footer(self._place, part["file"], part["items"], part.get("footer")) for part in about["partitions"]
-        ]
+        self._footer = lru_cache(FOOTERS)(partial(_footer, self._place))
+        footers = (self._footer(*_end_of(part)) for part in about["partitions"])
         groups = [
             (part, group, footer.row_group(group).num_rows)
-            for part, footer in enumerate(self._footers)
+            for part, footer in enumerate(footers)
             for group in range(footer.num_row_groups)
         ]
         self._groups = [(part, group) for part, group, _ in groups]
@@ -173,13 +174,12 @@ class Catalog:
         return IdPlaces(self._ids)
 
     def _read(self, group: int, *, pictures: bool) -> pa.Table:
-        part, row_group = self._groups[group]
-        name = self.about["partitions"][part]["file"]
+        number, row_group = self._groups[group]
+        part = self.about["partitions"][number]
+        name, footer = part["file"], self._footer(*_end_of(part))
         columns = None if pictures else [*_LIGHT, *PICTURES_LIGHT]
         try:
-            with pq.ParquetFile(
-                self._place.source(name), metadata=self._footers[part], page_checksum_verification=True
-            ) as file:
+            with pq.ParquetFile(self._place.source(name), metadata=footer, page_checksum_verification=True) as file:
                 return file.read_row_group(row_group, columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise _damaged(self._place.where(name), str(error)) from error
@@ -242,6 +242,11 @@ def end_of(source: Path | io.RawIOBase) -> bytes:
         length = int.from_bytes(file.read(4) or b"", "little") + 8
         file.seek(max(0, size - length))
         return file.read(length) or b""
+
+
+def _end_of(part: dict[str, Any]) -> tuple[str, int, int | None]:
+    """Return what `_footer` asks of a partition."""
+    return part["file"], part["items"], part.get("footer")
 
 
 def _footer(place: Disk | Objects, name: str, items: int, check: int | None) -> pq.FileMetaData:
