@@ -213,7 +213,7 @@ def _near(shop: Extent, rent: Rent) -> Rented:
     how = (
         f"{shop.items:,} x {NEAR.seconds * 1e3:.2f} ms x {shop.dim} / 384 / {rent.cores} cores x ({made:.2g} to make"
         f" {cells:,.0f} cells, + {compared:.2g} to compare an item with those of its cells, + 0.4), approximate,"
-        f" {NEAR.by}: there 0.1 + 0.5 + 0.4; the cells are made by one machine"
+        f" {NEAR.by}: there 0.1 + 0.5 + 0.4, by a profile; the cells are made by one machine"
     )
     disk = shop.items * (8.0 * (shop.recipe.neighbours + 32) + 2.0 * shop.dim)
     memory = 4.0 * shop.dim * shop.items + 2 * G  # all vectors: so it was measured
