@@ -5,6 +5,8 @@ How many cells are enough is found by measurement: the exact neighbours of a sam
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from math import ceil, sqrt
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 
 from tgqformer.errors import TgqError
+from tgqformer.parallel import ahead, one_thread_each
 from tgqformer.topk.exact import exact, tolerance
 from tgqformer.topk.vectors import SPARE, TopK, ordered
 from tgqformer.types import Array, Ints
@@ -24,11 +27,12 @@ MOST = 0.25
 """Share of the cells that one item may probe; with more an exact search is as good."""
 SMALL = 1000
 """Pools that are not worth cutting."""
-PER_CELL, PER_ROOT = 200, 4
-"""Items of a cell on average, up to 640,000 items. Beyond, so many times √N cells: comparing an item with all centres
-then costs about as much as comparing it with the items of its cells."""
+PER_CELL = 200
+"""Items of a cell on average."""
+MANY, GROUPS = 2000, 16
+"""Centres that are not all held against a vector: more lie in groups, and those of so many nearest groups are."""
 LEARNT, ROUNDS = 16, 8
-"""Items for each centre that k-means looks at, and how often."""
+"""Vectors for each centre that k-means looks at, and how often."""
 LARGEST = 8
 """Times the mean that a cell may hold. Larger ones, of copies mostly, are cut: memory is taken for the largest."""
 LOOKED = 64
@@ -49,11 +53,10 @@ class Known:
         return float(near.float().mean())
 
 
-def known_of(pool: Tensor, width: int) -> tuple[Known, Known]:
-    """Return two samples whose exact neighbours are known: to choose the probes by, and to measure the recall."""
+def known_of(pool: Tensor, width: int, half: int) -> Known:
+    """Return one of two samples whose exact neighbours are known: 0 to choose probes by, 1 to measure the recall."""
     chosen = np.random.default_rng(0).permutation(len(pool))[: 2 * SAMPLE]
-    first, second = (Known(pool, width, np.sort(part)) for part in np.array_split(chosen, 2))
-    return first, second
+    return Known(pool, width, np.sort(np.array_split(chosen, 2)[half]))
 
 
 class _Parts:
@@ -105,6 +108,42 @@ class _Parts:
         return best, self.order[places.clamp(max=len(self.order) - 1)]
 
 
+class _Centres:
+    """Centres [C, d] that the nearest of are looked for: among all, or among those of the nearest of √C groups."""
+
+    def __init__(self, centres: Tensor) -> None:
+        self.centres = centres
+        self.groups: tuple[Tensor, _Parts] | None = None  # their centres, the members
+        if len(centres) > MANY:
+            middles = _k_means(centres, round(sqrt(len(centres))))
+            self.groups = middles, _Parts(centres, _Centres(middles).nearest(centres, 1).flatten(), len(middles))
+
+    def nearest(self, vectors: Tensor, count: int) -> Tensor:
+        """Return the `count` nearest centres of each vector [n, count], or nearly; what is done side by side."""
+        workers, found = torch.get_num_threads(), torch.empty((len(vectors), count), dtype=torch.int64)
+
+        def fill(blocks: tuple[Tensor, Tensor]) -> None:
+            blocks[1][:] = self._nearest(blocks[0], count)
+
+        with one_thread_each(), ThreadPoolExecutor(workers) as threads:
+            pairs = zip(torch.split(vectors, BLOCK), torch.split(found, BLOCK), strict=True)
+            deque(ahead(threads, fill, pairs, 2 * workers), maxlen=0)
+        return found
+
+    def _nearest(self, vectors: Tensor, count: int) -> Tensor:
+        if self.groups is None:
+            return _nearest(vectors, self.centres, count)
+        middles, members = self.groups
+        probes = min(max(GROUPS, 4 * count * len(middles) // len(self.centres)), len(middles))
+        probed = _nearest(vectors, middles, probes)
+        scores, found = members.best(members.scores(vectors, probed), probed, count)
+        if found.shape[1] < count:
+            return _nearest(vectors, self.centres, count)
+        few = (scores[:, -1] == -torch.inf).nonzero().flatten()
+        found[few] = _nearest(vectors[few], self.centres, count)
+        return found
+
+
 class Cells:
     """The pool by cells, cut by spherical k-means; `probes` of them are searched for an item.
 
@@ -118,20 +157,13 @@ class Cells:
     @classmethod
     def made(cls, pool: Tensor, width: int) -> Cells:
         """Cut a pool, and choose how many cells are searched. Raise TgqError where that is too large a part of them."""
-        count = round(min(len(pool) / PER_CELL, PER_ROOT * sqrt(len(pool)))) if len(pool) > SMALL else 1
-        luck = torch.Generator().manual_seed(0)
-        sample = pool[torch.randperm(len(pool), generator=luck)[: LEARNT * count].sort().values]
-        centres = sample[torch.randperm(len(sample), generator=luck)[:count]].clone()
-        for _ in range(ROUNDS):
-            nearest = _nearest(sample, centres, 1).flatten()
-            sums = torch.zeros_like(centres).index_add_(0, nearest, sample)
-            held = nearest.bincount(minlength=count) > 0
-            centres[held] = normalize(sums[held], dim=1)
-        items = _Parts(pool, _nearest(pool, centres, 1).flatten(), count)
+        count = round(len(pool) / PER_CELL) if len(pool) > SMALL else 1
+        centres = _k_means(pool, count)
+        items = _Parts(pool, _Centres(centres).nearest(pool, 1).flatten(), count)
         cell, pieces = items.pieces(ceil(LARGEST * len(pool) / count))
         centres = centres.repeat_interleave(pieces, dim=0)
-        probes = _probes(known_of(pool, width)[0], centres, cell)
-        beside = _nearest(centres, centres, min(max(LOOKED, 8 * probes), len(centres)))
+        probes = _probes(known_of(pool, width, 0), centres, cell)
+        beside = _Centres(centres).nearest(centres, min(max(LOOKED, 8 * probes), len(centres)))
         return cls(pool, centres, cell, beside, probes)
 
     @classmethod
@@ -189,6 +221,19 @@ class Cells:
             asked, near = (own == cell).nonzero().flatten(), self.beside[cell]
             found[asked] = near[_nearest(self.pool[rows[asked]], self.centres[near], found.shape[1])]
         return found
+
+
+def _k_means(vectors: Tensor, count: int) -> Tensor:
+    """Return the centres [count, d] of clusters of unit vectors, by spherical k-means of some of them."""
+    luck = torch.Generator().manual_seed(0)
+    sample = vectors[torch.randperm(len(vectors), generator=luck)[: LEARNT * count].sort().values]
+    centres = sample[torch.randperm(len(sample), generator=luck)[:count]].clone()
+    for _ in range(ROUNDS):
+        nearest = _Centres(centres).nearest(sample, 1).flatten()
+        sums = torch.zeros_like(centres).index_add_(0, nearest, sample)
+        held = nearest.bincount(minlength=count) > 0
+        centres[held] = normalize(sums[held], dim=1)
+    return centres
 
 
 def _probes(known: Known, centres: Tensor, cell: Tensor) -> int:
