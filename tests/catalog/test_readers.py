@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import json
 import lzma
@@ -11,10 +12,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from reading import fields, imported, jpeg, put, rows
 
 from tgqformer.catalog import Item
-from tgqformer.catalog.readers import READERS, choose_reader
+from tgqformer.catalog.readers import READERS, choose_reader, table
 from tgqformer.catalog.readers import lines as lines_module
 from tgqformer.errors import TgqError
 
@@ -33,6 +36,17 @@ def test_quotes_newlines_and_doubled_quotes(tmp_path: Path) -> None:
     found = rows("csv", file)
     assert [row.fields and row.fields["title"] for row in found] == ['a "big", red\nshirt', '1.5" nail', "plain"]
     assert [row.line for row in found] == [2, 4, 5]
+
+
+@given(
+    st.text("ab ,;\t|\0'é\\\u2028\v", max_size=20),
+    st.sampled_from(",;\t|"),
+    st.sampled_from(["\n", "\r\n", "\r\r\n", ""]),
+)
+def test_a_line_without_quotes_is_cut_as_the_parser_does(text: str, delimiter: str, end: str) -> None:
+    line = lines_module.Line(1, f"{text}x{end}")
+    found = table._record(table._Lines(iter(())), line, delimiter, 0, False)
+    assert found.cells == next(csv.reader([line.text], delimiter=delimiter))
 
 
 def test_a_quote_never_closed_costs_one_line(tmp_path: Path) -> None:

@@ -33,11 +33,14 @@ from tgqformer.config import Positive, parse, settings
 from tgqformer.errors import TgqError, option
 from tgqformer.files import is_checked, read_json, with_check, write_json
 from tgqformer.objects import object_address, told
-from tgqformer.parallel import ahead, batches
+from tgqformer.parallel import ahead
 from tgqformer.progress import progress
 from tgqformer.stages import make_way
 
-_THREADS, _AT_ONCE = 2, 16  # handing an item to a thread costs half of what checking a thumbnail does
+_THREADS, _AT_ONCE = 2, 16
+"""Pictures that a thread is handed at once: handing one over costs half of what checking a thumbnail does."""
+_ROWS = 512
+"""Rows that it is handed at most."""
 ADDRESSES, RELATED = "addresses.jsonl", "related.parquet"
 """Addresses are of pictures that are not on this disk, a line an item: `tgq pictures fetch` reads it."""
 _LISTS = ("rejects.jsonl", "warnings.jsonl", ADDRESSES)
@@ -265,8 +268,21 @@ def checked(drafts: Iterable[DraftItem], plan: ImportPlan) -> Iterator[DraftItem
         return [one if one.reject else with_pictures(one, plan.root, keep=keep, tail=tail) for one in some]
 
     with ThreadPoolExecutor(_THREADS, "pictures") as pool:
-        for some in ahead(pool, work, batches(drafts, _AT_ONCE), _THREADS):
+        for some in ahead(pool, work, _handfuls(drafts), _THREADS):
             yield from some
+
+
+def _handfuls(drafts: Iterable[DraftItem]) -> Iterator[list[DraftItem]]:
+    """Cut a stream of drafts into lists, by how many pictures they name."""
+    some, sources = list[DraftItem](), 0
+    for draft in drafts:
+        some.append(draft)
+        sources += len(draft.sources)
+        if sources >= _AT_ONCE or len(some) >= _ROWS:
+            yield some
+            some, sources = [], 0
+    if some:
+        yield some
 
 
 class Sink:

@@ -88,7 +88,7 @@ def price_of(value: Any, style: PriceStyle = PriceStyle()) -> tuple[float | None
     return _of_text(str(value), style)
 
 
-@lru_cache(4096)
+@lru_cache(1 << 14)
 def _of_text(text: str, style: PriceStyle) -> tuple[float | None, str | None, str | None]:
     found = _number_in(text)
     if found is None:

@@ -167,7 +167,9 @@ class _Cells:
         }
 
     def _read(self, column: str | None, read: Callable[[Any], tuple[str | None, str | None]]) -> str | None:
-        value = None if column is None else self.of(column)
+        if column is None:
+            return None
+        value = self.of(column)
         if isinstance(value, str) and value.strip() in self._missing:
             return None
         found, wrong = read(value)
@@ -238,10 +240,7 @@ class _Cells:
         if isinstance(value, (list, tuple)):
             inner = (self._levels(one) if isinstance(one, (list, tuple)) else [one] for one in value)
             return [part for parts in inner for part in parts]
-        if not isinstance(value, str):
-            return [value]
-        value, _ = bare_text(value)
-        return (_SLASHES if self._style.slashes else _LEVELS).split(value)
+        return list(_split(value, self._style.slashes)) if isinstance(value, str) else [value]
 
     def _clean(self, value: Any, what: str) -> str | None:
         comes_again = type(value) is str and len(value) < 60 and what != "title"
@@ -250,6 +249,12 @@ class _Cells:
             return None
         self._found += found
         return text
+
+
+@lru_cache(1 << 14)
+def _split(path: str, slashes: bool) -> tuple[str, ...]:
+    """Return the levels of a category path."""
+    return tuple((_SLASHES if slashes else _LEVELS).split(bare_text(path)[0]))
 
 
 def _parsed(value: Any, start: str) -> Any:
