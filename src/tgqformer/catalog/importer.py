@@ -98,13 +98,16 @@ class ImportPlan:
     sold: tuple[str, ...] = ()
 
 
-def plan_import(source: str | Path, to: str | Path, **options: Any) -> ImportPlan:
+def plan_import(source: str | Path, to: str | Path, *, resumable: bool = False, **options: Any) -> ImportPlan:
     """Choose the reader and the columns of an import without doing it; options: see `ImportSettings`.
+
+    resumable: whether a catalogue may stand there: the job looks at it.
 
     Raise TgqError where the source is absent or unknown, a column does not exist, or the target may not be written.
     """
     how = parse(ImportSettings, options, "the import")
-    make_way(Path(to), KIND, overwrite=how.overwrite, objects=True, sources=[Path(source), how.root])
+    way = {"overwrite": how.overwrite, "resumable": resumable, "objects": True}
+    make_way(Path(to), KIND, sources=[Path(source), how.root], **way)
     if object_address(to) and not how.pack:
         raise TgqError(f"a catalogue in an object store ({told(to)}) holds its pictures: give --pack")
     return planned(Path(source), Path(to), how)

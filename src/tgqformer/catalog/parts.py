@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from tgqformer import config
+from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.checks import SeenIds
 from tgqformer.catalog.importer import (
     ImportPlan,
@@ -43,13 +44,15 @@ from tgqformer.cluster import begun
 from tgqformer.cluster.work import Maker, fill_nothing
 from tgqformer.errors import TgqError
 from tgqformer.objects import object_address, told
-from tgqformer.progress import progress
-from tgqformer.stages import clear
+from tgqformer.progress import console, progress
+from tgqformer.stages import is_free
 from tgqformer.version import __version__
 
 KIND, ROWS = "import begun", "rows.arrow"
 SIZE = 1 << 16
 """Rows of a partition, by default."""
+MADE_OF = "made_of"
+"""In the catalogue: the digest of what its parts were begun of."""
 
 
 class ImportWork(begun.Ranges):
@@ -117,8 +120,9 @@ class ImportWork(begun.Ranges):
         """
         report, started, plan = report_of(self.plan), time.perf_counter(), self.plan
         with ExitStack() as stack:
-            sink = Sink(stack.enter_context(writer_of(plan, plan.to, overwrite=overwrite)), report, strict=False)
-            stack.enter_context(sink)
+            writer = stack.enter_context(writer_of(plan, plan.to, overwrite=overwrite))
+            writer.about[MADE_OF] = _digest(plan, self._size)
+            sink = stack.enter_context(Sink(writer, report, strict=False))
             bar = stack.enter_context(progress("joining items", None, shown=shown))
             for partition in range(len(self)):
                 for _ in self._joined(partition, sink):
@@ -133,10 +137,6 @@ class ImportWork(begun.Ranges):
         except (TgqError, FileNotFoundError, ValueError, KeyError, pa.ArrowException) as error:
             part = self.part(partition)
             raise TgqError(f"{part} cannot be used: {error}; remove it and call the same again") from error
-
-    def clear(self) -> None:
-        """Remove the folder."""
-        clear(self.path, KIND)
 
     def _drafts(self, first: int, last: int) -> Iterator[DraftItem]:
         """Make drafts of a range of rows; those whose id stands in an earlier row are refused."""
@@ -172,16 +172,23 @@ def import_in_parts(
         size: rows of a partition. alone: whether nobody else is at work.
 
     Returns:
-        The report, or the partitions that others have yet to make. None are missing where another job joins them.
+        The report, or the partitions that others have yet to make. None are missing where another job joins them, or
+        has joined them.
 
     Raises:
-        TgqError: as `import_catalog` does; where another source was begun, or nothing was and `make` makes nothing.
+        TgqError: as `import_catalog` does; where another source was begun, or nothing was and `make` makes nothing;
+            where a catalogue of another source stands there.
     """
-    plan = plan_import(source, to, **options)
+    plan = plan_import(source, to, resumable=not alone, **options)
     if object_address(to):
         raise TgqError(
             f"parts are joined on a disk that all machines see, not at {told(to)}: name a folder, copy it then"
         )
+    if not alone and not is_free(plan.to):
+        if Catalog.open(plan.to).about.get(MADE_OF) != _digest(plan, size):
+            raise TgqError(f"{plan.to} holds a catalogue that is not of these parts; shards replace none: name another")
+        console.print(f"{plan.to} is finished already, of this source: nothing to do")
+        return []
     if make is fill_nothing and not beside_of(plan.to).exists():
         raise TgqError(f"nothing was begun for {to}: import it with --shard first")
     if on_plan is not None:
@@ -208,6 +215,10 @@ def import_in_parts(
 def beside_of(to: Path) -> Path:
     """Name the hidden folder beside the catalogue `to` in which the work is done."""
     return begun.beside_of(to, "importing")
+
+
+def _digest(plan: ImportPlan, size: int) -> str:
+    return blake2b(json.dumps(_told(plan, size), sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _told(plan: ImportPlan, size: int) -> begun.Plan:

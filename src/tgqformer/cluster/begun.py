@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from tgqformer.errors import TgqError
-from tgqformer.files import make_folder, read_arrow, write_arrow
+from tgqformer.files import make_folder, read_arrow, workplace, write_arrow
 from tgqformer.stages import check_ours, clear, mark
 
 Plan = dict[str, Any]
@@ -102,6 +103,11 @@ class Ranges:
     def part(self, partition: int) -> Path:
         """Return where a partition stands."""
         return self.path / self._name.format(partition)
+
+    def clear(self) -> None:
+        """Remove the folder at once; another job may do so at the same time."""
+        with suppress(FileNotFoundError), workplace(self.path) as gone:
+            self.path.rename(gone / "done")
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """Return the rows [first, last) of a partition."""

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from tgqformer.errors import TgqError
 from tgqformer.pairs.interactions import Interactions
+from tgqformer.progress import progress
 from tgqformer.types import Array, Doubles, Int32s, Ints, Shorts
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ class Clicks:
     ahead: Array
 
     @classmethod
-    def of(cls, interactions: Interactions, max_session: int, window: Window) -> Clicks:
-        """Sort interactions; of a session only the last `max_session` stay.
+    def of(cls, interactions: Interactions, max_session: int, window: Window, *, shown: bool = False) -> Clicks:
+        """Sort interactions; of a session only the last `max_session` stay. A bar counts them where it is `shown`.
 
         Sessions are dealt into buckets first, so that a bucket is sorted in the cache. The interactions are let go
         then: their memory is free where nobody else holds them.
@@ -66,15 +67,17 @@ class Clicks:
         since, starts = (np.concatenate([[0], np.cumsum(some)]) for some in (sizes, kept))
         kind = np.uint8 if kept.max(initial=0) <= 256 else np.int32
         back, ahead = np.empty(starts[-1], kind), np.empty(starts[-1], kind)
-        for first, last in buckets:
-            at, to = slice(since[first], since[last]), slice(starts[first], starts[last])
-            clock, clicked = _sorted(session[at], None if time is None else time[at], item[at])
-            if to.stop - to.start < len(clicked):
-                ends = np.repeat(since[first + 1 : last + 1] - since[first], sizes[first:last])
-                late = np.arange(len(clicked)) >= ends - max_session
-                clock, clicked = None if clock is None else clock[late], clicked[late]
-            item[to] = clicked  # from the front, so what is not read yet stays
-            back[to], ahead[to] = _reach(starts[first : last + 1] - starts[first], clock, window)
+        with progress("sorting clicks", int(since[-1]), shown=shown) as bar:
+            for first, last in buckets:
+                at, to = slice(since[first], since[last]), slice(starts[first], starts[last])
+                clock, clicked = _sorted(session[at], None if time is None else time[at], item[at])
+                if to.stop - to.start < len(clicked):
+                    ends = np.repeat(since[first + 1 : last + 1] - since[first], sizes[first:last])
+                    late = np.arange(len(clicked)) >= ends - max_session
+                    clock, clicked = None if clock is None else clock[late], clicked[late]
+                item[to] = clicked  # from the front, so what is not read yet stays
+                back[to], ahead[to] = _reach(starts[first : last + 1] - starts[first], clock, window)
+                bar.advance(int(at.stop - at.start))
         return cls(item[: starts[-1]], names, starts, back, ahead)
 
     @cached_property

@@ -118,13 +118,13 @@ def read_interactions(
 
     Args:
         log: how it is read; what is not named is guessed. report: is filled with what was kept and what was left out;
-            without one, that is told on standard error.
+            without one, that is told on standard error, and a bar counts the rows.
 
     Raises:
         TgqError: when a file or a column is absent, or no row can be used.
     """
     told = report if report is not None else ReadReport()
-    table = read_log(Path(path), log, told)
+    table = read_log(Path(path), log, told, shown=report is None)
     if report is None and told.bad_rows:
         console.print(f"{path}: {told.bad_rows:,} rows left out: {told.first_reasons()}", markup=False)
     for warning in told.warnings if report is None else ():

@@ -21,6 +21,7 @@ from tgqformer.pairs.columns import LogSettings, choose_columns, is_list
 from tgqformer.pairs.gathered import Gathered
 from tgqformer.pairs.log_files import Batch, files_of, open_log_file
 from tgqformer.pairs.times import TimeReader
+from tgqformer.progress import progress
 from tgqformer.types import Bools
 
 MAX_LISTED = 1000
@@ -72,23 +73,26 @@ class ReadReport:
         return f"{counted}; the first: " + "; ".join(f"row {row.row}, {row.reason}" for row in self.bad[:3])
 
 
-def read_log(path: Path, log: LogSettings, report: ReadReport) -> pa.Table:
+def read_log(path: Path, log: LogSettings, report: ReadReport, *, shown: bool = False) -> pa.Table:
     """Read a log as a table (session, item: dictionaries of strings; time int64 seconds, weight float32 where given).
 
-    Fills `report`. Raise TgqError when a file or a column is absent, or no row can be read or passes `where`.
+    Fills `report`; a bar counts the rows where it is `shown`. Raise TgqError where a file or a column is absent, or no
+    row can be read or passes `where`.
     """
     gathered = Gathered()
     reader: _Rows | None = None
     words: bool | None = None
-    for file in files_of(path):
-        opened = open_log_file(file, log, report.add)
-        if words not in (None, opened.words):
-            raise TgqError(f"{path} holds tables and other text, such as {file.name}; take out what is no log")
-        words = opened.words
-        report.log = choose_columns(file, opened.names, report.log if reader else log)
-        reader = reader or _Rows(report.log, report)
-        for batch in opened.batches(report.log):
-            gathered.add(reader.take(batch, file))
+    with progress("reading interactions", None, shown=shown) as bar:
+        for file in files_of(path):
+            opened = open_log_file(file, log, report.add)
+            if words not in (None, opened.words):
+                raise TgqError(f"{path} holds tables and other text, such as {file.name}; take out what is no log")
+            words = opened.words
+            report.log = choose_columns(file, opened.names, report.log if reader else log)
+            reader = reader or _Rows(report.log, report)
+            for batch in opened.batches(report.log):
+                gathered.add(reader.take(batch, file))
+                bar.advance(len(batch))
     report.rows = gathered.rows
     if reader is None or not (report.rows or report.bad_rows or report.other_rows):
         raise TgqError(f"{path} has no rows")

@@ -177,7 +177,9 @@ def mine_pairs(
 
     Raise TgqError for a window in seconds where there are no times.
     """
-    return Pairs(mine_table(Clicks.of(interactions, mining.max_session, mining.window), mining, shown=shown))
+    return Pairs(
+        mine_table(Clicks.of(interactions, mining.max_session, mining.window, shown=shown), mining, shown=shown)
+    )
 
 
 def _canonical(table: pa.Table) -> pa.Table:

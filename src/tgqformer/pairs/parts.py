@@ -7,7 +7,6 @@ The pairs of an item depend on the clicks alone, so they are the same wherever t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from tgqformer.files import read_arrow, write_arrow
 from tgqformer.pairs.clicks import Clicks
 from tgqformer.pairs.mining import MiningSettings, mined, mutual
 from tgqformer.pairs.pairs import Pairs
-from tgqformer.stages import clear
 
 KIND, CLICKS = "mining begun", "clicks.arrow"
 SIZE = 1 << 16
@@ -99,11 +97,6 @@ class MiningWork(begun.Ranges):
         """
         parts = [self._read(number) for number in range(len(self))]
         return Pairs(mutual([tuple(one[name].to_numpy() for name in _FOUND) for one in parts], self.clicks.names))
-
-    def clear(self) -> None:
-        """Remove the folder."""
-        with suppress(FileNotFoundError):  # by another job, at the same time
-            clear(self.path, KIND)
 
     def _read(self, partition: int) -> pa.Table:
         try:

@@ -62,7 +62,7 @@ def read_source(
         _refuse_unused(source, log, mining, before)
         return _within(listed, ids, source)
     # The interactions have no name here: their memory is free as soon as their clicks are sorted.
-    clicks = Clicks.of(_interactions(source, log, before, ids), mining.max_session, mining.window)
+    clicks = Clicks.of(_interactions(source, log, before, ids), mining.max_session, mining.window, shown=True)
     pairs = Pairs(mine_table(clicks, mining, shown=True))
     if not len(pairs):
         raise _no_pair(source, log, mining, before, ids)
@@ -96,7 +96,7 @@ def mine_in_parts(
         raise TgqError(f"{source} lists pairs, so nothing is to be mined: leave --shard, --finish and --cluster out")
 
     def read() -> Clicks:
-        return Clicks.of(_interactions(source, log, before, ids), mining.max_session, mining.window)
+        return Clicks.of(_interactions(source, log, before, ids), mining.max_session, mining.window, shown=True)
 
     plan = MiningPlan.of(_digest(source, log, before, ids), mining, size)
     if make is fill_nothing and not beside_of(to).exists():
@@ -260,7 +260,7 @@ def _interactions(
 ) -> Interactions:
     """Read a log, and leave out what is too late or of no item of `ids`; say what was read."""
     report = ReadReport()
-    found = Interactions.from_table(read_log(source, log, report))
+    found = Interactions.from_table(read_log(source, log, report, shown=shown))
     if shown:
         tell_read(report)
         _say(_one_for_all(found))
