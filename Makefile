@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install quick demo serve test cover docs lint format types site fashion bench speed pins audit clean
+.PHONY: help install quick demo serve test slow cover docs lint format types site fashion bench speed pins audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -32,8 +32,11 @@ demo: $(VENV)/.ready ## draw a catalogue, train, evaluate, index it, and write d
 serve: $(VENV)/.ready ## serve what `make demo` made, with the explorer, on http://127.0.0.1:8000
 	$(BIN)/tgq serve demo
 
-test: $(VENV)/.ready ## run all tests
-	$(BIN)/pytest -n 2 --dist loadfile
+test: $(VENV)/.ready ## run the tests, but for the slow ones
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+
+slow: $(VENV)/.ready ## run the slow ones: killed jobs, lost nodes, exports, long pages of the documentation
+	$(BIN)/pytest -n 2 --dist loadfile -m slow
 
 cover: $(VENV)/.ready ## run all tests and say which lines none of them reaches; takes about twice as long
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=85

@@ -96,6 +96,7 @@ def without_extras(code: str, where: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=where)
 
 
+@pytest.mark.slow
 def test_the_first_block_of_the_readme_needs_nothing_but_what_trains(tmp_path: Path) -> None:
     code = next(block.text for block in blocks(ROOT / "README.md") if block.language == "python")
     done = without_extras(code, tmp_path)

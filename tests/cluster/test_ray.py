@@ -66,6 +66,7 @@ def cluster(faults: ModuleType) -> Iterator[tuple[Any, list[Any]]]:
         yield started
 
 
+@pytest.mark.slow
 def test_a_lost_node_changes_no_byte(
     faults: ModuleType, cluster: tuple[Any, list[Any]], tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -81,6 +82,7 @@ def test_a_lost_node_changes_no_byte(
         assert faults.content(tmp_path / f"{name}-killed") == faults.content(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_a_lost_node_changes_no_byte_of_a_token_cache(
     faults: ModuleType, cluster: tuple[Any, list[Any]], tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -98,6 +100,7 @@ def test_a_lost_node_changes_no_byte_of_a_token_cache(
     assert faults.content(tmp_path / "killed/cache") == whole and len(whole) > 15
 
 
+@pytest.mark.slow
 def test_a_lost_node_changes_no_byte_of_an_import(
     faults: ModuleType, cluster: tuple[Any, list[Any]], tmp_path: Path
 ) -> None:
@@ -154,6 +157,7 @@ def test_tasks_are_done_told_and_given_up(cluster: tuple[Any, list[Any]]) -> Non
     assert lost["tasks"] == LOSSES + 1
 
 
+@pytest.mark.slow
 def test_cells_of_a_bench_are_tasks_too(cluster: tuple[Any, list[Any]], tmp_path: Path) -> None:
     bench = parse(BenchRecipe, BENCH, "tiny")
     here, there = Bench(bench, tmp_path / "here"), Bench(bench, tmp_path / "there", cluster=Cluster("auto"))

@@ -59,6 +59,7 @@ def here(place: Place) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_page_of_the_bench(here: Path, place: Place, tiny_model: Callable[[str], Path]) -> None:
     place("shop.csv", "photos", "clicks.csv", "pairs.parquet")
     run = Real(with_seeds(1, tiny_model))
@@ -67,6 +68,7 @@ def test_the_page_of_the_bench(here: Path, place: Place, tiny_model: Callable[[s
     assert Path("runs/bench-shop/table.md").is_file() and Path("runs/bench-pairs/table.md").is_file()
 
 
+@pytest.mark.slow
 def test_the_page_of_results(here: Path, tiny_model: Callable[[str], Path]) -> None:
     run = Real(with_seeds(2, tiny_model))
     spaces = walk_page("docs/results.md", run)

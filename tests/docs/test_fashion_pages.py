@@ -28,6 +28,7 @@ def fashion(place: Place) -> Path:
     return here
 
 
+@pytest.mark.slow
 def test_the_page_of_the_benchmark(fashion: Path, tiny: list[str]) -> None:
     walk_page("docs/fashion.md", Terminal(more={"run": [*tiny, "--set", "catalog.items=0"]}))
     assert Path("runs/trial/report.html").is_file() and Path("noise.png").is_file()
@@ -35,6 +36,7 @@ def test_the_page_of_the_benchmark(fashion: Path, tiny: list[str]) -> None:
     assert len(Catalog.open("runs/fashion/catalog")) == 90 and list(Path("fashion-pairs").glob("*.parquet"))
 
 
+@pytest.mark.slow
 def test_the_pretrained_model_is_made_again(fashion: Path, tiny: list[str]) -> None:
     Path("packages/small").mkdir(parents=True)
     shutil.copy2(ROOT / "packages/small/pack.py", "packages/small")

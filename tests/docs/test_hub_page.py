@@ -40,6 +40,7 @@ def test_catalogues_from_datasets(place: Place) -> None:
     assert list(Path("shop-dataset/data").glob("*.parquet"))
 
 
+@pytest.mark.slow
 def test_for_onnx_runtime(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     here, traced, trace = place("demo"), list[bytes](), export._trace
 

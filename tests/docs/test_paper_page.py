@@ -29,6 +29,7 @@ def terminal(tiny_model: Callable[[str], Path]) -> Terminal:
     return Terminal(more={"run": [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]})
 
 
+@pytest.mark.slow
 def test_a_model_becomes_a_folder(
     place: Place, terminal: Terminal, tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,6 +49,7 @@ def test_hm(place: Place, terminal: Terminal) -> None:
     assert Path("runs/paper-hm/report.html").is_file()
 
 
+@pytest.mark.slow
 def test_amazon(place: Place, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     here = place()
     write_amazon_2018(here / "data/amazon-2018")

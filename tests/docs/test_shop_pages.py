@@ -29,6 +29,7 @@ def test_start_pages_one_after_another(place: Place, tiny: list[str]) -> None:
         assert Path(made).is_file(), made
 
 
+@pytest.mark.slow
 def test_a_comparison_of_a_connector_of_ones_own(
     place: Place, tiny: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,7 @@ def test_the_network_needs_no_torchvision():
     assert "torchvision" not in sys.modules
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "sizes", "near"), [("float32", [16, 19], 1e-4), ("bfloat16", [8, 11], 0.05)])
 def test_pieces_of_a_batch_see_what_the_whole_batch_sees(precision, sizes, near, pixels, monkeypatch) -> None:
     encoder = EfficientNetEncoder.make(precision=precision, device="cpu")

@@ -83,6 +83,7 @@ def job(words: str, dies: int = -1) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=dict(os.environ), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 def test_killed_jobs_go_on_and_two_of_one_shard_do_no_harm(shop: Path, run: Path) -> None:
     words = CACHE.format(s=shop, to=run)
     assert job(f"{words} --shard 1/2", dies=2).wait() == -signal.SIGKILL

@@ -120,6 +120,7 @@ def night(shop: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str
     return run
 
 
+@pytest.mark.slow
 def test_each_kind_of_change_makes_again_what_depends_on_it(shop: Path, night: Callable[..., list[str]]) -> None:
     everything = ["catalogue", "pairs", "features", "alignment", *AFTER_PAIRS]
     assert night() == everything

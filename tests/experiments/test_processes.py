@@ -74,6 +74,7 @@ def test_a_killed_rank_ends_the_run_which_goes_on_to_the_same_weights(
     assert len(log.read_text().splitlines()) == 6
 
 
+@pytest.mark.slow
 def test_a_launcher_that_starts_fewer_than_asked_is_refused(tmp_path: Path) -> None:
     """`accelerate launch --cpu --num_processes 2` starts one process and says nothing."""
     script = tmp_path / "train.py"

@@ -201,6 +201,7 @@ def test_commands_run_and_similar(run: Run, tmp_path: Path) -> None:
     assert "fashion" in runner.invoke(app, ["recipes"]).output
 
 
+@pytest.mark.slow
 def test_own_pairs_and_no_drawn_noise(run: Run, tmp_path: Path) -> None:
     Pairs(pa.concat_tables([run.data.pairs.train.table, run.data.pairs.test.table])).write(tmp_path / "pairs.parquet")
     own = recipe(

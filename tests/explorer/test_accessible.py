@@ -18,6 +18,7 @@ def clean(page: Page, what: str) -> None:
     assert findings(page) == [], what
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("screen", SCREENS, ids=["desk", "phone"])
 def test_axe_finds_nothing_on_any_page(screen: dict[str, Any], browser: Browser, running: Running, first: str) -> None:
     for site in visit(browser, running, **screen, reduced_motion="reduce"):

@@ -32,6 +32,7 @@ NOT_RUN = {
     "unzip": "opens what kaggle fetched",
     "make install": "makes the environment in which the tests run",
     "make lint types": "is a step of the tests' workflow",
+    "make slow": "is this",
     "make test": "is this",
     "pip install": "asks the package index; tests/test_release.py runs the base without its extras",
     "python benchmarks/faults_bits.py": "runs in tests/store/test_bits.py, part by part",

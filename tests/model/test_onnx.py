@@ -71,6 +71,7 @@ def test_vectors_are_those_of_the_model_whatever_the_batch(saved: Path, exported
     assert found.version == ItemEmbedder.load(saved).version
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["text only", "notellm2"])
 def test_other_connectors_embed_as_in_torch(name: str, build: Build, tiny_items: list[Item], tmp_path: Path) -> None:
     model = build(name, lm="qwen", frozen=0)

@@ -111,6 +111,7 @@ def test_the_small_model_looks_at_both_and_knows_like_from_unlike() -> None:
     assert model.version == ItemEmbedder.pretrained().version
 
 
+@pytest.mark.slow
 def test_a_run_takes_a_pretrained_model_as_it_is(tmp_path: Path) -> None:
     small = "catalog.items=60", "evaluation.views=[mixed]", "evaluation.examples=1", "alignment.steps=2"
     run = execute(load_recipe("quick", small), tmp_path / "run", "neighbours")

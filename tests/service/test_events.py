@@ -102,6 +102,7 @@ def shoppers(rng: np.random.Generator, count: int, rate: float) -> tuple[np.ndar
     return rng.binomial(views, likes), views
 
 
+@pytest.mark.slow
 def test_a_known_difference_is_found_and_covered() -> None:
     rng, covered, ratios, found = np.random.default_rng(0), 0, 0, 0
     for _ in range(1000):

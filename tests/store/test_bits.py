@@ -24,6 +24,7 @@ def script() -> ModuleType:
     return load_script("faults_bits")
 
 
+@pytest.mark.slow
 def test_single_bits_are_told_or_change_nothing(script: ModuleType, tmp_path: Path) -> None:
     script.write_all(tmp_path, items=40, store=False)
     kinds = ["embeddings", "neighbours", "catalog", "cache"]  # and no store: other tests began LanceDB's threads

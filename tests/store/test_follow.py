@@ -100,6 +100,7 @@ def shops(draw: st.DrawFn) -> tuple[Shop, list[Shop], int]:
     return shop, days, draw(st.sampled_from([1, 3, 10, 100]))
 
 
+@pytest.mark.slow
 @given(drawn=shops(), spares=st.sampled_from([0, 2, 32]))
 @settings(max_examples=80, deadline=None)
 def test_any_change_gives_a_fresh_build(

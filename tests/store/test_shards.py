@@ -97,6 +97,7 @@ def job(words: str, dies: int = -1) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=dict(os.environ), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 def test_a_killed_shard_goes_on_and_two_of_one_shard_do_no_harm(shop: Path, tmp_path: Path) -> None:
     embed = f"{EMBED.format(s=shop)} --to {tmp_path}/to"
     assert job(f"{embed} --shard 1/2", dies=2).wait() == -signal.SIGKILL

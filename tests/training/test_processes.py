@@ -149,6 +149,7 @@ def test_two_processes_train_as_one_with_both_batches(tmp_path):
         assert {name: pytest.approx(value, rel=1e-4) for name, value in alone.items()} == shared
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bert", "qwen"])
 def test_each_process_holds_a_part_of_the_frozen_weights(
     kind: str, tiny_model: Callable[[str], Path], tmp_path: Path

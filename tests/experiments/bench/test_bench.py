@@ -161,6 +161,7 @@ def test_what_is_done_is_not_done_again_and_what_was_killed_is(done: Bench) -> N
     assert (first / "metrics.json").read_bytes() == metrics
 
 
+@pytest.mark.slow
 def test_cells_side_by_side_and_a_part_of_them(done: Bench) -> None:
     first, second, third, fourth = (done.folder / "cells" / cell.path for cell in done.cells)
     before = [read_json(folder / "metrics.json")["views"]["mixed"]["mrr"] for folder in (first, second)]
@@ -176,6 +177,7 @@ def test_cells_side_by_side_and_a_part_of_them(done: Bench) -> None:
     assert len(Bench(done.bench, done.folder).run()) == 4
 
 
+@pytest.mark.slow
 def test_an_error_in_a_worker_reaches_the_user(done: Bench, tmp_path: Path) -> None:
     wrong = replace(done.bench.models[0], training={"lr": 1e30, "clip": 1e30, "precision": "float32"})
     bench = replace(done.bench, models=(wrong, *done.bench.models[1:]), tuning=Tuning((1e-3,)))
