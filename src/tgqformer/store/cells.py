@@ -5,7 +5,7 @@ How many cells are enough is found by measurement: the exact neighbours of a sam
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil, sqrt
 
@@ -27,10 +27,11 @@ MOST = 0.25
 """Share of the cells that one item may probe; with more an exact search is as good."""
 SMALL = 1000
 """Pools that are not worth cutting."""
-PER_CELL = 200
-"""Items of a cell on average."""
-MANY, GROUPS = 2000, 16
-"""Centres that are not all held against a vector: more lie in groups, and those of so many nearest groups are."""
+PER_CELL, PER_ROOT = 200, 8
+"""Items of a cell on average, up to 2,560,000 items. Beyond, so many times √N cells: comparing an item with all centres
+then costs about as much as comparing it with the items of its cells."""
+MANY, GROUPS = 2000, 8
+"""While k-means moves more centres than that, a vector is held against those of so many nearest groups alone."""
 LEARNT, ROUNDS = 16, 8
 """Vectors for each centre that k-means looks at, and how often."""
 LARGEST = 8
@@ -108,42 +109,6 @@ class _Parts:
         return best, self.order[places.clamp(max=len(self.order) - 1)]
 
 
-class _Centres:
-    """Centres [C, d] that the nearest of are looked for: among all, or among those of the nearest of √C groups."""
-
-    def __init__(self, centres: Tensor) -> None:
-        self.centres = centres
-        self.groups: tuple[Tensor, _Parts] | None = None  # their centres, the members
-        if len(centres) > MANY:
-            middles = _k_means(centres, round(sqrt(len(centres))))
-            self.groups = middles, _Parts(centres, _Centres(middles).nearest(centres, 1).flatten(), len(middles))
-
-    def nearest(self, vectors: Tensor, count: int) -> Tensor:
-        """Return the `count` nearest centres of each vector [n, count], or nearly; what is done side by side."""
-        workers, found = torch.get_num_threads(), torch.empty((len(vectors), count), dtype=torch.int64)
-
-        def fill(blocks: tuple[Tensor, Tensor]) -> None:
-            blocks[1][:] = self._nearest(blocks[0], count)
-
-        with one_thread_each(), ThreadPoolExecutor(workers) as threads:
-            pairs = zip(torch.split(vectors, BLOCK), torch.split(found, BLOCK), strict=True)
-            deque(ahead(threads, fill, pairs, 2 * workers), maxlen=0)
-        return found
-
-    def _nearest(self, vectors: Tensor, count: int) -> Tensor:
-        if self.groups is None:
-            return _nearest(vectors, self.centres, count)
-        middles, members = self.groups
-        probes = min(max(GROUPS, 4 * count * len(middles) // len(self.centres)), len(middles))
-        probed = _nearest(vectors, middles, probes)
-        scores, found = members.best(members.scores(vectors, probed), probed, count)
-        if found.shape[1] < count:
-            return _nearest(vectors, self.centres, count)
-        few = (scores[:, -1] == -torch.inf).nonzero().flatten()
-        found[few] = _nearest(vectors[few], self.centres, count)
-        return found
-
-
 class Cells:
     """The pool by cells, cut by spherical k-means; `probes` of them are searched for an item.
 
@@ -157,13 +122,14 @@ class Cells:
     @classmethod
     def made(cls, pool: Tensor, width: int) -> Cells:
         """Cut a pool, and choose how many cells are searched. Raise TgqError where that is too large a part of them."""
-        count = round(len(pool) / PER_CELL) if len(pool) > SMALL else 1
+        count = round(min(len(pool) / PER_CELL, PER_ROOT * sqrt(len(pool)))) if len(pool) > SMALL else 1
         centres = _k_means(pool, count)
-        items = _Parts(pool, _Centres(centres).nearest(pool, 1).flatten(), count)
+        nearest = _side_by_side(lambda some: _nearest(some, centres, 1).flatten(), pool)
+        items = _Parts(pool, nearest, count)
         cell, pieces = items.pieces(ceil(LARGEST * len(pool) / count))
         centres = centres.repeat_interleave(pieces, dim=0)
         probes = _probes(known_of(pool, width, 0), centres, cell)
-        beside = _Centres(centres).nearest(centres, min(max(LOOKED, 8 * probes), len(centres)))
+        beside = _nearest(centres, centres, min(max(LOOKED, 8 * probes), len(centres)))
         return cls(pool, centres, cell, beside, probes)
 
     @classmethod
@@ -229,11 +195,35 @@ def _k_means(vectors: Tensor, count: int) -> Tensor:
     sample = vectors[torch.randperm(len(vectors), generator=luck)[: LEARNT * count].sort().values]
     centres = sample[torch.randperm(len(sample), generator=luck)[:count]].clone()
     for _ in range(ROUNDS):
-        nearest = _Centres(centres).nearest(sample, 1).flatten()
+        nearest = _near(sample, centres)
         sums = torch.zeros_like(centres).index_add_(0, nearest, sample)
         held = nearest.bincount(minlength=count) > 0
         centres[held] = normalize(sums[held], dim=1)
     return centres
+
+
+def _near(vectors: Tensor, centres: Tensor) -> Tensor:
+    """Return the nearest centre of each vector [n]; of many centres nearly the nearest, which moves them as well."""
+    if len(centres) <= MANY:
+        return _nearest(vectors, centres, 1).flatten()
+    middles = _k_means(centres, round(sqrt(len(centres))))
+    groups = _Parts(centres, _near(centres, middles), len(middles))
+
+    def near(some: Tensor) -> Tensor:
+        found = torch.empty(len(some), dtype=torch.int64)
+        for few, best in zip(torch.split(some, BLOCK), torch.split(found, BLOCK), strict=True):
+            probed = _nearest(few, middles, GROUPS)
+            best[:] = groups.best(groups.scores(few, probed), probed, 1)[1].flatten()
+        return found
+
+    return _side_by_side(near, vectors)
+
+
+def _side_by_side(work: Callable[[Tensor], Tensor], vectors: Tensor) -> Tensor:
+    """Return what `work` makes of vectors [N, d], a number each [N]; each thread takes a part of them."""
+    workers = torch.get_num_threads()
+    with one_thread_each(), ThreadPoolExecutor(workers) as threads:
+        return torch.cat(list(ahead(threads, work, torch.split(vectors, 64 * BLOCK), 2 * workers)))
 
 
 def _probes(known: Known, centres: Tensor, cell: Tensor) -> int:
