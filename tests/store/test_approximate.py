@@ -65,9 +65,9 @@ def test_many_centres_move_by_nearly_the_nearest(clustered, tmp_path: Path, writ
     truth = cells._near(vectors, centres)
     assert torch.equal(truth, (vectors @ centres.T).argmax(1))
     monkeypatch.setattr(cells, "MANY", 10)
-    monkeypatch.setattr(cells, "GROUPS", 4)
+    monkeypatch.setattr(cells, "GROUPS", 2)
     found = cells._near(vectors, centres)
-    assert 0.9 < (found == truth).float().mean() < 1
+    assert 0.8 < (found == truth).float().mean() < 1
     built, told = build_approximate(write(clustered, size=700), tmp_path / "near", k=20, show_progress_bar=False)
     assert told.cells == 15 and told.recall > 0.98 and len(built) == 3000
 

@@ -27,8 +27,8 @@ MOST = 0.25
 """Share of the cells that one item may probe; with more an exact search is as good."""
 SMALL = 1000
 """Pools that are not worth cutting."""
-PER_CELL, PER_ROOT = 200, 8
-"""Items of a cell on average, up to 2,560,000 items. Beyond, so many times √N cells: comparing an item with all centres
+PER_CELL, PER_ROOT = 200, 6
+"""Items of a cell on average, up to 1,440,000 items. Beyond, so many times √N cells: comparing an item with all centres
 then costs about as much as comparing it with the items of its cells."""
 MANY, GROUPS = 2000, 8
 """While k-means moves more centres than that, a vector is held against those of so many nearest groups alone."""
