@@ -38,7 +38,7 @@ test: $(VENV)/.ready ## run the tests, but for the slow ones
 slow: $(VENV)/.ready ## run the slow ones: killed jobs, lost nodes, exports, long pages of the documentation
 	$(BIN)/pytest -n 2 --dist loadfile -m slow
 
-cover: $(VENV)/.ready ## run all tests and say which lines none of them reaches; takes about twice as long
+cover: $(VENV)/.ready ## run all tests and say which lines none of them reaches; takes long
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 docs: $(VENV)/.ready ## run the commands and the code that README.md and docs/ show

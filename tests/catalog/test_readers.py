@@ -39,14 +39,19 @@ def test_quotes_newlines_and_doubled_quotes(tmp_path: Path) -> None:
 
 
 @given(
-    st.text("ab ,;\t|\0'é\\\u2028\v", max_size=20),
+    st.text("ab ,;\t|\0'é\\\u2028\v\n", max_size=20),
     st.sampled_from(",;\t|"),
     st.sampled_from(["\n", "\r\n", "\r\r\n", ""]),
 )
 def test_a_line_without_quotes_is_cut_as_the_parser_does(text: str, delimiter: str, end: str) -> None:
     line = lines_module.Line(1, f"{text}x{end}")
     found = table._record(table._Lines(iter(())), line, delimiter, 0, False)
-    assert found.cells == next(csv.reader([line.text], delimiter=delimiter))
+    try:
+        cells = next(csv.reader([line.text], delimiter=delimiter))
+    except csv.Error:  # a line end within
+        assert found.cells is None and "not a row" in (found.reason or "")
+    else:
+        assert found.cells == cells
 
 
 def test_a_quote_never_closed_costs_one_line(tmp_path: Path) -> None:

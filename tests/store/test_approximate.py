@@ -72,6 +72,20 @@ def test_many_centres_move_by_nearly_the_nearest(clustered, tmp_path: Path, writ
     assert told.cells == 15 and told.recall > 0.98 and len(built) == 3000
 
 
+def test_copies_among_many_centres_stay_with_copies(monkeypatch) -> None:
+    """Seventy of a hundred centres are the same: their groups are one that is cut, and none is empty."""
+    luck = torch.Generator().manual_seed(0)
+    centres = torch.nn.functional.normalize(torch.randn(400, 8, generator=luck))
+    centres[:280] = centres[0]
+    monkeypatch.setattr(cells, "MANY", 100)
+    monkeypatch.setattr(cells, "GROUPS", 2)
+    monkeypatch.setattr(cells, "LARGEST", 2)
+    sizes, scores = set[int](), cells._Parts.scores
+    monkeypatch.setattr(cells._Parts, "scores", lambda *given: sizes.update(given[0].sizes.tolist()) or scores(*given))
+    found = cells._near(centres, centres)
+    assert (found[:280] < 280).all() and 0 < min(sizes) <= max(sizes) <= 40
+
+
 def test_items_of_small_cells_look_further_until_their_lists_are_full(
     tmp_path: Path, write, monkeypatch: pytest.MonkeyPatch
 ) -> None:

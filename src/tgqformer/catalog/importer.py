@@ -37,10 +37,9 @@ from tgqformer.parallel import ahead
 from tgqformer.progress import progress
 from tgqformer.stages import make_way
 
-_THREADS, _AT_ONCE = 2, 16
-"""Pictures that a thread is handed at once: handing one over costs half of what checking a thumbnail does."""
-_ROWS = 512
-"""Rows that it is handed at most."""
+_THREADS, _AT_ONCE, _ROWS = 2, 16, 64
+"""Threads that check pictures, how many pictures each is handed at once, and rows at most: handing an item over costs
+half of what checking a thumbnail does."""
 ADDRESSES, RELATED = "addresses.jsonl", "related.parquet"
 """Addresses are of pictures that are not on this disk, a line an item: `tgq pictures fetch` reads it."""
 _LISTS = ("rejects.jsonl", "warnings.jsonl", ADDRESSES)

@@ -197,7 +197,7 @@ def import_in_parts(
         warnings.simplefilter("ignore")  # of Pillow, about damaged files: the report tells them
         try:
             work = ImportWork.begin(plan, size, alone=alone, shown=show_progress_bar)
-            if not alone and plan.to.exists():  # it was begun anew after another job had made all
+            if not alone and not is_free(plan.to):  # it was begun anew after another job had made all
                 work.clear()
                 return []
             make(work)
@@ -205,7 +205,7 @@ def import_in_parts(
                 return missing
             report = work.finish(overwrite=plan.settings.overwrite, shown=show_progress_bar)
         except (TgqError, FileNotFoundError):
-            if not alone and plan.to.exists():  # another job was done at the same time
+            if not alone and not is_free(plan.to):  # another job was done at the same time
                 return []
             raise
         work.clear()

@@ -85,7 +85,8 @@ def price_of(value: Any, style: PriceStyle = PriceStyle()) -> tuple[float | None
         number = _finite(value)
         good = number is not None and number >= 0
         return (number, None, None) if good else (None, None, f"not a price: {str(value)[:60]!r}")
-    return _of_text(str(value), style)
+    text = str(value)
+    return (_of_text if len(text) <= 60 else _of_text.__wrapped__)(text, style)
 
 
 @lru_cache(1 << 14)

@@ -240,7 +240,10 @@ class _Cells:
         if isinstance(value, (list, tuple)):
             inner = (self._levels(one) if isinstance(one, (list, tuple)) else [one] for one in value)
             return [part for parts in inner for part in parts]
-        return list(_split(value, self._style.slashes)) if isinstance(value, str) else [value]
+        if not isinstance(value, str):
+            return [value]
+        split = _split if len(value) < 200 else _split.__wrapped__  # what is long does not come again
+        return list(split(value, self._style.slashes))
 
     def _clean(self, value: Any, what: str) -> str | None:
         comes_again = type(value) is str and len(value) < 60 and what != "title"

@@ -116,6 +116,7 @@ def import_(
     from tgqformer.catalog import import_catalog
     from tgqformer.catalog.parts import SIZE, ImportWork, import_in_parts
     from tgqformer.objects import told
+    from tgqformer.stages import is_free
 
     offer = {"group": group, "availability": availability, "sale_price": sale_price}
     single = {"id": id_, "title": title, "brand": brand, **offer, "currency": currency, "created": created}
@@ -139,8 +140,11 @@ def import_(
         options |= {"size": partition_size or SIZE, "alone": cluster is not None, "on_plan": _show_plan}
         found = import_in_parts(source, to, make, show_progress_bar=True, **options)
         if isinstance(found, list):
-            say(still_missing(found), err=True)
-            then(AFTER_SHARD)
+            if found or is_free(to):
+                say(still_missing(found), err=True)
+                then(AFTER_SHARD)
+            else:
+                then(f"tgq catalog show {told(to)}")
             return None
         report = found
     _show_unread(to)

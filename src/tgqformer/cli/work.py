@@ -78,5 +78,5 @@ def still_missing(partitions: list[int]) -> str:
     from tgqformer.cluster.work import listed
 
     if not partitions:
-        return "nothing is missing: another job joins the partitions, or has joined them"
+        return "nothing is missing: another job joins the partitions"
     return f"not finished yet: {listed(partitions)}; whoever makes the last one finishes the folder"

@@ -90,7 +90,7 @@ def look_at(export: Path, log: Path, given: LogSettings = LogSettings()) -> Firs
     first = files_of(log)[0]
     names = open_log_file(first, given, lambda *_: None).names
     columns = choose_columns(first, names, given)
-    items = set(read_log(log, columns, read := ReadReport())["item"].to_pylist())
+    items = set(read_log(log, columns, read := ReadReport(), shown=True)["item"].to_pylist())
     known = len(items & ids) / max(len(items), 1) if report.rows < LOOK else None
     if known == 0:
         raise TgqError(

@@ -207,9 +207,9 @@ def flops_of(shop: Extent) -> float:
 
 
 def _near(shop: Extent, rent: Rent) -> Rented:
-    cells = max(1.0, min(shop.items / 200, 6 * sqrt(shop.items)))  # as store/cells.py cuts
+    cells = max(1.0, min(shop.items / 200, 8 * sqrt(shop.items)))  # as store/cells.py cuts
     # of 100,000 items: 500 cells of 200. K-means of more than 2,000 costs an item about the same at any number.
-    made, compared = 0.06 * cells / 500 + 0.04, 0.5 * shop.items / cells / 200
+    made, compared = (0.06 * cells + 0.04 * min(cells, 2000)) / 500, 0.5 * shop.items / cells / 200
     each = NEAR.seconds * shop.dim / 384 / rent.cores
     how = (
         f"{shop.items:,} x {NEAR.seconds * 1e3:.2f} ms x {shop.dim} / 384 / {rent.cores} cores x ({made:.2g} to make"

@@ -212,7 +212,7 @@ def _listed(source: Path, kinds: Sequence[str] | None, log: LogSettings) -> Pair
     if found is None:
         return None
     report = ReadReport()
-    table = read_log(source, replace(log, session=found[:1], item=found[1]), report)
+    table = read_log(source, replace(log, session=found[:1], item=found[1]), report, shown=True)
     console.print(
         f"a list of pairs: {found[0]} with {found[1]}; {report.rows:,} rows read, {report.bad_rows:,} left out"
     )

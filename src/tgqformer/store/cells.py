@@ -27,9 +27,9 @@ MOST = 0.25
 """Share of the cells that one item may probe; with more an exact search is as good."""
 SMALL = 1000
 """Pools that are not worth cutting."""
-PER_CELL, PER_ROOT = 200, 6
-"""Items of a cell on average, up to 1,440,000 items. Beyond, so many times √N cells: comparing an item with all centres
-then costs about as much as comparing it with the items of its cells."""
+PER_CELL, PER_ROOT = 200, 8
+"""Items of a cell on average, up to 2,560,000 items. Beyond, so many times √N cells: with more of them, comparing items
+with all centres would cost more than it saves."""
 MANY, GROUPS = 2000, 8
 """While k-means moves more centres than that, a vector is held against those of so many nearest groups alone."""
 LEARNT, ROUNDS = 16, 8
@@ -125,9 +125,7 @@ class Cells:
         count = round(min(len(pool) / PER_CELL, PER_ROOT * sqrt(len(pool)))) if len(pool) > SMALL else 1
         centres = _k_means(pool, count)
         nearest = _side_by_side(lambda some: _nearest(some, centres, 1).flatten(), pool)
-        items = _Parts(pool, nearest, count)
-        cell, pieces = items.pieces(ceil(LARGEST * len(pool) / count))
-        centres = centres.repeat_interleave(pieces, dim=0)
+        centres, cell = _cut(pool, nearest, centres)
         probes = _probes(known_of(pool, width, 0), centres, cell)
         beside = _nearest(centres, centres, min(max(LOOKED, 8 * probes), len(centres)))
         return cls(pool, centres, cell, beside, probes)
@@ -203,16 +201,17 @@ def _k_means(vectors: Tensor, count: int) -> Tensor:
 
 
 def _near(vectors: Tensor, centres: Tensor) -> Tensor:
-    """Return the nearest centre of each vector [n]; of many centres nearly the nearest, which moves them as well."""
+    """Return the nearest centre of each vector [n]; of many centres nearly the nearest, which moves them no worse."""
     if len(centres) <= MANY:
         return _nearest(vectors, centres, 1).flatten()
     middles = _k_means(centres, round(sqrt(len(centres))))
-    groups = _Parts(centres, _near(centres, middles), len(middles))
+    middles, group = _cut(centres, _near(centres, middles), middles)
+    groups = _Parts(centres, group, len(middles))
 
     def near(some: Tensor) -> Tensor:
         found = torch.empty(len(some), dtype=torch.int64)
         for few, best in zip(torch.split(some, BLOCK), torch.split(found, BLOCK), strict=True):
-            probed = _nearest(few, middles, GROUPS)
+            probed = _nearest(few, middles, min(GROUPS, len(middles)))
             best[:] = groups.best(groups.scores(few, probed), probed, 1)[1].flatten()
         return found
 
@@ -222,8 +221,19 @@ def _near(vectors: Tensor, centres: Tensor) -> Tensor:
 def _side_by_side(work: Callable[[Tensor], Tensor], vectors: Tensor) -> Tensor:
     """Return what `work` makes of vectors [N, d], a number each [N]; each thread takes a part of them."""
     workers = torch.get_num_threads()
+    size = BLOCK * min(64, ceil(len(vectors) / (BLOCK * workers)))
     with one_thread_each(), ThreadPoolExecutor(workers) as threads:
-        return torch.cat(list(ahead(threads, work, torch.split(vectors, 64 * BLOCK), 2 * workers)))
+        return torch.cat(list(ahead(threads, work, torch.split(vectors, size), 2 * workers)))
+
+
+def _cut(vectors: Tensor, nearest: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+    """Part vectors by their nearest centres [N], without empty parts; too large ones are cut.
+
+    Return the centre of each part, and the part of each vector [N].
+    """
+    parts = _Parts(vectors, nearest, len(centres))
+    part, pieces = parts.pieces(ceil(LARGEST * len(vectors) / len(centres)))
+    return centres.repeat_interleave(pieces, dim=0), part
 
 
 def _probes(known: Known, centres: Tensor, cell: Tensor) -> int:

@@ -112,7 +112,8 @@ def _records(file: Path, encoding: str | None, join_last: bool, shape: TableShap
 
 
 def _record(source: _Lines, first: Line, delimiter: str, width: int, join_last: bool) -> _Record:
-    if '"' not in first.text and "\r" not in (text := first.text.rstrip("\r\n")):
+    text = first.text.rstrip("\r\n")
+    if len(text) <= MAX_LINE and not any(mark in text for mark in '"\r\n'):
         return _Record(first.number, text.split(delimiter), utf8=first.utf8)
     taken = [first]
     try:
