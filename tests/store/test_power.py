@@ -29,10 +29,12 @@ class Synced:
         def fsync(handle: int) -> None:
             real(handle)
             path = Path(f"/proc/self/fd/{handle}").resolve()
+            number = path.stat().st_ino
             if path.is_dir():
-                self._folders[path.stat().st_ino] = {one.name: one.stat().st_ino for one in path.iterdir()}
+                self._folders[number] = {one.name: one.stat().st_ino for one in path.iterdir()}
             else:
-                self._files[path.stat().st_ino] = path.read_bytes()
+                self._folders.pop(number, None)
+                self._files[number] = path.read_bytes()
 
         monkeypatch.setattr(os, "fsync", fsync)
 
@@ -41,10 +43,9 @@ class Synced:
         to.mkdir(parents=True)
         for name, number in self._folders.get(source.stat().st_ino, {}).items():
             path = source / name
-            if number in self._folders or path.is_dir():
-                if path.exists():
-                    self.write(path, to / name)
-            else:
+            if path.is_dir():
+                self.write(path, to / name)
+            elif path.is_file() or number not in self._folders:  # the number of a folder that is gone may be a file's
                 (to / name).write_bytes(self._files.get(number, b""))
         return to
 
