@@ -171,6 +171,16 @@ def test_a_job_that_begins_when_all_is_made_leaves_nothing(tmp_path: Path, monke
     assert len(Catalog.open(to)) > 20 and not beside_of(to).exists()
 
 
+def test_shards_fill_an_empty_folder(tmp_path: Path) -> None:
+    """It is free, so none of them takes it for a finished catalogue."""
+    source, to = write_csv(tmp_path), tmp_path / "parts"
+    to.mkdir()
+    words = f"catalog import {source} --pictures {tmp_path}/photos --to {to} --partition-size 40 --shard"
+    assert "1 partition is missing" in ran(f"{words} 1/2") and beside_of(to).exists()
+    ran(f"{words} 2/2")
+    assert len(Catalog.open(to)) > 20 and not beside_of(to).exists()
+
+
 def test_what_is_not_the_same_work_is_refused(tmp_path: Path) -> None:
     source, to = write_csv(tmp_path), tmp_path / "parts"
     words = f"catalog import {source} --pictures {tmp_path}/photos --to {to}"
