@@ -57,8 +57,14 @@ def test_shards_mine_what_one_process_does(settings: str, log: Path) -> None:
     assert "partitions are missing" in refused(f"{mine} {parts} --partition-size 7 --finish")
     assert not parts.exists()
     ran(f"{mine} {parts} --partition-size 7 --shard 1/3")
-    assert parts.read_bytes() == whole.read_bytes() and pq.read_metadata(parts).num_rows > 5
+    assert pq.read_table(parts).equals(pq.read_table(whole)) and pq.read_metadata(parts).num_rows > 5
     assert not beside_of(parts).exists()
+    kept = parts.read_bytes()
+    for late in ("--shard 1/3", "--finish"):
+        assert "finished already, of this log: nothing to do" in ran(f"{mine} {parts} --partition-size 7 {late}")
+    assert "is not of these parts" in refused(f"{mine} {parts} --partition-size 8 --shard 1/3")
+    assert "is not of these parts" in refused(f"{mine} {whole} --partition-size 7 --shard 1/3")
+    assert parts.read_bytes() == kept and not beside_of(parts).exists() and not beside_of(whole).exists()
 
 
 def test_a_killed_job_goes_on_without_its_log(log: Path, tmp_path: Path) -> None:
@@ -73,7 +79,7 @@ def test_a_killed_job_goes_on_without_its_log(log: Path, tmp_path: Path) -> None
     ran(f"{words} --shard 1/2")
     assert {one: (beside_of(parts) / one).stat().st_mtime_ns for one in kept} == kept
     ran(f"{words} --shard 2/2")
-    assert parts.read_bytes() == whole.read_bytes()
+    assert pq.read_table(parts).equals(pq.read_table(whole))
 
 
 def test_what_is_not_the_same_work_is_refused(log: Path, tmp_path: Path) -> None:
@@ -91,6 +97,6 @@ def test_what_is_not_the_same_work_is_refused(log: Path, tmp_path: Path) -> None
     part.unlink()
     ran(f"{mine} --partition-size 20 --shard 1/2")
     assert pq.read_metadata(to).num_rows
-    assert "exists already" in refused(f"{mine} --shard 1/2")
+    assert "is not of these parts" in refused(f"{mine} --shard 1/2")
     assert "--partition-size goes with" in refused(f"pairs mine {log} --to {tmp_path}/o --partition-size 5")
     assert "lists pairs" in refused(f"pairs mine {to} --to {tmp_path}/o.parquet --shard 1/2")

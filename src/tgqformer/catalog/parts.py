@@ -184,9 +184,7 @@ def import_in_parts(
         raise TgqError(
             f"parts are joined on a disk that all machines see, not at {told(to)}: name a folder, copy it then"
         )
-    if not alone and not is_free(plan.to):
-        if Catalog.open(plan.to).about.get(MADE_OF) != _digest(plan, size):
-            raise TgqError(f"{plan.to} holds a catalogue that is not of these parts; shards replace none: name another")
+    if not alone and _is_joined(plan, size):
         console.print(f"{plan.to} is finished already, of this source: nothing to do")
         return []
     if make is fill_nothing and not beside_of(plan.to).exists():
@@ -197,7 +195,7 @@ def import_in_parts(
         warnings.simplefilter("ignore")  # of Pillow, about damaged files: the report tells them
         try:
             work = ImportWork.begin(plan, size, alone=alone, shown=show_progress_bar)
-            if not alone and not is_free(plan.to):  # it was begun anew after another job had made all
+            if not alone and _is_joined(plan, size):  # it was begun anew after another job had made all
                 work.clear()
                 return []
             make(work)
@@ -205,7 +203,7 @@ def import_in_parts(
                 return missing
             report = work.finish(overwrite=plan.settings.overwrite, shown=show_progress_bar)
         except (TgqError, FileNotFoundError):
-            if not alone and not is_free(plan.to):  # another job was done at the same time
+            if not alone and _is_joined(plan, size):  # another job was done at the same time
                 return []
             raise
         work.clear()
@@ -215,6 +213,15 @@ def import_in_parts(
 def beside_of(to: Path) -> Path:
     """Name the hidden folder beside the catalogue `to` in which the work is done."""
     return begun.beside_of(to, "importing")
+
+
+def _is_joined(plan: ImportPlan, size: int) -> bool:
+    """Say whether another job has joined these parts. Raise TgqError where another catalogue stands there."""
+    if is_free(plan.to):
+        return False
+    if Catalog.open(plan.to).about.get(MADE_OF) != _digest(plan, size):
+        raise TgqError(f"{plan.to} holds a catalogue that is not of these parts; shards replace none: name another")
+    return True
 
 
 def _digest(plan: ImportPlan, size: int) -> str:

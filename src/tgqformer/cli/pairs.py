@@ -88,7 +88,8 @@ def mine(
     from tgqformer.pairs.times import seconds_of
     from tgqformer.stages import make_way
 
-    make_way(to, "pairs", overwrite=overwrite, file=True, sources=[source, catalog])
+    shared = shard is not None or finish
+    make_way(to, "pairs", overwrite=overwrite, file=True, sources=[source, catalog], resumable=shared)
     log = settings_of(LogSettings, context, "the log")
     mining = settings_of(MiningSettings, context, "mining")
     until = None if before is None else seconds_of(before)
@@ -105,7 +106,7 @@ def mine(
         if kind:
             raise TgqError("--kind is of related.parquet, which lists pairs; leave --shard, --finish and --cluster out")
         only_whole(overwrite, shard, finish)
-        size, alone = partition_size or SIZE, cluster is not None
+        size, alone = partition_size or SIZE, not shared
         found = mine_in_parts(source, to, make, ids=ids, log=log, mining=mining, before=until, size=size, alone=alone)
         if isinstance(found, list):
             say(still_missing(found), err=True)

@@ -5,7 +5,7 @@ A pair is unordered (a < b as text), never of an item with itself, and stands on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,10 +68,10 @@ class Pairs:
         """Put pairs together; where a pair stands in several parts its weights and counts are summed."""
         return cls(_canonical(pa.concat_tables([part.table for part in parts])))
 
-    def write(self, path: Path) -> None:
-        """Write Parquet, atomically."""
+    def write(self, path: Path, notes: Mapping[str, str] | None = None) -> None:
+        """Write Parquet, atomically; notes: what else stands in its metadata."""
         with atomic_path(path) as unfinished:
-            pq.write_table(self.table, unfinished)
+            pq.write_table(self.table.replace_schema_metadata(notes), unfinished)
 
     def __len__(self) -> int:
         return len(self.table)

@@ -21,10 +21,13 @@ from tgqformer.files import read_arrow, write_arrow
 from tgqformer.pairs.clicks import Clicks
 from tgqformer.pairs.mining import MiningSettings, mined, mutual
 from tgqformer.pairs.pairs import Pairs
+from tgqformer.stages import digest_of
 
 KIND, CLICKS = "mining begun", "clicks.arrow"
 SIZE = 1 << 16
 """Items of a partition, by default."""
+MADE_OF = "made_of"
+"""In the file of pairs: the digest of the plan that its parts were begun with."""
 _COLUMNS = ("item", "starts", "back", "ahead")
 _FOUND = ("a", "b", "weight", "count")
 
@@ -41,6 +44,10 @@ class MiningPlan:
     def of(cls, log: str, mining: MiningSettings, size: int = SIZE) -> MiningPlan:
         """Make the plan of these settings."""
         return cls(log, config.plain(mining), size)
+
+    def digest(self) -> str:
+        """Return a short name of all that it says."""
+        return digest_of(asdict(self))
 
 
 class MiningWork(begun.Ranges):

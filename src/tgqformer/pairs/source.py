@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from tgqformer import config
 from tgqformer.catalog.shape import plain_name
@@ -24,7 +25,7 @@ from tgqformer.pairs.logs import ReadReport, read_log
 from tgqformer.pairs.matching import check_items
 from tgqformer.pairs.mining import MiningSettings, Window, mine_table
 from tgqformer.pairs.pairs import Pairs, PairSets, mine_pairs, pairs_from_related
-from tgqformer.pairs.parts import SIZE, MiningPlan, MiningWork, beside_of
+from tgqformer.pairs.parts import MADE_OF, SIZE, MiningPlan, MiningWork, beside_of
 from tgqformer.pairs.splits import PARTS, cut_by_time, split_by_time
 from tgqformer.progress import console
 
@@ -87,10 +88,11 @@ def mine_in_parts(
     file. Only the first job reads the log. The rest as `read_source`.
 
     Args:
-        size: items of a partition. alone: whether nobody else is at work, see `MiningWork.begin`.
+        size: items of a partition. alone: whether nobody else is at work, see `MiningWork.begin`. Else, where all are
+            done already, the pairs of the file are returned.
 
     Raises:
-        TgqError: as `read_source`; for a list of pairs; where another log or other settings were begun.
+        TgqError: as `read_source`; for a list of pairs; where another log or other settings were begun, or are done.
     """
     if _listed(source, None, log) is not None:
         raise TgqError(f"{source} lists pairs, so nothing is to be mined: leave --shard, --finish and --cluster out")
@@ -99,12 +101,16 @@ def mine_in_parts(
         return Clicks.of(_interactions(source, log, before, ids), mining.max_session, mining.window, shown=True)
 
     plan = MiningPlan.of(_digest(source, log, before, ids), mining, size)
+    if not alone and to.exists():
+        pairs = _done(to, plan)
+        console.print(f"{to} is finished already, of this log: nothing to do")
+        return pairs
     if make is fill_nothing and not beside_of(to).exists():
         raise TgqError(f"nothing was begun for {to}: mine it with --shard first")
     work = MiningWork.begin(to, plan, read, alone=alone)
     if not alone and to.exists():  # it was begun anew after another job had made all
         work.clear()
-        return Pairs.read(to)
+        return _done(to, plan)
     make(work)
     if missing := work.missing():
         return missing
@@ -112,13 +118,21 @@ def mine_in_parts(
         pairs = work.finish()
     except TgqError:
         if not alone and to.exists():  # another job was done at the same time
-            return Pairs.read(to)
+            return _done(to, plan)
         raise
     if len(pairs):
-        pairs.write(to)
+        pairs.write(to, {MADE_OF: plan.digest()})
     work.clear()
     if not len(pairs):
         raise _no_pair(source, log, mining, before, ids)
+    return pairs
+
+
+def _done(to: Path, plan: MiningPlan) -> Pairs:
+    """Read the pairs that other jobs have mined by this plan. Raise TgqError where the file is another."""
+    pairs = Pairs.read(to)
+    if (pq.read_schema(to).metadata or {}).get(MADE_OF.encode()) != plan.digest().encode():
+        raise TgqError(f"{to} exists, and is not of these parts; shards replace nothing: name another")
     return pairs
 
 
