@@ -236,13 +236,17 @@ class Objects:
             return self._put(path.name, path.read_bytes(), "create")
 
     def _announce(self, name: str, own: list[str]) -> None:
-        """Put checksums among those of a file that stand there, whoever else does so now."""
+        """Put checksums among those of a file that stand there, whoever else does so now.
+
+        What is replaced is told by its tag; Google asks for its version.
+        """
         while True:
             with telling(self.address):
                 known, mode = list[str](), dict[str, str]()
                 try:
                     found = self._api.get(self._store, name)
-                    known, mode = bytes(found.bytes()).decode("ascii").split(), {"e_tag": found.meta["e_tag"]}
+                    mode = {one: found.meta[one] for one in ("e_tag", "version") if found.meta[one]}
+                    known = bytes(found.bytes()).decode("ascii").split()
                 except FileNotFoundError:
                     pass
                 if set(own) <= set(known):

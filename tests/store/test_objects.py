@@ -17,6 +17,7 @@ import obstore
 import pytest
 from calls import call, ran
 from doc_runs import Terminal, walk_page
+from gcs_server import gcs_server
 from object_server import BUCKET, SECRET, environment, object_server, wire
 from obstore.store import S3Store
 from small_shop import draw, png, save_models
@@ -276,6 +277,33 @@ def test_the_first_of_two_writers_wins_and_its_checksum_is_known(to: str) -> Non
         objects_of.keep("part")
     assert content(to) == {"part": b"one", "part.crc": b"two".hex().encode() + b"\n" + b"one".hex().encode() + b"\n"}
     assert two.file("part").read_bytes() == b"one" and not two.file("none").exists()
+
+
+def test_google_holds_the_bytes_of_a_disk(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with gcs_server(tmp_path / "key.json") as (held, variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        to = "gs://shop-data/folder"
+        (tmp_path / "items.csv").write_text("id,title\na,red shoe\nb,blue shoe\n")
+        ran(f"catalog import {tmp_path}/items.csv --pack --to {to}/catalog")
+        assert Catalog.open(Path(f"{to}/catalog")).ids() == ["a", "b"]
+        embed = f"{EMBED.format(c=shop / 'catalog', s=shop)} --to {to}/e"
+        ran(f"{embed} --shard 1/2")
+        ran(f"{embed} --shard 2/2")
+        ran(f"neighbours {to}/e -k 3 --to {to}/n")
+        for folder, made in (("e", "whole"), ("n", "near")):
+            place = f"shop-data/folder/{folder}/"
+            found = {name.removeprefix(place): data for name, (data, _) in held.held.items() if name.startswith(place)}
+            assert found == content(shop / made)
+        ran(f"index {to}/e --catalog {shop}/catalog --to {to}/store")
+        assert "red shirt" in ran(f"similar sku-0 --store {to}/store")
+        assert "objects are never replaced" in refused(f"{embed.replace('seed-1', 'seed-2')} --overwrite")
+        for data in (b"one", b"two"):  # the second finds the checksum of the first, and adds its own
+            own = Objects(f"{to}/part")
+            (own.here / "part").write_bytes(data)
+            (own.here / "part.crc").write_text(f"{data.hex()}\n")
+            assert own.keep("part") == (data == b"one")
+        assert held.held["shop-data/folder/part/part.crc"][0] == b"74776f\n6f6e65\n"
 
 
 def test_large_objects_are_sent_in_parts(to: str, monkeypatch: pytest.MonkeyPatch) -> None:
