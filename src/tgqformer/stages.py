@@ -116,9 +116,9 @@ def check_ours(folder: Path, kind: str) -> None:
 
 
 def clear(folder: Path, kind: str) -> None:
-    """Remove a folder of ours with all that is in it; raise TgqError, as `check_ours` does, where it is not ours."""
+    """Remove a folder of ours with all that is in it, but not objects; raise TgqError, as `check_ours`, if not ours."""
     check_ours(folder, kind)
-    if folder.exists():
+    if not object_address(folder) and folder.exists():
         shutil.rmtree(folder)
 
 
@@ -153,7 +153,7 @@ def _sent(path: Path, kind: str, whole_by: str) -> Iterator[Path]:
     place = place_at(path)
     mark(place.here, kind)
     yield place.here
-    make_way(path, kind, objects=True)
+    make_way(path, kind, objects=True, resumable=True)
     names = {file.name for file in place.here.iterdir()} - {NOTE, whole_by}
     for name in (NOTE, *sorted(names), whole_by):
         if not place.keep(name):

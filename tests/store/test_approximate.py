@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from tgqformer.cli import app
 from tgqformer.cluster.work import Work
 from tgqformer.errors import TgqError
-from tgqformer.files import once_path
+from tgqformer.files import with_check, write_json
+from tgqformer.objects import Disk
 from tgqformer.store import approximate, cells
 from tgqformer.store.approximate import ApproximateWork, build_approximate, make_approximate
 from tgqformer.store.cells import Cells
@@ -135,6 +136,21 @@ def test_a_second_call_does_nothing_and_another_needs_leave(clustered, tmp_path:
     assert all(np.array_equal(one, other) for one, other in zip(before, rows_of(again), strict=True))
 
 
+@pytest.mark.parametrize("earlier", [False, True])
+def test_exact_ones_are_not_taken_for_done_where_approximate_ones_stand(
+    clustered, tmp_path: Path, write, earlier: bool
+) -> None:
+    embeddings, to = write(clustered[:900]), tmp_path / "n"
+    build_approximate(embeddings, to, k=5, show_progress_bar=False)
+    if earlier:  # a manifest that does not say how they were found
+        said = json.loads((to / "manifest.json").read_text())
+        write_json(to / "manifest.json", with_check({n: said[n] for n in said if n not in ("found", "check")}))
+    with pytest.raises(TgqError, match="neighbours with found 'approximate', not 'exact'; they must not be mixed"):
+        build_neighbours(embeddings, to, k=5, show_progress_bar=False)
+    build_neighbours(embeddings, to, k=5, show_progress_bar=False, overwrite=True)
+    assert Neighbours.open(to).manifest.found == "exact" and not (to / "approximate.json").exists()
+
+
 def test_a_low_recall_is_refused(clustered, tmp_path: Path, write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(approximate, "LEAST", 1.01)
     with pytest.raises(TgqError, match=r"below 1\.01, so nothing was written"):
@@ -230,7 +246,6 @@ def test_a_low_recall_of_shards_is_refused_and_nothing_stays(
 JOB = """
 import os, signal, sys
 from tgqformer.cli import main
-from tgqformer.files import once_path
 from tgqformer.store import approximate
 approximate.ROWS, approximate.BLOCK = 256, 512
 write, dies = approximate.PartitionFolder.write, int(sys.argv.pop(1))
@@ -257,13 +272,15 @@ def test_a_killed_job_goes_on_to_the_same_bytes(whole: Path, tmp_path: Path, mon
 
 
 def test_the_plan_that_is_written_first_counts(whole: Path, tmp_path: Path) -> None:
-    pool = normalised_pool(Embeddings.open(whole / "e"), tmp_path / "pool.npy")
-    cells = approximate._planned(pool, 20, tmp_path / "plan.arrow")
-    written = (tmp_path / "plan.arrow").read_bytes()
-    with once_path(tmp_path / "plan.arrow") as unfinished:
-        unfinished.write_bytes(b"of a job that was slower")
-    assert (tmp_path / "plan.arrow").read_bytes() == written
-    read = approximate._planned(pool, 20, tmp_path / "plan.arrow")
+    pool, place = normalised_pool(Embeddings.open(whole / "e"), tmp_path / "pool.npy"), Disk(tmp_path)
+    cells = approximate._planned(pool, 20, place)
+    written = (tmp_path / approximate.PLAN).read_bytes()
+    slower, looks = Disk(tmp_path), iter([False])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slower, "has", lambda name: next(looks, True))  # it looked before the other had written
+        approximate._planned(pool, 20, slower)
+    assert (tmp_path / approximate.PLAN).read_bytes() == written and len(list(tmp_path.glob("cells-*.arrow"))) == 2
+    read = approximate._planned(pool, 20, place)
     assert read.probes == cells.probes and torch.equal(cells.items.order, read.items.order)
     assert torch.equal(cells.centres, read.centres) and torch.equal(cells.beside, read.beside)
 

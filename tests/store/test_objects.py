@@ -27,6 +27,7 @@ from tgqformer.catalog.catalog import Catalog
 from tgqformer.errors import TgqError
 from tgqformer.objects import Objects, object_address, trouble_with
 from tgqformer.stages import Digests
+from tgqformer.store import approximate
 from tgqformer.store.embeddings import Embeddings
 from tgqformer.store.neighbours import Neighbours
 
@@ -107,6 +108,28 @@ def test_shards_in_a_bucket_make_the_bytes_of_one_run_on_a_disk(shop: Path, to: 
     for name, data in content(f"{to}/e").items():
         (copied / name).write_bytes(data)
     assert Embeddings.open(copied).ids() == Embeddings.open(Path(f"{to}/e")).ids(), "a copy is a folder like any other"
+
+
+def test_approximate_neighbours_are_made_by_shards_in_a_bucket(
+    shop: Path, to: str, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approximate, "BLOCK", 10)
+    sent(shop / "whole", f"{to}/e")
+    ran(f"neighbours {shop}/whole -k 3 --approximate --to {tmp_path}/n")
+    near = f"neighbours {to}/e -k 3 --approximate --to {to}/n"
+    assert "2 partitions are missing (0, 1" in ran(f"{near} --shard 3/3")
+    assert "must not be mixed" in refused(f"{near.replace('-k 3', '-k 4')} --shard 1/3")
+    assert not content(f"{to}/n")
+    ran(f"{near} --shard 1/3")
+    small = "from tgqformer.store import approximate; approximate.BLOCK = 10; from tgqformer.cli import main; main()"
+    command = [sys.executable, "-c", small, *f"{near} --shard 2/3".split()]
+    assert killed(command, f"{to}/n", port, content(tmp_path / "n"), left=6) and content(f"{to}/n")
+    with pytest.raises(TgqError, match=r"no readable manifest|lacks 5 of 5 partitions"):
+        Neighbours.open(Path(f"{to}/n"))
+    assert "its parts stay at s3://" in ran(f"{near} --finish")
+    assert content(f"{to}/n") == content(tmp_path / "n")
+    assert f"{to}/n is finished already" in ran(near) and f"{to}/n is finished" in ran(f"{near} --shard 1/3")
+    assert "with found 'approximate', not 'exact'" in refused(f"neighbours {to}/e -k 3 --to {to}/n")
 
 
 def test_a_store_for_searches_is_made_in_the_bucket_from_what_lies_there(shop: Path, to: str, tmp_path: Path) -> None:
@@ -190,8 +213,8 @@ def test_what_is_not_ours_stays_and_nothing_is_ever_removed(
         assert "must not be mixed" in refused(f"{other} --to {to}/e")
         assert "objects are never replaced; choose another address" in refused(f"{other} --to {to}/e --overwrite")
         ran(f"neighbours {to}/e -k 3 --to {to}/n")
-        for words in (f"neighbours {to}/e --approximate", f"noise apply {shop}/catalog --view noised"):
-            assert "can be written to a disk alone" in refused(f"{words} --to {to}/a")
+        assert "can be written to a disk alone" in refused(f"noise apply {shop}/catalog --view noised --to {to}/a")
+        assert "with found 'exact', not 'approximate'" in refused(f"neighbours {to}/e -k 3 --approximate --to {to}/n")
         assert {method for method, _ in line.seen} == {"GET", "HEAD", "PUT"}  # type: ignore[attr-defined]
         assert content(f"{to}/theirs") == {"deep/report.csv": b"theirs"}
         assert content(f"{to}/e") == content(shop / "whole")

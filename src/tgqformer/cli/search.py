@@ -195,7 +195,7 @@ def neighbours(
         raise TgqError("approximate neighbours are computed on the processor; leave --device or --approximate out")
     if shard is not None and (parquet, catalog) != (None, None):
         raise TgqError("a shard makes a part of the lists; give --parquet and --catalog with --finish")
-    make_way(to, "neighbours", resumable=True, objects=not approximate, sources=[embeddings])
+    make_way(to, "neighbours", resumable=True, objects=True, sources=[embeddings])
     if parquet is not None:
         make_way(parquet, "neighbours", overwrite=overwrite, file=True, sources=[embeddings, to])
     source = Embeddings.open(embeddings)

@@ -11,21 +11,23 @@ folder beside the one that is asked for, which is made of them when all are ther
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
 from tgqformer.cluster.work import Maker, fill_here
 from tgqformer.errors import TgqError
-from tgqformer.files import once_path, read_json, write_arrow, write_json
+from tgqformer.files import read_arrow, write_arrow, write_json, write_json_once
+from tgqformer.objects import Disk, Objects, absolute, object_address, place_at, told
 from tgqformer.parallel import ahead, one_thread_each
 from tgqformer.progress import console
 from tgqformer.stages import clear, make_way
@@ -44,7 +46,7 @@ from tgqformer.store.neighbours import (
     table_of,
     write_lists,
 )
-from tgqformer.store.partitions import PartitionFolder, column_matrix
+from tgqformer.store.partitions import APPROXIMATE, MANIFEST, PartitionFolder, column_matrix
 from tgqformer.types import Array
 
 LEAST = 0.98
@@ -52,7 +54,7 @@ LEAST = 0.98
 ROWS = 1024
 BLOCK = 8 * ROWS
 """Items of a partition, in the order of their cells; `ROWS` of them are searched at once."""
-REPORT, PLAN, BEGUN = "approximate.json", "plan.arrow", "approximate neighbours"
+PLAN, BEGUN = "plan.json", "approximate neighbours begun"
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,8 @@ class ApproximateWork:
     def __init__(self, embeddings: Embeddings, folder: PartitionFolder) -> None:
         self.embeddings, self.folder = embeddings, folder
         self.width = NeighboursManifest(**folder.manifest).width
-        self._pool = normalised_pool(embeddings, folder.path / VECTORS)
-        self._cells = _planned(self._pool, self.width, folder.path / PLAN)
+        self._pool = normalised_pool(embeddings, folder.place.here / VECTORS)
+        self._cells = _planned(self._pool, self.width, folder.place)
 
     @classmethod
     def begin(cls, embeddings: Embeddings, to: Path, k: int, *, alone: bool = True) -> ApproximateWork:
@@ -100,11 +102,10 @@ class ApproximateWork:
         Raises: TgqError where that is there and this is not done `alone`; for vectors that lie in no cells.
         """
         beside, manifest = beside_of(to), asdict(_manifest(embeddings, k, BLOCK))
-        beside.parent.mkdir(parents=True, exist_ok=True)
         try:
             folder = PartitionFolder.create(beside, manifest, kind=BEGUN, command=COMMAND)
         except TgqError:
-            if not alone:
+            if not alone or object_address(to):
                 raise
             clear(beside, BEGUN)
             folder = PartitionFolder.create(beside, manifest, kind=BEGUN, command=COMMAND)
@@ -157,14 +158,15 @@ class ApproximateWork:
                 self.folder.write(number, table, looked={str(number): looked})
 
     def finish(self, to: Path) -> tuple[Neighbours, Approximation]:
-        """Measure the recall; write the lists to the folder `to`, and remove what was begun beside it.
+        """Measure the recall; write the lists to the folder `to`, and remove what was begun beside it on a disk.
 
         Raises: TgqError where something is missing; where too few are found: then nothing is left.
         """
         self.folder.require_complete()
-        shape = (len(self._pool), self.width)
-        positions = np.memmap(self.path / "positions", np.int32, "w+", shape=shape)
-        scores = np.memmap(self.path / "scores", np.float32, "w+", shape=shape)
+        self.folder.fetch()
+        shape, here = (len(self._pool), self.width), self.folder.place.here
+        positions = np.memmap(here / "positions", np.int32, "w+", shape=shape)
+        scores = np.memmap(here / "scores", np.float32, "w+", shape=shape)
         for number in range(len(self.folder)):
             table, rows = self.folder.read(number), self._cells.items.order[slice(*self.folder.bounds(number))].numpy()
             positions[rows] = column_matrix(table, "position", self.width)
@@ -178,16 +180,18 @@ class ApproximateWork:
 
         def beside(folder: Path) -> None:  # vectors for rules; too coarse for a sync, which refuses them
             np.save(folder / VECTORS, self._pool.numpy().astype(np.float16))
-            write_json(folder / REPORT, asdict(done))
+            write_json(folder / APPROXIMATE, asdict(done))
 
-        found = write_lists(to, self.embeddings, positions, scores, beside)
+        found = write_lists(to, self.embeddings, positions, scores, beside, "approximate")
         clear(self.path, BEGUN)
+        if object_address(to):
+            console.print(f"its parts stay at {told(self.path)}, since no object is removed: they are not needed")
         return found, done
 
 
 def beside_of(to: Path) -> Path:
     """Name the hidden folder beside `to` in which the work is done."""
-    place = to.resolve()
+    place = absolute(to)
     return place.with_name(f".{place.name}.approximate")
 
 
@@ -218,13 +222,17 @@ def make_approximate(
     """
     if k < 1:
         raise TgqError(f"k is the number of neighbours to keep, at least 1; got {k}")
-    make_way(to, KIND, resumable=True, sources=[embeddings.path])
+    make_way(to, KIND, resumable=True, objects=True, sources=[embeddings.path])
     if len(embeddings) < 2:
         raise TgqError(f"{embeddings.path} holds {len(embeddings)} vectors; neighbours need at least two")
     if not overwrite and (done := _finished(embeddings, to, k)) is not None:
-        console.print(f"{to} is finished already, of these embeddings: nothing to do")
+        console.print(f"{told(to)} is finished already, of these embeddings: nothing to do")
         return done
-    make_way(to, KIND, overwrite=overwrite)
+    if not object_address(to):
+        make_way(to, KIND, overwrite=overwrite)
+    elif place_at(to).has(MANIFEST):  # a job that was killed while it sent the lists, or other lists: these are refused
+        manifest = _manifest(embeddings, k, embeddings.manifest.partition_size)
+        PartitionFolder.create(to, asdict(manifest), kind=KIND, command=COMMAND, overwrite=overwrite)
     work = ApproximateWork.begin(embeddings, to, k, alone=alone)
     make(work)
     if missing := work.missing():
@@ -241,22 +249,29 @@ def make_approximate(
 def _manifest(embeddings: Embeddings, k: int, partition_size: int) -> NeighboursManifest:
     source, content = embeddings.manifest, digest_of(contents_of(embeddings))
     shared = (source.model_version, source.ids_fingerprint, source.count, partition_size, content)
-    return NeighboursManifest(min(k, source.count - 1), *shared)
+    return NeighboursManifest(min(k, source.count - 1), *shared, "approximate")
 
 
 def _finished(embeddings: Embeddings, to: Path, k: int) -> tuple[Neighbours, Approximation] | None:
     """Open what is finished of these embeddings; None where that does not stand there."""
-    if not (to / REPORT).is_file():
+    place, manifest = place_at(to), _manifest(embeddings, k, embeddings.manifest.partition_size)
+    said = place.read(APPROXIMATE)
+    if said is None or not place.has(MANIFEST):  # objects are sent one by one
         return None
-    found = Neighbours.open(to)
-    same = found.manifest == _manifest(embeddings, k, embeddings.manifest.partition_size)
-    return (found, Approximation(**read_json(to / REPORT))) if same else None
+    names = [field.name for field in fields(NeighboursManifest)]
+    folder = PartitionFolder.open(to, names, kind=KIND, command=COMMAND)
+    if folder.manifest != asdict(manifest) or folder.missing():
+        return None
+    return Neighbours.open(to), Approximation(**json.loads(said))
 
 
-def _planned(pool: Tensor, width: int, file: Path) -> Cells:
-    """Return the cells of a plan, which is made where nobody has written one: the first one counts."""
-    if not file.exists():
-        made = Cells.made(pool, width)
-        with once_path(file) as unfinished:
-            write_arrow(unfinished, made.as_table())
-    return Cells.of_table(pool, pa.ipc.open_file(pa.memory_map(str(file))).read_all())
+def _planned(pool: Tensor, width: int, place: Disk | Objects) -> Cells:
+    """Return the cells of the plan in a folder, which is made where nobody has written one: the first one counts."""
+    if not place.has(PLAN):
+        name = f"cells-{uuid4().hex}.arrow"
+        write_arrow(place.here / name, Cells.made(pool, width).as_table())
+        place.keep(name)
+        write_json_once(place.here / PLAN, {"cells": name})
+        place.keep(PLAN)
+    file = place.file(json.loads(place.read(PLAN) or b"")["cells"])
+    return Cells.of_table(pool, read_arrow(file, sealed=True))

@@ -2,7 +2,8 @@
 
     neighbours/
       tgq.json             our note, see `stages.mark`
-      manifest.json        K, number of items, model version, fingerprint of the ids, digest of their content
+      manifest.json        K, number of items, model version, fingerprint of the ids, digest of their content, and
+                           whether they are exact
       ids.arrow            the ids in the order of the pool, and `content`: digests of what the model saw, where known
       vectors.npy          the vectors, of unit length, float32 [N, d]: for lists that are to be diverse, and for a sync
       part-00000.arrow     one row an item: position (fixed-size list of int32), score (fixed-size list of float32)
@@ -35,7 +36,7 @@ from tgqformer.progress import console
 from tgqformer.stages import atomic_folder, make_way
 from tgqformer.store.base import unknown_item
 from tgqformer.store.embeddings import Embeddings
-from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column
+from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column, part_name
 from tgqformer.store.rows import unit
 from tgqformer.topk.exact import QUERIES
 from tgqformer.types import Array, Floats, Ints, Vectors
@@ -52,7 +53,8 @@ SPARES = 32  # neighbours kept beyond K: so many of a list may go before a sync 
 class NeighboursManifest:
     """What a folder of neighbours is made from. `k` is K as asked; a pool of N items gives min(K, N - 1) a row.
 
-    `content` is a digest of what the vectors were made from, as far as that is known.
+    `content` is a digest of what the vectors were made from, as far as that is known. `found` says how: `exact`,
+    `approximate`, or `otherwise`, such as lists of several models.
     """
 
     k: int
@@ -61,6 +63,7 @@ class NeighboursManifest:
     count: int
     partition_size: int
     content: str
+    found: str = "exact"
 
     @property
     def width(self) -> int:
@@ -306,23 +309,29 @@ def make_neighbours(
 
 
 def write_lists(
-    to: Path, embeddings: Embeddings, items: Any, scores: Any, beside: Callable[[Path], None] | None = None
+    to: Path,
+    embeddings: Embeddings,
+    items: Any,
+    scores: Any,
+    beside: Callable[[Path], None] | None = None,
+    found: str = "otherwise",
 ) -> Neighbours:
     """Write neighbours that were found otherwise over the items of some embeddings, whose version they carry.
 
-    items: positions [N, K]. scores: [N, K], best first. Neighbours that stand in `to` are replaced.
-    beside: writes further files into the folder.
+    items: positions [N, K]. scores: [N, K], best first. Neighbours that stand in `to` are replaced, but in an object
+    store. beside: writes further files into the folder. found: how, see `NeighboursManifest`.
 
     Raises: TgqError unless there is a row for each item, of K >= 1 other items.
     """
     count, width = embeddings.manifest.count, items.shape[1]
     if len(items) != count or items.shape != scores.shape or not 1 <= width < max(2, count):
-        found = f"{list(items.shape)}, {list(scores.shape)}"
-        raise TgqError(f"{count} items need rows of positions and scores of one width; got {found}")
+        got = f"{list(items.shape)}, {list(scores.shape)}"
+        raise TgqError(f"{count} items need rows of positions and scores of one width; got {got}")
     if items.min() < 0 or items.max() >= count:
         raise TgqError("neighbours are positions of items; some row is too short or points outside")
-    with atomic_folder(to, KIND, overwrite=True) as unfinished:
-        folder = _start(embeddings, unfinished, width)
+    last = part_name((count - 1) // embeddings.manifest.partition_size)
+    with atomic_folder(to, KIND, overwrite=True, whole_by=last) as unfinished:
+        folder = _start(embeddings, unfinished, width, found=found)
         for number in range(len(folder)):
             rows = slice(*folder.bounds(number))
             folder.write(number, table_of(items[rows], scores[rows]))
@@ -331,11 +340,13 @@ def write_lists(
     return Neighbours.open(to)
 
 
-def _start(embeddings: Embeddings, to: Path, k: int, *, overwrite: bool = False) -> PartitionFolder:
+def _start(
+    embeddings: Embeddings, to: Path, k: int, *, overwrite: bool = False, found: str = "exact"
+) -> PartitionFolder:
     """Start a folder with its ids, or take up the one that a killed job left."""
     source, ids, contents = embeddings.manifest, embeddings.ids(), contents_of(embeddings)
     shared = (source.model_version, source.ids_fingerprint, source.count, source.partition_size)
-    manifest = NeighboursManifest(k, *shared, digest_of(contents))
+    manifest = NeighboursManifest(k, *shared, digest_of(contents), found)
     return start_folder(to, manifest, ids, contents, overwrite=overwrite)
 
 

@@ -39,8 +39,9 @@ FORMAT = 1
 HEAD = 16 << 10  # bytes in which the schema of a partition mostly lies
 
 
-UNSAID = {"precision": "float32"}
-"""What manifests of earlier versions do not say, and how it was."""
+UNSAID = {"precision": "float32", "found": "exact"}
+"""What manifests of earlier versions do not say, and how it was. Approximate neighbours had a report beside."""
+APPROXIMATE, MANIFEST = "approximate.json", "manifest.json"
 
 
 class PartitionFolder:
@@ -65,7 +66,7 @@ class PartitionFolder:
         Raises: TgqError where `path` holds something else, or partitions with another manifest.
         """
         check_ours(path, kind)
-        if place_at(path).has("manifest.json"):
+        if place_at(path).has(MANIFEST):
             try:
                 return cls._taken_up(path, manifest, kind, command)
             except TgqError:
@@ -103,8 +104,8 @@ class PartitionFolder:
             mark(place.here, kind)
             place.keep(NOTE)
         content = {"kind": kind, "format": FORMAT, "sealed": True, **manifest}
-        write_json_once(place.here / "manifest.json", with_check(content))
-        place.keep("manifest.json")
+        write_json_once(place.here / MANIFEST, with_check(content))
+        place.keep(MANIFEST)
         return cls._taken_up(path, manifest, kind, command)
 
     @classmethod
@@ -114,7 +115,7 @@ class PartitionFolder:
         Raises: TgqError where there is no readable manifest of this kind and format.
         """
         try:
-            content = json.loads(place_at(path).read("manifest.json") or b"")
+            content = json.loads(place_at(path).read(MANIFEST) or b"")
         except (OSError, ValueError) as error:
             raise TgqError(
                 f"{told(path)} holds no {kind} (no readable manifest.json); make them by `tgq {command}`"
@@ -129,6 +130,8 @@ class PartitionFolder:
             )
         if not is_checked(content):
             raise TgqError(f"{told(path / 'manifest.json')} is damaged; make the folder anew by `tgq {command}`")
+        if "found" not in content and "found" in names and place_at(path).has(APPROXIMATE):
+            content["found"] = "approximate"
         found = cls(path, {name: {**UNSAID, **content}[name] for name in names}, kind=kind, command=command)
         found.sealed = "sealed" in content
         return found
@@ -148,11 +151,11 @@ class PartitionFolder:
     def missing(self) -> list[int]:
         """List the partitions that are not yet written, in order."""
         there = self.place.names()
-        return [number for number in range(len(self)) if _name(number) not in there]
+        return [number for number in range(len(self)) if part_name(number) not in there]
 
     def has(self, partition: int) -> bool:
         """Say whether a partition is written."""
-        return self.place.has(_name(partition))
+        return self.place.has(part_name(partition))
 
     def notes(self, name: str) -> dict[str, Any]:
         """Join what the partitions that are written say of themselves under a name (`write`)."""
@@ -168,9 +171,9 @@ class PartitionFolder:
 
     def _schema(self, partition: int) -> Any:
         """Read the schema of a partition, from the first bytes of its file alone."""
-        start = self.place.start_of(_name(partition), HEAD)
+        start = self.place.start_of(part_name(partition), HEAD)
         length = int.from_bytes(start[12:16], "little")  # behind the format's name and four bytes that are always set
-        whole = start if 16 + length <= HEAD else self.place.start_of(_name(partition), 16 + length)
+        whole = start if 16 + length <= HEAD else self.place.start_of(part_name(partition), 16 + length)
         return pa.ipc.read_schema(pa.py_buffer(whole[8:]))
 
     def write(self, partition: int, table: Any, **notes: Mapping[str, Any]) -> None:
@@ -179,7 +182,7 @@ class PartitionFolder:
         notes: what else is to be known of it, see the method of this name.
         """
         said = {name: json.dumps(note, ensure_ascii=False) for name, note in notes.items() if note}
-        self.put(_name(partition), table.replace_schema_metadata(said) if said else table)
+        self.put(part_name(partition), table.replace_schema_metadata(said) if said else table)
 
     def put(self, name: str, table: Any) -> None:
         """Write an Arrow table as a file of the folder, with its checksum, whole or not at all.
@@ -191,7 +194,7 @@ class PartitionFolder:
 
     def fetch(self) -> None:
         """Bring all partitions to this machine, several at once, where they are not."""
-        self.place.fetch(map(_name, range(len(self))))
+        self.place.fetch(map(part_name, range(len(self))))
 
     def read(self, partition: int) -> Any:
         """Return one partition as an Arrow table mapped from disk; raises TgqError where it is missing or damaged.
@@ -199,7 +202,7 @@ class PartitionFolder:
         Its checksum is looked at first, so all of it is read once.
         """
         start, stop = self.bounds(partition)
-        file = self.place.file(_name(partition))
+        file = self.place.file(part_name(partition))
         if not file.exists():
             place = told(self.path / file.name)
             raise TgqError(f"{place} is not written yet; run the same `tgq {self._command}` again")
@@ -232,7 +235,7 @@ class PartitionFolder:
             )
 
     def _damaged(self, partition: int) -> TgqError:
-        file = told(self.path / _name(partition))
+        file = told(self.path / part_name(partition))
         return TgqError(f"{file} is damaged; remove it and run the same `tgq {self._command}` again")
 
     def _refuse_mix(self, wanted: Mapping[str, Any]) -> None:
@@ -246,7 +249,8 @@ class PartitionFolder:
                 )
 
 
-def _name(partition: int) -> str:
+def part_name(partition: int) -> str:
+    """Name the file of a partition."""
     return f"part-{partition:05d}.arrow"
 
 
