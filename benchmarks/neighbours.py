@@ -24,8 +24,8 @@ from unittest.mock import patch
 import torch
 
 from tgqformer.store.approximate import ApproximateWork, build_approximate
-from tgqformer.store.embeddings import Embeddings
-from tgqformer.store.neighbours import build_neighbours, normalised_pool
+from tgqformer.store.embeddings import Embeddings, normalised_pool
+from tgqformer.store.neighbours import build_neighbours
 from tgqformer.topk.exact import QUERIES
 from tgqformer.topk.vectors import TopK, top_k
 

@@ -22,8 +22,8 @@ from tgqformer.objects import Disk
 from tgqformer.store import approximate, cells
 from tgqformer.store.approximate import ApproximateWork, build_approximate, make_approximate
 from tgqformer.store.cells import Cells
-from tgqformer.store.embeddings import Embeddings, fingerprint_of
-from tgqformer.store.neighbours import Neighbours, build_neighbours, normalised_pool
+from tgqformer.store.embeddings import Embeddings, fingerprint_of, normalised_pool
+from tgqformer.store.neighbours import Neighbours, build_neighbours
 from tgqformer.types import Vectors
 
 torch.set_num_threads(1)

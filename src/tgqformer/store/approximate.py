@@ -32,7 +32,7 @@ from tgqformer.parallel import ahead, one_thread_each
 from tgqformer.progress import console
 from tgqformer.stages import clear, make_way
 from tgqformer.store.cells import Cells, known_of
-from tgqformer.store.embeddings import Embeddings
+from tgqformer.store.embeddings import Embeddings, normalised_pool
 from tgqformer.store.neighbours import (
     COMMAND,
     KIND,
@@ -42,7 +42,6 @@ from tgqformer.store.neighbours import (
     check_same,
     contents_of,
     digest_of,
-    normalised_pool,
     table_of,
     write_lists,
 )

@@ -11,14 +11,20 @@ from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from tgqformer.errors import TgqError
+from tgqformer.files import atomic_path
 from tgqformer.objects import Disk, Objects, told
 from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column
+from tgqformer.store.rows import unit
 from tgqformer.types import Vectors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KIND, COMMAND = "embeddings", "embed"
 
@@ -228,6 +234,24 @@ def fingerprint_of(ids: Iterable[str]) -> str:
         encoded = item_id.encode()
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
     return digest.hexdigest()
+
+
+def normalised_pool(embeddings: Embeddings, file: Path) -> Tensor:
+    """Write all vectors, of unit length as a store keeps them, to one file, and map it: [N, d] float32."""
+    if not file.exists():
+        write_pool(file, (len(embeddings), embeddings.dim), (unit(part.vectors) for part in embeddings))
+    import torch
+
+    return torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
+
+
+def write_pool(file: Path, shape: tuple[int, int], parts: Iterable[Vectors]) -> None:
+    """Write vectors [N, d] from their parts, whole or not at all."""
+    with atomic_path(file) as unfinished, unfinished.open("wb") as sink:
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(sink, header)
+        for part in parts:
+            sink.write(np.ascontiguousarray(part, np.float32).data)
 
 
 def _repeated(ids: Sequence[str]) -> str:

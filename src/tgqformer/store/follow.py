@@ -24,7 +24,7 @@ from tgqformer.progress import progress
 from tgqformer.stages import atomic_folder
 from tgqformer.store.base import StoreTable
 from tgqformer.store.content import BLIND, SEEN
-from tgqformer.store.embeddings import fingerprint_of
+from tgqformer.store.embeddings import fingerprint_of, write_pool
 from tgqformer.store.ledger import Version
 from tgqformer.store.lists import carry_lists
 from tgqformer.store.neighbours import (
@@ -35,7 +35,6 @@ from tgqformer.store.neighbours import (
     digest_of,
     start_folder,
     write_part,
-    write_pool,
 )
 from tgqformer.store.rows import parts
 from tgqformer.topk.exact import QUERIES, exact, tolerance

@@ -16,13 +16,13 @@ string ids.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
 from hashlib import blake2b
 from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,14 +35,10 @@ from tgqformer.objects import told
 from tgqformer.progress import console
 from tgqformer.stages import atomic_folder, make_way
 from tgqformer.store.base import unknown_item
-from tgqformer.store.embeddings import Embeddings
+from tgqformer.store.embeddings import Embeddings, normalised_pool
 from tgqformer.store.partitions import PartitionFolder, column_matrix, matrix_column, part_name
-from tgqformer.store.rows import unit
 from tgqformer.topk.exact import QUERIES
 from tgqformer.types import Array, Floats, Ints, Vectors
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 KIND, COMMAND, VECTORS = "neighbours", "neighbours", "vectors.npy"
 IDS = "ids.arrow"
@@ -368,27 +364,9 @@ def digest_of(contents: Any) -> str:
     return digest.hexdigest()
 
 
-def normalised_pool(embeddings: Embeddings, file: Path) -> Tensor:
-    """Write all vectors, of unit length as a store keeps them, to one file, and map it: [N, d] float32."""
-    if not file.exists():
-        write_pool(file, (len(embeddings), embeddings.dim), (unit(part.vectors) for part in embeddings))
-    import torch
-
-    return torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
-
-
 def neighbours_in(run: Path) -> list[Path]:
     """Return the tables of neighbours in the folder of a run."""
     return sorted(path.parent for path in run.glob("neighbours*/manifest.json"))
-
-
-def write_pool(file: Path, shape: tuple[int, int], parts: Iterable[Vectors]) -> None:
-    """Write vectors [N, d] from their parts, whole or not at all."""
-    with atomic_path(file) as unfinished, unfinished.open("wb") as sink:
-        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(sink, header)
-        for part in parts:
-            sink.write(np.ascontiguousarray(part, np.float32).data)
 
 
 def write_part(folder: PartitionFolder, number: int, positions: Array, scores: Array, width: int) -> None:
