@@ -68,6 +68,22 @@ def test_a_quote_never_closed_costs_one_line(tmp_path: Path) -> None:
     assert found[0].raw == '1,"open\n'
 
 
+@pytest.mark.parametrize("closing", ['"27 inch', 'inch 27"'])
+def test_two_slips_of_a_quote_cost_a_row_each(tmp_path: Path, closing: str) -> None:
+    lines = [f"{n},screen,4" for n in range(9)]
+    lines[2], lines[6] = '2,"24 inch,4', f"6,{closing},4"
+    found = rows("csv", put(tmp_path / "a.csv", "id,title,price\n" + "\n".join(lines) + "\n"))
+    good = [row.fields["id"] for row in found if row.fields is not None]
+    assert good == [str(n) for n in range(9) if n != 2 and (n != 6 or closing.startswith("inch"))]
+    assert all("quote" in (row.reason or "") for row in found if row.fields is None)
+
+
+def test_a_long_description_of_several_lines_stays_whole(tmp_path: Path) -> None:
+    about = "Warm, soft\nred, blue, green\nBig\n"
+    found = rows("csv", put(tmp_path / "a.csv", f'id,title,about\n1,mug,"{about}"\n2,cup,\n'))
+    assert [row.fields and row.fields["about"] for row in found] == [about, ""]
+
+
 def test_a_quote_open_to_the_end_of_a_long_file(tmp_path: Path) -> None:
     file = put(tmp_path / "a.csv", 'id,title\n1,"open\n' + "".join(f"{n},t\n" for n in range(2, 1500)))
     found = rows("csv", file)

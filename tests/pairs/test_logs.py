@@ -211,12 +211,62 @@ def test_an_order_with_a_list_of_items_is_split(tmp_path: Path, cell: str) -> No
     assert clicks(read(tmp_path / "log.csv")) == [("1", "1000"), ("1", "1001"), ("2", "1000"), ("2", "1001")]
 
 
+def test_a_list_with_commas_is_not_split_at_spaces(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text('order_id,items\n1,"TEE RED, MUG BLUE"\n2,TEE RED\n')
+    found = [("1", "TEE RED"), ("1", "MUG BLUE"), ("2", "TEE RED")]
+    assert clicks(read(tmp_path / "log.csv", item="items[]")) == found
+
+
 def test_cells_that_look_like_lists_are_told(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text('user,sku\n1,"a,b"\n2,"c,d"\n')
     report = ReadReport()
     assert clicks(read(tmp_path / "log.csv", report)) == [("1", "a,b"), ("2", "c,d")]
     assert "say --item 'sku[]'" in report.warnings[0]
     assert len(read(tmp_path / "log.csv", item="sku[]")) == 4
+
+
+# ---- quotes
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_two_slips_of_a_quote_cost_two_rows_and_not_all_between(tmp_path: Path, packed: bool) -> None:
+    rows = [f"s{n // 4},shirt,{1000 + n},{START + n}" for n in range(3000)]
+    for slip in (100, 2900):
+        rows[slip] = rows[slip].replace("shirt", '"24 monitor')
+    rows[400] = rows[400].replace("shirt", '"two\nlines, ""quoted"""')
+    rows[500] = rows[500].replace("shirt", '24" monitor')
+    rows[600] += ",more"
+    data = ("session,query,item,time\n" + "\n".join(rows) + "\n").encode()
+    name = "log.csv.gz" if packed else "log.csv"
+    (tmp_path / name).write_bytes(gzip.compress(data) if packed else data)
+    report = ReadReport()
+    log = read(tmp_path / name, report)
+    assert len(log) == 2997 and {row["item"] for row in log.table().to_pylist()} == {
+        str(1000 + n) for n in range(3000) if n not in (100, 600, 2900)
+    }
+    reasons = [(bad.row, bad.reason) for bad in report.bad]
+    assert reasons == [
+        (101, "a quote that is not closed in its row"),
+        (601, "5 fields where 4 are expected"),
+        (2901, "a quote that is never closed"),
+    ]
+
+
+def test_lines_behind_a_slip_keep_their_encoding_and_their_names(tmp_path: Path) -> None:
+    lines = ["1,fine,a", '1,"slip,b', "1,fine,c", "2,caf\u00e9,d", "2,fine,caf\u00e9"]
+    (tmp_path / "log.csv").write_bytes("\n".join(lines).encode("cp1252"))
+    report = ReadReport()
+    assert clicks(read(tmp_path / "log.csv", report, columns=["session", "query", "item"])) == [
+        ("1", "a"),
+        ("1", "c"),
+        ("2", "d"),
+    ]
+    assert [(bad.row, bad.reason) for bad in report.bad] == [
+        (2, "a quote that is never closed"),
+        (5, "item is not UTF-8"),
+    ]
+    (tmp_path / "log.csv").write_bytes("\n".join(["session,query,item", *lines]).encode("utf-16"))
+    assert [item for _, item in clicks(read(tmp_path / "log.csv"))] == ["a", "c", "d", "caf\u00e9"]
 
 
 # ---- sessions, ids, events
@@ -251,6 +301,31 @@ def test_sessions_of_nobody(tmp_path: Path, word: str) -> None:
     lines = [f"{session},{item}" for session in (word, "7") for item in ("a", "b")]
     (tmp_path / "log.csv").write_text("session_id,item_id\n" + "\n".join(lines))
     assert clicks(read(tmp_path / "log.csv")) == [("7", "a"), ("7", "b")]
+
+
+def test_whole_numbers_in_a_column_of_floats_are_ids(tmp_path: Path) -> None:
+    ids = [1000.0, 7654321098760.0, None, 2.5]
+    table = pa.table({"session": ["a", "b", "c", "d"], "item": ids, "time": [1704449472123.5 + n for n in range(4)]})
+    pq.write_table(table, tmp_path / "log.parquet")
+    log = read(tmp_path / "log.parquet")
+    assert clicks(log) == [("a", "1000"), ("b", "7654321098760"), ("d", "2.5")]
+    assert log.table()["time"].to_pylist() == [START, START, START]
+
+
+def test_each_file_says_whether_its_ids_went_through_a_column_with_gaps(tmp_path: Path) -> None:
+    for day, ending in enumerate(("", ".0", "")):
+        (tmp_path / f"{day}.csv").write_text(f"session,item\n{day},1000{ending}\n{day},1001{ending}\n")
+    assert clicks(read(tmp_path)) == [(day, item) for day in "012" for item in ("1000", "1001")]
+
+
+def test_times_that_a_spreadsheet_spoilt(tmp_path: Path) -> None:
+    whole = ["1.704449472123e+12", "1.70444947e12", "1704449472123"]
+    times = [*whole, "1.70445E+12", "1,70445E+12", "1.7e12"]
+    (tmp_path / "log.csv").write_text("session;item;time\n" + "".join(f"s;{n};{at}\n" for n, at in enumerate(times)))
+    report = ReadReport()
+    log = read(tmp_path / "log.csv", report)
+    assert log.table()["time"].to_pylist() == [START, START]
+    assert report.reasons == {"time was spoilt by a spreadsheet": 4}
 
 
 def test_ids_that_a_spreadsheet_spoilt(tmp_path: Path) -> None:

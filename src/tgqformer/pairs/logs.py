@@ -30,6 +30,7 @@ _NOBODY = ("anonymous", "guest", "unknown")
 """Further words of sessions for a visitor who is not known."""
 JOINT = "\u241f"
 """Stands between the values of several session columns that make one key."""
+_BY_SPREADSHEET = "was spoilt by a spreadsheet"
 _SPOILT = r"^\d([.,]\d+)?[eE]\+\d{2,3}$"
 _NUMBER = r"^\d+(\.\d+)?([eE][+-]?\d+)?$"
 
@@ -109,19 +110,21 @@ class _Rows:
         self.unknown = pa.array([word.lower() for word in (*sorted(UNKNOWN), *log.missing)])
         self.nobody = pa.array([*self.unknown.to_pylist(), *_NOBODY])
         self._seen: dict[str, set[str]] = {column: set() for column in log.where}
-        self._whole: dict[str, bool] = {}
+        self._whole: dict[tuple[Path, str], bool] = {}
         self._lists: bool | None = None
+        self._marked = False
 
     def take(self, batch: Batch, file: Path) -> pa.Table:
         """Return (session, item, time, weight) of a batch without its bad rows, which go to the report."""
         wanted = self._wanted(batch)
-        sessions = [self._key(batch, name) for name in self.log.session]
+        sessions = [self._key(batch, name, file) for name in self.log.session]
         session = _joined([coded for coded, _ in sessions])
-        item, wrong = self._key(batch, str(self.log.item))
+        item, wrong = self._key(batch, str(self.log.item), file)
         reasons = [*(one for _, found in sessions for one in found), *wrong]
         out: dict[str, Any] = {"session": session, "item": item}
         if self.times is not None:
-            out["time"], bad = self._read_times(batch, self.times)
+            out["time"], bad, spoilt = self._read_times(batch, self.times)
+            reasons.append((spoilt, f"{self.log.time} {_BY_SPREADSHEET}", self.times.column))
             reasons.append((bad, f"{self.log.time} is not a time", self.times.column))
         if self.log.weight is not None:
             out["weight"], bad = _weights(batch, self.log.weight)
@@ -156,20 +159,21 @@ class _Rows:
         self.report.other_rows += int((~keep).sum())
         return keep
 
-    def _key(self, batch: Batch, name: str) -> tuple[pa.DictionaryArray, list[tuple[Bools, str, str]]]:
+    def _key(self, batch: Batch, name: str, file: Path) -> tuple[pa.DictionaryArray, list[tuple[Bools, str, str]]]:
         """Return the ids of a column as text, and where they are none: (rows, reason, column)."""
         text, wrong = batch.text(name)
         coded = _coded(text)
         distinct = pc.replace_substring_regex(coded.dictionary, r"""^(?:="(.*)"|'(\d+))$""", r"\1\2")
-        if name not in self._whole:
+        if (file, name) not in self._whole:
             ends = pc.match_substring_regex(distinct, r"^(\d+\.0)?$")
-            self._whole[name] = bool(pc.all(ends).as_py()) and bool(pc.any(pc.ends_with(distinct, ".0")).as_py())
-        if self._whole[name]:  # whole numbers went through a column with gaps: 1000.0
+            decimals = bool(pc.all(ends).as_py()) and bool(pc.any(pc.ends_with(distinct, ".0")).as_py())
+            self._whole[file, name] = decimals
+        if self._whole[file, name]:  # whole numbers went through a column with gaps: 1000.0
             distinct = pc.replace_substring_regex(distinct, r"\.0$", "")
         words = self.nobody if name in self.log.session else self.unknown
         unknown = pc.is_in(pc.utf8_lower(distinct), value_set=words)
         spoilt = pc.match_substring_regex(distinct, _SPOILT)
-        faults = {"is empty": pc.equal(distinct, ""), "is not known": unknown, "was spoilt by a spreadsheet": spoilt}
+        faults = {"is empty": pc.equal(distinct, ""), "is not known": unknown, _BY_SPREADSHEET: spoilt}
         places = coded.indices.to_numpy()
         found = [(_mask(mask)[places], f"{name} {why}", name) for why, mask in faults.items()]
         if not distinct.equals(coded.dictionary):
@@ -194,17 +198,20 @@ class _Rows:
             bad |= wrong
         return bad
 
-    def _read_times(self, batch: Batch, times: TimeReader) -> tuple[pa.ChunkedArray, Bools]:
-        """Return seconds since 1970 and where there are none."""
+    def _read_times(self, batch: Batch, times: TimeReader) -> tuple[pa.ChunkedArray, Bools, Bools]:
+        """Return seconds since 1970, where there are none, and where a spreadsheet left too few digits."""
         seconds = batch.seconds(times.column) if times.form is None else None
-        text = batch.text(times.column)[0]
+        text, spoilt = batch.text(times.column)[0], np.zeros(len(batch), dtype=bool)
+        if seconds is None and pc.any(pc.match_substring(text, "e", ignore_case=True)).as_py():
+            spoilt = times.spoilt(_whole(text))
+            text = pc.if_else(spoilt, "", text)
         if seconds is None:
             seconds = times.read_numbers(_whole(text))
         if seconds is None:
             coded = _coded(text)
             seconds = times.read(coded.dictionary)[coded.indices.to_numpy()]
         bad = np.isnan(seconds)
-        return pa.chunked_array([pa.array(np.nan_to_num(seconds).astype(np.int64))]), bad
+        return pa.chunked_array([pa.array(np.nan_to_num(seconds).astype(np.int64))]), bad, spoilt
 
     def _unlisted(self, table: pa.Table) -> pa.Table:
         """Make a row of each item where a cell is a list of items."""
@@ -225,7 +232,9 @@ class _Rows:
         if not self._lists or not len(table):
             return table
         bare = pc.replace_substring_regex(table["item"].cast(pa.string()), r"[\[\]{}\"']", "")
-        parts = pc.split_pattern_regex(_whole(pc.utf8_trim(bare, " ,;|")), r"\s*[,;|\s]\s*")
+        self._marked = self._marked or bool(pc.any(pc.match_substring_regex(bare, "[,;|]")).as_py())
+        between = r"\s*[,;|]\s*" if self._marked else r"\s+"
+        parts = pc.split_pattern_regex(_whole(pc.utf8_trim(bare, " ,;|")), between)
         whole = table.take(pc.list_parent_indices(parts))
         item = pa.chunked_array([pc.list_flatten(parts)]).dictionary_encode()
         whole = whole.set_column(whole.column_names.index("item"), "item", item)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tgqformer.errors import TgqError, option
-from tgqformer.types import Doubles
+from tgqformer.types import Bools, Doubles
 
 FIRST, LAST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (1990, 2100))
 """Clicks of a shop lie between these, in seconds since 1970."""
@@ -21,6 +21,7 @@ WORDS = (*UNITS, "excel", "day-first", "month-first")
 """What a time format may be, beside one with % signs."""
 _NAN = float("nan")
 _NUMBER = r"^[-+]?\d+(\.\d*)?([eE][-+]?\d+)?$"
+_POWER = r"^\d[.,]?\d*[eE]\+?\d{1,3}$"
 _COMMA = r"^(\d{5,}),(\d+)$"  # 45296,42: days of a spreadsheet where a comma stands before the decimals
 _ZONE = re.compile(r"\s*(?:(Z|UTC|GMT|Etc/UTC)|(?:GMT|UTC)?([-+])(\d{2}):?(\d{2})?(?: \(.*\))?)$", re.IGNORECASE)
 _CLOCK = r"(?:[ T,]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?\s*([AaPp]\.?[Mm]\.?)?)?"
@@ -76,6 +77,14 @@ class TimeReader:
             return self._plausible(_as_seconds(values.cast(pa.float64()).to_numpy(), values, self._unit))
         except pa.ArrowInvalid:
             return None
+
+    def spoilt(self, values: pa.StringArray) -> Bools:
+        """Say which texts are numbers that a spreadsheet cut to a few digits, such as 1.70407E+12."""
+        found = pc.match_substring_regex(values, _POWER).to_numpy(zero_copy_only=False).copy()
+        for place in np.flatnonzero(found):
+            digits, _, power = values[place].as_py().lower().partition("e")
+            found[place] = len(digits) - 1 < min(int(power) + 1, 10)  # as many as tell seconds
+        return np.asarray(found, dtype=bool)
 
     def _plausible(self, seconds: Doubles) -> Doubles:
         if self.form is None:

@@ -25,20 +25,20 @@ def table_rows(
     `join_last` puts surplus cells back into the last column (stray commas); otherwise they make a bad row. `shape` says
     where the header stands; else it is found.
     """
-    records = _records(file, encoding, join_last, shape)
-    header = next(records, None)
+    found = records(file, encoding, join_last, shape)
+    header = next(found, None)
     if header is None or header.cells is None:
         reason = "the file is empty" if header is None else header.reason
         yield SourceRow(file.name, 1, reason=reason)
         return
     names = _names(header.cells)
-    for record in records:
+    for record in found:
         yield _row(file.name, names, record, join_last)
 
 
 def header_of(file: Path) -> list[str]:
     """Return the column names of a table in a text file; none where it cannot be read."""
-    first = next(_records(file, None, False), None)
+    first = next(records(file, None, False), None)
     return _names(first.cells) if first is not None and first.cells is not None else []
 
 
@@ -54,7 +54,9 @@ def delimiters_of(file: Path) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
+class Record:
+    """A row of a table as its cells, from the line where it begins; or why it is none, and its text."""
+
     line: int
     cells: list[str] | None
     utf8: bool = True
@@ -62,7 +64,7 @@ class _Record:
     raw: str | None = None
 
 
-def _row(file: str, names: list[str], record: _Record, join_last: bool) -> SourceRow:
+def _row(file: str, names: list[str], record: Record, join_last: bool) -> SourceRow:
     if record.cells is None:
         return SourceRow(file, record.line, reason=record.reason, raw=record.raw)
     cells = _fitted(record.cells, len(names), join_last)
@@ -94,8 +96,13 @@ def _names(cells: list[str]) -> list[str]:
     return names
 
 
-def _records(file: Path, encoding: str | None, join_last: bool, shape: TableShape | None = None) -> Iterator[_Record]:
-    """Cut a file into records. A quote that is never closed costs one line, not the rest of the file."""
+def records(
+    file: Path, encoding: str | None, join_last: bool = False, shape: TableShape | None = None
+) -> Iterator[Record]:
+    """Cut a table in a file into records, from its header on.
+
+    A quote that is never closed, or closed by another slip far below, costs one line, not the rest of the file.
+    """
     lines = read_lines(file, encoding)
     look = list(islice(lines, LOOK))
     shape = shape or shape_of([line.text for line in look], USUAL_NAMES, delimiters=delimiters_of(file))
@@ -104,30 +111,47 @@ def _records(file: Path, encoding: str | None, join_last: bool, shape: TableShap
     csv.field_size_limit(MAX_LINE)
     while (line := source.next()) is not None:
         if line.fault is not None:
-            yield _Record(line.number, None, reason=line.fault)
+            yield Record(line.number, None, reason=line.fault)
         elif shape is not None and line.text.strip("\r\n \t\ufeff"):
             record = _record(source, line, shape.delimiter, width, join_last)
             width = width or len(record.cells or ())
             yield record
 
 
-def _record(source: _Lines, first: Line, delimiter: str, width: int, join_last: bool) -> _Record:
+def _record(source: _Lines, first: Line, delimiter: str, width: int, join_last: bool) -> Record:
     text = first.text.rstrip("\r\n")
     if len(text) <= MAX_LINE and not any(mark in text for mark in '"\r\n'):
-        return _Record(first.number, text.split(delimiter), utf8=first.utf8)
+        return Record(first.number, text.split(delimiter), utf8=first.utf8)
     taken = [first]
     try:
         cells = next(csv.reader(_feed(source, taken), delimiter=delimiter))
     except _NeverClosed:
         source.give_back(taken[1:])
-        return _Record(first.number, None, reason="a quote that is never closed", raw=first.text)
+        return Record(first.number, None, reason="a quote that is never closed", raw=first.text)
     except csv.Error as error:
         source.give_back(taken[1:])
-        return _Record(first.number, None, reason=f"not a row of CSV: {error}", raw=first.text)
-    if len(taken) > 1 and width and len(_fitted(cells, width, join_last)) != width:
-        source.give_back(taken[1:])  # the quote was a slip: the lines behind it are rows of their own
-        return _Record(first.number, None, reason="a quote that is not closed in its row", raw=first.text)
-    return _Record(first.number, cells, utf8=all(line.utf8 for line in taken))
+        return Record(first.number, None, reason=f"not a row of CSV: {error}", raw=first.text)
+    if len(taken) > 1 and width:
+        fits = len(_fitted(cells, width, join_last)) == width
+        if not fits or _swallows_rows([line.text for line in taken], delimiter, width):
+            source.give_back(taken[1:])
+            return Record(first.number, None, reason="a quote that is not closed in its row", raw=first.text)
+    return Record(first.number, cells, utf8=all(line.utf8 for line in taken))
+
+
+def _swallows_rows(lines: list[str], delimiter: str, width: int) -> bool:
+    """Say whether the lines of a record are rows of their own, between two quotes that were slips.
+
+    Either the second quote stands where none can end a cell, or all lines between have as many cells as the header.
+    """
+    between = lines[1:-1]
+    if width > 2 and len(between) > 1 and all(line.count(delimiter) == width - 1 for line in between):
+        return True
+    try:
+        next(csv.reader(lines, delimiter=delimiter, strict=True))
+    except csv.Error:
+        return True
+    return False
 
 
 class _NeverClosed(Exception):  # noqa: N818 - steers the parser, is never seen outside
