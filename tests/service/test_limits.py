@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,6 +66,9 @@ def test_key_files(tmp_path: Path) -> None:
     new_key(file, "a", "read")
     with pytest.raises(TgqError, match="has a key 'a' already"):
         new_key(file, "a", "write")
+    for name in ("", " "):
+        with pytest.raises(TgqError, match="a key needs a name"):
+            new_key(file, name, "read")
     with pytest.raises(TgqError, match="it has a"):
         remove_key(file, "b")
     ring = Keyring(file)
@@ -76,6 +80,15 @@ def test_key_files(tmp_path: Path) -> None:
     file.write_text("[]")
     with pytest.raises(TgqError, match="no readable file of keys"):
         read_keys(file)
+
+
+def test_keys_that_are_made_at_once_are_all_kept(tmp_path: Path) -> None:
+    file, names = tmp_path / "keys.json", [f"key-{n}" for n in range(24)]
+    with ThreadPoolExecutor(4) as made:
+        list(made.map(lambda name: new_key(file, name, "read"), names))
+        assert sorted(key.name for key in read_keys(file)) == sorted(names)
+        list(made.map(lambda name: remove_key(file, name), names[1:]))
+    assert [key.name for key in read_keys(file)] == names[:1]
 
 
 @pytest.fixture(scope="module")

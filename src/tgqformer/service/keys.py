@@ -6,15 +6,18 @@ import base64
 import binascii
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal, get_args
 
+from filelock import FileLock
+
 from tgqformer.errors import TgqError, nearest
-from tgqformer.files import read_json, write_json
+from tgqformer.files import make_folder, read_json, write_json
 
 Scope = Literal["read", "write"]
 PREFIX = "tgq_"
@@ -69,21 +72,28 @@ class Keyring:
 
 
 def new_key(path: Path, name: str, scope: Scope) -> str:
-    """Make a key, add its digest to the file, and return the key: it cannot be shown again."""
-    keys = read_keys(path) if path.exists() else []
-    if any(key.name == name for key in keys):
-        raise TgqError(f"{path} has a key {name!r} already; choose another name or remove that one")
+    """Make a key, add its digest to the file, and return the key: it cannot be shown again.
+
+    Raises: TgqError for a name that is empty or taken.
+    """
+    if not name.strip():
+        raise TgqError("a key needs a name, such as shop-front")
     key = PREFIX + secrets.token_urlsafe(32)
-    _write(path, [*keys, Key(name, digest_of(key), scope, datetime.now(UTC).isoformat(timespec="seconds"))])
+    with _alone(path):
+        keys = read_keys(path) if path.exists() else []
+        if any(one.name == name for one in keys):
+            raise TgqError(f"{path} has a key {name!r} already; choose another name or remove that one")
+        _write(path, [*keys, Key(name, digest_of(key), scope, datetime.now(UTC).isoformat(timespec="seconds"))])
     return key
 
 
 def remove_key(path: Path, name: str) -> None:
     """Take a key out of the file; a running service notices."""
-    keys = read_keys(path)
-    if all(key.name != name for key in keys):
-        raise TgqError(f"{path} has no key {name!r}; {nearest(name, [key.name for key in keys], 'it has')}")
-    _write(path, [key for key in keys if key.name != name])
+    with _alone(path):
+        keys = read_keys(path)
+        if all(key.name != name for key in keys):
+            raise TgqError(f"{path} has no key {name!r}; {nearest(name, [key.name for key in keys], 'it has')}")
+        _write(path, [key for key in keys if key.name != name])
 
 
 def read_keys(path: Path) -> list[Key]:
@@ -121,6 +131,14 @@ def _password(encoded: str) -> str | None:
         return base64.b64decode(encoded, validate=True).decode("latin-1").partition(":")[2]
     except (binascii.Error, ValueError):
         return None
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a file of keys while the block reads and writes it; another command waits."""
+    make_folder(path.parent)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield
 
 
 def _write(path: Path, keys: Sequence[Key]) -> None:
