@@ -42,6 +42,18 @@ def test_prices_agree_within_a_fifth(one: float, other: float, agrees: bool) -> 
     assert fact.agrees is agrees
 
 
+def test_prices_are_those_now_in_their_currency() -> None:
+    def price(one: Item, other: Item) -> tuple[str | None, str | None, bool | None]:
+        [fact] = facts(one, other)
+        return fact.first, fact.second, fact.agrees
+
+    euros = Item("a", price=100.0, currency="EUR")
+    assert price(euros, Item("b", price=100.0, currency="JPY")) == ("100.00 EUR", "100.00 JPY", False)
+    assert price(euros, Item("b", price=1000.0, sale_price=90.0, currency="EUR")) == ("100.00 EUR", "90.00 EUR", True)
+    assert price(euros, Item("b", price=100.0, sale_price=0.0, currency="EUR")) == ("100.00 EUR", "0.00 EUR", False)
+    assert price(euros, Item("b", price=100.0)) == ("100.00 EUR", "100.00", None)
+
+
 def test_what_two_items_share_in_words() -> None:
     twin = Item("c", "Shirt", "Acme", ("Clothes", "Shirts", "Long"), {"fit": "slim"})
     assert agreeing(SHIRT, twin) == ["Shirts", "Acme", "slim"]

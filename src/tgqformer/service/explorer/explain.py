@@ -107,7 +107,10 @@ def explain(model: ItemEmbedder, items: Sequence[Item], pictures: Sequence[Image
 
 
 def facts(first: Item, second: Item, colors: tuple[Swatch | None, Swatch | None] = (None, None)) -> list[Fact]:
-    """Compare two items: each level of the category, brand, attributes, price, and the colours of their pictures."""
+    """Compare two items: each level of the category, brand, attributes, price, and the colours of their pictures.
+
+    Prices are those now, and agree within 20 % in one currency.
+    """
     rows = [
         _fact(
             "category" if not level else f"category, level {level + 1}",
@@ -119,7 +122,7 @@ def facts(first: Item, second: Item, colors: tuple[Swatch | None, Swatch | None]
     rows.append(_fact("brand", first.brand, second.brand))
     names = dict.fromkeys([*first.attributes, *second.attributes])
     rows += [_fact(name.replace("_", " "), first.attributes.get(name), second.attributes.get(name)) for name in names]
-    rows.append(_price(first.price, second.price))
+    rows.append(_price(first, second))
     one, other = colors
     rows.append(_fact("colour in the picture", one.name if one else None, other.name if other else None))
     return [row for row in rows if row.first is not None or row.second is not None]
@@ -142,10 +145,16 @@ def _fact(name: str, first: str | None, second: str | None) -> Fact:
     return Fact(name, first or None, second or None, (first or "").lower() == (second or "").lower() if known else None)
 
 
-def _price(first: float | None, second: float | None) -> Fact:
-    words = [None if price is None else f"{price:,.2f}" for price in (first, second)]
-    near = None if first is None or second is None else abs(first - second) <= 0.2 * max(first, second)
-    return Fact("price", words[0], words[1], near)
+def _price(first: Item, second: Item) -> Fact:
+    one, other = (item.price if item.sale_price is None else item.sale_price for item in (first, second))
+    near = None
+    if one is not None and other is not None and bool(first.currency) == bool(second.currency):
+        near = first.currency == second.currency and abs(one - other) <= 0.2 * max(one, other)
+    return Fact("price", _told(one, first.currency), _told(other, second.currency), near)
+
+
+def _told(price: float | None, currency: str | None) -> str | None:
+    return None if price is None else f"{price:,.2f} {currency or ''}".rstrip()
 
 
 def _at(path: tuple[str, ...], level: int) -> str | None:

@@ -275,7 +275,7 @@ class Shop:
         for hit, other in zip(hits, found, strict=True):
             row = now.get(hit.id, hit)
             known = other or Item(hit.id, **{name: getattr(row, name) for name in FACTS if name != "look"})
-            offer = {name: getattr(row, name) for name in SOLD} if hit.id in now else {}
+            offer = _offer(row) if hit.id in now else {}
             shared = agreeing(item, known) if item.id else None
             rows.append({**card_of(known), **offer, "score": round(float(hit.score), 4), "shared": shared})
         return {**_named(served), "source": source, "hits": rows}
@@ -283,11 +283,16 @@ class Shop:
     # --- why ----------------------------------------------------------------------------------------------------------
 
     def why(self, item_id: str, other_id: str, version: str, noise: NoiseChoice | None) -> Data:
-        """Explain one neighbour: facts, and what the model saw in both pictures; `noise`: noise on the first."""
+        """Explain one neighbour: facts, and what the model saw in both pictures; `noise`: noise on the first.
+
+        Prices are those of the store, as in a column.
+        """
         served, first, second = self.open(version), self.item(item_id), self.item(other_id)
         pictures = [self.picture(first.id) if noise is None else self.noised(first, noise), self.picture(second.id)]
         colors = [swatch(picture) if picture is not None else None for picture in pictures]
-        compared = facts(first, second, (colors[0], colors[1]))
+        now = {hit.id: _offer(hit) for hit in served.table.facts([first.id, second.id])}
+        one, other = (replace(item, **now.get(item.id, {})) for item in (first, second))
+        compared = facts(one, other, (colors[0], colors[1]))
         if not isinstance(served.embedder, TorchModel):
             note = _NO_MODEL if served.embedder is None else _EXPORTED
             return {**_named(served), "facts": compared, "colors": colors, "seen": None, "note": note}
@@ -300,6 +305,10 @@ class Shop:
 
 _EXPORTED = "the model runs in its exported form, which does not say what it looked at; serve the saved model to see it"
 _NO_MODEL = "this version's model is not here, so nothing new can be embedded; name its folder with --model"
+
+
+def _offer(row: Hit) -> Data:
+    return {name: getattr(row, name) for name in SOLD}
 
 
 def card_of(item: Item) -> Data:

@@ -164,7 +164,7 @@ function factsTable(found) {
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "What agrees" }, h("table", {},
       h("thead", { class: "unseen" }, h("tr", {}, ["fact", "this product", "its neighbour", "agrees"].map((words) => h("th", { scope: "col" }, words)))),
       h("tbody", {}, rows))),
-    h("p", { class: "soft small" }, "The colour is read from a picture whose background is plain. Prices agree within 20 %."));
+    h("p", { class: "soft small" }, "The colour is read from a picture whose background is plain. Prices are those now, and agree within 20 % in one currency."));
 }
 
 function dot(css) {
