@@ -170,6 +170,16 @@ def test_a_share_of_the_answers_comes_from_another_version(shop: Shop) -> None:
     assert [one["version"] for one in found] == [listed["model_version"]]
 
 
+def test_shares_are_followed_while_the_catalogue_is_damaged(shop: Shop) -> None:
+    other = shop.create(1, serve=False)
+    with serving(shop) as running:
+        ask = running.client()
+        (shop.folder / "catalog" / "catalog.json").write_text("{")
+        tgq("store", "share", shop.folder / "store", f"{other.name}=0.9")
+        asked = [f"/items/sku-4/similar?k=4&visitor=visitor-{n}" for n in range(20)]
+        eventually(lambda: other.model_version in {ask.get(path)["model_version"] for path in asked})
+
+
 def test_events_of_a_search(shop: Shop, tmp_path: Path) -> None:
     with serving(shop) as running:
         ask = running.client()

@@ -300,6 +300,7 @@ class Site:
         if monotonic() - self._trimmed > TRIM_EVERY:
             give_back()
             self._trimmed = monotonic()
+        self.items.refresh()  # last: where the catalogue is gone, the store is looked at all the same
 
     def _freshen(self, served: Served) -> None:
         """Bring what was written over HTTP into a version, and take in what others wrote to it."""
@@ -338,7 +339,7 @@ class Site:
         log.error(words, version.name, tries, pause, error, exc_info=_unless_expected(error))
 
     def _renew(self, served: Served) -> None:
-        """Take in what others wrote to the served version, a new catalogue, a new table of neighbours."""
+        """Take in what others wrote to the served version, and a new table of neighbours."""
         if self._indexing is not None:
             self._indexing.look(served)
         if (seen := self._stamps()) != self._seen:
@@ -351,7 +352,6 @@ class Site:
                 other.neighbours = self._neighbours(other)
         elif served.neighbours is not None:
             served.neighbours.refresh()
-        self.items.refresh()  # last: where the catalogue is gone, the store is looked at all the same
 
     def _open(self, version: Version) -> Served:
         with self._opening:
