@@ -18,6 +18,7 @@ from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.cli import app
+from tgqformer.config import parse
 from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.store import make_store, open_store
@@ -194,6 +195,15 @@ def test_a_catalogue_that_lost_most_of_its_items_is_refused(
         run(few, store, model)
     assert store.table().count() == 40
     assert run(few, store, model, replace(PLAIN, allow_shrink=True)).deleted == 30
+    other = written(tmp_path / "c", [replace(tiny_items[0], id="other")])
+    with pytest.raises(TgqError, match="lacks 10 of the 10 items"):
+        run(other, store, model)
+
+
+@pytest.mark.parametrize("given", [{"label": "x"}, {"dtype": "int8"}, {"dim": 4}, {"serve": False}, {"keep": 3}])
+def test_what_is_said_of_a_new_version_needs_one(given: dict[str, Any]) -> None:
+    with pytest.raises(TgqError, match=f"{next(iter(given))} can be set for a new version alone; give --new-version"):
+        parse(SyncSettings, given, "the sync")
 
 
 def test_pictures_that_cannot_be_read_are_tried_again(

@@ -7,7 +7,7 @@ the catalogue with the table. So a sync that was killed goes on when it is run a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from tgqformer.types import Positions
 
 ROWS = 1000  # of one delete, or of one update of facts
 SHRINK = 0.5  # share of a table that may go at once
+OF_A_NEW_VERSION = ("label", "dtype", "dim", "serve", "keep")
 
 
 @settings
@@ -41,8 +42,9 @@ class SyncSettings:
 
     version: name of the version to keep fresh; the served one by default.
     new_version: the model may be another one; its version is built beside, and served when it is whole.
-    label, dtype, dim, model: of a new version; see `VersionSpec`. `dim` keeps the first so many dimensions.
-    serve, keep: whether a new version is served when it is whole, and how many versions stay.
+    label, dtype, dim: of a new version alone; see `VersionSpec`. `dim` keeps the first so many dimensions.
+    serve, keep: likewise; whether it is served when it is whole, and how many versions stay then.
+    model: where the model was loaded from.
     batch_size, workers: items embedded at once in a thread, and threads. batch_rows: rows of one write.
     allow_shrink: let more than half of the table go.
     neighbours: tables of neighbours to bring up to date as well; by default those of the run that the store lies in.
@@ -61,6 +63,12 @@ class SyncSettings:
     batch_rows: Positive = 512
     allow_shrink: bool = False
     neighbours: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        known = [one for one in fields(self) if one.name in OF_A_NEW_VERSION]
+        given = [one.name for one in known if getattr(self, one.name) != one.default]
+        if given and not self.new_version:
+            raise ValueError(f"{' and '.join(given)} can be set for a new version alone; give --new-version, too")
 
 
 @dataclass(frozen=True)
@@ -199,7 +207,7 @@ def _with_model(table: StoreTable, store: Store, model: ItemEmbedder, how: SyncS
 
 def _require_no_slip(plan: SyncPlan, table: StoreTable, catalog: Catalog, how: SyncSettings) -> None:
     rows = table.count()
-    if len(plan.gone) > max(SHRINK * rows, 10) and not how.allow_shrink:
+    if len(plan.gone) > SHRINK * rows and not how.allow_shrink:
         raise TgqError(
             f"{catalog.path} lacks {len(plan.gone):,} of the {rows:,} items in the store, and they would be deleted;"
             " if that is meant, give --allow-shrink"
