@@ -14,7 +14,7 @@ from tgqformer.catalog.item import Item
 from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.service.explorer.browse import Browser, Offered
 from tgqformer.service.explorer.words import distances
-from tgqformer.store.facets import UnknownValue
+from tgqformer.store.base import UnknownValue
 
 ROWS = [
     Item("a1", "Blue linen shirt", "Acme", ("Clothes", "Shirts")),

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tgqformer.store import make_store
-from tgqformer.store.base import Filter, StoreRow, StoreTable
-from tgqformer.store.facets import Facets, KnownValues, UnknownValue
+from tgqformer.store.base import Filter, StoreRow, StoreTable, UnknownValue
+from tgqformer.store.facets import Facets, KnownValues
 from tgqformer.store.ledger import VersionSpec
 
 PATHS = [("Clothing", "Shirts"), ("Men", "Clothing", "Shirts"), ("clothing", "Shoes/Boots"), ("Home & Garden",)]
@@ -79,7 +79,7 @@ def test_what_no_item_is_sold_by_is_told_with_what_there_is(place: Callable[[], 
     sold = StoreRow("sold", vector, None, None, (), 9.0, item_group="TEE", availability="preorder", currency="EUR")
     table.upsert([sold], model_version="m1")
     values = KnownValues(table)
-    meant = values.meant(Filter(item_group=("TEE",), availability=("preorder",), currency=("eur",)))
+    meant = values.meant(Filter(item_group=("TEE",), availability=("PreOrder",), currency=("eur",)))
     assert [hit.id for hit in table.search(vector, 9, meant)] == ["sold"]
     for kind, word, hint in (
         ("currency", "USD", "there are 'EUR'"),

@@ -12,8 +12,7 @@ from starlette.responses import Response
 from tgqformer.catalog.pictures import PictureError
 from tgqformer.errors import TgqError
 from tgqformer.service.shelf import ShelfError
-from tgqformer.store.base import UnknownItem, Unreachable, VersionGone
-from tgqformer.store.facets import UnknownValue
+from tgqformer.store.base import UnknownItem, UnknownValue, Unreachable, VersionGone
 
 log = logging.getLogger("tgqformer.service")
 RETRY = {"retry-after": "1"}

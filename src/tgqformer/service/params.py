@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 from tgqformer.catalog.offers import AVAILABILITY
 from tgqformer.errors import TgqError, nearest
 from tgqformer.service.errors import ApiError, Refused
-from tgqformer.store.base import Filter
+from tgqformer.store.base import Filter, UnknownValue
 from tgqformer.store.rules import Rules
 
 MAX_ID, MAX_COUNT, DEFAULT_COUNT = 512, 500, 10
@@ -66,6 +66,8 @@ async def _where(
     )
     try:
         return Filter(kinds, brands, min_price, max_price, availability=stock, item_group=groups, currency=money)
+    except UnknownValue:
+        raise
     except TgqError as error:
         raise Refused(str(error)) from error
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tgqformer.catalog.item import OFFER
-from tgqformer.catalog.offers import AVAILABILITY
+from tgqformer.catalog.offers import AVAILABILITY, availability_of
 from tgqformer.errors import TgqError, nearest
 from tgqformer.store.ledger import Ledger, Version, VersionSpec
 from tgqformer.types import Floats
@@ -22,6 +22,10 @@ from tgqformer.types import Floats
 
 class UnknownItem(TgqError):  # noqa: N818 - a fact, not a fault
     """An id that is not there."""
+
+
+class UnknownValue(TgqError):  # noqa: N818 - a fact, not a fault
+    """A value to filter by that no item has."""
 
 
 class VersionGone(TgqError):  # noqa: N818
@@ -89,7 +93,7 @@ class Filter:
     brand: the item's brand is one of these.
     min_price, max_price: bounds of what is paid now, both included; an item without a price does not pass.
     path: or several levels of the item's category path that follow each other are one of these.
-    availability, item_group, currency: the item's is one of these.
+    availability, item_group, currency: the item's is one of these. A stock may be written as a catalogue may write it.
     in_stock: leave out what is known to be out of stock.
 
     What a person typed is turned into values that are there by `facets.KnownValues`.
@@ -111,12 +115,18 @@ class Filter:
             raise TgqError(f"a price to filter by must be a finite number; got {low} to {high}")
         if low is not None and high is not None and low > high:
             raise TgqError(f"no price lies between {low} and {high}; give the lower one as the minimum")
-        for word in self.availability:
-            if word not in AVAILABILITY:
-                raise TgqError(f"there is no availability {word!r}; {nearest(word, AVAILABILITY)}")
+        object.__setattr__(self, "availability", tuple(_stock(word) for word in self.availability))
 
     def __bool__(self) -> bool:
         return self != Filter()
+
+
+def _stock(word: str) -> str:
+    """Return the name of a stock. Raise UnknownValue for what is none."""
+    known, _ = availability_of(word)
+    if known is None:
+        raise UnknownValue(f"there is no availability {word!r}; {nearest(word.lower(), AVAILABILITY)}")
+    return known
 
 
 def fields_of(given: Iterable[str]) -> dict[str, Any]:

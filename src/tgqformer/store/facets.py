@@ -12,8 +12,8 @@ from typing import Any
 
 from tgqformer.catalog.offers import AVAILABILITY
 from tgqformer.catalog.prices import CODES
-from tgqformer.errors import TgqError, alike
-from tgqformer.store.base import Filter, StoreTable
+from tgqformer.errors import alike
+from tgqformer.store.base import Filter, StoreTable, UnknownValue
 
 SEPARATOR = " > "
 _SEPARATORS = re.compile(r"\s*(?:->|::|[›>»→|/\x1f])\s*")
@@ -28,10 +28,6 @@ _PATIENCE = 20
 """Values are read again at most for one part in so many of the time."""
 
 Levels = tuple[str, ...]
-
-
-class UnknownValue(TgqError):  # noqa: N818 - a fact, not a fault
-    """A category or brand to filter by that no item has."""
 
 
 class Facets:

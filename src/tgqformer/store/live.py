@@ -18,9 +18,9 @@ import pyarrow as pa
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
 from tgqformer.stages import atomic_folder
-from tgqformer.store.base import Filter, Hit, StoreRow, StoreTable
+from tgqformer.store.base import Filter, Hit, StoreRow, StoreTable, UnknownValue
 from tgqformer.store.content import BLIND, short_digest
-from tgqformer.store.facets import Facets, UnknownValue, meant
+from tgqformer.store.facets import Facets, meant
 from tgqformer.store.live_rows import LiveRows, RuleQuery
 from tgqformer.store.memory import MemoryIndex
 from tgqformer.store.rows import check_vector, parts, quantised, unit
