@@ -77,11 +77,20 @@ def test_a_filter_by_what_no_item_has_is_refused_with_the_nearest(still: Still) 
         ("currency=EU", "no item has the currency 'EU'", "check the currency"),
         ("item_group=tee", "no item has the item_group 'tee'", "check the item_group"),
         ("availability=in_stock", "no item has the availability 'in_stock'", "check the availability"),
+        ("availability=In%20Stock", "no item has the availability 'in_stock'", "check the availability"),
+        ("availability=in_stok", "there is no availability 'in_stok'", "did you mean 'in_stock'"),
     ):
         status, _, told = client("GET", f"/items/sku-4/similar?{query}")
         assert status == 422 and told["error"] == error and told["hint"].startswith(hint), (query, told)
     status, told = client.form("POST", "/search?brand=zzz", title="red shoe")
     assert (status, told) == (422, {"error": "no item has the brand 'zzz'", "hint": "there are 'acme', 'bolt'"})
+
+
+def test_levels_of_a_category_have_a_bound(still: Still) -> None:
+    ask = still[1].client()
+    status, _, told = ask("GET", "/items/sku-4/similar?k=2&category_levels=99999999999999999999")
+    assert status == 422 and "category_levels" in f"{told}"
+    assert len(ask.get("/items/sku-4/similar?k=2&category_levels=20")["results"]) == 2
 
 
 def test_metadata_comes_with_both_kinds_of_answers(still: Still) -> None:

@@ -16,14 +16,16 @@ import numpy as np
 import yaml
 from pydantic import Field
 
+from tgqformer.catalog.checks import MAX_LEVELS
 from tgqformer.catalog.pictures import ALIKE, near_identical
-from tgqformer.config import Natural, NaturalFloat, Share, parse, read_yaml, settings
+from tgqformer.config import NaturalFloat, Share, parse, read_yaml, settings
 from tgqformer.errors import TgqError
 from tgqformer.store.base import Filter, Hit, StoreRow, StoreTable
 from tgqformer.types import Bools, Doubles, Floats, Ints, Shades, Vectors
 
 POOL = 3  # times k items that soft rules choose from
 LENGTH, LISTS = 10, "lists.json"  # of the lists that are looked at beforehand, and what says how they are
+MANY = 10_000  # a search for more asks first how many items there are
 SLACK = 4  # times as many candidates as are needed that a search looks at first, where hard rules hide some
 
 
@@ -50,7 +52,7 @@ class Rules:
     in_stock: bool = False
     exclude: tuple[str, ...] = ()
     same_category: Literal["any", "boost", "require"] = "any"
-    category_levels: Natural = 0
+    category_levels: Annotated[int, Field(ge=0, le=MAX_LEVELS)] = 0
     boost: Share = 0.1
     price_from: NaturalFloat | None = None
     price_to: NaturalFloat | None = None
@@ -278,6 +280,8 @@ def considered(
     if k < 1:
         raise TgqError(f"k is the number of items to find, at least 1; got {k}")
     size = rules.pool(k) * (1 if rules == PLAIN else SLACK) + 1 + len(rules.exclude)
+    if size > MANY:
+        size = min(size, table.count() + 1)
     while True:
         hits = table.search(query.vector, size, where, exact=exact)
         found = [hit for hit in hits if hit.id != query.id]
