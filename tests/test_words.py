@@ -177,6 +177,7 @@ def test_ids_and_numbers_stay_whole_where_titles_are_cut(shop: Path) -> None:
     plain = json.loads(CliRunner().invoke(app, ["similar", "SKU-5", "--store", "store", "--json"]).stdout)
     assert "…" in shown and all(f" {hit['id']} " in shown and f"{hit['score']:.3f}" in shown for hit in plain)
     assert plain[0]["price"] == 9.5 and plain[0]["category"] == ["Shoes", "Canvas"] and len(plain) == 10
+    assert {"sale_price", "currency", "availability"} <= plain[0].keys()
 
 
 def test_the_folder_of_a_run_stands_for_its_store(shop: Path) -> None:

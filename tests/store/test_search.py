@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -93,6 +95,22 @@ def test_the_path_that_is_shown_can_be_pasted_back(made: Path, path: str) -> Non
 def test_a_filter_that_no_item_passes_is_an_error(made: Path, options: list[str], error: str) -> None:
     with pytest.raises(TgqError, match=error):
         run("similar", "sku-0", "--store", made / "store", *options)
+
+
+def test_json_says_what_is_paid_now(made: Path) -> None:
+    table = open_store(made / "store").table()
+    [row] = table.get(["sku-1"])
+    table.upsert([replace(row, sale_price=9.0, currency="EUR", availability="preorder")], model_version="tgq-1")
+    words = ("similar", "sku-0", "--store", made / "store", "--where", "availability=PreOrder", "--json")
+    [hit] = json.loads(run(*words))
+    assert {name: hit[name] for name in ("price", "sale_price", "currency", "availability")} == {
+        "price": 11.5, "sale_price": 9.0, "currency": "EUR", "availability": "preorder",
+    }  # fmt: skip
+
+
+def test_a_share_is_given_once(made: Path) -> None:
+    with pytest.raises(TgqError, match="v2 is given twice"):
+        run("store", "share", made / "store", "v2=0.2", "v2=0.6")
 
 
 def test_index_says_what_it_made(made: Path) -> None:

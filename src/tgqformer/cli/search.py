@@ -244,7 +244,10 @@ def _hits_sheet(query: StoreRow, hits: Sequence[Hit], rules: str) -> Sheet:
     rows = [
         (at, hit.id, hit.title, hit.brand, hit.category, price_now(hit), hit.score) for at, hit in enumerate(hits, 1)
     ]
-    plain = [dict(zip(names, (*row[:5], hit.price, row[6]), strict=True)) for row, hit in zip(rows, hits, strict=True)]
+    offers = [
+        {name: getattr(hit, name) for name in ("price", "sale_price", "currency", "availability")} for hit in hits
+    ]
+    plain = [dict(zip(names, row, strict=True)) | offer for row, offer in zip(rows, offers, strict=True)]
     title = f"Similar to {query.id}: {query.title or '(no title)'}"
     return Sheet(columns, rows, title, f"rules {rules}" if rules else "", plain)
 

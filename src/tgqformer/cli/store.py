@@ -79,6 +79,8 @@ def share(
     opened, parts = open_store(store), dict[str, float]()
     for word in shares or ():
         name, _, part = word.partition("=")
+        if name in parts:
+            raise TgqError(f"{name} is given twice; give each version one share")
         try:
             parts[name] = float(part)
         except ValueError as error:
