@@ -160,6 +160,17 @@ def test_small_pools_give_all_there_is(tmp_path: Path, write, count: int) -> Non
         assert {name for name, _ in built.of(f"i{i}")} == {f"i{j}" for j in range(count)} - {f"i{i}"}
 
 
+def test_a_cosine_is_one_at_most(tmp_path: Path, write) -> None:  # type: ignore[no-untyped-def]
+    vectors = np.tile(np.array([[1, 0.0001], [3, 5], [7, 9.7]], np.float32), (20, 1))
+    built = build_neighbours(write(vectors), tmp_path / "n", k=15)
+    kept = np.concatenate([scores for _, _, scores in built.partitions()])
+    assert kept.max() > 1, "as the products were rounded"
+    assert max(score for item_id in built.ids() for _, score in built.of(item_id)) == 1
+    assert max(built.row(item_id)[2].max() for item_id in built.ids()) == 1
+    built.to_parquet(tmp_path / "n.parquet")
+    assert max(map(max, pq.read_table(tmp_path / "n.parquet")["scores"].to_pylist())) == 1
+
+
 def test_parquet_holds_what_lookups_give(tmp_path: Path, write) -> None:  # type: ignore[no-untyped-def]
     built = build_neighbours(write(clusters(150, 6)), tmp_path / "n", k=5)
     built.to_parquet(tmp_path / "n.parquet")

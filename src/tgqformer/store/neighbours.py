@@ -125,7 +125,8 @@ class Neighbours:
         partition, row = divmod(self._position[item_id], self._folder.partition_size)
         positions, scores = self._partitions[partition]
         ids, best = self._ids, slice(None, k)
-        return [(ids[p], s) for p, s in zip(positions[row, best].tolist(), scores[row, best].tolist(), strict=True)]
+        found = positions[row, best].tolist(), _cosines(scores[row, best]).tolist()
+        return [(ids[p], s) for p, s in zip(*found, strict=True)]
 
     def row(self, item_id: str) -> tuple[int, Ints, Floats]:
         """Return the position of an item, and the positions and cosines of all its neighbours that are kept.
@@ -137,7 +138,7 @@ class Neighbours:
         at = self._position[item_id]
         partition, row = divmod(at, self._folder.partition_size)
         positions, scores = self._partitions[partition]
-        return at, positions[row].astype(np.int64), scores[row]
+        return at, positions[row].astype(np.int64), _cosines(scores[row])
 
     @cached_property
     def vectors(self) -> Vectors | None:
@@ -146,7 +147,10 @@ class Neighbours:
         return np.load(file, mmap_mode="c", allow_pickle=False) if file.is_file() else None
 
     def partitions(self) -> Iterator[tuple[int, Any, Any]]:
-        """Stream (start, positions [n, K] int32, scores [n, K] float32) over all items, mapped from disk."""
+        """Stream (start, positions [n, K] int32, scores [n, K] float32) over all items, mapped from disk.
+
+        Scores are as they were rounded, so a few may lie above 1 by 1e-7.
+        """
         for number in range(len(self._folder)):
             yield self._folder.bounds(number)[0], *self._partitions[number]
 
@@ -176,7 +180,7 @@ class Neighbours:
                 columns = [
                     ids.slice(start, len(scores)),
                     pa.ListArray.from_arrays(offsets, names),
-                    pa.ListArray.from_arrays(offsets, pa.array(scores.reshape(-1))),
+                    pa.ListArray.from_arrays(offsets, pa.array(_cosines(scores.reshape(-1)))),
                 ]
                 writer.write_table(pa.table(columns, schema=schema))
 
@@ -389,6 +393,11 @@ def table_of(positions: Array, scores: Array) -> Any:
     """Return lists [n, K] as an Arrow table: positions int32, scores float32."""
     position, score = np.ascontiguousarray(positions, np.int32), np.ascontiguousarray(scores, np.float32)
     return pa.table({"position": matrix_column(position), "score": matrix_column(score)})
+
+
+def _cosines(scores: Floats) -> Floats:
+    """Return scores as what they stand for, 1 at most: those on disk are products, rounded, and may be 1.0000001."""
+    return np.minimum(scores, np.float32(1))
 
 
 def contents_of(embeddings: Embeddings) -> Any:
