@@ -4,7 +4,7 @@ Only what changed is searched. The list of a new or changed item is searched in 
 the items that are gone or changed are taken out, and new vectors are put in that score above its last entry. The spare
 entries beyond K fill the gaps: a list is known to be right down to the last entry that was kept of it. One that
 is left with fewer than K is searched anew. Scores do not depend on how they were found (`topk.exact`), so the
-files of the table are the same, byte for byte, as those of a fresh build.
+lists are the same, byte for byte, as those of a fresh build. The spare entries are right, too, but may be fewer.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def check_follows(path: Path, version: Version) -> Neighbours:
 
 
 def follow(path: Path, table: StoreTable, ids: Sequence[str], *, shown: bool = True) -> Followed:
-    """Bring neighbours up to date with the items `ids` of a table, in this order: equal to a fresh build of them.
+    """Bring neighbours up to date with the items `ids` of a table, in this order: lists equal to a fresh build of them.
 
     The folder is replaced in one step, or stays as it was. Other rows of the store are passed over.
 
