@@ -13,7 +13,7 @@ import pytest
 from doc_commands import COMMANDS, check_command
 from typer.testing import CliRunner
 
-from tgqformer import __version__
+from tgqformer import __version__, cli
 from tgqformer.cli import app, main
 from tgqformer.cli.run import TAKES
 
@@ -179,3 +179,19 @@ def test_numbers_have_a_least_value() -> None:
                 assert option.min is not None, f"tgq {name}: {option.name}"  # type: ignore[attr-defined]
     refused = CliRunner().invoke(app, ["embed", "catalog", "--model", "model", "--to", "e", "--batch-size", "-4"])
     assert refused.exit_code == 2 and "--batch-size" in refused.output and not Path("e").exists()
+
+
+def test_what_is_filled_into_a_suggested_command_is_quoted() -> None:
+    calls = [
+        call
+        for path in Path(cli.__file__).parent.glob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "then"
+    ]
+    filled = [part for call in calls for part in ast.walk(call) if isinstance(part, ast.FormattedValue)]
+    assert len(filled) > 20
+    assert not [
+        ast.unparse(part.value)
+        for part in filled
+        if not (isinstance(part.value, ast.Call) and ast.unparse(part.value.func) == "in_shell")
+    ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tgqformer.errors import TgqError
-from tgqformer.stages import Digests, Stage, Stages, check_ours, claim, make_way, mark, note_of, only_one
+from tgqformer.stages import Digests, Stage, Stages, check_ours, claim, make_way, mark, note_of, only_one, undo_of
 
 
 def stage(folder: Path, inputs: object, made: list[str], **more: object) -> Stage:
@@ -105,7 +105,7 @@ def test_a_digest_follows_content_and_names_not_times(tmp_path: Path) -> None:
     mark(shop / "run", "run")
     (shop / "run" / "store.bin").write_text("ours")
     assert Digests(memory).of(shop) == first
-    assert Digests(memory).of(shop, {".jpg"}) != first
+    assert Digests(memory).of(shop, lambda file: file.suffix == ".jpg") != first
     (shop / "pictures" / "a.jpg").rename(shop / "pictures" / "b.jpg")
     renamed = Digests(memory).of(shop)
     assert renamed != first
@@ -165,3 +165,32 @@ def test_what_is_read_is_never_written_over(tmp_path: Path) -> None:
     shutil.rmtree(source)
     make_way(source, "catalogue")
     check_ours(source, "catalogue")
+
+
+@pytest.mark.parametrize("kind", ["new", "empty", "working folder", "link"])
+def test_an_undo_takes_what_was_made_and_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    folder = tmp_path / "of" / "run"
+    if kind != "new":
+        folder.mkdir(parents=True)
+    if kind == "working folder":
+        monkeypatch.chdir(folder)
+        folder = Path()
+    if kind == "link":
+        (tmp_path / "link").symlink_to(folder)
+        folder = tmp_path / "link"
+    before = sorted(tmp_path.rglob("*"))
+    undo = undo_of(folder)
+    claim(folder, "run", "shop")
+    (folder / "catalog").mkdir()
+    (folder / "catalog" / "items").write_text("x")
+    undo()
+    assert sorted(tmp_path.rglob("*")) == before
+    undo()  # nothing is left to remove: no error
+
+
+def test_an_undo_leaves_a_folder_that_held_something(tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("of a person")
+    undo_of(tmp_path)()
+    assert (tmp_path / "own.txt").exists()

@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from tempfile import gettempdir
 from typing import Any
 
@@ -64,6 +65,11 @@ def object_address(path: Path | str) -> str | None:
 def told(path: Path | str) -> str:
     """Return a path as people write it."""
     return object_address(path) or str(path)
+
+
+def in_shell(word: Path | str) -> str:
+    """Return a path, an address or an id as one word of a command that is shown: quoted where a shell needs it."""
+    return quote(told(word))
 
 
 def absolute(path: Path) -> Path:

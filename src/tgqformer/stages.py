@@ -10,8 +10,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -184,7 +184,8 @@ def claim(folder: Path, kind: str, name: str, *, overwrite: bool = False) -> Non
 def undo_of(folder: Path) -> Callable[[], None]:
     """Return what removes all that is written into a folder from now on, and the folders above it that are made for it.
 
-    It does nothing where something stands in the folder already.
+    It does nothing where something stands in the folder already. It never raises: what cannot be removed stays, and the
+    error that led here is the one that is told.
     """
     free = is_free(folder)
     made = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -192,13 +193,11 @@ def undo_of(folder: Path) -> Callable[[], None]:
     def undo() -> None:
         if not free:
             return
-        shutil.rmtree(folder)
-        for place in made[1:]:
-            if any(place.iterdir()):
-                return
-            place.rmdir()
-        if not made:
-            folder.mkdir()
+        with suppress(OSError):
+            for inner in folder.iterdir():  # not the folder itself: it may be the working folder, a link or a mount
+                shutil.rmtree(inner) if inner.is_dir() and not inner.is_symlink() else inner.unlink()
+            for place in made:
+                place.rmdir()  # refused where another run has written there
 
     return undo
 
@@ -218,13 +217,13 @@ class Digests:
         self._known: dict[str, Any] = read_json(memory) if memory is not None and memory.is_file() else {}
         self._checked: set[str] = set()
 
-    def of(self, path: Path, suffixes: Collection[str] = ()) -> str:
+    def of(self, path: Path, counts: Callable[[Path], bool] | None = None) -> str:
         """Return the digest of a file, or of the files below a folder with their names.
 
         Hidden files, our own notes, and folders in a folder that are ours are left out.
 
         Args:
-            path: file or folder. suffixes: of the files that count, in small letters; all where none are given.
+            path: file or folder. counts: says of a file in a folder whether it counts; all do where it is not given.
 
         Raises:
             TgqError: if there is nothing at `path`.
@@ -233,8 +232,8 @@ class Digests:
             raise TgqError(f"a run reads {address} from a disk alone: copy it into a folder, and name that")
         if not path.exists():
             raise TgqError(f"there is no file or folder {str(path)!r}")
-        files = _files_of(path, suffixes)
-        place = str(path.resolve()) + "".join(sorted(suffixes))
+        files = _files_of(path, counts)
+        place = str(path.resolve()) + (f" {counts.__name__}" if counts is not None else "")
         seen = _hash(f"{name}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}" for name, _, stat in files)
         known = self._known.get(place)
         if known is None or known["seen"] != seen or (self.recheck and place not in self._checked):
@@ -245,7 +244,7 @@ class Digests:
         return str(known["content"])
 
 
-def _files_of(path: Path, suffixes: Collection[str]) -> list[tuple[str, Path, os.stat_result]]:
+def _files_of(path: Path, counts: Callable[[Path], bool] | None) -> list[tuple[str, Path, os.stat_result]]:
     """Return (name below `path`, path, stat) of every file that counts, by name."""
     if path.is_file():
         return [("", path, path.stat())]
@@ -257,8 +256,9 @@ def _files_of(path: Path, suffixes: Collection[str]) -> list[tuple[str, Path, os
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             file = Path(folder, name)
-            counts = not suffixes or file.suffix.lower() in suffixes
-            if counts and not name.startswith(".") and name != NOTE and file.is_file():
+            if name.startswith(".") or name == NOTE or not file.is_file():
+                continue
+            if counts is None or counts(file):
                 found.append((file.relative_to(path).as_posix(), file, file.stat()))
     return found
 

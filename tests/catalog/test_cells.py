@@ -321,12 +321,13 @@ def test_a_catalogue_is_a_source_that_keeps_everything(tmp_path: Path, pack: boo
 
 def test_what_may_be_meant_otherwise_is_told(tmp_path: Path) -> None:
     source = tmp_path / "shop.csv"
-    rows = ["id|title|brand|category|price", "1|Red tee|Unknown|Men; Tees|1.299", "2|Blue tee|Acme|Men;Tees|2.499"]
+    rows = ["id|title|brand|category|price", "0|Green tee|Acme|Men; Tees|12"]
+    rows += ["1|Red tee|Unknown|Men; Tees|1.299", "2|Blue tee|Acme|Men;Tees|2.499"]
     source.write_text("\n".join(rows))
     report = import_catalog(source, tmp_path / "shop")
-    first, second = Catalog.open(tmp_path / "shop").items()
+    _, first, second = Catalog.open(tmp_path / "shop").items()
     assert (first.brand, second.brand, first.category, first.price) == (None, "Acme", ("Men; Tees",), 1299.0)
     assert any("'Men; Tees' are taken for one name each" in line for line in report.warnings)
-    assert any("all prices are like '1.299'" in line for line in report.warnings)
+    assert any("all prices with a mark are like '1.299'" in line for line in report.warnings)
     source.write_text("id|title|category|price\n1|Red tee|Men, Women > Tees|1.299\n2|Blue tee|Men|2.50\n")
     assert import_catalog(source, tmp_path / "other").warnings == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from reading import imported, jpeg, put
 from shop_exports import COUNT, Wanted, draw, google_items, grouped, joined
 
 from tgqformer.catalog import Catalog, ImportReport, Item, import_catalog
-from tgqformer.catalog.readers import choose_reader
+from tgqformer.catalog.readers import BY_DAY, choose_reader
+from tgqformer.catalog.readers.base import FileReader
 from tgqformer.errors import TgqError
 
 
@@ -276,3 +278,10 @@ def test_damaged_exports_and_those_of_others_lose_no_row(platform: str, tmp_path
         except TgqError:
             continue  # told, and nothing is written
         assert report.rows == report.items + report.rejected and report.items
+
+
+def test_readers_that_ask_for_the_day_are_known() -> None:
+    readers = [name for name in sys.modules if name.startswith("tgqformer.catalog.readers.")]
+    asking = {name for name in readers if hasattr(sys.modules[name], "holds_today")}
+    known = {reader.read.__module__ for reader in BY_DAY if isinstance(reader, FileReader)}
+    assert known == asking - {"tgqformer.catalog.readers.products"}

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from tgqformer.collaborative import evaluate as module
 from tgqformer.collaborative.base import Recommender
-from tgqformer.collaborative.data import Ints, Split, histories
+from tgqformer.collaborative.data import Ints, Split, SplitSettings, histories, part
 from tgqformer.collaborative.evaluate import evaluate, full_ranking, leave_one_out
 from tgqformer.collaborative.settings import EvaluationSettings
 from tgqformer.errors import TgqError
+from tgqformer.pairs.interactions import Interactions
 
 NOTHING = np.zeros(0, np.int64)
 
@@ -67,6 +68,18 @@ def test_leave_one_out_by_hand() -> None:
     assert found["full_hit@2"] == 0.5 and found["full_ndcg@2"] == pytest.approx(0.5 / np.log2(3))
 
 
+def test_an_item_that_a_user_came_back_to_can_be_hit() -> None:
+    log = Interactions.of(["a", "a", "a", "a", "b"], ["1", "2", "3", "1", "4"])
+    parts = part(log, SplitSettings("leave-one-out"))
+    again, new = (parts.item_names.index(name) for name in "14")
+    assert parts.test.row(0).tolist() == [again] and again in parts.known().row(0)
+    for own, hit in ((2, 1), (0, 0)):  # of a, items 2 and 3 are known and not ranked: 1 and 4 are
+        table = np.full((2, 4), 9.0)
+        table[0, [again, new]] = own, 1
+        found = evaluate(Recommender(lambda _, table=table: scorer_of(table)), parts, EvaluationSettings("full", k=1))
+        assert found["recall@1"] == found["ndcg@1"] == hit
+
+
 def test_a_model_that_cannot_tell_items_apart_scores_as_chance() -> None:
     flat = np.ones((1, 50))
     drawn = np.arange(1, 41)[None]
@@ -110,7 +123,7 @@ def test_full_ranking_agrees_with_ir_measures() -> None:
     qrels, run = {}, {}
     for user in np.flatnonzero(np.diff(held.indptr)).tolist():
         qrels[str(user)] = {str(item): 1 for item in held.row(user).tolist()}
-        hidden = set(known.row(user).tolist())
+        hidden = set(known.row(user).tolist()) - set(held.row(user).tolist())
         run[str(user)] = {str(item): float(s) for item, s in enumerate(table[user]) if item not in hidden}
     theirs = ir_measures.calc_aggregate([ir_measures.R @ 10, ir_measures.nDCG @ 10], qrels, run)
     found = full_ranking(scorer_of(table), held, known, 10)

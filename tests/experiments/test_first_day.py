@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -73,7 +74,8 @@ def test_a_shop_is_two_commands(
     draw_export(tmp_path), draw_log(tmp_path)
     said = tgq("init", "products_export.csv", "clicks.csv")
     assert "shopify; 30 items" in said and "pictures: 30 found of 30" in said and "100 % of the log's items" in said
-    assert "session = visitor_id, item = product_id, time = timestamp" in said
+    assert "clicks.csv: 480 rows read, 0 left out; guessed: session = visitor_id, item = product_id" in said
+    assert "time = timestamp" in said and "look at this" not in said
     recipe = load_recipe("shop.yaml")
     assert (recipe.rules, recipe.catalog.reader) == (Rules(in_stock=True), "shopify")
     text = Path("shop.yaml").read_text()
@@ -176,3 +178,38 @@ def test_columns_of_the_log_that_cannot_be_guessed_are_named(tmp_path: Path) -> 
     assert "read by: session = who, item = what, time = at" in said
     found = load_recipe(tmp_path / "shop.yaml").pairs.log
     assert (found.session, found.item, found.time, found.time_format) == (("who",), "what", "at", "seconds")
+
+
+def test_rows_that_are_left_out_are_told(tmp_path: Path) -> None:
+    export, log = draw_export(tmp_path), draw_log(tmp_path)
+    head, *rows = log.read_text().splitlines()
+    spoilt = [row if n % 3 == 0 else row.rpartition(",")[0] + ",no time" for n, row in enumerate(rows)]
+    log.write_text("\n".join([head, *spoilt]))
+    said = tgq("init", export, log, "--to", tmp_path / "shop.yaml")
+    assert "clicks.csv: 160 rows read, 320 left out" in said
+    assert said.count("look at this: only 160 of 480 rows can be used: timestamp is not a time (320)") == 1
+    assert "# look at this: only 160 of 480" in (tmp_path / "shop.yaml").read_text()
+    log.write_text("\n".join([head, *rows[1:], rows[0].rpartition(",")[0] + ",no time"]))
+    said = tgq("init", export, log, "--to", tmp_path / "shop.yaml", "--overwrite")
+    assert "clicks.csv: 479 rows read, 1 left out" in said
+    assert "look at this: clicks.csv: 1 rows left out: timestamp is not a time (1)" in said
+
+
+@pytest.mark.parametrize("name", ["Zeit", "at"])
+def test_columns_that_may_be_times_are_told(tmp_path: Path, name: str) -> None:
+    export, log = draw_export(tmp_path), draw_log(tmp_path)
+    _, *rows = log.read_text().splitlines()
+    log.write_text("\n".join([f"visitor_id,product_id,{name},event", *(f"{row},view" for row in rows)]))
+    said = tgq("init", export, log, "--to", tmp_path / "shop.yaml")
+    assert f"look at this: clicks.csv: no column looks like times; it has: {name}; name it with --time" in said
+    assert "has no times" not in (tmp_path / "shop.yaml").read_text()
+    tgq("init", export, log, "--to", tmp_path / "shop.yaml", "--overwrite", "--time", name)
+    assert load_recipe(tmp_path / "shop.yaml").pairs.log.time == name
+
+
+def test_the_next_command_can_be_pasted(tmp_path: Path) -> None:
+    to = tmp_path / "a shop's ü" / "my shop.yaml"
+    to.parent.mkdir()
+    said = tgq("init", draw_export(tmp_path), draw_log(tmp_path), "--to", to)
+    (line,) = [line for line in said.splitlines() if line.startswith("next:")]
+    assert shlex.split(line) == ["next:", "tgq", "run", str(to)]

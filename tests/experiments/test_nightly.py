@@ -20,8 +20,10 @@ from rich.console import Console
 from tiny_recipe import write_recipe
 
 from tgqformer import packages, stages
+from tgqformer.catalog import Catalog
+from tgqformer.catalog.readers import products
 from tgqformer.errors import TgqError
-from tgqformer.experiments import run
+from tgqformer.experiments import run, sources
 from tgqformer.experiments.recipe import load_recipe
 from tgqformer.experiments.run import Run, execute
 
@@ -163,6 +165,113 @@ def test_the_store_serves_all_through_a_retraining(shop: Path, night: Callable[.
     store = open_store(shop / "run" / "store")
     assert before is not None and store.served is not None and store.served.name != before.name
     assert (shop / "run" / "store" / "store.json").exists()
+
+
+def test_fewer_queries_are_asked_of_every_model(shop: Path, night: Callable[..., list[str]]) -> None:
+    night()
+    whole = (shop / "run" / "table.csv").read_text()
+    assert night("evaluation.queries=3") == ["evaluation", "judged", "report"]
+    done = Run(load_recipe(shop / "shop.yaml", ("evaluation.queries=3",)), shop / "run")
+    for result in (*done.results(), *done.untrained()):
+        assert {len(view.query) for view in result.views.values()} == {3}
+    assert night() == ["evaluation", "judged", "report"]
+    assert (shop / "run" / "table.csv").read_text() == whole
+
+
+def test_the_report_says_which_model_is_served(shop: Path, night: Callable[..., list[str]]) -> None:
+    night()
+    refitted = "fitted again on all pairs"
+    assert refitted in (shop / "run" / "report.html").read_text()
+    assert night("serve=train") == ["embeddings", "store", "neighbours", "lists", "report"]
+    assert refitted not in (shop / "run" / "report.html").read_text()
+
+
+@pytest.fixture
+def imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], bool]:
+    """Return what imports a source into a run, and says whether that was done anew."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(source: Path) -> bool:
+        said = Console(file=StringIO(), width=200)
+        monkeypatch.setattr(stages, "console", said)
+        write_log(tmp_path, 2)
+        recipe = {
+            "name": "shop", "catalog": {"source": str(source)}, "pairs": {"interactions": "clicks.csv"},
+            "models": [{"name": "none", "connector": "none"}],
+        }  # fmt: skip
+        (tmp_path / "shop.yaml").write_text(yaml.safe_dump(recipe))
+        execute(load_recipe("shop.yaml"), tmp_path / "run", "catalog")
+        return "catalogue: made" in said.file.getvalue()  # type: ignore[attr-defined]
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["p1", "p1.JPG_large"])
+def test_a_changed_picture_without_a_usual_ending_is_noticed(
+    tmp_path: Path, imported: Callable[[Path], bool], name: str
+) -> None:
+    from PIL import Image
+
+    def draw(shade: int) -> bytes:
+        Image.new("RGB", (24, 24), (shade, 90, 10)).save(tmp_path / name, "JPEG")
+        return (tmp_path / name).read_bytes()
+
+    (tmp_path / "items.csv").write_text(f"id,title,picture\ni1,red shirt,{name}\n")
+    before = draw(10)
+    assert imported(tmp_path / "items.csv")
+    (tmp_path / "nohup.out").write_text("no picture")
+    assert not imported(tmp_path / "items.csv")
+    assert draw(200) != before
+    assert imported(tmp_path / "items.csv")
+
+
+def test_a_sale_ends_on_its_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imported: Callable[[Path], bool]
+) -> None:
+    head = "id\ttitle\timage_link\tavailability\tprice\tsale_price\tsale_price_effective_date\n"
+    (tmp_path / "feed.tsv").write_text(
+        f"{head}i1\tTee\t\tin_stock\t49.00 EUR\t39.00 EUR\t2026-11-01T00:00+0000/2026-12-01T00:00+0000\n"
+    )
+
+    def night(day: str) -> tuple[bool, float | None]:
+        for reads in (products, sources):
+            monkeypatch.setattr(reads, "today", lambda: day)
+        made = imported(tmp_path / "feed.tsv")
+        return made, next(iter(Catalog.open(tmp_path / "run" / "catalog").items())).sale_price
+
+    assert night("2026-11-28") == (True, 39.0)
+    assert night("2026-11-28") == (False, 39.0)
+    assert night("2026-11-29") == (True, 39.0)
+    assert night("2027-02-01") == (True, None)
+
+
+def test_a_source_without_days_is_not_read_again_on_another_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imported: Callable[[Path], bool]
+) -> None:
+    (tmp_path / "items.csv").write_text("id,title\ni1,red shirt\n")
+    assert imported(tmp_path / "items.csv")
+    monkeypatch.setattr(sources, "today", lambda: "2099-01-01")
+    assert not imported(tmp_path / "items.csv")
+
+
+def test_what_a_killed_import_left_is_removed(tmp_path: Path, imported: Callable[[Path], bool]) -> None:
+    (tmp_path / "items.csv").write_text("id,title\ni1,red shirt\n")
+    killed = f"""
+import os
+from pathlib import Path
+from tgqformer.experiments import sources
+from tgqformer.experiments.recipe import load_recipe
+sources.import_catalog = lambda *_, **__: os.kill(os.getpid(), 9)
+recipe = load_recipe({str(tmp_path / "shop.yaml")!r})
+sources.make_catalog(recipe.catalog, recipe.pairs, Path({str(tmp_path / "run" / "catalog")!r}))
+"""
+    assert imported(tmp_path / "items.csv")
+    before = set((tmp_path / "run").iterdir())
+    subprocess.run([sys.executable, "-c", killed], check=False)
+    assert set((tmp_path / "run").iterdir()) > before
+    (tmp_path / "items.csv").write_text("id,title\ni1,blue shirt\n")
+    assert imported(tmp_path / "items.csv")
+    assert set((tmp_path / "run").iterdir()) == before
 
 
 def test_a_missing_file_is_named_before_anything_is_made(shop: Path, tmp_path: Path) -> None:

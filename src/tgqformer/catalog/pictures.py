@@ -35,6 +35,8 @@ ENDINGS = ("jpg", "png", "webp", "avif", "gif")
 _STARTS = {b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png", b"GIF87a": "gif", b"GIF89a": "gif"}
 _BEFORE = b"\r\n \t\xef\xbb\xbf"
 """What faulty programs write before a picture."""
+_START, _PREFIX = 256, 16
+"""So many bytes of a file are read to see what it begins as; Pillow goes by so many."""
 MAX_PIXELS = 64_000_000
 """A picture with more pixels than this is refused before it is decoded (a decompression bomb)."""
 SCANS, BYTES_A_SCAN = 100, 40_000
@@ -158,6 +160,17 @@ def decode(data: bytes, max_pixels: int | None = None) -> Image.Image:
 def check(data: bytes) -> PictureCheck:
     """Decode a picture fully, only to see whether that is possible, and tell what is unusual. Raise PictureError."""
     return _guarded(data, _examine)
+
+
+def begins_as_picture(path: Path) -> bool:
+    """Say whether a file begins as a picture that is read does, whatever its name; False where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_START).lstrip(_BEFORE)
+    except OSError:
+        return False
+    tests = [Image.OPEN[name][1] for name in _formats()]
+    return any(test is not None and test(start[:_PREFIX]) is True for test in tests)
 
 
 def ending_of(data: bytes) -> str | None:

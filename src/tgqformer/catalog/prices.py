@@ -48,28 +48,31 @@ class PriceStyle:
     """How the prices of a column are written.
 
     decimal: the mark before the decimals, `.` or `,`; None where cells disagree, so that `1.299` may be either.
-    guessed: all cells are like `1.299`; their mark is taken to part thousands.
+    guessed: the first cell with a mark, where all of these are like `1.299`: the mark is taken to part thousands.
     """
 
     decimal: str | None = "."
-    guessed: bool = False
+    guessed: str | None = None
 
     @classmethod
     def of(cls, values: Iterable[Any]) -> PriceStyle:
         """Return the style of a column, from some or all of its cells."""
         votes: Counter[str] = Counter()
-        unsure = set[str]()
+        unsure = dict[str, str]()  # marks, each with the first cell that has it
         for value in values:
             if isinstance(value, str) and (found := _number_in(value)) is not None:
                 digits, _ = found
                 vote = _told_decimal(digits)
                 if vote is None:
-                    unsure.add(next(mark for mark in digits if mark in ".,"))
+                    unsure.setdefault(next(mark for mark in digits if mark in ".,"), value)
                 elif vote in ".," and "e" not in digits.lower():
                     votes[vote] += 1
         total = votes.total()
+        if not total and len(unsure) == 1:
+            ((mark, cell),) = unsure.items()
+            return cls({".": ",", ",": "."}[mark], cell)
         if not total:
-            return cls(None) if len(unsure) > 1 else cls({".": ",", ",": "."}[unsure.pop()], True) if unsure else cls()
+            return cls(None) if unsure else cls()
         best, count = votes.most_common(1)[0]
         return cls(best if count >= 0.6 * total else None)
 

@@ -55,12 +55,12 @@ class SourceStyle:
             whole_ids=bool(ids) and all(map(_WHOLE_ID.fullmatch, ids)),
             tail=_needed_tail(rows, mapping.pictures),
             language=language,
-            doubts=(*_doubts(paths, written if prices.guessed else []), *_translated(rows)),
+            doubts=(*_doubts(paths, prices.guessed), *_translated(rows)),
         )
 
 
-def _doubts(paths: list[str], guessed: list[Any]) -> Iterator[str]:
-    """Say what may be meant otherwise. guessed: the cells of a column whose marks were taken to part thousands."""
+def _doubts(paths: list[str], guessed: str | None) -> Iterator[str]:
+    """Say what may be meant otherwise. guessed: a price whose mark was taken to part thousands, as that of all."""
     bare = [bare_text(path)[0] for path in paths]
     lists = [path for path in bare if _LIST.search(path)]
     if 2 * len(lists) <= len(paths):
@@ -70,8 +70,8 @@ def _doubts(paths: list[str], guessed: list[Any]) -> Iterator[str]:
             f"categories such as {lists[0][:60]!r} are taken for one name each; if they are levels, write > between "
             f"them or give each a column ({option('category')})"
         )
-    if guessed:
-        yield f"all prices are like {str(guessed[0])[:20]!r}: their mark is taken to part thousands"
+    if guessed is not None:
+        yield f"all prices with a mark are like {guessed[:20]!r}: the mark is taken to part thousands"
 
 
 def _comma_lists(paths: list[str]) -> list[str]:

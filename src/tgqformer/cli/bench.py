@@ -13,6 +13,7 @@ from tgqformer.cli.options import Change, names_of, shipped_sheet
 from tgqformer.cli.sheets import Column, Sheet
 from tgqformer.cli.work import ClusterOption, Cores, cluster_of
 from tgqformer.errors import TgqError
+from tgqformer.objects import in_shell
 
 
 def bench(
@@ -81,7 +82,7 @@ def bench(
     folder = to or Path("runs") / slug(f"bench-{loaded.name}")
     made = Bench(loaded, folder, only=only or (), jobs=jobs, cluster=cluster_of(cluster, cores, jobs=jobs))
     page = made.report()
-    then(f"open {page}")
+    then(f"open {in_shell(page)}")
     return _sheet(made.folder)
 
 

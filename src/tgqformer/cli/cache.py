@@ -13,6 +13,7 @@ from tgqformer.cli.options import Change
 from tgqformer.cli.run import Recipe
 from tgqformer.cli.work import AFTER_SHARD, ClusterOption, Cores, Finish, ShardOption, maker, still_missing
 from tgqformer.errors import TgqError
+from tgqformer.objects import in_shell
 
 
 def cache(
@@ -59,4 +60,4 @@ def cache(
         say(still_missing(missing))
         then(AFTER_SHARD)
         return
-    then(f"tgq run {recipe} --to {folder}")
+    then(f"tgq run {in_shell(recipe)} --to {in_shell(folder)}")

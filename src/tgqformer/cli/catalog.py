@@ -15,6 +15,7 @@ from tgqformer.cli.options import Overwrite, Top
 from tgqformer.cli.sheets import Column, Sheet
 from tgqformer.cli.work import AFTER_SHARD, ClusterOption, Cores, Finish, ShardOption, maker, only_whole, still_missing
 from tgqformer.errors import TgqError
+from tgqformer.objects import in_shell
 
 if TYPE_CHECKING:
     from tgqformer.catalog import Catalog, ImportReport, Item, Picture
@@ -115,7 +116,6 @@ def import_(
     """
     from tgqformer.catalog import import_catalog
     from tgqformer.catalog.parts import SIZE, ImportWork, import_in_parts
-    from tgqformer.objects import told
     from tgqformer.stages import is_free
 
     offer = {"group": group, "availability": availability, "sale_price": sale_price}
@@ -144,14 +144,14 @@ def import_(
                 say(still_missing(found), err=True)
                 then(AFTER_SHARD)
             else:
-                then(f"tgq catalog show {told(to)}")
+                then(f"tgq catalog show {in_shell(to)}")
             return None
         report = found
     _show_unread(to)
     then(
-        *([f"tgq pictures fetch {told(to)} --to photos"] if report.problems["picture-remote"] else []),
-        f"tgq catalog show {told(to)}",
-        f"tgq pairs mine CLICKS --catalog {told(to)} --to pairs.parquet",
+        *([f"tgq pictures fetch {in_shell(to)} --to photos"] if report.problems["picture-remote"] else []),
+        f"tgq catalog show {in_shell(to)}",
+        f"tgq pairs mine CLICKS --catalog {in_shell(to)} --to pairs.parquet",
     )
     return _report_sheet(report, to)
 
@@ -211,7 +211,7 @@ def export(
     catalog = Catalog.open(folder)
     export_catalog(catalog, to, overwrite=overwrite, shown=True)
     say(f"{len(catalog):,} items in {to}; in Python: datasets.load_dataset({str(to)!r})")
-    then(f"tgq catalog import {to} --to CATALOG, to read it back")
+    then(f"tgq catalog import {in_shell(to)} --to CATALOG, to read it back")
 
 
 @app.command()

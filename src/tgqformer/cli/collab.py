@@ -12,6 +12,7 @@ from tgqformer.cli.commands import Group, say, then
 from tgqformer.cli.options import Change, Device, Overwrite, Top, log_options, names_of, settings_of, shipped_sheet
 from tgqformer.cli.sheets import Column, Sheet, results_sheet
 from tgqformer.errors import TgqError
+from tgqformer.objects import in_shell
 
 if TYPE_CHECKING:
     from tgqformer.collaborative.run import Content
@@ -73,7 +74,10 @@ def train(
     _check_device(device)
     given, mined = _content(features), _pairs(pairs)
     metrics = train_run(loaded, folder, data=data, device=device, content=given, pairs=mined)
-    then(f"tgq collab evaluate {folder}", f"tgq collab embed {folder} --to {folder}-embeddings")
+    then(
+        f"tgq collab evaluate {in_shell(folder)}",
+        f"tgq collab embed {in_shell(folder)} --to {in_shell(folder)}-embeddings",
+    )
     return _metrics_sheet(metrics, folder)
 
 
@@ -117,7 +121,7 @@ def evaluate(
     if judged.warning is not None:
         console.print(f"warning: {judged.warning}", style="yellow", markup=False)
     say(f"report: {page}")
-    then(f"open {page}", f"tgq collab embed {run} --to {run}-embeddings")
+    then(f"open {in_shell(page)}", f"tgq collab embed {in_shell(run)} --to {in_shell(run)}-embeddings")
     return _metrics_sheet(metrics, run), results_sheet(summarize([judged.result]), "similar items")
 
 
@@ -169,8 +173,8 @@ def embed(
     say(f"{len(ids) - missing:,} items of {vectors.shape[1]} dimensions in {to}, model {version}")
     if missing:
         say(f"{missing:,} items of the catalogue have no interactions in this run: their vectors are zeros")
-    at = f"tgq index {to} --catalog {catalog} --to {to}-store"
-    then(*([at] if catalog is not None else []), f"tgq neighbours {to} --to {to}-neighbours")
+    named = [f"tgq index {in_shell(to)} --catalog {in_shell(catalog)} --to {in_shell(to)}-store"] if catalog else []
+    then(*named, f"tgq neighbours {in_shell(to)} --to {in_shell(to)}-neighbours")
 
 
 @app.command()
@@ -212,7 +216,7 @@ def study(
     with only_one(folder):
         page = write_report(run)
         say(f"recommended, best on validation: {run.chosen()}; report: {page}")
-        then(f"open {page}")
+        then(f"open {in_shell(page)}")
         return results_sheet(Findings(run, run.results()).shown(), loaded.name)
 
 
@@ -265,7 +269,10 @@ def join(
         f"{made.manifest.width} neighbours of each of {len(made):,} items in {made.path};"
         f" vectors in {to / 'embeddings'}, weights in {to / 'blend.json'}"
     )
-    then(f"tgq serve STORE --neighbours {made.path}", f"tgq index {to / 'embeddings'} --catalog CATALOG --to STORE")
+    then(
+        f"tgq serve STORE --neighbours {in_shell(made.path)}",
+        f"tgq index {in_shell(to / 'embeddings')} --catalog CATALOG --to STORE",
+    )
 
 
 @app.command()

@@ -12,6 +12,7 @@ from tgqformer.cli.commands import say, then
 from tgqformer.cli.options import MODEL_HELP, BatchSize, Device, Dim, Overwrite, Workers
 from tgqformer.cli.work import AFTER_SHARD, ClusterOption, Cores, Finish, ShardOption, maker, only_whole, still_missing
 from tgqformer.errors import TgqError
+from tgqformer.objects import in_shell
 
 Precision = Literal["auto", "float32", "bfloat16"]  # as encoders.frozen has it; not imported for the help
 
@@ -82,6 +83,6 @@ def embed(
         count = len(report.unreadable)
         say(f"{count:,} pictures could not be read; those items are embedded by their text, see {kept}")
     then(
-        f"tgq index {told(to)} --catalog {told(catalog)} --model {model} --to store",
-        f"tgq neighbours {told(to)} --to neighbours",
+        f"tgq index {in_shell(to)} --catalog {in_shell(catalog)} --model {in_shell(model)} --to store",
+        f"tgq neighbours {in_shell(to)} --to neighbours",
     )

@@ -9,6 +9,7 @@ import typer
 
 from tgqformer.cli.commands import say, then
 from tgqformer.cli.options import MODEL_HELP, Overwrite
+from tgqformer.objects import in_shell
 
 CHECKED = 500
 """Items of a catalogue that an exported model is checked on."""
@@ -57,4 +58,4 @@ def export(
     if checked.overlap is not None:
         form = "in 8 bits" if int8 else "in float32"
         say(f"{form} {100 * checked.overlap:.1f} % of the ten nearest among these items stay (at most {CLOSE:g} off)")
-    then(f"tgq serve STORE --runtime onnx --model {to}")
+    then(f"tgq serve STORE --runtime onnx --model {in_shell(to)}")

@@ -9,6 +9,7 @@ import typer
 
 from tgqformer.cli.commands import Group, say, then
 from tgqformer.cli.options import Overwrite
+from tgqformer.objects import in_shell
 
 app = Group(name="noise", no_args_is_help=True, help="Draw promo noise on pictures, and look at it.")
 
@@ -40,7 +41,7 @@ def sheet(
     with atomic_path(to) as unfinished:
         drawn.save(unfinished, "PNG")
     say(f"wrote {to} ({drawn.width} x {drawn.height})")
-    then(f"open {to}")
+    then(f"open {in_shell(to)}")
 
 
 @app.command()
@@ -64,4 +65,4 @@ def apply(
     noised = NoiseView(Catalog.open(catalog), view, NoisePlan(share=share, seed=seed))
     written = write_view(noised, to, overwrite=overwrite)
     say(f"wrote {len(written):,} items to {to}")
-    then(f"tgq catalog show {to}")
+    then(f"tgq catalog show {in_shell(to)}")

@@ -12,6 +12,7 @@ from tgqformer.cli.options import Overwrite, Top, log_options, settings_of
 from tgqformer.cli.sheets import Column, Sheet
 from tgqformer.cli.work import AFTER_SHARD, ClusterOption, Cores, Finish, ShardOption, maker, only_whole, still_missing
 from tgqformer.errors import TgqError, nearest
+from tgqformer.objects import in_shell
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -114,7 +115,7 @@ def mine(
             return
         pairs = found
     say(f"{len(pairs):,} pairs of {len(pairs.ids()):,} items in {to}", err=True)
-    then(f"tgq pairs show {to}")
+    then(f"tgq pairs show {in_shell(to)}")
 
 
 @app.command()
@@ -170,7 +171,7 @@ def simulate(
     counts = split.counts()
     for name, pairs in (("train", sets.train), ("val", sets.val), ("test", sets.test)):
         say(f"{name:5} {counts[name]:7,} items {len(pairs):9,} pairs of {len(pairs.ids()):,} items")
-    then(f"tgq pairs show {to / 'pairs-train.parquet'} --catalog {catalog}")
+    then(f"tgq pairs show {in_shell(to / 'pairs-train.parquet')} --catalog {in_shell(catalog)}")
     return _reference_sheet(reference_rankers(affinity, sets.test, shown=True)) if reference else None
 
 

@@ -10,6 +10,7 @@ import typer
 from tgqformer.cli.commands import Group, say, then
 from tgqformer.cli.options import settings_of
 from tgqformer.errors import TgqError
+from tgqformer.objects import in_shell
 
 app = Group(
     name="pictures", no_args_is_help=True, help="Get pictures that are named by addresses.", rich_markup_mode="markdown"
@@ -70,4 +71,4 @@ def fetch(
         say(f"why: {to / FAILURES}, such as {first.address}: {first.reason}")
     if not report.fetched + report.there:
         raise TgqError(f"none of the {report.addresses:,} pictures could be had")
-    then(f"tgq catalog import EXPORT --to catalogs/shop --pictures {to}")
+    then(f"tgq catalog import EXPORT --to catalogs/shop --pictures {in_shell(to)}")

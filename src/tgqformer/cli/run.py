@@ -12,6 +12,7 @@ from tgqformer.cli.options import Change, Overwrite, log_options, names_of, sett
 from tgqformer.cli.sheets import Sheet, results_sheet
 from tgqformer.errors import TgqError
 from tgqformer.experiments import Until
+from tgqformer.objects import in_shell
 from tgqformer.packages import DEMO, PRETRAINED, installed
 
 if TYPE_CHECKING:
@@ -81,12 +82,12 @@ def run(
     if until in ("neighbours", "report"):
         first = next(iter(done.shown_catalog.items(0, 1, pictures=False))).id
         then(
-            f"tgq similar {first} --store {folder / 'store'} --html similar.html",
-            f"tgq serve {folder}",
-            f"open {folder / 'report.html'}",
+            f"tgq similar {in_shell(first)} --store {in_shell(folder / 'store')} --html similar.html",
+            f"tgq serve {in_shell(folder)}",
+            f"open {in_shell(folder / 'report.html')}",
         )
     else:
-        then(f"tgq run {recipe} --to {folder}")
+        then(f"tgq run {in_shell(recipe)} --to {in_shell(folder)}")
     return _results(done)
 
 
@@ -129,7 +130,7 @@ def init(
         say(line)
     write_text(to, recipe_of(found, to.parent))
     say(f"\nrecipe in {to}: look at it, every line may be changed")
-    then(f"tgq run {to}")
+    then(f"tgq run {in_shell(to)}")
 
 
 def demo(
@@ -160,11 +161,11 @@ def demo(
     say(f"this {TAKES[name]}{' (without --set)' if change else ''}; a second call reuses what is done", err=True)
     done = execute(load_recipe(name, tuple(change or ()), deep=False), to, "report")
     then(
-        f"tgq serve {to}, and look around on http://127.0.0.1:8000",
-        f"open {to / 'report.html'} in a browser",
-        f"tgq similar studio-00042 --store {to / 'store'}",
-        f"tgq similar studio-00042 --store {to / 'store'} --html similar.html",
-        f"tgq noise sheet {to / 'catalog'} --to noise.png",
+        f"tgq serve {in_shell(to)}, and look around on http://127.0.0.1:8000",
+        f"open {in_shell(to / 'report.html')} in a browser",
+        f"tgq similar studio-00042 --store {in_shell(to / 'store')}",
+        f"tgq similar studio-00042 --store {in_shell(to / 'store')} --html similar.html",
+        f"tgq noise sheet {in_shell(to / 'catalog')} --to noise.png",
     )
     return _results(done)
 

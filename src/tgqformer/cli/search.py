@@ -15,6 +15,7 @@ from tgqformer.cli.options import STORE_HELP, Device, Dim, Form, Overwrite, Stor
 from tgqformer.cli.sheets import Column, Sheet
 from tgqformer.cli.work import AFTER_SHARD, ClusterOption, Cores, Finish, ShardOption, maker, only_whole, still_missing
 from tgqformer.errors import TgqError
+from tgqformer.objects import in_shell
 
 if TYPE_CHECKING:
     from tgqformer.store.base import Filter, Hit, StoreRow
@@ -51,7 +52,6 @@ def index(
     """
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.model.hub import locate_model
-    from tgqformer.objects import told
     from tgqformer.store.build import Build, build_store
     from tgqformer.store.embeddings import Embeddings
 
@@ -66,9 +66,9 @@ def index(
         f" model {made.model_version}{'' if serve else ', not served yet'}"
     )
     then(
-        *([] if serve else [f"tgq store serve {to} {made.name}"]),
-        f"tgq similar ITEM --store {to}",
-        f"tgq serve {to} --catalog {told(catalog)}" + (f" --model {model}" if model else ""),
+        *([] if serve else [f"tgq store serve {in_shell(to)} {in_shell(made.name)}"]),
+        f"tgq similar ITEM --store {in_shell(to)}",
+        f"tgq serve {in_shell(to)} --catalog {in_shell(catalog)}" + (f" --model {in_shell(model)}" if model else ""),
     )
 
 
@@ -213,7 +213,7 @@ def neighbours(
         then(AFTER_SHARD)
         return
     say(f"{found.manifest.width} neighbours of each of {len(found):,} items in {told(to)}")
-    then(f"tgq serve STORE --neighbours {told(to)}")
+    then(f"tgq serve STORE --neighbours {in_shell(to)}")
     if catalog is not None:
         from tgqformer.catalog.catalog import Catalog
         from tgqformer.store.lists import write_ruled

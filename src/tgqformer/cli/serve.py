@@ -11,6 +11,7 @@ from tgqformer.cli.commands import Group, say, then
 from tgqformer.cli.options import BatchSize, settings_of
 from tgqformer.cli.sheets import Column, Sheet
 from tgqformer.errors import TgqError
+from tgqformer.objects import in_shell
 
 if TYPE_CHECKING:
     from tgqformer.service.places import Places
@@ -146,7 +147,7 @@ def new(
 
     say(new_key(file, name, "read" if read_only else "write"))
     say(f"kept as a digest in {file}; it cannot be shown again", err=True)
-    then(f"tgq serve STORE --keys {file}")
+    then(f"tgq serve STORE --keys {in_shell(file)}")
 
 
 @keys_app.command("list")

@@ -10,6 +10,7 @@ import typer
 from tgqformer.cli.commands import Group, say, then
 from tgqformer.cli.options import STORE_HELP, Overwrite, store_in
 from tgqformer.cli.sheets import Column, Sheet
+from tgqformer.objects import in_shell
 
 if TYPE_CHECKING:
     from tgqformer.store.base import Store
@@ -182,7 +183,7 @@ def report(
         write_sales_page(html, found)
     if export_log is not None:
         say(f"{write_log(places.state, export_log):,} rows in {export_log}")
-        then(f"tgq pairs mine {export_log} --to pairs.parquet")
+        then(f"tgq pairs mine {in_shell(export_log)} --to pairs.parquet")
     rows = []
     for sales in found:
         name, rules, *figures = cells(sales)

@@ -9,6 +9,7 @@ import typer
 
 from tgqformer.cli.commands import say, then
 from tgqformer.cli.options import Overwrite
+from tgqformer.objects import in_shell
 
 
 def studio(
@@ -36,7 +37,10 @@ def studio(
         make_way(sheet, "contact sheet", overwrite=overwrite, file=True)
     drawn = draw_studio(to, items=items, seed=seed, overwrite=overwrite)
     say(f"wrote {len(drawn):,} items with {drawn.about['pictures']:,} pictures to {to}")
-    then(f"tgq catalog show {to}", f"tgq pairs simulate {to} --shoppers studio --to {to}-pairs")
+    then(
+        f"tgq catalog show {in_shell(to)}",
+        f"tgq pairs simulate {in_shell(to)} --shoppers studio --to {in_shell(to)}-pairs",
+    )
     if sheet is not None:
         with atomic_path(sheet) as unfinished:
             studio_sheet(seed=seed).save(unfinished, "PNG")

@@ -9,6 +9,7 @@ import typer
 
 from tgqformer.cli.commands import say, then
 from tgqformer.cli.options import MODEL_HELP, BatchSize, Device, Dim, Form, Store, Workers, settings_of
+from tgqformer.objects import in_shell
 
 if TYPE_CHECKING:
     from tgqformer.store.sync import SyncReport
@@ -74,7 +75,7 @@ def sync(
             say(f"warning: {warning}")
     report = bring_up_to_date(shop, opened, embedder, settings)
     _show(report, opened.where)
-    then(f"tgq store versions {store}", f"tgq similar ITEM --store {store}")
+    then(f"tgq store versions {in_shell(store)}", f"tgq similar ITEM --store {in_shell(store)}")
 
 
 def _show(report: SyncReport, where: Path | str) -> None:

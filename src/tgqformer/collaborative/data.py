@@ -25,8 +25,8 @@ SplitKind = Literal["given", "leave-one-out", "random"]
 class Split:
     """U users and N items: what each user did, in the order of time, and what is held out of it.
 
-    train, valid, test: Csr of U rows, places of items; `valid` and `test` may have empty rows. The three hold no
-    interaction in common.
+    train, valid, test: Csr of U rows, places of items; `valid` and `test` may have empty rows. No interaction stands
+    in two of them, but an item may where a user came back to it: of `leave-one-out` and `given`, not of `random`.
     user_names, item_names: the ids in the file. fingerprint: of the file's content, 16 hex digits.
     """
 

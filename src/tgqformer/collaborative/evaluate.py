@@ -2,9 +2,10 @@
 
 `full_ranking`: every item but those of training is ranked for every user with a test item; recall@k is the share of
 test items in the top k, nDCG@k is normalised by the best order of min(k, test items); means over users (NGCF, section
-4.2; LightGCN takes it over). `leave_one_out`: the held-out item among sampled ones that the user did not touch in
-training, for at most 10,000 users drawn at random (SASRec, section IV-C and the authors' code); and, since sampled
-metrics can order models wrongly (Krichene and Rendle, KDD 2020), its place among all items beside it.
+4.2; LightGCN takes it over). A test item that the user had before is ranked, too, as RecBole does. `leave_one_out`:
+the held-out item among sampled ones that the user did not touch in training, for at most 10,000 users drawn at random
+(SASRec, section IV-C and the authors' code); and, since sampled metrics can order models wrongly (Krichene and Rendle,
+KDD 2020), its place among all items beside it.
 Ties are averaged, by `evaluation.metrics`.
 """
 
@@ -53,12 +54,15 @@ def evaluate(
 
 
 def full_ranking(scorer: Scorer, held: Csr, known: Csr, k: int, *, shown: bool = False) -> dict[str, float]:
-    """Rank all items but the known ones for each user with a held-out item: recall@k and nDCG@k."""
+    """Rank all items for each user with a held-out item, but known ones that are not held out: recall@k and nDCG@k."""
     users = np.flatnonzero(np.diff(held.indptr))
     shares, gains = [], []
     for block, scores in _blocks(scorer, users, "ranking", shown=shown):
-        _hide(known, block, scores)
         wanted = held.at(block)
+        place, items = (torch.from_numpy(one).to(scores.device) for one in take(held, block))
+        own = scores[place, items]
+        _hide(known, block, scores)
+        scores[place, items] = own
         ranks = ranks_of_scores(scores, wanted, k)
         shares.append(recall(wanted, ranks, k))
         gains.append(ndcg(wanted, ranks, k))

@@ -14,12 +14,10 @@ import numpy as np
 
 from tgqformer import config
 from tgqformer.catalog.catalog import VERSION, Catalog
-from tgqformer.catalog.readers import choose_reader
-from tgqformer.catalog.readers.folder import SUFFIXES as PICTURES
 from tgqformer.evaluation.metrics import Queries, both_directions, evaluate
 from tgqformer.evaluation.untrained import STEPS, Choice, choose_best
-from tgqformer.experiments.recipe import Recipe
-from tgqformer.experiments.sources import RELATED, make_catalog, make_pairs, read_pairs
+from tgqformer.experiments.recipe import EvaluationSection, Recipe
+from tgqformer.experiments.sources import RELATED, catalog_inputs, make_catalog, make_pairs, read_pairs
 from tgqformer.files import read_json, write_json
 from tgqformer.pairs.pairs import Pairs, PairSets
 from tgqformer.pairs.splits import PARTS
@@ -66,16 +64,10 @@ class Dataset:
     def catalog(self) -> Catalog:
         """The imported (or drawn) catalogue."""
         section, to = self.recipe.catalog, self.folder / "catalog"
-        inputs = config.plain(section)
-        if section.source != "studio":
-            source = Path(section.source)
-            pictures = (
-                Path(section.pictures) if section.pictures else choose_reader(source, section.reader).root(source)
-            )
-            inputs["content"] = [self.digests.of(source), self.digests.of(pictures, PICTURES)]
+        inputs = catalog_inputs(section, self.digests)
         if section.chosen_by == "pairs":
             inputs["pairs"] = self._pairs_source()
-        make = partial(make_catalog, section, self.recipe.pairs, to, self.folder)
+        make = partial(make_catalog, section, self.recipe.pairs, to)
         return Catalog.open(self.stages.run(Stage("catalogue", to, "catalogue", inputs, make, format=VERSION)))
 
     # --- pairs --------------------------------------------------------------------------------------------------------
@@ -131,6 +123,12 @@ class Dataset:
     def queries(self) -> Queries:
         """The test queries, in the pool of the whole catalogue."""
         return Queries.from_pairs(*self.pair_positions("test")).drawn(self.recipe.evaluation.queries)
+
+    @property
+    def drawn_inputs(self) -> dict[str, int]:
+        """What decides which queries are drawn of many; nothing at the default, as before there was a choice."""
+        drawn = self.recipe.evaluation.queries
+        return {} if drawn == EvaluationSection.queries else {"queries": drawn}
 
     @cached_property
     def validation(self) -> tuple[Positions, Queries] | None:
@@ -273,7 +271,7 @@ class Dataset:
         inputs = self.inputs() | {"language": self.language_inputs(), "views": evaluation.views}
         if evaluation.picture_probes:  # these show test queries alone
             probes = [*evaluation.picture_probes, evaluation.probe_queries]
-            inputs |= {"probes": probes, "pairs": self.pairs_digest}
+            inputs |= {"probes": probes, "pairs": self.pairs_digest} | self.drawn_inputs
         return Stage("features", self.folder / "cache", "features", inputs, self._encode, keep="all")
 
     def _encode(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,9 +13,10 @@ from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.importer import addresses_of, import_catalog, plan_import
 from tgqformer.catalog.readers.folder import SUFFIXES
 from tgqformer.catalog.report import ImportReport
+from tgqformer.catalog.shape import plain_name
 from tgqformer.config import plain, slug
-from tgqformer.errors import TgqError
-from tgqformer.pairs.columns import LogSettings, choose_columns
+from tgqformer.errors import TgqError, option
+from tgqformer.pairs.columns import USUAL, LogSettings, choose_columns
 from tgqformer.pairs.log_files import files_of, open_log_file
 from tgqformer.pairs.logs import ReadReport, read_log
 from tgqformer.stages import note_of
@@ -27,9 +29,10 @@ class FirstLook:
     """What an export and a log hold, and what was guessed.
 
     report: of the first rows, imported for a look. named: the columns that name pictures. pictures: the folder of the
-    pictures; None where none is on this disk. columns: of the log. known: the share of its items that the first
-    rows hold, where all rows were looked at; None else. remote: whether pictures are named by addresses.
-    guessed: whether nobody named a column of the log.
+    pictures; None where none is on this disk. columns: of the log. read: what its reading found. known: the share of
+    its items that the first rows hold, where all rows were looked at; None else. remote: whether pictures are named by
+    addresses. guessed: whether nobody named a column of the log. unused: its columns that may hold what no usual name
+    says, the times for example.
     """
 
     export: Path
@@ -38,10 +41,11 @@ class FirstLook:
     named: tuple[str, ...]
     pictures: Path | None
     columns: LogSettings
-    clicks: int
+    read: ReadReport
     known: float | None
     remote: bool = False
     guessed: bool = True
+    unused: tuple[str, ...] = ()
 
     @property
     def lines(self) -> list[str]:
@@ -54,12 +58,22 @@ class FirstLook:
             f" {report.rejected:,} rows rejected",
             f"pictures: {self._pictures()}",
             "filled: " + ", ".join(f"{name} {report.filled[name]:,}" for name in _FIELDS if report.filled[name]),
-            f"{self.log.name}: {self.clicks:,} rows; {word}: session = {session}, item = {columns.item},"
-            f" time = {columns.time or 'none'}",
+            f"{self.log.name}: {self.read.rows:,} rows read, {self.read.bad_rows:,} left out; {word}: session ="
+            f" {session}, item = {columns.item}, time = {columns.time or 'none'}",
         ]
         if self.known is not None:
             said.append(f"{100 * self.known:.0f} % of the log's items are in the export")
-        return said + [f"look at this: {warning}" for warning in report.warnings]
+        return said + [f"look at this: {warning}" for warning in (*report.warnings, *self._doubts())]
+
+    def _doubts(self) -> Iterator[str]:
+        """Say what of the log a person should look at."""
+        yield from self.read.warnings
+        reasons = self.read.first_reasons()
+        if self.read.bad_rows and not any(reasons in warning for warning in self.read.warnings):
+            yield f"{self.log.name}: {self.read.bad_rows:,} rows left out: {reasons}"
+        if self.columns.time is None and self.unused:
+            some = ", ".join(self.unused[:100]) + (", …" if len(self.unused) > 100 else "")
+            yield f"{self.log.name}: no column looks like times; it has: {some}; name it with {option('time')}"
 
     def _pictures(self) -> str:
         """Say which pictures there are."""
@@ -99,7 +113,15 @@ def look_at(export: Path, log: Path, given: LogSettings = LogSettings()) -> Firs
         )
     remote = pictures is None and any(found for _, found in addresses_of(export, limit=LOOK))
     guessed = not (given.session or given.item or given.time)
-    return FirstLook(export, log, report, named, pictures, columns, read.rows, known, remote, guessed)
+    unused = _unused(names, columns)
+    return FirstLook(export, log, report, named, pictures, columns, read, known, remote, guessed, unused)
+
+
+def _unused(names: Sequence[str], columns: LogSettings) -> tuple[str, ...]:
+    """Return the columns of a log that are not read, and whose names do not say that they are something else."""
+    used = {*columns.session, str(columns.item).removesuffix("[]"), columns.time, columns.weight, *columns.where}
+    rest = [name for name in names if name not in used]
+    return tuple(name for name in rest if plain_name(name.rpartition(".")[2]) not in USUAL)
 
 
 def _imported(export: Path) -> tuple[ImportReport, set[str], tuple[str, ...], Path | None]:
@@ -138,7 +160,7 @@ def recipe_of(found: FirstLook, folder: Path) -> str:
     stocked = "true" if found.report.filled["availability"] else "false"
     grouped = "variants of one product" if found.report.filled["item_group"] else "no groups of variants were found"
     models = _TEXT if found.pictures is None else _MODELS
-    notes = "\n".join(f"# {line}" for line in found.lines)
+    notes = "\n".join(f"# {' '.join(line.split())}" for line in found.lines)
     return f"""# The recipe of a shop, written by `tgq init`. What was found:
 {notes}
 name: {json.dumps(slug(found.export.name.partition(".")[0]))}
@@ -164,7 +186,7 @@ rules:
 
 _UNSAID: tuple[object, ...] = (None, [], {}, ())
 _TIMED = "{window: 30m}   # clicks of one session, at most half an hour apart, make a pair"
-_TIMELESS = "{window: 10}   # the log has no times: clicks of one session, at most ten apart in the file, make a pair"
+_TIMELESS = "{window: 10}   # no times are read: clicks of one session, at most ten apart in the file, make a pair"
 _MODELS = """models:   # the first one is served; the report says whether training pays
   - {name: TGQ-Former, connector: tgq}
   - {name: frozen, connector: frozen}"""

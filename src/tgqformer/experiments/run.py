@@ -28,6 +28,7 @@ from tgqformer.experiments.recipe import ModelSection, Recipe, check_files, chec
 from tgqformer.experiments.untrained import untrained_results
 from tgqformer.files import read_json
 from tgqformer.model.version import CARD, version_of
+from tgqformer.objects import in_shell
 from tgqformer.packages import check_there
 from tgqformer.progress import Terminal, console
 from tgqformer.stages import Digests, Stage, Stages, check_ours, claim, is_made, only_one, undo_of
@@ -116,7 +117,7 @@ class Run:
         saved, evaluation = self.train(section, seed), self.recipe.evaluation
         to = self.trial_folder(section, seed) / "result"
         inputs = self.origins.inputs(section, to.parent) | {"views": evaluation.views, "probes": evaluation.probes}
-        inputs["probe_queries"] = evaluation.probe_queries if evaluation.probes else 0
+        inputs |= {"probe_queries": evaluation.probe_queries if evaluation.probes else 0} | self.data.drawn_inputs
 
         def make() -> None:
             from tgqformer.model.embedder import ItemEmbedder
@@ -264,12 +265,10 @@ class Run:
     def report(self) -> Path:
         """Write report.html, table.md and table.csv."""
         results, page = self.results(), self.folder / "report.html"
-        trials = [
-            self.origins.inputs(section, self.trial_folder(section, seed))
-            for section in self.recipe.models
-            for seed in self.recipe.seeds
-        ]
-        inputs = {"name": self.recipe.name, "trials": trials, "evaluation": config.plain(self.recipe.evaluation)}
+        every = [(section, seed) for section in self.recipe.models for seed in self.recipe.seeds]
+        trials = [self.origins.inputs(section, self.trial_folder(section, seed)) for section, seed in every]
+        inputs = {"name": self.recipe.name, "serve": self.recipe.serve, "trials": trials}
+        inputs["evaluation"] = config.plain(self.recipe.evaluation)
         served = {section.name: self.served(section) for section in self.recipe.models}
         outputs = page, self.folder / "table.md", self.folder / "table.csv", *(one / CARD for one in served.values())
         make = partial(self._report, results, page, served)
@@ -306,7 +305,7 @@ class Run:
             shares={name: found.shares() for name, found in inspected.items() if found.shares()},
             gates={name: found.gates() for name, found in inspected.items() if found.seen.connector.gates},
             cost=[cost_of(name, model, self.data.features) for name, model in models.items()],
-            commands=[f"tgq run {self.folder / 'recipe.yaml'} --to {self.folder}"],
+            commands=[f"tgq run {in_shell(self.folder / 'recipe.yaml')} --to {in_shell(self.folder)}"],
             notes=NOTES,
         )
         write_report(page, report)

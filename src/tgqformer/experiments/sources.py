@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tgqformer import config
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.importer import import_catalog
+from tgqformer.catalog.readers import BY_DAY, choose_reader
+from tgqformer.catalog.readers.folder import may_be_picture
+from tgqformer.catalog.readers.products import today
 from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.errors import named_by
 from tgqformer.experiments.recipe import IMPORT_KEYS, PAIRS_KEYS, CatalogSection, PairsSection
+from tgqformer.files import workplace
 from tgqformer.pairs.interactions import read_interactions
 from tgqformer.pairs.pairs import Pairs, PairSets, check_parts, pairs_from_related, split_pairs
 from tgqformer.pairs.source import read_periods, read_source
 from tgqformer.pairs.splits import PARTS, ItemSplit, stable_uniform
 from tgqformer.progress import console
+from tgqformer.stages import Digests
 from tgqformer.synthetic.shoppers import SHOPPERS, prepare_pairs, subset
 
 CROSS = "pairs-cross.parquet"
@@ -28,15 +34,28 @@ RELATED = "related.parquet"
 """The lists of related items that came with a catalogue, in its folder."""
 
 
-def make_catalog(section: CatalogSection, pairs: PairsSection, to: Path, beside: Path) -> None:
-    """Draw or import a catalogue into `to`, and say what was read; `beside` is where unfinished work may stand."""
+def catalog_inputs(section: CatalogSection, digests: Digests) -> dict[str, Any]:
+    """Return what decides a catalogue: its settings, its files, and the day where sale prices begin and end by it."""
+    inputs: dict[str, Any] = config.plain(section)
+    if section.source != "studio":
+        source = Path(section.source)
+        reader = choose_reader(source, section.reader)
+        pictures = Path(section.pictures) if section.pictures else reader.root(source)
+        inputs["content"] = [digests.of(source), digests.of(pictures, may_be_picture)]
+        if reader in BY_DAY:
+            inputs["day"] = today()
+    return inputs
+
+
+def make_catalog(section: CatalogSection, pairs: PairsSection, to: Path) -> None:
+    """Draw or import a catalogue into `to`, and say what was read; unfinished work stands beside it."""
     if section.source == "studio":
         from tgqformer.synthetic.studio import draw_studio
 
         draw_studio(to, items=section.items or 2000, seed=section.seed)
         return
-    with TemporaryDirectory(dir=beside, prefix=".imported-") as whole, named_by(IMPORT_KEYS):
-        imported = Path(whole) / "catalog" if section.items else to
+    with workplace(to) as whole, named_by(IMPORT_KEYS):
+        imported = whole / "catalog" if section.items else to
         report = import_catalog(
             Path(section.source),
             imported,

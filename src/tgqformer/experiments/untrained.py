@@ -27,7 +27,7 @@ def untrained_results(data: Dataset, to: Path) -> list[Result]:
         for result in _measure(data, views):
             result.write(to / slug(result.model))
 
-    inputs = data.frozen_inputs() | {"views": views}
+    inputs = data.frozen_inputs() | {"views": views} | data.drawn_inputs
     data.stages.run(Stage("evaluation of what needs no training", to, "untrained", inputs, make))
     return read_results(to)
 

@@ -75,7 +75,7 @@ class LogSettings:
             cell is a list of items. time, weight: their columns. What is not named is guessed from usual names.
         where: column → values; only rows with one of them count. missing: further words for "not known".
         columns: names of all columns, in order, for a file without a header.
-        time_format: see `times.TimeReader`. encoding: of a text file, where it is neither UTF-8, UTF-16 nor cp1252.
+        time_format: see `times.TimeReader`. encoding: of a text file, where it is neither UTF-8 nor UTF-16.
     """
 
     session: Names = ()

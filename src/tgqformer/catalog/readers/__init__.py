@@ -22,7 +22,7 @@ from tgqformer.catalog.readers.shops import SHOPIFY, WOOCOMMERCE
 from tgqformer.catalog.readers.table import TABLES, TEXT_TABLES
 from tgqformer.errors import TgqError, nearest
 
-__all__ = ["READERS", "Reader", "SourceRow", "choose_reader"]
+__all__ = ["BY_DAY", "READERS", "Reader", "SourceRow", "choose_reader"]
 
 READERS: tuple[Reader, ...] = (
     CatalogReader(),
@@ -45,6 +45,8 @@ READERS: tuple[Reader, ...] = (
     PicturesReader(),
     ItemFoldersReader(),
 )
+BY_DAY: tuple[Reader, ...] = (WOOCOMMERCE, MAGENTO, GOOGLE_MERCHANT, AMAZON_FLAT_FILE)
+"""Those that read the same files otherwise on another day, see `products.holds_today`."""
 
 
 def choose_reader(path: Path, name: str | None = None) -> Reader:

@@ -7,12 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tgqformer.catalog.mapping import ColumnMapping
+from tgqformer.catalog.pictures import begins_as_picture
 from tgqformer.catalog.readers.base import SourceRow
 
 _ENDINGS = "jpg jpeg jpe jfif png webp gif bmp tif tiff avif jp2 ppm pgm"
 SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
 _MAPPING = ColumnMapping(id="id", category=("category",), pictures=("pictures",))
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
+
+
+def may_be_picture(file: Path) -> bool:
+    """Say whether a file that a table names may be a picture: by the ending of its name, else by its first bytes."""
+    return file.suffix.lower() in SUFFIXES or begins_as_picture(file)
 
 
 class PicturesReader:

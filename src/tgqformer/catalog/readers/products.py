@@ -56,10 +56,15 @@ def best_stock(found: Iterable[str | None]) -> str | None:
     return next((name for name in ("in_stock", "preorder", "backorder", "out_of_stock") if name in there), None)
 
 
+def today() -> str:
+    """Return the day, in UTC, by which sale prices begin and end: `2026-11-28`."""
+    return datetime.now(UTC).date().isoformat()
+
+
 def holds_today(starts: Any, ends: Any) -> bool:
     """Say whether today lies between two days; one that is empty, or no day, sets no limit."""
-    today = datetime.now(UTC).date().isoformat()
-    return (day_of(starts)[0] or today) <= today <= (day_of(ends)[0] or today)
+    day = today()
+    return (day_of(starts)[0] or day) <= day <= (day_of(ends)[0] or day)
 
 
 def unread_days(sale: Any, *days: Any) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from tgqformer.evaluation.metrics import Csr, Queries, Scores, score
 from tgqformer.evaluation.report import NeighbourExample, Report, ReportCard, write_report
 from tgqformer.evaluation.results import Result, ViewScores
 from tgqformer.files import read_json
+from tgqformer.objects import in_shell
 from tgqformer.pairs.pairs import Pairs
 from tgqformer.synthetic.noise import NoisePlan, NoiseView, noise_views
 from tgqformer.types import Array, Ints
@@ -104,7 +105,7 @@ def write_run_report(folder: Path, metrics: dict[str, float], judged: Judged, ca
             results=[judged.result],
             examples=_examples(judged, catalog) if catalog is not None else (),
             rule=f"The first {EXAMPLES} queries, in an order drawn once, whose neighbours are all in the catalogue.",
-            commands=[f"tgq collab evaluate {folder}"],
+            commands=[f"tgq collab evaluate {in_shell(folder)}"],
             notes=(*NOTES, *filter(None, [judged.warning])),
         ),
     )
