@@ -30,16 +30,17 @@ from tgqformer.cluster.work import Shard, fill_here
 ROWS = 60
 KILLED = """
 import os, signal
-from tgqformer.catalog.importer import Sink
+from tgqformer.catalog.sink import Sink
 from tgqformer.cli import main
 
 taken, take = [], Sink.take
 
 def dying(self, draft):
-    take(self, draft)
+    rows = take(self, draft)
     taken.append(draft)
     if len(taken) == 17:  # in the middle of the third part
         os.kill(os.getpid(), signal.SIGKILL)
+    return rows
 
 Sink.take = dying
 main()

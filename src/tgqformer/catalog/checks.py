@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from struct import Struct
@@ -35,6 +36,8 @@ _DOUBLY_ENCODED = re.compile("[ÃÂ][\u0080-\u00bf]|â€[\u0153\u2122\u201c\u00
 _PLAIN = re.compile(r"[\w.,:/()'+-]+(?: [\w.,:/()'+-]+)*", re.ASCII)  # nothing to clean, and most texts
 _SPOILT = re.compile(r"\d([.,]\d+)?[eE]\+\d{2,3}")
 _SAID = ("long-text", "unknown-word")
+_FEW = 16
+"""Fewer ids are looked up one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,16 +190,41 @@ class SeenIds:
 
     def add(self, name: str) -> bool:
         """Remember an id; False where it was seen before."""
-        digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        high, low = _HALVES.unpack(digest)
+        digest = _digest(name)
+        _, low = _HALVES.unpack(digest)
         place, bit = (low & self._mask) >> 3, 1 << (low & 7)
-        if self._bits[place] & bit and (digest in self._recent or any(run.holds(high, low) for run in self._runs)):
+        if self._bits[place] & bit and self._holds(digest):
             return False
         self._bits[place] |= bit
         self._recent.add(digest)
         if len(self._recent) >= self._limit:
             self._merge()
         return True
+
+    def repeated(self, names: Sequence[str | None]) -> list[int]:
+        """Remember ids in their order; return the places of those that were seen before. None is no id.
+
+        Of many ids it takes half the time of `add`.
+        """
+        digests = dict.fromkeys(_digest(name) for name in names if name is not None)
+        if len(digests) < max(len(names), _FEW):
+            return [place for place, name in enumerate(names) if name is not None and not self.add(name)]
+        low = np.frombuffer(b"".join(digests), dtype=np.uint64)[1::2] & np.uint64(self._mask)
+        places, bits = low >> np.uint64(3), np.uint8(1) << (low & np.uint64(7)).astype(np.uint8)
+        table = np.frombuffer(self._bits, dtype=np.uint8)
+        every = list(digests)
+        again = [at for at in np.flatnonzero(table[places] & bits).tolist() if self._holds(every[at])]
+        for at in again:
+            del digests[every[at]]
+        np.bitwise_or.at(table, places, bits)
+        self._recent.update(digests)
+        if len(self._recent) >= self._limit:
+            self._merge()
+        return again
+
+    def _holds(self, digest: bytes) -> bool:
+        high, low = _HALVES.unpack(digest)
+        return digest in self._recent or any(run.holds(high, low) for run in self._runs)
 
     def _grow(self, room: int) -> None:
         """Make a table of bits for so many ids, and put those of the runs into it."""
@@ -221,6 +249,10 @@ class SeenIds:
 
 
 _HALVES = Struct("=QQ")
+
+
+def _digest(name: str) -> bytes:
+    return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 class _Run:

@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from tgqformer.catalog.catalog import KIND, Catalog
-from tgqformer.catalog.checks import KINDS, ImportProblem, SeenIds
-from tgqformer.catalog.item import Item
+from tgqformer.catalog.catalog import KIND
+from tgqformer.catalog.checks import SeenIds
+from tgqformer.catalog.columns import ByColumns, Plain
 from tgqformer.catalog.mapping import ColumnMapping, plan_mapping
 from tgqformer.catalog.nested import paths_in
 from tgqformer.catalog.readers import Reader, SourceRow, choose_reader
-from tgqformer.catalog.report import ImportReport, PictureSamples, write_report
+from tgqformer.catalog.readers.base import FileReader, Rows, RowStream
+from tgqformer.catalog.report import ImportReport
 from tgqformer.catalog.rows import DraftItem, draft_item
+from tgqformer.catalog.sink import ADDRESSES, Sink
 from tgqformer.catalog.sources import addresses_in, with_pictures
 from tgqformer.catalog.styles import SourceStyle, cells
 from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.config import Positive, parse, settings
 from tgqformer.errors import TgqError, option
-from tgqformer.files import is_checked, read_json, with_check, write_json
 from tgqformer.objects import object_address, told
 from tgqformer.parallel import ahead
 from tgqformer.progress import progress
@@ -40,16 +36,10 @@ from tgqformer.stages import make_way
 _THREADS, _AT_ONCE, _ROWS = 2, 16, 64
 """Threads that check pictures, how many pictures each is handed at once, and rows at most: handing an item over costs
 half of what checking a thumbnail does."""
-ADDRESSES, RELATED = "addresses.jsonl", "related.parquet"
-"""Addresses are of pictures that are not on this disk, a line an item: `tgq pictures fetch` reads it."""
-_LISTS = ("rejects.jsonl", "warnings.jsonl", ADDRESSES)
 _PEEK = 1000
 _NO_TEXT = ("catalogue", "parquet", "fashion", "pictures", "item-folders")
-PART = "part.json"
-"""Of a part of an import: what cannot be told from its items."""
-_SOON = 1000
-"""After so many pictures of which none is found the import is given up."""
-_SCHEMA = pa.schema([("id", pa.string()), ("other", pa.string()), ("kind", pa.string())])
+Repeated = Callable[[Sequence[str | None]], list[int]]
+"""Says, by the ids of rows in their order, at which places one is repeated; None: that row has none."""
 
 
 @settings
@@ -123,8 +113,8 @@ def addresses_of(source: Path, **options: Any) -> Iterator[tuple[str, list[str]]
             yield found["id"], found["addresses"]
         return
     plan = planned(source, source, parse(ImportSettings, options, "the source"))
-    for draft in _drafts(plan):
-        if draft.item is not None and draft.sources:
+    for draft in drafts(rows_of(plan), plan, SeenIds().repeated):
+        if isinstance(draft, DraftItem) and draft.item is not None and draft.sources:
             yield draft.item.id, addresses_in(draft.sources)
 
 
@@ -210,13 +200,12 @@ def import_catalog(
         writer = stack.enter_context(writer_of(plan, plan.to, overwrite=plan.settings.overwrite))
         sink = stack.enter_context(Sink(writer, report, plan.settings.strict))
         bar = stack.enter_context(progress("importing items", None, shown=show_progress_bar))
-        for draft in checked(_drafts(plan), plan):
-            sink.take(draft)
-            bar.advance()
+        for draft in checked(drafts(rows_of(plan), plan, SeenIds().repeated), plan):
+            bar.advance(sink.take(draft))
             if sink.is_in_vain():
                 break
         report.seconds = time.perf_counter() - started
-        sink.finish(plan)
+        sink.finish(plan.root, plan.style.doubts)
     return report
 
 
@@ -241,181 +230,54 @@ def writer_of(plan: ImportPlan, to: Path, *, overwrite: bool) -> CatalogWriter:
     )
 
 
-def rows_of(plan: ImportPlan) -> Iterator[SourceRow]:
-    """Stream the rows of the source, up to the limit."""
-    return islice(plan.reader.rows(plan.source, plan.settings.encoding), plan.settings.limit)
+def rows_of(plan: ImportPlan) -> Rows:
+    """Stream the rows of the source, up to the limit, in blocks where they are read so."""
+    read = plan.reader.blocks if isinstance(plan.reader, FileReader) else plan.reader.rows
+    rows = read(plan.source, plan.settings.encoding)
+    return rows if plan.settings.limit is None else RowStream(rows).take(plan.settings.limit)
 
 
-def _drafts(plan: ImportPlan) -> Iterator[DraftItem]:
-    """Make drafts; the first row of an id keeps it."""
-    seen = SeenIds()
-    for row in rows_of(plan):
-        draft = draft_item(row, plan.mapping, plan.style)
-        if draft.item is not None and not seen.add(draft.item.id):
-            refuse_repeated(draft)
-        yield draft
+def drafts(rows: Rows, plan: ImportPlan, repeated: Repeated) -> Iterator[DraftItem | Plain]:
+    """Make drafts, and plain items where that can be; a row whose id stands in an earlier one is refused."""
+    for one in ByColumns(plan.mapping, plan.style).stream(rows):
+        if isinstance(one, SourceRow):
+            draft = draft_item(one, plan.mapping, plan.style)
+            yield _refused(draft) if repeated([None if draft.item is None else draft.item.id]) else draft
+            continue
+        for part in one.parted(repeated([item[0] for item in one.items])):
+            yield part if isinstance(part, Plain) else _refused(draft_item(part, plan.mapping, plan.style))
 
 
-def refuse_repeated(draft: DraftItem) -> None:
-    """Refuse the row of a draft because its id stands in an earlier row."""
+def _refused(draft: DraftItem) -> DraftItem:
     assert draft.item is not None
     draft.reject = ("duplicate-id", f"the id {draft.item.id!r} stands in an earlier row")
+    return draft
 
 
-def checked(drafts: Iterable[DraftItem], plan: ImportPlan) -> Iterator[DraftItem]:
+def checked(drafts: Iterable[DraftItem | Plain], plan: ImportPlan) -> Iterator[DraftItem | Plain]:
     """Check pictures in a few threads, a short way ahead; order is kept."""
+    keep, tail = plan.settings.pack, plan.style.tail
 
-    def work(some: Iterable[DraftItem]) -> list[DraftItem]:
-        keep, tail = plan.settings.pack, plan.style.tail
-        return [one if one.reject else with_pictures(one, plan.root, keep=keep, tail=tail) for one in some]
+    def check(one: DraftItem | Plain) -> DraftItem | Plain:
+        return one if isinstance(one, Plain) or one.reject else with_pictures(one, plan.root, keep=keep, tail=tail)
+
+    def work(some: Iterable[DraftItem | Plain]) -> list[DraftItem | Plain]:
+        return list(map(check, some))
 
     with ThreadPoolExecutor(_THREADS, "pictures") as pool:
         for some in ahead(pool, work, _handfuls(drafts), _THREADS):
             yield from some
 
 
-def _handfuls(drafts: Iterable[DraftItem]) -> Iterator[list[DraftItem]]:
-    """Cut a stream of drafts into lists, by how many pictures they name."""
-    some, sources = list[DraftItem](), 0
+def _handfuls(drafts: Iterable[DraftItem | Plain]) -> Iterator[list[DraftItem | Plain]]:
+    """Cut a stream of drafts into lists, by how many rows they are and how many pictures they name."""
+    some, sources, rows = list[DraftItem | Plain](), 0, 0
     for draft in drafts:
         some.append(draft)
-        sources += len(draft.sources)
-        if sources >= _AT_ONCE or len(some) >= _ROWS:
+        sources += 0 if isinstance(draft, Plain) else len(draft.sources)
+        rows += len(draft) if isinstance(draft, Plain) else 1
+        if sources >= _AT_ONCE or rows >= _ROWS:
             yield some
-            some, sources = [], 0
+            some, sources, rows = [], 0, 0
     if some:
         yield some
-
-
-class Sink:
-    """Where checked drafts end: in the catalogue or among the rejects; every finding is written down."""
-
-    def __init__(self, writer: CatalogWriter, report: ImportReport, strict: bool) -> None:
-        self._writer, self._report, self._strict = writer, report, strict
-        self.samples = PictureSamples()
-        self._related: list[tuple[str, str, str]] = []
-        self._related_file: pq.ParquetWriter | None = None
-        self._files: list[IO[str]] = []
-
-    def __enter__(self) -> Sink:
-        self._files = [(self._writer.folder / name).open("w", encoding="utf-8") for name in _LISTS]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def take(self, draft: DraftItem) -> None:
-        """Write one draft. Raise TgqError, when strict, for a rejected row or a dropped picture."""
-        row, item, report = draft.row, draft.item, self._report
-        report.rows += 1
-        found = [*draft.found, *([draft.reject] if draft.reject is not None else [])]
-        for kind, reason in found:
-            self._tell(ImportProblem(row.file, row.line, item.id if item else None, kind, _printable(reason)), row)
-        if draft.remote and item is not None:
-            line = {"id": item.id, "addresses": draft.remote}
-            print(json.dumps(line, ensure_ascii=False), file=self._files[2])
-        if draft.reject is not None or item is None:
-            report.rejected += 1
-            return
-        self._writer.add(item)
-        report.count(item, draft.named, draft.currency)
-        self.samples.see(item)
-        if row.related:
-            self._relate([(item.id, other, kind) for kind, others in row.related.items() for other in others])
-
-    def is_in_vain(self) -> bool:
-        """Say whether so many pictures were looked for, and none found, that the import is to be given up."""
-        return self._report.named >= _SOON and self._report.in_vain
-
-    def take_part(self, part: Path) -> Iterator[Item]:
-        """Take all that another sink wrote into the folder of a catalogue, as `PART` says; yield its items."""
-        catalog, report = Catalog.open(part), self._report
-        for at, item in enumerate(self._writer.adopt(catalog)):
-            report.count(item)
-            self.samples.see(item, partial(_whole, catalog, at))
-            yield item
-        for name, file in zip(_LISTS, self._files, strict=True):
-            with (part / name).open(encoding="utf-8") as lines:
-                shutil.copyfileobj(lines, file)
-        if (part / RELATED).exists():
-            with pq.ParquetFile(part / RELATED) as related:
-                for group in range(related.num_row_groups):
-                    self._write_related(related.read_row_group(group))
-        told = read_json(part / PART)
-        if not is_checked(told):
-            raise TgqError(f"{part / PART} is damaged")
-        report.add(told)
-
-    def finish_part(self) -> None:
-        """Close the files of a part, and tell beside them what the items do not."""
-        self.close()
-        write_json(self._writer.folder / PART, with_check(self._report.told()))
-
-    def finish(self, plan: ImportPlan) -> None:
-        """Close the files, and write the report. Raise TgqError where nothing can be used."""
-        self._report.check(plan.root)
-        self._report.warnings += plan.style.doubts
-        self.close()
-        write_report(self._report, self._writer.folder, self.samples.shown(plan.root))
-
-    def close(self) -> None:
-        """Flush and close all files; a second call does nothing."""
-        self._flush()
-        if self._related_file is not None:
-            self._related_file.close()
-            self._related_file = None
-        for file in self._files:
-            file.close()
-
-    def _tell(self, problem: ImportProblem, row: SourceRow) -> None:
-        self._report.tell(problem)
-        kind = KINDS[problem.kind]
-        if self._strict and (kind.severity == "error" or kind.lossy):
-            raise TgqError(
-                f"{problem.file}, line {problem.line}: {problem.reason} ({kind.title.lower()}); nothing was written. "
-                f"{kind.advice} Or import without --strict: such rows are then set apart"
-            )
-        line: dict[str, Any] = {**asdict(problem), "file": _printable(problem.file)}
-        if kind.severity == "error":
-            line["row"] = _shown(row)
-        print(json.dumps(line, ensure_ascii=False), file=self._files[0 if kind.severity == "error" else 1])
-
-    def _relate(self, rows: list[tuple[str, str, str]]) -> None:
-        self._report.related += len(rows)
-        self._related += rows
-        if len(self._related) >= 50_000:
-            self._flush()
-
-    def _flush(self) -> None:
-        if not self._related:
-            return
-        columns = [pa.array(map(_encodable, column), pa.string()) for column in zip(*self._related, strict=True)]
-        self._write_related(pa.table(columns, schema=_SCHEMA))
-        self._related = []
-
-    def _write_related(self, table: pa.Table) -> None:
-        if self._related_file is None:
-            self._related_file = pq.ParquetWriter(self._writer.folder / RELATED, _SCHEMA, compression="zstd")
-        self._related_file.write_table(table)
-
-
-def _whole(catalog: Catalog, position: int) -> Item:
-    return catalog.take_positions([position])[0]
-
-
-def _shown(row: SourceRow, limit: int = 2000) -> str:
-    """Show a rejected row for the person who mends it: its raw text, or its fields without bytes."""
-    if row.fields is None:
-        return _printable((row.raw or "").strip()[:limit])
-    fields = {
-        name: f"<{len(value)} bytes>" if isinstance(value, bytes) else value for name, value in row.fields.items()
-    }
-    return _printable(json.dumps(fields, ensure_ascii=False, default=lambda value: str(value)[:200])[:limit])
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
-
-
-def _encodable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()

@@ -25,21 +25,23 @@ import pyarrow as pa
 from tgqformer import config
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.checks import SeenIds
+from tgqformer.catalog.columns import Plain
 from tgqformer.catalog.importer import (
     ImportPlan,
     ImportSettings,
-    Sink,
     checked,
+    drafts,
     plan_import,
     planned,
-    refuse_repeated,
     report_of,
     rows_of,
     writer_of,
 )
 from tgqformer.catalog.item import Item
+from tgqformer.catalog.readers.base import RowStream
 from tgqformer.catalog.report import ImportReport
-from tgqformer.catalog.rows import DraftItem, draft_item, id_of
+from tgqformer.catalog.rows import DraftItem, ids_of
+from tgqformer.catalog.sink import Sink
 from tgqformer.cluster import begun
 from tgqformer.cluster.work import Maker, fill_nothing
 from tgqformer.errors import TgqError
@@ -76,7 +78,7 @@ class ImportWork(begun.Ranges):
         super().__init__(path, begun.of_row(table, "count")[0].as_py(), told["size"], "part-{:05d}")
         self.plan = plan
         self._repeated = begun.of_row(table, "repeated").to_numpy()
-        self._rows, self._at = rows_of(plan), 0
+        self._rows = RowStream(rows_of(plan))
 
     @classmethod
     def begin(cls, plan: ImportPlan, size: int = SIZE, *, alone: bool = True, shown: bool = True) -> ImportWork:
@@ -105,8 +107,7 @@ class ImportWork(begun.Ranges):
                 Sink(writer, report, plan.settings.strict) as sink,
             ):
                 for draft in checked(self._drafts(*self.bounds(partition)), plan):
-                    sink.take(draft)
-                    yield 1
+                    yield sink.take(draft)
                     if partition == 0 and sink.is_in_vain():
                         report.check(plan.root)
                 report.seconds = time.perf_counter() - started
@@ -128,7 +129,7 @@ class ImportWork(begun.Ranges):
                 for _ in self._joined(partition, sink):
                     bar.advance()
             report.seconds += time.perf_counter() - started
-            sink.finish(plan)
+            sink.finish(plan.root, plan.style.doubts)
         return report
 
     def _joined(self, partition: int, sink: Sink) -> Iterator[Item]:
@@ -138,19 +139,20 @@ class ImportWork(begun.Ranges):
             part = self.part(partition)
             raise TgqError(f"{part} cannot be used: {error}; remove it and call the same again") from error
 
-    def _drafts(self, first: int, last: int) -> Iterator[DraftItem]:
-        """Make drafts of a range of rows; those whose id stands in an earlier row are refused."""
-        if self._at > first:
-            self._rows, self._at = rows_of(self.plan), 0
-        self._at += sum(1 for _ in islice(self._rows, first - self._at))
-        repeated = set(self._repeated[slice(*np.searchsorted(self._repeated, [first, last]))].tolist())
-        for row in islice(self._rows, last - first):
-            draft = draft_item(row, self.plan.mapping, self.plan.style)
-            if self._at in repeated:
-                refuse_repeated(draft)
-            self._at += 1
-            yield draft
-        if self._at != last:
+    def _drafts(self, first: int, last: int) -> Iterator[DraftItem | Plain]:
+        """Make drafts of a range of rows, as `drafts` does."""
+        if self._rows.at > first:
+            self._rows = RowStream(rows_of(self.plan))
+        for _ in self._rows.take(first - self._rows.at):
+            pass
+        known = set(self._repeated[slice(*np.searchsorted(self._repeated, [first, last]))].tolist())
+        places = iter(range(first, last))
+
+        def repeated(names: Sequence[str | None]) -> list[int]:
+            return [at for at, place in enumerate(islice(places, len(names))) if place in known]
+
+        yield from drafts(self._rows.take(last - first), self.plan, repeated)
+        if self._rows.at != last:
             raise TgqError(f"{self.plan.source} has fewer rows than before; do not change it while it is imported")
 
 
@@ -251,10 +253,9 @@ def _numbered(plan: ImportPlan, shown: bool) -> pa.Table:
     """Count the rows, and list those whose id stands in an earlier row."""
     seen, repeated, count = SeenIds(), list[int](), 0
     with progress("reading ids", None, shown=shown) as bar:
-        for row in rows_of(plan):
-            name = id_of(row, plan.mapping, plan.style)
-            if name is not None and not seen.add(name):
-                repeated.append(count)
-            count += 1
-            bar.advance()
+        for one in rows_of(plan):
+            names = ids_of(one, plan.mapping, plan.style)
+            repeated += [count + place for place in seen.repeated(names)]
+            count += len(names)
+            bar.advance(len(names))
     return begun.as_row({"count": pa.array([count], pa.int64()), "repeated": pa.array(repeated, pa.int64())})

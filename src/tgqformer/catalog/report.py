@@ -61,22 +61,25 @@ class ImportReport:
     examples: dict[str, list[ImportProblem]] = field(default_factory=dict)
     filled: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(_FIELDS, 0)))
 
-    def count(self, item: Item, named: int = 0, currency: str | None = None) -> None:
-        """Count an item that was kept, and which of its fields are filled."""
-        self.items += 1
+    def count(self, item: Item, named: int = 0, currency: str | None = None, times: int = 1) -> None:
+        """Count an item that was kept, and which of its fields are filled.
+
+        times: how many there are that are filled alike; more than one have no pictures.
+        """
+        self.items += times
         self.named += named
         self.pictures += len(item.pictures)
-        self.currencies[currency or "none"] += item.price is not None
+        self.currencies[currency or "none"] += times * (item.price is not None)
         if item.pictures and (len(self.shared) < _DIGESTS or item.pictures[0].digest in self.shared):
             self.shared[item.pictures[0].digest] += 1
         filled = self.filled
         for name in _FIELDS:
             value = getattr(item, name)
             if value or value == 0:
-                filled[name] += 1
+                filled[name] += times
         for name in item.attributes:
             if (about := f"attribute {name}") in filled or len(filled) < _ATTRIBUTES:
-                filled[about] += 1
+                filled[about] += times
 
     def told(self) -> dict[str, Any]:
         """Return as plain data what cannot be told from the items that were kept."""

@@ -28,11 +28,12 @@ from tgqformer.catalog.nested import value_at
 from tgqformer.catalog.offers import availability_of, currency_code, day_of
 from tgqformer.catalog.pictures import PictureError
 from tgqformer.catalog.prices import price_of
-from tgqformer.catalog.readers.base import SourceRow
+from tgqformer.catalog.readers.base import Block, SourceRow
 from tgqformer.catalog.styles import ADDRESS, SourceStyle
 from tgqformer.catalog.values import bare_text, is_unknown
 
 _cleaned = lru_cache(1 << 14)(clean)  # brands and attributes come again and again
+_PLAIN_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{LIMITS['id']}}}")
 _LEVELS = re.compile(r"\s*(?:->|[>|»›→\\]|::)\s*")
 _SLASHES = re.compile(r"\s*/\s*")
 _SEVERAL = re.compile(r"\s*[|;~\n]\s*")
@@ -80,8 +81,9 @@ def draft_item(row: SourceRow, mapping: ColumnMapping, style: SourceStyle = Sour
     found: Findings = list(row.notes)
     if row.fields is None:
         return DraftItem(row, found=found, reject=("bad-row", row.reason or "unreadable"))
-    value = _Cells(row.fields, frozenset(mapping.missing), style, found)
-    name, reject = _identified(value, mapping, style, found)
+    value = Cells(row.fields, frozenset(mapping.missing), style, found)
+    name, reject, notes = identified(value.of(mapping.id), mapping.id, style)
+    found += notes
     if name is None:
         return DraftItem(row, found=found, reject=reject)
     item = Item(
@@ -97,34 +99,39 @@ def draft_item(row: SourceRow, mapping: ColumnMapping, style: SourceStyle = Sour
     return DraftItem(row, item, value.sources(mapping.pictures), found, currency=value.currency)
 
 
-def id_of(row: SourceRow, mapping: ColumnMapping, style: SourceStyle) -> str | None:
-    """Return the id of a row; None where `draft_item` refuses it for its id, or it cannot be read."""
-    if row.fields is None:
-        return None
-    found: Findings = []
-    return _identified(_Cells(row.fields, frozenset(mapping.missing), style, found), mapping, style, found)[0]
+def ids_of(rows: SourceRow | Block, mapping: ColumnMapping, style: SourceStyle) -> list[str | None]:
+    """Return the id of each row; None where `draft_item` refuses it for its id, or it cannot be read."""
+    if isinstance(rows, Block) and mapping.id in rows.names:
+        return [identified(written, mapping.id, style)[0] for written in rows.columns()[mapping.id]]
+    return [
+        None
+        if row.fields is None
+        else identified(Cells(row.fields, frozenset(), style, []).of(mapping.id), mapping.id, style)[0]
+        for row in (rows.rows() if isinstance(rows, Block) else [rows])
+    ]
 
 
-def _identified(
-    value: _Cells, mapping: ColumnMapping, style: SourceStyle, found: Findings
-) -> tuple[str | None, tuple[str, str] | None]:
-    """Return the id of a row, or None and why its row is refused."""
-    written = value.of(mapping.id)
-    name, notes = identify(written)
-    found += notes
+def identified(written: Any, column: str, style: SourceStyle) -> tuple[str | None, tuple[str, str] | None, Findings]:
+    """Return the id that a cell means, or None and why its row is refused; and what was found."""
+    if isinstance(written, str) and _PLAIN_ID.fullmatch(written) and not is_unknown(written):
+        return written, None, []  # as below, and most ids
+    name, found = identify(written)
     if name is not None and style.whole_ids:
         name = name.removesuffix(".0")
     if name is None:
-        return None, ("no-id", f"the column {mapping.id!r} is empty")
+        return None, ("no-id", f"the column {column!r} is empty"), found
     if (spoilt := spoilt_id(written, name)) is not None:
-        return None, ("spoilt-id", spoilt)
+        return None, ("spoilt-id", spoilt), found
     if len(name) > LIMITS["id"]:
-        return None, ("bad-id", f"an id of {len(name)} characters: {name[:40]}…")
-    return name, None
+        return None, ("bad-id", f"an id of {len(name)} characters: {name[:40]}…"), found
+    return name, None, found
 
 
-class _Cells:
-    """The cells of one row, read as fields of an item; what is found on the way is added to `found`."""
+class Cells:
+    """The cells of one row, read as fields of an item; what is found on the way is added to `found`.
+
+    currency: of the price that was read last.
+    """
 
     def __init__(self, fields: Mapping[str, Any], missing: frozenset[str], style: SourceStyle, found: Findings) -> None:
         self._fields, self._missing, self._style, self._found = fields, missing, style, found
@@ -140,7 +147,16 @@ class _Cells:
         return None if column is None else self._clean(self.of(column), what)
 
     def offer(self, mapping: ColumnMapping) -> dict[str, Any]:
-        """Return how the item is sold: price, sale price where it is lower, and the other fields of an offer."""
+        """Return how the item is sold: what it costs, and the other fields of an offer."""
+        return {
+            **self.money(mapping),
+            "item_group": self.text(mapping.group, "group"),
+            "availability": self.read(mapping.availability, availability_of),
+            "created": self.read(mapping.created, day_of),
+        }
+
+    def money(self, mapping: ColumnMapping) -> dict[str, Any]:
+        """Return price, sale price where it is lower, and currency."""
         reduced = None if mapping.sale_price is None else self.price((mapping.sale_price,))
         currency, self.currency = self.currency, None
         price = self.price(mapping.price)
@@ -151,7 +167,7 @@ class _Cells:
             if reduced > price:
                 self._found.append(("price", f"the sale price {reduced:g} is above the price {price:g}: left out"))
             reduced = None
-        named = self._read(mapping.currency, currency_code)
+        named = self.read(mapping.currency, currency_code)
         if named is not None and self.currency not in (None, named) and self._explicit:
             words = f"the price says {self.currency}, the column {mapping.currency} {named}: taken as {self.currency}"
             self._found.append(("offer", words))
@@ -161,12 +177,10 @@ class _Cells:
             "price": price,
             "sale_price": reduced,
             "currency": self.currency if price is not None else None,
-            "item_group": self.text(mapping.group, "group"),
-            "availability": self._read(mapping.availability, availability_of),
-            "created": self._read(mapping.created, day_of),
         }
 
-    def _read(self, column: str | None, read: Callable[[Any], tuple[str | None, str | None]]) -> str | None:
+    def read(self, column: str | None, read: Callable[[Any], tuple[str | None, str | None]]) -> str | None:
+        """Return what `read` makes of a cell, or None."""
         if column is None:
             return None
         value = self.of(column)

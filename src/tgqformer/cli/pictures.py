@@ -57,7 +57,8 @@ def fetch(
     """
     from tgqformer.catalog.fetch.client import FetchSettings
     from tgqformer.catalog.fetch.job import FAILURES, fetch_pictures
-    from tgqformer.catalog.importer import ADDRESSES, addresses_of
+    from tgqformer.catalog.importer import addresses_of
+    from tgqformer.catalog.sink import ADDRESSES
 
     options: dict[str, object] = {"reader": reader, "mapping": {"pictures": picture} if picture else None}
     options = {name: one for name, one in options.items() if one is not None}

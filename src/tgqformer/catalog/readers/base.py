@@ -11,7 +11,7 @@ from tgqformer.catalog.mapping import ColumnMapping
 from tgqformer.catalog.readers.lines import bare_name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SourceRow:
     """One row of a source: its fields by column name, or the reason why it cannot be read.
 
@@ -27,6 +27,63 @@ class SourceRow:
     notes: tuple[tuple[str, str], ...] = ()
     related: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     raw: str | None = None
+
+
+@dataclass(slots=True)
+class Block:
+    """Some rows of one file with the same columns, each a text of its own, that can all be read.
+
+    names: of the columns. lines: where each row stood. cells: texts [rows][columns].
+    """
+
+    file: str
+    names: list[str]
+    lines: list[int]
+    cells: list[list[str]]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def row(self, place: int) -> SourceRow:
+        """Return one row."""
+        return SourceRow(self.file, self.lines[place], dict(zip(self.names, self.cells[place], strict=True)))
+
+    def rows(self) -> Iterator[SourceRow]:
+        """Yield every row."""
+        return map(self.row, range(len(self)))
+
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """Return the cells of each column."""
+        return dict(zip(self.names, zip(*self.cells, strict=True), strict=True))
+
+    def cut(self, place: int) -> tuple[Block, Block]:
+        """Return the rows before a place, and the others."""
+        lines, cells = self.lines, self.cells
+        return (
+            Block(self.file, self.names, lines[:place], cells[:place]),
+            Block(self.file, self.names, lines[place:], cells[place:]),
+        )
+
+
+Rows = Iterator[SourceRow | Block]
+
+
+class RowStream:
+    """A stream of rows and blocks, taken by numbers of rows. at: how many were taken."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows, self.at = rows, 0
+        self._rest: Block | None = None
+
+    def take(self, count: int) -> Rows:
+        """Yield the next rows, as many as there are at most."""
+        last = self.at + count
+        while self.at < last and (one := self._rest or next(self._rows, None)) is not None:
+            self._rest = None
+            if isinstance(one, Block) and self.at + len(one) > last:
+                one, self._rest = one.cut(last - self.at)
+            self.at += len(one) if isinstance(one, Block) else 1
+            yield one
 
 
 class Reader(Protocol):
@@ -56,6 +113,15 @@ class Reader(Protocol):
         ...
 
 
+def each_row(rows: Rows) -> Iterator[SourceRow]:
+    """Yield every row of a stream by itself."""
+    for one in rows:
+        if isinstance(one, Block):
+            yield from one.rows()
+        else:
+            yield one
+
+
 def folder_of(path: Path) -> Path:
     """Return the folder of a source: itself, or the folder a file lies in."""
     return path if path.is_dir() else path.parent
@@ -79,7 +145,7 @@ class FileReader:
     name: str
     about: str
     suffixes: tuple[str, ...]
-    read: Callable[[Path, str | None], Iterator[SourceRow]]
+    read: Callable[[Path, str | None], Iterator[SourceRow] | Rows]
     mapping: ColumnMapping | None = None
     fits: Callable[[Path], bool] | None = None
     pictures: Callable[[Path], Path] = folder_of
@@ -91,6 +157,10 @@ class FileReader:
 
     def rows(self, path: Path, encoding: str | None = None) -> Iterator[SourceRow]:
         """Stream the rows of all files, in order of their names."""
+        return each_row(self.blocks(path, encoding))
+
+    def blocks(self, path: Path, encoding: str | None = None) -> Rows:
+        """Stream the same rows, in blocks where they are read so."""
         for file in files_of(path, self.suffixes):
             yield from self.read(file, encoding)
 

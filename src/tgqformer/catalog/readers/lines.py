@@ -35,7 +35,7 @@ _NO_TEXT = {
 NOT_UTF8 = ("encoding", "not UTF-8: read as cp1252 (Windows)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Line:
     """One physical line, with its ending; `fault` says why it (or the rest of the file) cannot be read."""
 

@@ -9,10 +9,12 @@ from itertools import chain, islice
 from pathlib import Path
 
 from tgqformer.catalog.mapping import USUAL_NAMES
-from tgqformer.catalog.readers.base import FileReader, SourceRow
+from tgqformer.catalog.readers.base import Block, FileReader, Rows, SourceRow, each_row
 from tgqformer.catalog.readers.lines import MAX_LINE, NOT_UTF8, Line, read_lines
 from tgqformer.catalog.shape import LOOK, TableShape, shape_of
 
+_ROWS, _SIZE = 256, 1 << 18
+"""Rows of a block, and characters, at most some more."""
 MAX_LINES = 500
 """A quoted field that runs over more lines than this was never closed."""
 
@@ -25,6 +27,13 @@ def table_rows(
     `join_last` puts surplus cells back into the last column (stray commas); otherwise they make a bad row. `shape` says
     where the header stands; else it is found.
     """
+    return each_row(table_blocks(file, encoding, join_last=join_last, shape=shape))
+
+
+def table_blocks(
+    file: Path, encoding: str | None = None, *, join_last: bool = False, shape: TableShape | None = None
+) -> Rows:
+    """Stream the same rows, in blocks where they are as they should be."""
     found = records(file, encoding, join_last, shape)
     header = next(found, None)
     if header is None or header.cells is None:
@@ -32,8 +41,20 @@ def table_rows(
         yield SourceRow(file.name, 1, reason=reason)
         return
     names = _names(header.cells)
+    block, size = Block(file.name, names, [], []), 0
     for record in found:
-        yield _row(file.name, names, record, join_last)
+        whole = record.cells is not None and len(record.cells) == len(names) and record.utf8
+        if whole and record.cells is not None:
+            block.lines.append(record.line)
+            block.cells.append(record.cells)
+            size += record.size
+        if block.lines and (not whole or len(block.lines) == _ROWS or size > _SIZE):
+            yield block
+            block, size = Block(file.name, names, [], []), 0
+        if not whole:
+            yield _row(file.name, names, record, join_last)
+    if block.lines:
+        yield block
 
 
 def header_of(file: Path) -> list[str]:
@@ -53,13 +74,14 @@ def delimiters_of(file: Path) -> tuple[str, ...]:
     return ("\t",) if ".tsv" in file.name.lower() else (",", ";", "\t", "|")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
     """A row of a table as its cells, from the line where it begins; or why it is none, and its text."""
 
     line: int
     cells: list[str] | None
     utf8: bool = True
+    size: int = 0
     reason: str | None = None
     raw: str | None = None
 
@@ -120,8 +142,8 @@ def records(
 
 def _record(source: _Lines, first: Line, delimiter: str, width: int, join_last: bool) -> Record:
     text = first.text.rstrip("\r\n")
-    if len(text) <= MAX_LINE and not any(mark in text for mark in '"\r\n'):
-        return Record(first.number, text.split(delimiter), utf8=first.utf8)
+    if '"' not in text and "\r" not in text and "\n" not in text and len(text) <= MAX_LINE:
+        return Record(first.number, text.split(delimiter), first.utf8, len(text))
     taken = [first]
     try:
         cells = next(csv.reader(_feed(source, taken), delimiter=delimiter))
@@ -136,7 +158,8 @@ def _record(source: _Lines, first: Line, delimiter: str, width: int, join_last: 
         if not fits or _swallows_rows([line.text for line in taken], delimiter, width):
             source.give_back(taken[1:])
             return Record(first.number, None, reason="a quote that is not closed in its row", raw=first.text)
-    return Record(first.number, cells, utf8=all(line.utf8 for line in taken))
+    utf8, size = all(line.utf8 for line in taken), sum(len(line.text) for line in taken)
+    return Record(first.number, cells, utf8, size)
 
 
 def _swallows_rows(lines: list[str], delimiter: str, width: int) -> bool:
@@ -191,7 +214,7 @@ TABLES = FileReader(
     "csv",
     "CSV or TSV with a header line (.csv, .tsv, also .gz), or a folder of such files",
     (".csv", ".tsv"),
-    table_rows,
+    table_blocks,
 )
 
 
@@ -201,5 +224,5 @@ def _has_usual_names(file: Path) -> bool:
 
 
 TEXT_TABLES = FileReader(
-    "txt", "a table with usual column names in a .txt file", (".txt",), table_rows, fits=_has_usual_names
+    "txt", "a table with usual column names in a .txt file", (".txt",), table_blocks, fits=_has_usual_names
 )

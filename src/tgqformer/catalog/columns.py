@@ -1,0 +1,183 @@
+"""Rows of which nothing is to be told, many at a time: what the cells of a column mean is asked once for each text.
+
+`rows.Cells` alone says what cells mean. A row with a finding, with a picture, or with anything else that is not plain
+goes the way of single rows, at its place.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+from typing import Any
+
+from tgqformer.catalog.checks import MAX_ATTRIBUTES, Findings, clean
+from tgqformer.catalog.item import Item
+from tgqformer.catalog.mapping import ColumnMapping
+from tgqformer.catalog.offers import availability_of, day_of
+from tgqformer.catalog.readers.base import Block, Rows, SourceRow
+from tgqformer.catalog.rows import Cells, identified
+from tgqformer.catalog.styles import SourceStyle
+
+_ODD: Any = object()
+"""What cells mean of which something is to be told."""
+_KEPT, _LONG = 1 << 15, 200
+"""Meanings that are kept of all columns together, some 10 MB; longer cells do not come again."""
+_NO_PRICE = (None, None, None, None)
+_Columns = Mapping[str, Sequence[str]]
+
+
+@dataclass(slots=True)
+class Plain:
+    """Items without pictures of which nothing is to be told, and where they stand in their block.
+
+    items: their values in the order of `Item`, the attributes as pairs. filled: of each item the currency that its
+    price names, and which fields it has: items alike in this count alike in the report.
+    """
+
+    block: Block
+    first: int
+    items: list[tuple[Any, ...]]
+    filled: list[tuple[Any, ...]]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def parted(self, at: Sequence[int]) -> Iterator[Plain | SourceRow]:
+        """Yield the rows at some places, in ascending order, by themselves, and what stands between them as it is."""
+        start = 0
+        for place in (*at, len(self)):
+            if place > start:
+                yield Plain(self.block, self.first + start, self.items[start:place], self.filled[start:place])
+            if place < len(self):
+                yield self.block.row(self.first + place)
+            start = place + 1
+
+    def kinds(self) -> Iterator[tuple[Item, str | None, int]]:
+        """Yield (an item, the currency of its price, how many count as it does), in the order of the first of each."""
+        first = dict(zip(reversed(self.filled), range(len(self) - 1, -1, -1), strict=True))
+        for kind, times in Counter(self.filled).items():
+            item = list(self.items[first[kind]])
+            item[4] = dict(item[4])
+            yield Item(*item), kind[0], times
+
+
+class ByColumns:
+    """Reads blocks by their columns.
+
+    mapping, style: of the source.
+    """
+
+    def __init__(self, mapping: ColumnMapping, style: SourceStyle) -> None:
+        self._mapping, self._style, self._missing = mapping, style, frozenset(mapping.missing)
+        part = partial(_Meanings, self._missing, style, _KEPT // (6 + len(mapping.attributes)))
+        self._parts = [
+            part([mapping.brand], lambda cells: cells.text(mapping.brand, "brand")),
+            part(mapping.category, lambda cells: cells.path(mapping.category)),
+            part([mapping.sale_price, *mapping.price, mapping.currency], partial(_money, mapping)),
+            part([mapping.group], lambda cells: cells.text(mapping.group, "group")),
+            part([mapping.availability], lambda cells: cells.read(mapping.availability, availability_of)),
+            part([mapping.created], lambda cells: cells.read(mapping.created, day_of)),
+            *(part([name], partial(_attribute, name)) for name in mapping.attributes),
+        ]
+        self._needed = frozenset(mapping.columns())
+        self._fits = mapping.title is not None and self._named_alike(mapping.attributes)
+
+    def stream(self, rows: Rows) -> Iterator[Plain | SourceRow]:
+        """Stream rows in their order, those of which nothing is to be told as items already."""
+        for one in rows:
+            if isinstance(one, SourceRow):
+                yield one
+            elif self._fits and self._needed <= {*one.names}:
+                yield from self._read(one)
+            else:
+                yield from one.rows()
+
+    def _named_alike(self, names: tuple[str, ...]) -> bool:
+        """Say whether each column of attributes gives one, of its own name."""
+        found: Findings = []
+        cells = Cells({name: name for name in names}, self._missing, self._style, found)
+        kept = tuple(cells.text(name, "attribute name") for name in names)
+        return not found and kept == names and len({*names}) == len(names) <= MAX_ATTRIBUTES
+
+    def _read(self, block: Block) -> Iterator[Plain | SourceRow]:
+        columns, mapping = block.columns(), self._mapping
+        odd = {place for name in mapping.pictures for place, cell in enumerate(columns[name]) if cell}
+        if 2 * len(odd) > len(block):
+            yield from block.rows()
+            return
+        ids, titles = self._ids(columns[mapping.id]), self._titles(columns[mapping.title or ""])
+        brands, paths, money, groups, stocks, days, *attributes = (part.of(columns, len(block)) for part in self._parts)
+        for values in (ids, titles, brands, paths, money, groups, stocks, days, *attributes):
+            if _ODD in values:
+                odd.update(place for place, value in enumerate(values) if value is _ODD)
+        if odd:
+            money = [_NO_PRICE if value is _ODD else value for value in money]
+        prices, reduced, currencies, told = zip(*money, strict=True)
+        none: list[tuple[()]] = [()] * len(block)
+        pairs = [tuple(filter(None, every)) for every in zip(*attributes, strict=True)] if attributes else none
+        offers = (groups, stocks, reduced, currencies, days)
+        items = zip(ids, titles, brands, paths, pairs, prices, none, *offers, strict=True)
+        counted = (brands, prices, groups, stocks, reduced, days, *attributes)
+        absent = ([value is None for value in values] for values in counted)
+        filled = zip(told, map(bool, paths), *absent, strict=True)
+        yield from Plain(block, 0, list(items), list(filled)).parted(sorted(odd))
+
+    def _ids(self, cells: Iterable[str]) -> list[Any]:
+        every = (identified(cell, self._mapping.id, self._style) for cell in cells)
+        return [_ODD if name is None or found else name for name, _, found in every]
+
+    def _titles(self, cells: Iterable[str]) -> list[Any]:
+        language, missing = self._style.language, self._missing
+        every = (clean(cell, "title", language) for cell in cells)
+        return [_ODD if text is None or found or text in missing else text for text, found in every]
+
+
+class _Meanings(dict[Any, Any]):
+    """What the cells of some columns mean, by the cells; `_ODD` where something is to be told.
+
+    read: says what cells mean. kept: so many meanings at most.
+    """
+
+    def __init__(
+        self,
+        missing: frozenset[str],
+        style: SourceStyle,
+        kept: int,
+        columns: Sequence[str | None],
+        read: Callable[[Cells], Any],
+    ) -> None:
+        super().__init__()
+        self._names = list(dict.fromkeys(name for name in columns if name is not None))
+        self._missing, self._style, self._kept, self._read = missing, style, kept, read
+
+    def of(self, columns: _Columns, count: int) -> list[Any]:
+        """Return what the cells of each row mean. count: of the rows."""
+        keys = zip(*(columns[name] for name in self._names), strict=True) if self._names else repeat((), count)
+        return list(map(self.__getitem__, keys))
+
+    def __missing__(self, cells: tuple[str, ...]) -> Any:
+        found: Findings = []
+        fields = dict(zip(self._names, cells, strict=True))
+        value = self._read(Cells(fields, self._missing, self._style, found))
+        value = _ODD if found else value
+        if all(len(cell) < _LONG for cell in cells):
+            if len(self) >= self._kept:
+                self.clear()
+            self[cells] = value
+        return value
+
+
+def _money(mapping: ColumnMapping, cells: Cells) -> tuple[Any, ...]:
+    """Return (price, sale price, currency, the currency that is told)."""
+    return (*cells.money(mapping).values(), cells.currency)
+
+
+def _attribute(name: str, cells: Cells) -> Any:
+    """Return (name, text) of an attribute, or None; a cell may hold a dictionary of several."""
+    if str(cells.of(name)).lstrip().startswith("{"):
+        return _ODD
+    text = cells.text(name, "attribute")
+    return None if text is None else (name, text)

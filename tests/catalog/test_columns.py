@@ -1,0 +1,242 @@
+"""Rows that are imported by columns: every file is, byte by byte, what single rows give."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from collections import Counter
+from functools import partial
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tgqformer.catalog import Catalog, import_catalog
+from tgqformer.catalog.checks import SeenIds
+from tgqformer.catalog.columns import ByColumns
+from tgqformer.catalog.parts import import_in_parts
+from tgqformer.catalog.readers import table
+from tgqformer.catalog.readers.base import Rows, each_row
+from tgqformer.catalog.writer import _canonical
+from tgqformer.cluster.work import fill_here
+from tgqformer.errors import TgqError
+
+COLORS = ["red", "blue", "Navy Blue", "", "", "grün", "n/a"]
+BRANDS = ["Acme", "Møller & Co", "Acme", "", "Brand 7", "unknown", "L'Oréal", "NA"]
+PATHS = ["Home > Lamps", "Home > Lamps > Floor", "Shoes", "", "Home>Lamps", "A/B", "Men, Shoes", '["Home", "Beds"]']
+PRICES = ["12.50", "3", "1,299.00", "12,50 €", "$5", "", "free", "-3", "EUR 7.10", "0", "-0", "1.299", "10 - 15", "3%"]
+STOCKS = ["in stock", "", "0", "12", "yes", "maybe", "https://schema.org/OutOfStock", "5+"]
+DAYS = ["2024-02-29", "", "1700000000", "2023-02-29", "Tue, 14 Nov 2023 22:13:20 GMT", "2024-01-05T10:00:00Z"]
+TITLES = ["Red lamp", 'Lamp, 12" wide', "Lampe für Küche", "红色台灯", "A  double space", "Lamp 🙂", "x" * 60]
+NASTY = [
+    *["", " ", "\t", "-", "null", "N/A", "0", "1.0", "1e+10", "1.5E+12", "'00123", '="00123"', '=""', "nan", "NA", "?"],
+    *["<b>bold</b>", "a &amp; b", "&#8364;5", "&amp;lt;b&amp;gt;", "5 < 6", "<", "a\u00a0b", "a\u3000b", "\ufeffx"],
+    *["Ã©tÃ©", "â€œquoted", "lost \ufffd", "a\x00b", "a\x07b", "\u202eabc", "a\u200bb", "e\u0301", " lead", "trail "],
+    *['say "hi"', "a,b;c|d", "two\nlines", "two\r\nlines", "bare\rreturn", '"', '""', '"a', "{", "[", '{"a": "b"}'],
+    *['{"price": 3, "fit": "slim"}', "{'a': 'b'}", '["a", "b"]', "[('a', 'b')]", "x" * 101, "y" * 300, "z" * 1100],
+    *["x" * 5000, "&" * 70, "Home > > Lamps", ">", "/", "a/b/c", "a > a", " | ".join("abcdefghijklmnopqrstuvwxyz")],
+    *["(not set)", "Unknown", "NULL", "00000000-0000-0000-0000-000000000000", "\u2028", "\x85", "a\x1cb", "\ud7ff"],
+]
+ODD_NAMES = ["Size", "price", "Stock  level", "soft  wool", "<b>x</b>", "-", "fit", "NA"]
+
+
+def nasty(seed: int) -> tuple[bytes, dict[str, Any]]:
+    """Draw a table of text, mostly plain and here and there as nothing should be; and options of its import."""
+    luck = random.Random(seed)
+    rate = luck.choice([0.0, 0.002, 0.01, 0.05, 0.3])
+    mess = luck.choice([0.01, 0.05, 1.0])
+    delimiter = luck.choice([",", ",", ";", "\t", "|"])
+    ids = luck.choice(["SKU-{:05d}", "{}", "{}.0", "art/{}", "'{}", "é{}", "{} x", "#{}"])
+    number = count()
+
+    def an_id() -> str:
+        return ids.format(next(number) if luck.random() > luck.choice([0.0, 0.0, 0.01, rate]) else luck.randrange(60))
+
+    def draw(values: list[str]) -> Any:
+        return lambda: luck.choice(values if luck.random() < mess else values[:2])
+
+    stock: dict[str, Any] = {"id": an_id, "title": lambda: f"{luck.choice(TITLES)} {luck.randrange(999)}"}
+    stock |= {"brand": draw(BRANDS), "category": draw(luck.choice([PATHS[:4], PATHS])), "category2": draw(PATHS[:4])}
+    stock |= {"price": draw(luck.choice([PRICES[:2], PRICES])), "sale_price": draw(["", "2", *PRICES])}
+    stock |= {"currency": draw(["EUR", "", "USD", "x"])}
+    stock |= {"availability": draw(STOCKS), "item_group_id": draw(["g1", "g2", ""]), "created": draw(DAYS)}
+    stock |= {"color": draw(COLORS), "size": draw(["S", "M", "", "{}"]), "note": draw(["a", "b"])}
+    stock |= {luck.choice(ODD_NAMES): draw(["1", "2", ""]), "picture": draw(["", "", "gone.jpg", " "])}
+    names = ["id", "title", *(name for name in list(stock)[2:] if luck.random() < 0.6)]
+    text = delimiter.join(_quoted(name, delimiter, luck) for name in names) + "\n"
+    lines = [text.encode()]
+    for _ in range(luck.choice([3, 60, 300, 700])):
+        cells = [luck.choice(NASTY) if luck.random() < rate / 3 else stock[name]() for name in names]
+        line = delimiter.join(_quoted(cell, delimiter, luck) for cell in cells)
+        data = line.encode("utf-8", "surrogatepass") + luck.choice([b"\n"] * 9 + [b"\r\n"])
+        lines.append(_damaged(data, luck) if luck.random() < rate / 2 else data)
+    head = luck.choice([b"", b"", b"\xef\xbb\xbf", b"sep=" + delimiter.encode() + b"\n", b"\n", b"My shop\n\n"])
+    tail = luck.choice([b"", b"", b"\n\n", b'x,"open', b"\r", b"only"])
+    data = head + b"".join(lines).rstrip(b"\n" if luck.random() < 0.3 else b"") + tail
+    if luck.random() < 0.1:
+        data = data.replace(b"\r\n", b"\n").replace(b"\n", luck.choice([b"\r", b"\r\n"]))
+    return data, _options(luck, names)
+
+
+def _options(luck: random.Random, names: list[str]) -> dict[str, Any]:
+    mapping: dict[str, Any] = {"id": "id"}
+    if luck.random() < 0.3:
+        chosen = luck.sample(names[2:], min(3, len(names) - 2))
+        mapping["attributes"] = list(dict.fromkeys([*chosen, *(name for name in names if name in ODD_NAMES)]))
+    if luck.random() < 0.2 and "category" in names:
+        mapping["category"] = [name for name in names if name.startswith("category")]
+    if luck.random() < 0.2:
+        mapping["missing"] = ["NA", "?", "Acme", *(f"Red lamp {number}" for number in range(0, 999, 9))]
+    if luck.random() < 0.1 and len(names) > 3:
+        mapping["title"] = names[3]
+    options: dict[str, Any] = {"mapping": mapping, "language": luck.choice(["en", "de"])}
+    if luck.random() < 0.15:
+        options["limit"] = luck.choice([1, 5, 64, 256, 300])
+    if luck.random() < 0.05:
+        options["encoding"] = luck.choice(["utf-8", "latin-1", "utf-16"])
+    return options
+
+
+def _quoted(cell: str, delimiter: str, luck: random.Random) -> str:
+    must = any(mark in cell for mark in (delimiter, '"', "\n", "\r"))
+    if luck.random() < (0.97 if must else 0.08):
+        return '"' + cell.replace('"', '""' if luck.random() < 0.95 else '"') + '"'
+    return cell
+
+
+def _damaged(line: bytes, luck: random.Random) -> bytes:
+    at = luck.randrange(len(line))
+    return luck.choice(
+        [
+            line[:at] + b'"' + line[at:],
+            line[:at] + b"\xe9" + line[at:],
+            line[:at] + b"\n" + line[at:],
+            line[:at] + b"\r" + line[at:],
+            line[:at] + b"\x00" + line[at:],
+            line[:at],
+            line[:at] + b"\n",
+            line[:-1] + b",,;;\t\t||\n",
+            line[:-1] + b",extra;extra\textra|extra\n",
+            b"\n",
+            b" \t\n",
+            b",,,;;;\t\t\t|||\n",
+            line + line,
+            b'"' + line,
+        ]
+    )
+
+
+def files_of(source: Path, to: Path, **options: Any) -> dict[str, bytes] | str:
+    """Return the files of a catalogue that is made of a source; or the words of the error."""
+    try:
+        import_catalog(source, to, name="shop", overwrite=True, **options)
+    except TgqError as error:
+        return str(error)
+    return {file.name: file.read_bytes() for file in sorted(to.iterdir())}
+
+
+@pytest.fixture
+def by_rows(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that says whether imports go by rows alone from now on; times are none."""
+    told = Counter[str]()
+    stream = ByColumns.stream
+
+    def columns(self: ByColumns, rows: Rows) -> Any:
+        for one in stream(self, rows):
+            told[type(one).__name__] += len(one) if hasattr(one, "__len__") else 1
+            yield one
+
+    def choose(rows: bool) -> Counter[str]:
+        monkeypatch.setattr(ByColumns, "stream", (lambda _, some: each_row(some)) if rows else columns)
+        return told
+
+    for module in ("importer", "parts"):
+        monkeypatch.setattr(f"tgqformer.catalog.{module}.time", SimpleNamespace(perf_counter=lambda: 0.0))
+    return choose
+
+
+@pytest.mark.parametrize("first", range(0, 40, 10))
+def test_by_columns_as_by_rows(first: int, tmp_path: Path, by_rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, told = 0, Counter[str]()
+    for seed in range(first, first + 10):
+        data, options = nasty(seed)
+        source = tmp_path / "shop.csv"
+        source.write_bytes(data)
+        by_rows(True)
+        expected = files_of(source, tmp_path / "rows", **options)
+        monkeypatch.setattr(table, "_ROWS", (256, 7)[seed % 2])
+        told = by_rows(False)
+        assert files_of(source, tmp_path / "columns", **options) == expected, f"seed {seed}"
+        made += isinstance(expected, dict)
+    assert made >= 7
+    assert min(told["Plain"], told["SourceRow"]) > 200, "both ways must be gone"
+
+
+def test_parts_by_columns_as_one_process_by_rows(tmp_path: Path, by_rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranges that begin and end inside blocks, with ids that stand twice in one part and in several."""
+    monkeypatch.setattr(table, "_ROWS", 16)
+    ids = [at % 70 if at % 5 == 0 else 1000 + at for at in range(200)]
+    lines = [f"{name},Lamp {name},{('Acme', 'unknown')[at % 40 == 3]}" for at, name in enumerate(ids)]
+    source = tmp_path / "shop.csv"
+    source.write_text("\n".join(["id,title,brand", *lines[:90], "", "a,b", *lines[90:]]))
+    by_rows(True)
+    expected = files_of(source, tmp_path / "rows")
+    assert isinstance(expected, dict)
+    told = by_rows(False)
+    import_in_parts(source, tmp_path / "parts", partial(fill_here, shown=False), size=23, name="shop")
+    assert told["Plain"] > 130
+    for name in ("rejects.jsonl", "warnings.jsonl", "report.json", "report.html"):
+        assert (tmp_path / "parts" / name).read_bytes() == expected[name]
+    one, several = Catalog.open(tmp_path / "rows"), Catalog.open(tmp_path / "parts")
+    assert several.fingerprint == one.fingerprint and list(several.items()) == list(one.items())
+
+
+@pytest.mark.parametrize("ending", ["csv.gz", "tsv", "txt"])
+def test_other_tables_go_by_columns_too(ending: str, tmp_path: Path, by_rows: Any) -> None:
+    text = "\n".join(["id\ttitle\tprice", *(f"{at}\tLamp {at}\t{at}.5" for at in range(300))]).encode()
+    source = tmp_path / f"shop.{ending}"
+    source.write_bytes(gzip.compress(text)[:-20] if ending.endswith("gz") else text)
+    by_rows(True)
+    expected = files_of(source, tmp_path / "rows")
+    told = by_rows(False)
+    assert files_of(source, tmp_path / "columns") == expected
+    assert told["Plain"] > 200
+
+
+def test_strict_stops_at_the_same_row(tmp_path: Path, by_rows: Any) -> None:
+    lines = [f"{at},Lamp {at}" for at in range(600)]
+    lines[300], lines[301] = "7,twice", ",no id"
+    source = tmp_path / "shop.csv"
+    source.write_text("\n".join(["id,title", *lines]))
+    by_rows(True)
+    expected = files_of(source, tmp_path / "rows", strict=True)
+    by_rows(False)
+    assert files_of(source, tmp_path / "columns", strict=True) == expected
+    assert "line 302" in expected and not (tmp_path / "columns").exists()
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.lists(st.sampled_from([None, "\n", "a", ", ", '"', "é", "\\n"]), min_size=3, max_size=3), max_size=5)
+)
+def test_a_fingerprint_is_of_one_line_an_item(texts: list[list[str | None]]) -> None:
+    """Also where a value is the line break that stands between the items."""
+    contents = [(*some, ("A", "\n"), [("c", "\n")], -0.0, [], *[some[0]] * 5) for some in texts]
+    lists = [list(one[:7]) + ([list(one[7:])] if one[7] is not None else []) for one in contents]
+    assert _canonical(contents) == "".join(json.dumps(one) + "\n" for one in lists).encode()
+
+
+@settings(max_examples=40)
+@given(st.lists(st.lists(st.integers(0, 300), max_size=60), max_size=12), st.integers(20, 200))
+def test_many_ids_at_once_as_one_by_one(batches: list[list[int]], recent: int) -> None:
+    seen, many = set[str](), SeenIds(recent)
+    for batch in batches:
+        names = [None if name == 7 else str(name) for name in batch]
+        fresh = [name is None or (name not in seen and name not in names[:at]) for at, name in enumerate(names)]
+        seen.update(name for name in names if name is not None)
+        assert many.repeated(names) == [at for at, new in enumerate(fresh) if not new]
