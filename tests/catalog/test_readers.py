@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reading import fields, imported, jpeg, put, rows
 
-from tgqformer.catalog import Item
+from tgqformer.catalog import Item, import_catalog
 from tgqformer.catalog.readers import READERS, choose_reader, table
 from tgqformer.catalog.readers import lines as lines_module
 from tgqformer.errors import TgqError
@@ -76,6 +76,12 @@ def test_two_slips_of_a_quote_cost_a_row_each(tmp_path: Path, closing: str) -> N
     good = [row.fields["id"] for row in found if row.fields is not None]
     assert good == [str(n) for n in range(9) if n != 2 and (n != 6 or closing.startswith("inch"))]
     assert all("quote" in (row.reason or "") for row in found if row.fields is None)
+
+
+def test_an_encoding_that_is_not_that_of_the_file_is_told(tmp_path: Path) -> None:
+    file = put(tmp_path / "a.csv", "id,title\n1,mug\n")
+    with pytest.raises(TgqError, match=r"a.csv, line 1: the file is not utf-16"):
+        import_catalog(file, tmp_path / "c", encoding="utf-16")
 
 
 def test_a_long_description_of_several_lines_stays_whole(tmp_path: Path) -> None:

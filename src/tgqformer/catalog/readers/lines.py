@@ -58,6 +58,8 @@ def read_lines(path: Path, encoding: str | None = None) -> Iterator[Line]:
                 yield _line(number, data)
     except DAMAGED as error:
         yield Line(number + 1, "", fault=f"the file cannot be read from here on: {error}")
+    except UnicodeError as error:  # what cannot be read is replaced, but for a mark at the beginning
+        yield Line(number + 1, "", fault=f"the file is not {encoding}: {error}")
 
 
 def encoding_of(path: Path, encoding: str | None = None) -> str | None:
