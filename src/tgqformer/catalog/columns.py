@@ -1,7 +1,7 @@
 """Rows of which nothing is to be told, many at a time: what the cells of a column mean is asked once for each text.
 
-`rows.Cells` alone says what cells mean. A row with a finding, with a picture, or with anything else that is not plain
-goes the way of single rows, at its place.
+`rows.RowCells` alone says what cells mean. A row with a finding, with a picture, or with anything else that is not
+plain goes the way of single rows, at its place.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tgqformer.catalog.item import Item
 from tgqformer.catalog.mapping import ColumnMapping
 from tgqformer.catalog.offers import availability_of, day_of
 from tgqformer.catalog.readers.base import Block, Rows, SourceRow
-from tgqformer.catalog.rows import Cells, identified
+from tgqformer.catalog.rows import RowCells, identified
 from tgqformer.catalog.styles import SourceStyle
 
 _ODD: Any = object()
@@ -98,7 +98,7 @@ class ByColumns:
     def _named_alike(self, names: tuple[str, ...]) -> bool:
         """Say whether each column of attributes gives one, of its own name."""
         found: Findings = []
-        cells = Cells({name: name for name in names}, self._missing, self._style, found)
+        cells = RowCells({name: name for name in names}, self._missing, self._style, found)
         kept = tuple(cells.text(name, "attribute name") for name in names)
         return not found and kept == names and len({*names}) == len(names) <= MAX_ATTRIBUTES
 
@@ -147,7 +147,7 @@ class _Meanings(dict[Any, Any]):
         style: SourceStyle,
         kept: int,
         columns: Sequence[str | None],
-        read: Callable[[Cells], Any],
+        read: Callable[[RowCells], Any],
     ) -> None:
         super().__init__()
         self._names = list(dict.fromkeys(name for name in columns if name is not None))
@@ -161,7 +161,7 @@ class _Meanings(dict[Any, Any]):
     def __missing__(self, cells: tuple[str, ...]) -> Any:
         found: Findings = []
         fields = dict(zip(self._names, cells, strict=True))
-        value = self._read(Cells(fields, self._missing, self._style, found))
+        value = self._read(RowCells(fields, self._missing, self._style, found))
         value = _ODD if found else value
         if all(len(cell) < _LONG for cell in cells):
             if len(self) >= self._kept:
@@ -170,12 +170,12 @@ class _Meanings(dict[Any, Any]):
         return value
 
 
-def _money(mapping: ColumnMapping, cells: Cells) -> tuple[Any, ...]:
+def _money(mapping: ColumnMapping, cells: RowCells) -> tuple[Any, ...]:
     """Return (price, sale price, currency, the currency that is told)."""
     return (*cells.money(mapping).values(), cells.currency)
 
 
-def _attribute(name: str, cells: Cells) -> Any:
+def _attribute(name: str, cells: RowCells) -> Any:
     """Return (name, text) of an attribute, or None; a cell may hold a dictionary of several."""
     if str(cells.of(name)).lstrip().startswith("{"):
         return _ODD

@@ -81,7 +81,7 @@ def draft_item(row: SourceRow, mapping: ColumnMapping, style: SourceStyle = Sour
     found: Findings = list(row.notes)
     if row.fields is None:
         return DraftItem(row, found=found, reject=("bad-row", row.reason or "unreadable"))
-    value = Cells(row.fields, frozenset(mapping.missing), style, found)
+    value = RowCells(row.fields, frozenset(mapping.missing), style, found)
     name, reject, notes = identified(value.of(mapping.id), mapping.id, style)
     found += notes
     if name is None:
@@ -106,7 +106,7 @@ def ids_of(rows: SourceRow | Block, mapping: ColumnMapping, style: SourceStyle) 
     return [
         None
         if row.fields is None
-        else identified(Cells(row.fields, frozenset(), style, []).of(mapping.id), mapping.id, style)[0]
+        else identified(RowCells(row.fields, frozenset(), style, []).of(mapping.id), mapping.id, style)[0]
         for row in (rows.rows() if isinstance(rows, Block) else [rows])
     ]
 
@@ -127,7 +127,7 @@ def identified(written: Any, column: str, style: SourceStyle) -> tuple[str | Non
     return name, None, found
 
 
-class Cells:
+class RowCells:
     """The cells of one row, read as fields of an item; what is found on the way is added to `found`.
 
     currency: of the price that was read last.
