@@ -285,4 +285,5 @@ def test_wrong_filters_are_refused() -> None:
         Filter(max_price=float("nan"))
     assert not Filter() and Filter(min_price=0.0) and sql_of(Filter(brand=("a'b",))) == "brand IN ('a''b')"
     with pytest.raises(TgqError, match="did you mean 'in_stock'"):
-        Filter(availability=("instock",))
+        Filter(availability=("in_stok",))
+    assert Filter(availability=("instock", "Sold Out")).availability == ("in_stock", "out_of_stock")
