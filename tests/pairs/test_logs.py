@@ -326,6 +326,8 @@ def test_times_that_a_spreadsheet_spoilt(tmp_path: Path) -> None:
     log = read(tmp_path / "log.csv", report)
     assert log.table()["time"].to_pylist() == [START, START]
     assert report.reasons == {"time was spoilt by a spreadsheet": 4}
+    (tmp_path / "log.csv").write_text("session,item,time\n1,a,1.704450E+09\n1,b,1.704455E+09\n")
+    assert read(tmp_path / "log.csv").table()["time"].to_pylist() == [1704450000, 1704455000]
 
 
 def test_ids_that_a_spreadsheet_spoilt(tmp_path: Path) -> None:

@@ -79,11 +79,14 @@ class TimeReader:
             return None
 
     def spoilt(self, values: pa.StringArray) -> Bools:
-        """Say which texts are numbers that a spreadsheet cut to a few digits, such as 1.70407E+12."""
+        """Say which texts are numbers that a spreadsheet cut to a few digits, such as 1.70407E+12.
+
+        It does so from twelve digits on: milliseconds, but not seconds.
+        """
         found = pc.match_substring_regex(values, _POWER).to_numpy(zero_copy_only=False).copy()
         for place in np.flatnonzero(found):
             digits, _, power = values[place].as_py().lower().partition("e")
-            found[place] = len(digits) - 1 < min(int(power) + 1, 10)  # as many as tell seconds
+            found[place] = int(power) > 10 and len(digits) - 1 < 10  # too few to tell seconds
         return np.asarray(found, dtype=bool)
 
     def _plausible(self, seconds: Doubles) -> Doubles:
