@@ -69,7 +69,7 @@ def told(path: Path | str) -> str:
 
 def in_shell(word: Path | str) -> str:
     """Return a path, an address or an id as one word of a command that is shown: quoted where a shell needs it."""
-    return quote(told(word))
+    return quote(told(word) if str(word).partition(":")[0] in KEYS else str(word))
 
 
 def absolute(path: Path) -> Path:

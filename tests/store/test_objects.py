@@ -25,7 +25,7 @@ from small_shop import draw, png, save_models
 from tgqformer import objects, packages
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.errors import TgqError
-from tgqformer.objects import Objects, object_address, trouble_with
+from tgqformer.objects import Objects, in_shell, object_address, trouble_with
 from tgqformer.stages import Digests
 from tgqformer.store import approximate
 from tgqformer.store.embeddings import Embeddings
@@ -409,6 +409,8 @@ def test_what_brings_addresses_is_named(to: str, monkeypatch: pytest.MonkeyPatch
 def test_addresses() -> None:
     assert object_address("s3:/b/c") == object_address(Path("s3://b/c/")) == "s3://b/c"
     assert object_address("C:/data") is object_address("a/b:c") is None
+    assert in_shell(Path("s3://b/c d")) == "'s3://b/c d'" and in_shell(Path("a b")) == "'a b'"
+    assert in_shell("postgresql://u@/d?host=/tmp") == "'postgresql://u@/d?host=/tmp'"
     for address in ("s3://key:secret@b/c", "s3://b/c?sig=1"):
         with pytest.raises(TgqError, match="no keys stand in an address") as caught:
             object_address(address)
