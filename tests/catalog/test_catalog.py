@@ -257,6 +257,7 @@ def test_seen_ids_tell_digests_apart_that_begin_alike(monkeypatch: pytest.Monkey
 
 def test_a_column_is_streamed_and_every_so_many_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "PARTITION_ROWS", 300)
+    monkeypatch.setattr(writer_module, "GROUP_ROWS", 100)
     ids = [f"i{number}" for number in range(1000)]
     with CatalogWriter(tmp_path / "shop", name="shop", pack=False) as writer:
         for item_id in ids:

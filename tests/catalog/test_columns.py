@@ -20,6 +20,7 @@ from tgqformer.catalog import Catalog, import_catalog
 from tgqformer.catalog.checks import SeenIds
 from tgqformer.catalog.columns import ByColumns
 from tgqformer.catalog.parts import import_in_parts
+from tgqformer.catalog.readers import lines as lines_module
 from tgqformer.catalog.readers import table
 from tgqformer.catalog.readers.base import Rows, each_row
 from tgqformer.catalog.writer import _canonical
@@ -158,6 +159,30 @@ def by_rows(monkeypatch: pytest.MonkeyPatch) -> Any:
     for module in ("importer", "parts"):
         monkeypatch.setattr(f"tgqformer.catalog.{module}.time", SimpleNamespace(perf_counter=lambda: 0.0))
     return choose
+
+
+@pytest.mark.parametrize("size", [40, 300, 3000])
+def test_lines_many_at_a_time_as_one_by_one(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, together = table._cells, Counter[bool]()
+
+    def counted(*given: Any) -> Any:
+        found = cells(*given)
+        together[found is not None] += 1
+        return found
+
+    for seed in range(60):
+        data, options = nasty(seed)
+        file = tmp_path / "shop.csv"
+        file.write_bytes(data if seed % 5 else gzip.compress(data)[: -(seed % 50) or None])
+        monkeypatch.setattr(lines_module, "_BATCH", 1 << 16)
+        monkeypatch.setattr(table, "_cells", lambda *_: None)
+        alone = list(table.records(file, options.get("encoding"), join_last=seed % 3 == 0))
+        monkeypatch.setattr(lines_module, "_BATCH", size)
+        monkeypatch.setattr(table, "_cells", counted)
+        found = list(table.records(file, options.get("encoding"), join_last=seed % 3 == 0))
+        parts = [(one.line, one.cells, one.utf8, one.reason, one.raw) for one in found]
+        assert parts == [(one.line, one.cells, one.utf8, one.reason, one.raw) for one in alone]
+    assert together[True] > 60 and together[False] > 60
 
 
 @pytest.mark.parametrize("first", range(0, 40, 10))

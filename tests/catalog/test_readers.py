@@ -179,6 +179,7 @@ def test_a_reader_that_is_asked_for_reads_a_file_of_any_name(tmp_path: Path) -> 
 def test_empty_files_and_endless_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows("csv", put(tmp_path / "a.csv", ""))[0].reason == "the file is empty"
     monkeypatch.setattr(lines_module, "MAX_LINE", 50)
+    monkeypatch.setattr(lines_module, "_BATCH", 20)
     found = rows("csv", put(tmp_path / "b.csv", "id,title\n1," + "x" * 500 + "\n2,b\n"))
     assert [row.fields is not None for row in found] == [False, True]
     assert "longer than" in (found[0].reason or "")

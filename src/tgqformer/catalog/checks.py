@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tgqformer.catalog.values import as_text, bare_text, is_unknown
+from tgqformer.catalog.values import all_known, as_text, bare_text, is_unknown
 from tgqformer.types import Hashes
 
 Severity = Literal["error", "warning", "note"]
@@ -157,6 +157,13 @@ def clean(value: Any, what: str, language: str = "en") -> tuple[str | None, Find
         found.append(("long-text", f"{what} of {len(text)} characters: cut at {limit}"))
         text = text[:limit].rstrip()
     return text or None, [(kind, words if kind in _SAID else f"{what}: {words}") for kind, words in found]
+
+
+def plain_texts(texts: Sequence[str], what: str) -> list[bool]:
+    """Say which texts `clean` surely returns as they are, with nothing found; a third of its time for many."""
+    if max(map(len, texts)) > LIMITS[what] or not all_known(texts):
+        return [False] * len(texts)
+    return [match is not None for match in map(_PLAIN.fullmatch, texts)]
 
 
 def _readable(text: str) -> tuple[str, Findings]:

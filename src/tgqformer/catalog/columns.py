@@ -7,18 +7,18 @@ plain goes the way of single rows, at its place.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from typing import Any
 
-from tgqformer.catalog.checks import MAX_ATTRIBUTES, Findings, clean
+from tgqformer.catalog.checks import MAX_ATTRIBUTES, Findings, clean, plain_texts
 from tgqformer.catalog.item import Item
 from tgqformer.catalog.mapping import ColumnMapping
 from tgqformer.catalog.offers import availability_of, day_of
 from tgqformer.catalog.readers.base import Block, Rows, SourceRow
-from tgqformer.catalog.rows import RowCells, identified
+from tgqformer.catalog.rows import RowCells, identified, plain_ids
 from tgqformer.catalog.styles import SourceStyle
 
 _ODD: Any = object()
@@ -125,14 +125,21 @@ class ByColumns:
         filled = zip(told, map(bool, paths), *absent, strict=True)
         yield from Plain(block, 0, list(items), list(filled)).parted(sorted(odd))
 
-    def _ids(self, cells: Iterable[str]) -> list[Any]:
-        every = (identified(cell, self._mapping.id, self._style) for cell in cells)
-        return [_ODD if name is None or found else name for name, _, found in every]
+    def _ids(self, cells: Sequence[str]) -> list[Any]:
+        return [cell if plain else self._id(cell) for cell, plain in zip(cells, plain_ids(cells), strict=True)]
 
-    def _titles(self, cells: Iterable[str]) -> list[Any]:
-        language, missing = self._style.language, self._missing
-        every = (clean(cell, "title", language) for cell in cells)
-        return [_ODD if text is None or found or text in missing else text for text, found in every]
+    def _id(self, cell: str) -> Any:
+        name, _, found = identified(cell, self._mapping.id, self._style)
+        return _ODD if name is None or found else name
+
+    def _titles(self, cells: Sequence[str]) -> list[Any]:
+        named = self._missing.isdisjoint(cells)
+        every = zip(cells, plain_texts(cells, "title"), strict=True)
+        return [cell if plain and named else self._title(cell) for cell, plain in every]
+
+    def _title(self, cell: str) -> Any:
+        text, found = clean(cell, "title", self._style.language)
+        return _ODD if text is None or found or text in self._missing else text
 
 
 class _Meanings(dict[Any, Any]):

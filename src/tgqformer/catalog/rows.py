@@ -7,7 +7,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -30,7 +30,7 @@ from tgqformer.catalog.pictures import PictureError
 from tgqformer.catalog.prices import price_of
 from tgqformer.catalog.readers.base import Block, SourceRow
 from tgqformer.catalog.styles import ADDRESS, SourceStyle
-from tgqformer.catalog.values import bare_text, is_unknown
+from tgqformer.catalog.values import all_known, bare_text, is_unknown
 
 _cleaned = lru_cache(1 << 14)(clean)  # brands and attributes come again and again
 _PLAIN_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{LIMITS['id']}}}")
@@ -125,6 +125,12 @@ def identified(written: Any, column: str, style: SourceStyle) -> tuple[str | Non
     if len(name) > LIMITS["id"]:
         return None, ("bad-id", f"an id of {len(name)} characters: {name[:40]}…"), found
     return name, None, found
+
+
+def plain_ids(written: Sequence[str]) -> list[bool]:
+    """Say which texts `identified` surely returns as they are, with nothing found; a third of its time for many."""
+    known = all_known(written)
+    return [known and match is not None for match in map(_PLAIN_ID.fullmatch, written)]
 
 
 class RowCells:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +24,11 @@ _VALUES = ("value", "text", "name", "title", "label")
 def is_unknown(text: str) -> bool:
     """Say whether a text is a word for "not known"."""
     return text.lower() in UNKNOWN
+
+
+def all_known(texts: Iterable[str]) -> bool:
+    """Say whether no text is a word for "not known"."""
+    return UNKNOWN.isdisjoint(map(str.lower, texts))
 
 
 def bare_text(text: str) -> tuple[str, bool]:

@@ -23,7 +23,8 @@ from tgqformer.errors import TgqError
 from tgqformer.files import link_or_copy, with_check, write_json
 from tgqformer.stages import atomic_folder, make_way
 
-GROUP_ROWS, GROUP_BYTES = 256, 16 << 20
+GROUP_ROWS, GROUP_SHOWN, GROUP_BYTES = 1024, 256, 16 << 20
+"""A row group ends with so many items, so many that have pictures, or so many bytes of pictures."""
 PARTITION_ROWS, PARTITION_BYTES = 100_000, 512 << 20
 
 _DATA = "pictures.list.element.data"
@@ -60,7 +61,7 @@ class CatalogWriter:
         self._partitions: list[dict[str, Any]] = []
         self._seen = SeenIds() if check_ids else None
         self._rows: list[tuple[Any, ...]] = []
-        self._row_bytes = self._part_bytes = 0
+        self._row_bytes = self._part_bytes = self._shown = 0
         self._parquet: pq.ParquetWriter | None = None
         self._hash = blake2b(digest_size=16)
         self._stack = ExitStack()
@@ -99,8 +100,9 @@ class CatalogWriter:
         self._row_bytes += sum(len(picture["data"] or b"") for picture in pictures)
         self.items += 1
         self.pictures += len(pictures)
+        self._shown += bool(pictures)
         self._unpacked += sum(picture["data"] is None for picture in pictures)
-        if len(self._rows) >= GROUP_ROWS or self._row_bytes >= GROUP_BYTES:
+        if len(self._rows) >= GROUP_ROWS or self._shown >= GROUP_SHOWN or self._row_bytes >= GROUP_BYTES:
             self._flush()
 
     def add_plain(self, items: Sequence[tuple[Any, ...]]) -> None:
@@ -172,7 +174,7 @@ class CatalogWriter:
         self._parquet.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), row_group_size=GROUP_ROWS)
         self._partitions[-1]["items"] += len(self._rows)
         self._part_bytes += self._row_bytes
-        self._rows, self._row_bytes = [], 0
+        self._rows, self._row_bytes, self._shown = [], 0, 0
         if self._partitions[-1]["items"] >= PARTITION_ROWS or self._part_bytes >= PARTITION_BYTES:
             self._close_partition()
 

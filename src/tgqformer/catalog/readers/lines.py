@@ -10,6 +10,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -19,6 +20,8 @@ MAX_LINE = 16 << 20
 """A line longer than this many bytes is not read (packed pictures in base64 fit)."""
 PACKED = (".gz", ".bz2", ".xz")
 """Endings of packed files; what they are is told by their first bytes, whatever their name."""
+_BATCH = 1 << 16
+"""Bytes of lines that are read at once."""
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError)
 _PACKERS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
 _NO_TEXT = {
@@ -45,21 +48,58 @@ class Line:
     fault: str | None = None
 
 
+@dataclass(slots=True)
+class Batch:
+    """Lines that follow each other. number: of the first. data: those that end in a line feed together, else each."""
+
+    number: int
+    data: bytes | list[bytes | str]
+    fault: str | None = None
+
+    def __len__(self) -> int:
+        if isinstance(self.data, list):
+            return len(self.data)
+        return self.data.count(b"\n") + (not self.data.endswith(b"\n"))
+
+    def lines(self) -> Iterator[Line]:
+        """Yield every line."""
+        if self.fault is not None:
+            yield Line(self.number, "", fault=self.fault)
+        pieces = self.data if isinstance(self.data, list) else io.BytesIO(self.data)
+        yield from (_line(number, piece) for number, piece in enumerate(pieces, self.number))
+
+    def texts(self) -> list[str] | None:
+        """Return the lines without their line feeds where they stand together and all are of UTF-8; else None."""
+        if isinstance(self.data, list):
+            return None
+        try:
+            return self.data.removesuffix(b"\n").decode("utf-8").split("\n")
+        except UnicodeDecodeError:
+            return None
+
+
 def read_lines(path: Path, encoding: str | None = None) -> Iterator[Line]:
     """Stream the lines of a text file, packed or not; a damaged file ends with a line that has a fault.
 
     Without `encoding` it is UTF-8, line by line else cp1252; or UTF-16 by its byte order mark or its zeros.
     Raise TgqError for an encoding that is not known.
     """
-    number, encoding = 0, encoding_of(path, encoding) if encoding is not None else None
+    return chain.from_iterable(batch.lines() for batch in read_batches(path, encoding))
+
+
+def read_batches(path: Path, encoding: str | None = None) -> Iterator[Batch]:
+    """Stream the same lines, many at a time."""
+    number, encoding = 1, encoding_of(path, encoding) if encoding is not None else None
     try:
         with open_binary(path) as file:
-            for number, data in enumerate(_pieces(file, encoding), 1):
-                yield _line(number, data)
+            for data in _pieces(file, encoding):
+                batch = Batch(number, data)
+                number += len(batch)
+                yield batch
     except DAMAGED as error:
-        yield Line(number + 1, "", fault=f"the file cannot be read from here on: {error}")
+        yield Batch(number, [], f"the file cannot be read from here on: {error}")
     except UnicodeError as error:  # what cannot be read is replaced, but for a mark at the beginning
-        yield Line(number + 1, "", fault=f"the file is not {encoding}: {error}")
+        yield Batch(number, [], f"the file is not {encoding}: {error}")
 
 
 def encoding_of(path: Path, encoding: str | None = None) -> str | None:
@@ -100,7 +140,7 @@ def open_binary(path: Path) -> IO[bytes]:
     """
     packer = packer_of(path)
     openers: dict[str, Callable[..., Any]] = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}
-    return cast("IO[bytes]", openers[packer](path, "rb")) if packer is not None else path.open("rb")
+    return cast("IO[bytes]", openers[packer](path, "rb")) if packer is not None else path.open("rb", _BATCH)
 
 
 def packer_of(path: Path) -> str | None:
@@ -119,27 +159,33 @@ def bare_name(path: Path) -> str:
     return next((name.removesuffix(ending) for ending in PACKED if name.endswith(ending)), name)
 
 
-def _pieces(file: IO[bytes], encoding: str | None) -> Iterator[bytes | str]:
-    """Return each line as bytes; as text where the encoding is known; a too long line as an empty string."""
+def _pieces(file: IO[bytes], encoding: str | None) -> Iterator[bytes | list[bytes | str]]:
+    """Return lines as bytes; as text where the encoding is known; a too long line as an empty string."""
     start = file.read(64)
     file.seek(0)
     encoding = encoding or _told_by(start)
     if encoding is not None:
         text = io.TextIOWrapper(file, encoding=encoding, errors="replace", newline="")
-        yield from iter(lambda: text.readline(MAX_LINE), "")
+        for written in iter(lambda: text.readline(MAX_LINE), ""):
+            yield [written]
         return
     line = file.readline(MAX_LINE).removeprefix(codecs.BOM_UTF8)
     if b"\r" in line[:-1] and not line.endswith(b"\n"):  # all of it is one line: the lines end in CR, as on old Macs
-        yield from _split_at_cr(file, line)
+        for one in _split_at_cr(file, line):
+            yield [one]
         return
+    read = cast("io.BufferedReader", file).read1  # a damaged packed file gives what stands before the damage
     while line:
         if len(line) >= MAX_LINE and not line.endswith(b"\n"):
             while line and not line.endswith(b"\n"):
                 line = file.readline(MAX_LINE)
-            yield ""
+            yield [""]
         else:
             yield line
-        line = file.readline(MAX_LINE)
+        data = read(_BATCH)
+        if whole := data.rfind(b"\n") + 1:
+            yield data[:whole]
+        line = data[whole:] + file.readline(MAX_LINE - len(data) + whole)
 
 
 def _split_at_cr(file: IO[bytes], rest: bytes) -> Iterator[bytes]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import count, islice
 from pathlib import Path
 
 from tgqformer.catalog.mapping import USUAL_NAMES
 from tgqformer.catalog.readers.base import Block, FileReader, Rows, SourceRow, each_row
-from tgqformer.catalog.readers.lines import MAX_LINE, NOT_UTF8, Line, read_lines
+from tgqformer.catalog.readers.lines import MAX_LINE, NOT_UTF8, Batch, Line, read_batches, read_lines
 from tgqformer.catalog.shape import LOOK, TableShape, shape_of
 
 _ROWS, _SIZE = 256, 1 << 18
 """Rows of a block, and characters, at most some more."""
+_BLANK = "\r\n \t\ufeff"
 MAX_LINES = 500
 """A quoted field that runs over more lines than this was never closed."""
 
@@ -34,25 +35,24 @@ def table_blocks(
     file: Path, encoding: str | None = None, *, join_last: bool = False, shape: TableShape | None = None
 ) -> Rows:
     """Stream the same rows, in blocks where they are as they should be."""
-    found = records(file, encoding, join_last, shape)
+    found = _read(file, encoding, join_last, shape)
     header = next(found, None)
-    if header is None or header.cells is None:
-        reason = "the file is empty" if header is None else header.reason
+    if not isinstance(header, Record) or header.cells is None:
+        reason = header.reason if isinstance(header, Record) else "the file is empty"
         yield SourceRow(file.name, 1, reason=reason)
         return
     names = _names(header.cells)
     block, size = Block(file.name, names, [], []), 0
-    for record in found:
-        whole = record.cells is not None and len(record.cells) == len(names) and record.utf8
-        if whole and record.cells is not None:
-            block.lines.append(record.line)
-            block.cells.append(record.cells)
-            size += record.size
-        if block.lines and (not whole or len(block.lines) == _ROWS or size > _SIZE):
+    for one in found:
+        if isinstance(one, _Rows):
+            block.lines += range(one.line, one.line + len(one.cells))
+            block.cells += one.cells
+            size += one.size
+        if block.lines and (isinstance(one, Record) or len(block) >= _ROWS or size > _SIZE):
             yield block
             block, size = Block(file.name, names, [], []), 0
-        if not whole:
-            yield _row(file.name, names, record, join_last)
+        if isinstance(one, Record):
+            yield _row(file.name, names, one, join_last)
     if block.lines:
         yield block
 
@@ -84,6 +84,15 @@ class Record:
     size: int = 0
     reason: str | None = None
     raw: str | None = None
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Rows of a table as their cells [rows][columns], of a line each. line: of the first. size: in characters."""
+
+    line: int
+    cells: list[list[str]]
+    size: int
 
 
 def _row(file: str, names: list[str], record: Record, join_last: bool) -> SourceRow:
@@ -125,22 +134,38 @@ def records(
 
     A quote that is never closed, or closed by another slip far below, costs one line, not the rest of the file.
     """
-    lines = read_lines(file, encoding)
-    look = list(islice(lines, LOOK))
+    for one in _read(file, encoding, join_last, shape):
+        if isinstance(one, Record):
+            yield one
+        else:
+            yield from map(Record, count(one.line), one.cells)
+
+
+def _read(file: Path, encoding: str | None, join_last: bool, shape: TableShape | None) -> Iterator[Record | _Rows]:
+    """Cut a table into its header, rows with as many cells in UTF-8, and all else that is no empty line."""
+    source = _Lines(read_batches(file, encoding))
+    look = list(islice(iter(source.next, None), LOOK))
     shape = shape or shape_of([line.text for line in look], USUAL_NAMES, delimiters=delimiters_of(file))
-    source = _Lines(chain(look[shape.header if shape else 0 :], lines))
+    source.give_back(look[shape.header if shape else 0 :])
     width = 0
     csv.field_size_limit(MAX_LINE)
-    while (line := source.next()) is not None:
-        if line.fault is not None:
+    while True:
+        if shape is not None and width > 1 and (rows := source.rows(shape.delimiter, width)) is not None:
+            yield rows
+        elif (line := source.next()) is None:
+            return
+        elif line.fault is not None:
             yield Record(line.number, None, reason=line.fault)
-        elif shape is not None and line.text.strip("\r\n \t\ufeff"):
+        elif shape is not None and line.text.strip(_BLANK):
             record = _record(source, line, shape.delimiter, width, join_last)
-            width = width or len(record.cells or ())
-            yield record
+            cells = record.cells or []
+            fits = record.utf8 and len(cells) == width > 0
+            yield _Rows(record.line, [cells], record.size) if fits else record
+            width = width or len(cells)
 
 
 def _record(source: _Lines, first: Line, delimiter: str, width: int, join_last: bool) -> Record:
+    """Return the record that begins with a line."""
     text = first.text.rstrip("\r\n")
     if '"' not in text and "\r" not in text and "\n" not in text and len(text) <= MAX_LINE:
         return Record(first.number, text.split(delimiter), first.utf8, len(text))
@@ -196,18 +221,51 @@ def _feed(source: _Lines, taken: list[Line]) -> Iterator[str]:
 
 
 class _Lines:
-    """Lines that can be given back."""
+    """Lines of batches, that can be given back."""
 
-    def __init__(self, lines: Iterator[Line]) -> None:
-        self._lines, self._back = lines, list[Line]()
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        self._batches, self._lines, self._back = batches, iter(list[Line]()), list[Line]()
 
     def next(self) -> Line | None:
         """Return the next line, or None at the end."""
-        return self._back.pop() if self._back else next(self._lines, None)
+        if self._back:
+            return self._back.pop()
+        while (line := next(self._lines, None)) is None:
+            if (batch := next(self._batches, None)) is None:
+                return None
+            self._lines = batch.lines()
+        return line
 
     def give_back(self, lines: list[Line]) -> None:
         """Put lines back, to be given again in their order."""
         self._back.extend(reversed(lines))
+
+    def rows(self, delimiter: str, width: int) -> _Rows | None:
+        """Return the rows of the next batch where each of its lines is one, of so many cells.
+
+        None where lines are to be taken one by one, or there are no more.
+        """
+        if not self._back:
+            self._back.extend(islice(self._lines, 1))
+        if self._back or (batch := next(self._batches, None)) is None:
+            return None
+        cells = _cells(batch, delimiter, width)
+        if cells is None:
+            self._lines = batch.lines()
+            return None
+        return _Rows(batch.number, cells, len(batch.data))
+
+
+def _cells(batch: Batch, delimiter: str, width: int) -> list[list[str]] | None:
+    """Return the cells of each line, where each is a row of so many cells; else None."""
+    texts = batch.texts()
+    if texts is None or not all(text.strip(_BLANK) for text in texts):
+        return None
+    try:
+        cells = list(csv.reader(texts, delimiter=delimiter, strict=True))
+    except csv.Error:
+        return None
+    return cells if len(cells) == len(texts) and {*map(len, cells)} == {width} else None
 
 
 TABLES = FileReader(
