@@ -42,12 +42,12 @@ def nothing(_: int, folder: Path) -> None:
 
 
 def ids(count: int, _: Path) -> None:
-    """Check `count` ids, all different, for duplicates."""
+    """Check `count` ids, all different, for duplicates, many at a time as an import does."""
     from tgqformer.catalog.checks import SeenIds
 
     seen = SeenIds()
-    for number in range(count):
-        seen.add(f"item-{number}")
+    for first in range(0, count, 1000):
+        seen.repeated([f"item-{number}" for number in range(first, min(first + 1000, count))])
 
 
 def export(count: int, folder: Path) -> None:
@@ -276,6 +276,11 @@ def from_log(_: int, folder: Path, weighting: Weighting = "count") -> None:
     read_source(folder / "clicks.parquet", mining=MiningSettings(weighting=weighting))
 
 
+def from_log_pmi(count: int, folder: Path) -> None:
+    """Do the same with the weights of PMI."""
+    from_log(count, folder, "pmi")
+
+
 def from_log_swing(count: int, folder: Path) -> None:
     """Do the same with the weights of Swing."""
     from_log(count, folder, "swing")
@@ -310,6 +315,7 @@ STEPS = {
     "mine-visits": Step(drawn_visits, visits, SIZES),
     "mine-swing": Step(drawn_visits, swing, SIZES),
     "log": Step(shop_log, from_log, SIZES),
+    "log-pmi": Step(shop_log, from_log_pmi, SIZES),
     "log-swing": Step(shop_log, from_log_swing, SIZES),
     "index": Step(embedded, index, SIZES),
     "neighbours": Step(embedded, neighbours, SIZES),

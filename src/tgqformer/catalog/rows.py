@@ -102,7 +102,9 @@ def draft_item(row: SourceRow, mapping: ColumnMapping, style: SourceStyle = Sour
 def ids_of(rows: SourceRow | Block, mapping: ColumnMapping, style: SourceStyle) -> list[str | None]:
     """Return the id of each row; None where `draft_item` refuses it for its id, or it cannot be read."""
     if isinstance(rows, Block) and mapping.id in rows.names:
-        return [identified(written, mapping.id, style)[0] for written in rows.columns()[mapping.id]]
+        cells = rows.columns()[mapping.id]
+        every = zip(cells, plain_ids(cells), strict=True)
+        return [cell if plain else identified(cell, mapping.id, style)[0] for cell, plain in every]
     return [
         None
         if row.fields is None

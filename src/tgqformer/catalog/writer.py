@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -132,11 +133,12 @@ class CatalogWriter:
             link_or_copy(catalog.path / part["file"], self.folder / name)
             self._partitions.append({**part, "file": name})
         self._unpacked += not catalog.about["packed"]
-        for item in catalog.items(pictures=False):
-            self._hash.update(_canonical([_content(item)]))
-            self.items += 1
-            self.pictures += len(item.pictures)
-            yield item
+        items = catalog.items(pictures=False)
+        while some := list(islice(items, GROUP_ROWS)):
+            self._hash.update(_canonical([_content(item) for item in some]))
+            self.items += len(some)
+            self.pictures += sum(len(item.pictures) for item in some)
+            yield from some
 
     def _row(self, item: Item) -> tuple[Any, ...]:
         """Return the values of an item in the order of `SCHEMA`."""
