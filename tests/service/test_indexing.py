@@ -56,6 +56,26 @@ def test_answers_are_those_of_the_store_and_follow_what_is_written(shop: Shop) -
         eventually(lambda: first not in index)
 
 
+def test_no_value_of_a_filter_is_passed_over(shop: Shop) -> None:
+    for n in range(24):
+        offer = {"currency": ("EUR", "USD")[n % 2], "availability": ("in_stock", "out_of_stock")[n % 2]}
+        write(shop, n, **offer, item_group=f"G{n}")
+    everywhere = {f"sku-{n}" for n in range(24)} - {"sku-4"}
+    with serving(shop) as running:
+        ask = running.client()
+        eventually(lambda: ready(running))
+        for query in ("currency=eur&currency=USD", "availability=In+Stock&availability=out_of_stock"):
+            assert set(ids(ask.get(f"/items/sku-4/similar?k=24&{query}"))) == everywhere
+        assert ids(ask.get("/items/sku-4/similar?k=24&item_group=G4&item_group=G7")) == ["sku-7"]
+        for query in (
+            "currency=EUR&currency=GBP",
+            "availability=in_stock&availability=preorder",
+            "item_group=G7&item_group=g8",
+        ):
+            status, _, body = ask("GET", f"/items/sku-4/similar?k=24&{query}")
+            assert status == 422 and query.rpartition("=")[2] in body["error"]
+
+
 def test_swap_rollback_and_restart(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     made, build = list[str](), indexing.LiveTable.build
     monkeypatch.setattr(

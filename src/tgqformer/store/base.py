@@ -93,7 +93,8 @@ class Filter:
     brand: the item's brand is one of these.
     min_price, max_price: bounds of what is paid now, both included; an item without a price does not pass.
     path: or several levels of the item's category path that follow each other are one of these.
-    availability, item_group, currency: the item's is one of these. A stock may be written as a catalogue may write it.
+    availability, item_group, currency: the item's is one of these. A stock may be written as a catalogue may write it,
+        a currency in small letters.
     in_stock: leave out what is known to be out of stock.
 
     What a person typed is turned into values that are there by `facets.KnownValues`.
@@ -116,6 +117,7 @@ class Filter:
         if low is not None and high is not None and low > high:
             raise TgqError(f"no price lies between {low} and {high}; give the lower one as the minimum")
         object.__setattr__(self, "availability", tuple(_stock(word) for word in self.availability))
+        object.__setattr__(self, "currency", tuple(word.upper() for word in self.currency))
 
     def __bool__(self) -> bool:
         return self != Filter()

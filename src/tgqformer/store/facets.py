@@ -81,7 +81,6 @@ class KnownValues:
         return _with(where, runs, [brand for word in where.brand for brand in self._brand(facets, word)])
 
     def _offered(self, where: Filter) -> Filter:
-        where = replace(where, currency=tuple(word.upper() for word in where.currency))
         for kind, there in _OFFERED.items():
             for word in getattr(where, kind):
                 if not self._has(kind, word):

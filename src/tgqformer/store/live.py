@@ -121,7 +121,8 @@ class LiveTable:
     def listed(self, query: StoreRow, k: int, where: Filter | None, rules: Rules) -> tuple[list[Hit], Chosen] | None:
         """Return the list of a row that need not be in the table. Hits have an id and a score, and no more.
 
-        None where only the table can tell: a filter that nothing passes, a rule of pictures whose looks are not kept.
+        None where only the table can tell: a filter that nothing passes, or by a value that no item has; a rule of
+        pictures whose looks are not kept.
         """
         check_vector(query.vector, self._index.dim, "the vector to search")
         vector = unit(np.asarray(query.vector, np.float32)[None])[0]
@@ -134,7 +135,7 @@ class LiveTable:
         rows = self._rows
         if k < 1:
             raise TgqError(f"k is the number of items to find, at least 1; got {k}")
-        if rules.same_picture_once and not rows.pictured:
+        if (rules.same_picture_once and not rows.pictured) or (where and not rows.has(where)):
             return None
         try:
             passing = rows.passing(where and meant(self._known(), where))

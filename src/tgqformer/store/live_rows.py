@@ -112,6 +112,13 @@ class LiveRows:
         )
         return RuleQuery(self.ids[at], group, path or (), currency, float(self._columns["price"][at]))
 
+    def has(self, where: Filter) -> bool:
+        """Say whether an item has, or had, each stock, group and currency of a filter."""
+        named = (("group", where.item_group), ("currency", where.currency))
+        if any(word not in self.names[name].known for name, words in named for word in words):
+            return False
+        return all((self.column("stock") == AVAILABILITY.index(word)).any() for word in where.availability)
+
     def passing(self, where: Filter | None) -> Bools:
         """Say which rows [n] are items that pass a filter."""
         stays = self.alive.copy()
