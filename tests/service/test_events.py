@@ -170,6 +170,26 @@ def test_a_share_of_the_answers_comes_from_another_version(shop: Shop) -> None:
     assert [one["version"] for one in found] == [listed["model_version"]]
 
 
+def test_the_share_of_a_version_that_cannot_be_opened_is_the_served_ones(shop: Shop) -> None:
+    one, other = shop.create(1, serve=False), shop.create(0, serve=False)
+    shop.store.share({one.name: 0.4, other.name: 0.2})
+    hidden = shop.folder / "store" / "tables" / f"{one.name}.lance"
+    hidden.rename(shop.folder / "elsewhere")
+    with serving(shop) as running:
+        who = [f"visitor-{n}" for n in range(2000)]
+
+        def answers() -> list[str]:
+            return [running.site.chosen(name).version.name for name in who]
+
+        before = answers()
+        assert one.name not in before and 0.15 < np.mean([name == other.name for name in before]) < 0.25
+        (shop.folder / "elsewhere").rename(hidden)
+        eventually(lambda: one.name in answers())
+        after = answers()
+        assert 0.35 < np.mean([name == one.name for name in after]) < 0.45
+        assert [name == other.name for name in before] == [name == other.name for name in after]
+
+
 def test_shares_are_followed_while_the_catalogue_is_damaged(shop: Shop) -> None:
     other = shop.create(1, serve=False)
     with serving(shop) as running:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_shop import FAST, WAIT, Running, Shop, packed, png
+from small_shop import FAST, WAIT, Running, Shop, eventually, packed, png
 
 from tgqformer.catalog.item import Item
 from tgqformer.errors import TgqError
@@ -148,6 +148,20 @@ def test_items_of_a_store_without_catalogue(shop: Shop) -> None:
     asyncio.run(site.close())
     with pytest.raises(TgqError, match="--catalog"):
         open_site(replace(shop.places(), catalog=shop.folder), FAST)
+
+
+def test_an_item_that_another_service_put_is_told_as_it_is(shop: Shop) -> None:
+    with Running(open_site(shop.places(), FAST), FAST) as one:
+        places = replace(shop.places(), state=shop.folder / "second")
+        with Running(open_site(places, FAST), FAST) as other:
+            fields = {"title": "red hat", "brand": "Corvo", "category": "Hats > Caps", "price": "5", "sale_price": "4"}
+            assert one.client().form("PUT", "/items/sku-1", **fields, availability="out_of_stock")[0] == 200
+            eventually(lambda: other.client().get("/items/sku-1")["title"] == "red hat")
+            told = [running.client().get("/items/sku-1") for running in (one, other)]
+            for name in ("title", "brand", "category", "price", "sale_price", "availability"):
+                assert told[0][name] == told[1][name]
+            assert other.client().form("PUT", "/items/sku-1", **fields, availability="in_stock")[0] == 200
+            eventually(lambda: one.client().get("/items/sku-1")["availability"] == "in_stock")
 
 
 def test_what_fails_inside_is_told_without_its_words(shop: Shop) -> None:

@@ -14,14 +14,32 @@ import pytest
 from small_shop import FAST, WAIT, Running, Shop, eventually, packed, png, serving
 
 from tgqformer.catalog.item import Item
+from tgqformer.catalog.writer import CatalogWriter
 from tgqformer.service.errors import ApiError
-from tgqformer.service.places import Places
+from tgqformer.service.places import Places, find_places
 from tgqformer.service.site import open_site
 from tgqformer.store.ledger import VersionSpec
 
 
 def version(ask: Any) -> str:
     return str(ask.get("/readyz")["model_version"])
+
+
+def test_the_catalogue_of_a_version_comes_with_it(shop: Shop) -> None:
+    with CatalogWriter(shop.folder / "july", name="july", pack=True) as writer:
+        for item in shop.items:
+            writer.add(replace(item, attributes={"size": "July"}))
+    (shop.folder / "recipe.yaml").unlink()  # a bare store: its versions know their catalogues
+    places = replace(find_places(str(shop.folder / "store")), models=shop.models)
+    with Running(open_site(places, FAST), FAST) as running:
+        ask, model = running.client(), shop.model(1)
+        assert ask.get("/items/sku-1")["attributes"] == {"size": "1"}
+        spec = VersionSpec(model.version, model.dim, model=str(shop.models[1]), catalog=str(shop.folder / "july"))
+        shop.store.serve(shop.store.create(spec, shop.rows(1)).name)
+        eventually(lambda: ask.get("/items/sku-1")["attributes"] == {"size": "July"})
+        assert version(ask) == model.version
+        shop.store.rollback()
+        eventually(lambda: ask.get("/items/sku-1")["attributes"] == {"size": "1"})
 
 
 def test_a_swap_is_seen_and_what_was_put_comes_along(shop: Shop) -> None:

@@ -1,8 +1,9 @@
-"""An item's metadata and picture: what came in over HTTP, then the catalogue, then what the store's row says."""
+"""An item as a version has it: what its row says, with attributes and pictures of the shelf or the catalogue."""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from tgqformer.catalog.catalog import Catalog
@@ -23,6 +24,11 @@ class Items:
         self._stamp: tuple[int, int] | None = None
         self.refresh()
 
+    def follow(self, path: Path | None) -> None:
+        """Read the catalogue of a version that was taken into service, where it has one, from the next `refresh` on."""
+        if path is not None and path != self._path:
+            self._path, self._stamp = path, None
+
     @property
     def catalog(self) -> Catalog | None:
         """The catalogue as it is on disk now; None where the service has none."""
@@ -42,15 +48,19 @@ class Items:
         return True
 
     def item(self, served: Served, item_id: str, *, pictures: bool = True) -> Item | None:
-        """Return an item as this version has it, or None where it has not. Blocking."""
-        content = dict(served.table.contents([item_id])).get(item_id)
-        if content is None:
+        """Return an item as this version has it, or None where it has not. Blocking.
+
+        Title, category, price and stock are those of the row, which others may have written.
+        """
+        try:
+            [row] = served.table.get([item_id])
+        except UnknownItem:
             return None
         entry = self._shelf.get(item_id)
-        if entry is not None and entry.item is not None and entry.content == content:
-            return entry.item
-        known = self._in_catalog(item_id, pictures=pictures) or (entry.item if entry else None)
-        return known or _bare(served, item_id)
+        kept = None if entry is None else entry.item
+        if entry is None or kept is None or entry.content != row.content:
+            kept = self._in_catalog(item_id, pictures=pictures) or kept or Item(item_id)
+        return replace(kept, **{name: getattr(row, name) for name in FACTS if name != "look"})
 
     def picture(self, served: Served, item_id: str) -> bytes | None:
         """Return the encoded bytes of an item's first picture; None where it has none. Blocking.
@@ -82,14 +92,6 @@ class Items:
             return self._path is not None and _stamp(self._path) != self._stamp
         except TgqError:
             return True
-
-
-def _bare(served: Served, item_id: str) -> Item | None:
-    try:
-        [row] = served.table.get([item_id])
-    except UnknownItem:  # deleted this moment
-        return None
-    return Item(row.id, **{name: getattr(row, name) for name in FACTS if name != "look"})
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -31,7 +31,7 @@ from tgqformer.service.places import Places
 from tgqformer.service.precomputed import Precomputed, find_neighbours, stamp
 from tgqformer.service.served import Answer, Served, key_of
 from tgqformer.service.settings import ServiceSettings
-from tgqformer.service.sharing import Sharing
+from tgqformer.service.sharing import LONGEST, Sharing
 from tgqformer.service.shelf import Shelf
 from tgqformer.service.telemetry import Telemetry
 from tgqformer.service.uploads import Uploads
@@ -44,7 +44,6 @@ from tgqformer.store.rules import Rules
 T = TypeVar("T")
 log = logging.getLogger("tgqformer.service")
 KEPT = 4  # versions that are open beside the served one, and models in memory
-LONGEST = 300.0  # seconds between two tries of a version that cannot be opened
 TRIM_EVERY = 20.0  # seconds
 FILL = 0.2  # seconds for which lists by rules are worked out beforehand without a look at the store
 LOOK = 2.0  # seconds that an answer about health waits for a store that was lost
@@ -324,6 +323,7 @@ class Site:
         with self.writer.held():
             self._carry_over(ready)  # what was written meanwhile
             self._served, self._seen, self._refusal = ready, seen, None
+        self.items.follow(self.places.catalog_of(version))
         self._announce(ready)
 
     def _carry_over(self, served: Served) -> None:
