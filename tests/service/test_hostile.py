@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -118,6 +120,31 @@ def test_bodies_that_drip_take_no_place_from_others_and_end(few: Running) -> Non
     for line in lines:
         assert line.recv(1000).startswith(b"HTTP/1.1 408 ")
         line.close()
+
+
+def test_uploads_are_decoded_while_many_files_are_open(shop: Shop) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2200:
+        pytest.skip("this process may not open so many files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2200), hard))
+    with ExitStack() as stack:
+        for _ in range(1100):
+            stack.enter_context(Path(os.devnull).open("rb"))
+        with serving(shop) as running:
+            assert running.client().form("POST", "/embed", png("red"))[0] == 200
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_there_are_no_more_connections_than_files_may_be_open() -> None:
+    script = """
+import resource
+from tgqformer.service.server import connections_for
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 600))
+print(connections_for(4096), connections_for(10), connections_for(200))
+print(resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == ["300 10 200", "(600, 600)"]
 
 
 def test_connections_that_say_nothing_are_closed_for_others(few: Running) -> None:

@@ -7,13 +7,13 @@ module, run as a program.
 from __future__ import annotations
 
 import os
+import select
 import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from select import select
 from threading import BoundedSemaphore
 from typing import BinaryIO
 
@@ -108,8 +108,7 @@ class _Worker:
         until = time.monotonic() + max(_PATIENCE * seconds, _LEAST)
         left = memoryview(_ASK.pack(len(data), max_pixels, seconds) + data)
         while left:
-            if not select([], [self._to], [], max(0.0, until - time.monotonic()))[1]:
-                raise TimeoutError
+            _wait(self._to, select.POLLOUT, until)
             left = left[os.write(self._to, left[: 1 << 16]) :]
         kind, took, size, width, height = _ANSWER.unpack(self._read(_ANSWER.size, until))
         spent(took)
@@ -138,13 +137,20 @@ class _Worker:
         found = bytearray(size)
         view, at = memoryview(found), 0
         while at < size:
-            if not select([self._from], [], [], max(0.0, until - time.monotonic()))[0]:
-                raise TimeoutError
+            _wait(self._from, select.POLLIN, until)
             count = os.readv(self._from, [view[at:]])
             if not count:
                 raise EOFError
             at += count
         return found
+
+
+def _wait(file: int, event: int, until: float) -> None:
+    """Wait until a file can be used; its number may be too large for `select.select`. Raise TimeoutError."""
+    asked = select.poll()
+    asked.register(file, event)
+    if not asked.poll(1000 * max(0.0, until - time.monotonic())):
+        raise TimeoutError
 
 
 def work(source: BinaryIO, sink: BinaryIO) -> None:

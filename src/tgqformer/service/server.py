@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 from ipaddress import ip_address
 from types import FrameType
 from typing import ClassVar
@@ -44,6 +45,7 @@ def run(places: Places, settings: ServiceSettings, host: str, port: int, log_lev
     Raises: TgqError where the port is taken, or something to serve is missing.
     """
     log_to_stderr(log_level)
+    settings = replace(settings, connections=connections_for(settings.connections))
     with listen(host, port) as address:
         use_system_memory()
         if places.runtime == "torch":
@@ -98,6 +100,20 @@ class _Server(uvicorn.Server):
 def _end_now() -> None:
     logging.getLogger("tgqformer.service").error("something did not end in time; the process ends now")
     os._exit(1)
+
+
+def connections_for(wanted: int) -> int:
+    """Let this process open more files, if it may; return how many connections it may have: half of the files."""
+    if sys.platform == "win32":
+        return wanted
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = (sys.maxsize if limit == resource.RLIM_INFINITY else limit for limit in limits)
+    if soft < 2 * wanted and soft < hard:
+        soft = min(2 * wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, limits[1]))
+    return max(1, min(wanted, soft // 2))
 
 
 def listen(host: str, port: int) -> socket.socket:
