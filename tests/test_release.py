@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -42,9 +43,13 @@ def test_compose_serves_a_store_in_postgresql() -> None:
     services = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]
     assert set(services) == {"store", "service"}
     places = " ".join(services["service"]["command"])
-    for part in ("models/tgq-former/served/model", "catalog", "neighbours"):  # as a run leaves them
+    for part in ("models/tgq-former/served/model", "catalog", "neighbours", "recipe.yaml"):  # as a run leaves them
         assert part in places
     check_command(["tgq", *services["service"]["command"]])
+    head = " ".join(line.lstrip("# ") for line in (ROOT / "compose.yaml").read_text(encoding="utf-8").splitlines()[:7])
+    fill = re.search(r"run --rm service (index \S+ .*?) docker compose up", head)
+    assert fill is not None and fill[1].split()[1] == "/data/run/embeddings/tgq-former"  # a run has those of each model
+    check_command(["tgq", *shlex.split(fill[1])])
     assert "TGQ_PASSWORD" in services["store"]["environment"]["POSTGRES_PASSWORD"], "no password stands in the file"
     assert all(port.startswith("127.0.0.1:") for port in services["service"]["ports"])
 
