@@ -161,6 +161,21 @@ def test_what_a_user_can_mend_is_one_message_and_exit_status_2(
     assert not list(tmp_path.iterdir()), "a command that fails leaves nothing behind"
 
 
+def test_no_file_is_meant_by_a_word_that_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small-onnx").mkdir()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    words = ["serve", "store", "--runtime", "onnx", "--model", "model"]
+    monkeypatch.setattr(sys, "argv", ["tgq", *words])
+    with pytest.raises(SystemExit):
+        main()
+    told = capsys.readouterr().err
+    assert "--onnx" in told and "did you mean" not in told
+
+
 @pytest.mark.parametrize("words", [["similar", "1"], ["run"], ["nothing"], ["noise", "sheet", "x", "--too", "y"]])
 def test_wrong_usage_is_exit_status_2_too(words: list[str]) -> None:
     result = CliRunner().invoke(app, words)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stdout
@@ -78,7 +79,7 @@ class Command(TyperCommand):
             return result
         except TgqError as error:
             read = {name: value for name, value in context.params.items() if name != "to"}  # which need not be there
-            hint = next(filter(None, (beside(word) for word in _texts(read) if word in str(error))), "")
+            hint = next(filter(None, (beside(word) for word in _texts(read) if _names(str(error), word))), "")
             if hint and "did you mean" not in str(error):
                 error.args = (f"{error}; {hint}",)
             raise
@@ -156,6 +157,11 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, dict | list | tuple):
         for one in value.values() if isinstance(value, dict) else value:
             yield from _texts(one)
+
+
+def _names(text: str, word: str) -> bool:
+    """Say whether a text holds a word by itself: `onnx` is no word of `--onnx`."""
+    return re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) is not None
 
 
 def _check_once(params: list[Any], words: list[str]) -> None:
