@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from small_shop import FAST, Running, Shop, eventually, make_shop, png, serving
+from small_shop import FAST, Running, Shop, eventually, make_shop, multipart, png, serving
 
 from tgqformer.catalog.item import Item
 from tgqformer.service.site import open_site
@@ -261,6 +261,28 @@ def test_wrong_fields_say_what_to_do(still: Still, fields: dict[str, str], words
     _, running = still
     status, body = running.client().form("PUT", "/items/new", **fields)
     assert status == 422 and words in body["error"] and body["hint"], body
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "body", "hint"),
+    [
+        ("/search", "application/json", b'{"title": "x"}', "a form"),
+        ("/embed", "text/plain; charset=UTF-8", b"title=x", "a form"),
+        ("/events", "text/plain;charset=UTF-8", b'{"answer": "x", "event": "view"}', "JSON"),
+        ("/events", "application/x-www-form-urlencoded", b"answer=x&event=view", "JSON"),
+    ],
+)
+def test_a_body_of_another_kind_is_refused(still: Still, path: str, kind: str, body: bytes, hint: str) -> None:
+    _, running = still
+    status, _, answer = running.client()("POST", path, body, {"content-type": kind})
+    assert status == 422 and kind.partition(";")[0] in answer["error"] and f"send {hint}" in answer["hint"]
+
+
+def test_a_picture_that_is_sent_as_text_is_told(still: Still) -> None:
+    _, running = still
+    body, kind = multipart({"title": "x", "picture": "shoe.jpg"})
+    status, _, answer = running.client()("POST", "/search", body, {"content-type": kind})
+    assert status == 422 and "not a file" in answer["error"] and "picture=@" in answer["error"]
 
 
 def test_health_and_metrics(shop: Shop) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -26,6 +27,7 @@ ABOUT = """Items similar to an item, to a picture or to a text, from embeddings 
 Every answer comes wholly from one model version, which it names. Errors are `{"error": ..., "hint": ...}`.
 An id in a path is percent-encoded: it may hold any character but control characters. No URL is ever fetched.
 """
+NO_FILE = "This is text, not a file; with curl an @ stands before the name of the file: -F picture=@shoe.jpg"
 TAGS = [
     {"name": "items", "description": "Items of the store, and what is similar to them."},
     {"name": "search", "description": "Items that are not in the store."},
@@ -92,11 +94,17 @@ def _as_api_error(error: Exception) -> ApiError:
 
 def _of_validation(error: RequestValidationError) -> ApiError:
     """Name the first wrong values, without repeating them."""
-    found = [f"{'.'.join(str(part) for part in one['loc'][1:]) or 'body'}: {one['msg']}" for one in error.errors()[:3]]
+    found = [f"{'.'.join(str(part) for part in one['loc'][1:]) or 'body'}: {_words(one)}" for one in error.errors()[:3]]
     return ApiError(422, "; ".join(found)[:500], "see /openapi.json for what this route takes")
 
 
+def _words(wrong: dict[str, Any]) -> str:
+    return NO_FILE if "UploadFile" in wrong["msg"] else str(wrong["msg"])
+
+
 def _of_http(error: HTTPException) -> ApiError:
+    if isinstance(error.__cause__, OSError):  # FastAPI says 400 for all that goes wrong while it takes in a body
+        return as_failure(error.__cause__)
     known = {
         404: ("there is no such path", "the routes are listed in /openapi.json"),
         405: ("this path does not take this method", "the header Allow names the methods of this path"),

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, get_type_hints
 from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.dependencies.models import Dependant
+from fastapi.params import Form
 from fastapi.routing import APIRoute
 
 from tgqformer.catalog.offers import AVAILABILITY
@@ -100,35 +101,60 @@ Visitor = Annotated[
 ]
 
 
+FORMS, JSON = ("multipart/form-data", "application/x-www-form-urlencoded"), ("application/json",)
+_HOW = {FORMS: "send a form, as `curl -F 'title=Red shoe'` does", JSON: f"send JSON with Content-Type: {JSON[0]}"}
+
+
+@dataclass(frozen=True)
+class _Takes:
+    """What a route takes: names, and whether several values of each; the kinds of body."""
+
+    query: Mapping[str, bool]
+    form: Mapping[str, bool]
+    kinds: tuple[str, ...]
+
+
 class Taken:
-    """What each route of a router takes: all else in a query or a form is refused, and so is one value given twice."""
+    """What each route of a router takes: all else in a query or a form is refused, and so is one value given twice.
+
+    So is a body of another kind, which would be passed over.
+    """
 
     def __init__(self) -> None:
-        self._of: dict[Callable[..., Any], tuple[Mapping[str, bool], Mapping[str, bool]]] = {}
+        self._of: dict[Callable[..., Any], _Takes] = {}
 
     def learn(self, router: APIRouter) -> None:
         """Read the declarations of all routes, once they are there."""
         for route in router.routes:
             if isinstance(route, APIRoute) and "health" not in route.tags:  # load balancers add what they like
-                query, form = (dict(_names(route.dependant, kind)) for kind in ("query_params", "body_params"))
-                self._of[route.endpoint] = query, form
+                query, body = (list(_declared_by(route.dependant, kind)) for kind in ("query_params", "body_params"))
+                form = [one for one in body if isinstance(one.field_info, Form)]
+                kinds = FORMS if form else JSON if body else ()
+                self._of[route.endpoint] = _Takes(_names(query), _names(form), kinds)
 
     async def check(self, request: Request) -> None:
         """Raise ApiError 422, with the nearest name, for what the route does not take."""
-        query, form = self._of.get(request.scope["endpoint"], (None, None))
-        if query is None or form is None:
+        takes = self._of.get(request.scope["endpoint"])
+        if takes is None:
             return
-        _check(request.query_params.multi_items(), query, "parameter")
-        if form:
-            _check((await request.form()).multi_items(), form, "field")
+        _check(request.query_params.multi_items(), takes.query, "parameter")
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if takes.kinds and kind and kind not in takes.kinds:
+            raise ApiError(422, f"a body of {kind[:80]!r} is not read here", _HOW[takes.kinds])
+        if takes.form:
+            _check((await request.form()).multi_items(), takes.form, "field")
 
 
-def _names(dependant: Dependant, kind: str) -> Iterator[tuple[str, bool]]:
-    """Return what a route declares, itself and by its dependencies, and whether it takes several of it."""
-    for one in getattr(dependant, kind):
-        yield one.alias, "list[" in str(one.field_info.annotation)
+def _declared_by(dependant: Dependant, kind: str) -> Iterator[Any]:
+    """Return what a route declares, itself and by its dependencies."""
+    yield from getattr(dependant, kind)
     for inner in dependant.dependencies:
-        yield from _names(inner, kind)
+        yield from _declared_by(inner, kind)
+
+
+def _names(declared: Iterable[Any]) -> dict[str, bool]:
+    """Return the names of what is declared, and whether it takes several values."""
+    return {one.alias: "list[" in str(one.field_info.annotation) for one in declared}
 
 
 def _check(sent: Iterable[tuple[str, Any]], known: Mapping[str, bool], what: str) -> None:
