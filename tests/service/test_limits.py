@@ -9,9 +9,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from errno import ENOSPC
+from io import BytesIO
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 
+import numpy as np
 import pytest
+from PIL import Image
 from small_shop import FAST, WAIT, Client, Running, Shop, eventually, exchange, make_shop, multipart, png, serving
 
 from tgqformer.config import parse
@@ -111,6 +116,22 @@ def test_a_body_that_is_too_large(tight: Running) -> None:
     assert b" 413 " in exchange(tight.port, head, *chunks, b"0\r\n\r\n").split(b"\r\n")[0]
     lying = f"POST /search HTTP/1.1\r\nhost: [::1]\r\ncontent-type: {kind}\r\ncontent-length: 50\r\n\r\n".encode()
     assert b" 4" in exchange(tight.port, lying, form[:60]).split(b"\r\n")[0]
+
+
+def test_a_temporary_disk_that_is_full(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
+    file = BytesIO()
+    Image.fromarray(picture).save(file, "PNG")  # more than is kept in memory
+
+    def full(*_: object) -> None:
+        raise OSError(ENOSPC, "No space left on device", "/secret")
+
+    with serving(shop) as running:
+        monkeypatch.setattr(SpooledTemporaryFile, "rollover", full)
+        status, body = running.client().form("POST", "/search", file.getvalue())
+        assert status == 503 and "disk" in body["error"] and "secret" not in str(body)
+        monkeypatch.undo()
+        assert running.client().form("POST", "/search", file.getvalue())[0] == 200
 
 
 def test_pictures_beyond_the_limits(tight: Running) -> None:
@@ -254,6 +275,13 @@ def test_an_address_that_is_taken() -> None:
 
 
 def test_limits_that_let_nothing_through_are_refused() -> None:
-    for name, value in (("timeout", 0), ("timeout", float("nan")), ("batch", 0), ("max_k", 501), ("keyz", None)):
+    for name, value in (
+        ("timeout", 0),
+        ("timeout", float("nan")),
+        ("batch", 0),
+        ("max_k", 501),
+        ("keyz", None),
+        ("open_reads", True),
+    ):
         with pytest.raises(TgqError, match=f"the service: .*{name}"):
             parse(ServiceSettings, {name: value}, "the service")

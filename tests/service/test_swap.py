@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,41 @@ def test_the_catalogue_of_a_version_comes_with_it(shop: Shop) -> None:
         assert version(ask) == model.version
         shop.store.rollback()
         eventually(lambda: ask.get("/items/sku-1")["attributes"] == {"size": "1"})
+
+
+def test_a_table_that_is_made_anew_is_taken_up_by_a_version_beside(shop: Shop) -> None:
+    second = shop.create(1, serve=False)
+    shop.neighbours(1, k=5)
+    with serving(shop) as running:
+
+        def width() -> int:
+            table = running.site.open_version(second.name).neighbours
+            return 0 if table is None else table.neighbours.manifest.width
+
+        assert width() == 5
+        for name in ("embeddings-1", "neighbours-1"):
+            shutil.rmtree(shop.folder / name)
+        shop.neighbours(1, k=7)
+        eventually(lambda: width() == 7)
+
+
+def test_what_waits_for_a_model_is_told_once(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    second = shop.create(1, serve=False)
+    site = open_site(shop.places(), FAST)
+    real = site._models.of
+    site._models.of = lambda version: None if version.name == second.name else real(version)  # type: ignore[method-assign]
+    with Running(site, FAST) as running:
+
+        def told() -> int:
+            return sum("cannot be brought" in record.getMessage() for record in caplog.records)
+
+        assert running.client().form("PUT", "/items/new", title="red hat")[0] == 200
+        shop.store.share({second.name: 0.5})
+        eventually(lambda: told() == 1)
+        assert running.client().form("PUT", "/items/newer", title="blue hat")[0] == 200
+        eventually(lambda: told() == 2)
+        time.sleep(10 * FAST.refresh)
+        assert told() == 2
 
 
 def test_a_swap_is_seen_and_what_was_put_comes_along(shop: Shop) -> None:

@@ -59,6 +59,7 @@ class Served:
         self.model_version, self.label = table.version.model_version, table.version.label
         self.truncate_dim = table.version.dim
         self.users = 0
+        self.behind = 0  # items that were put over HTTP and wait for a model
         self.index: LiveTable | None = None  # until it is made, and where it is not, the store is searched
         self._values = KnownValues(table)
         self.batcher: Batcher[Prepared, Floats] = Batcher(

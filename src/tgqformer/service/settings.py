@@ -68,3 +68,7 @@ class ServiceSettings:
     head_seconds: PositiveFloat = 15.0
     body_seconds: PositiveFloat = 20.0
     connections: Positive = 4096
+
+    def __post_init__(self) -> None:
+        if self.open_reads and self.keys is None:
+            raise ValueError("open_reads closes writes to those without a key, and there are no keys: give --keys FILE")

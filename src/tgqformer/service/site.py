@@ -88,6 +88,8 @@ class Site:
         self._served = self._open(version)
         if places.runtime == "onnx" and self._served.embedder is None:
             raise TgqError(f"no folder holds the exported form of model {version.latest}; {EXPORT}")
+        if places.models and self._served.embedder is None:
+            log.warning("no folder of --model holds model %s, which is served: nothing can be embedded", version.latest)
         self.writer = Writer(self.shelf, lambda: self._served, store.begun, settings)
         self._indexing = Indexing(places.state, self.writer.held, store) if settings.memory_index else None
         self._carry_over(self._served)
@@ -348,7 +350,9 @@ class Site:
                 if anew is not None:
                     anew.refresh()  # what was written meanwhile
                 served.neighbours, self._seen = anew, seen
-            for other in self._sharing.versions:
+            with self._opening:
+                beside = list(self._beside.values())
+            for other in (*self._sharing.versions, *beside):
                 other.neighbours = self._neighbours(other)
         elif served.neighbours is not None:
             served.neighbours.refresh()

@@ -126,7 +126,8 @@ def carry_over(shelf: Shelf, served: Served, store: str) -> int:
         apply(served, rows, [entry.id for entry in entries if entry.item is None])
         shelf.brought([entry.id for entry in entries], served.key)
         count += len(entries)
-    if blind and (left := shelf.waiting(target)):
+    if blind and (left := shelf.waiting(target)) != served.behind:  # it is told once, not at each look
+        served.behind = left
         log.warning("without a model, %d items that were put over HTTP cannot be brought into this version", left)
     return count
 
