@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import threading
 from dataclasses import replace
 from errno import ENOSPC
@@ -20,6 +22,7 @@ from tgqformer.service.batching import Batcher, Pool
 from tgqformer.service.errors import ApiError, Refused, as_api_error
 from tgqformer.service.shelf import Entry, Shelf, ShelfError, Target
 from tgqformer.service.site import open_site
+from tgqformer.service.telemetry import JsonLines
 from tgqformer.store.base import UnknownItem, VersionGone
 
 
@@ -171,8 +174,15 @@ def test_what_fails_inside_is_told_without_its_words(shop: Shop) -> None:
             raise RuntimeError("a secret")
 
         running.site.served.table.search = broken  # type: ignore[assignment,method-assign]
+        lines = list[dict[str, object]]()
+        logged = logging.Handler()
+        logged.emit = lambda record: lines.append(json.loads(JsonLines().format(record)))  # type: ignore[method-assign]
+        logging.getLogger("tgqformer.service").addHandler(logged)
         status, headers, body = running.client()("GET", "/items/sku-1/similar?brand=acme")
-        assert status == 500 and "secret" not in str(body) and headers["x-request-id"]
+        logging.getLogger("tgqformer.service").removeHandler(logged)
+        assert status == 500 and "secret" not in str(body)
+        [told] = [line for line in lines if line["message"] == "a secret"]
+        assert told["id"] == headers["x-request-id"]
         assert running.client().get("/healthz") == {"status": "ok"}
     gone = as_api_error(VersionGone("v1 was dropped; refresh"))
     assert gone.status == 503 and gone.headers["retry-after"] == "1"

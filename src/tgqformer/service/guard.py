@@ -17,7 +17,7 @@ from tgqformer.errors import TgqError
 from tgqformer.service.errors import RETRY, ApiError, overloaded, response_of
 from tgqformer.service.keys import Keyring, key_in
 from tgqformer.service.settings import ServiceSettings
-from tgqformer.service.telemetry import Telemetry
+from tgqformer.service.telemetry import Telemetry, request_id
 from tgqformer.service.uploads import Uploads, caller
 
 log = logging.getLogger("tgqformer.service")
@@ -52,6 +52,7 @@ class Guard:
         _keep_quoted(scope)
         call = _Call(send, os.urandom(8).hex())
         scope["request_id"] = call.id
+        request_id.set(call.id)
         caller.set((scope["client"] or ("",))[0])
         started = time.perf_counter()
         try:

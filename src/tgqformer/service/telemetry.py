@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextvars import ContextVar
 from datetime import UTC, datetime
 
 import orjson
@@ -15,6 +16,8 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 LOGGERS = {"tgqformer.service": "", "uvicorn": "", "py.warnings": "", "python_multipart": "ERROR"}
 """What goes to the log, and its level where it is not the one asked for (forms are broken every day)."""
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""Of the request in work: lines about it carry it."""
 requests_log = logging.getLogger("tgqformer.service.requests")
 
 
@@ -67,7 +70,7 @@ class Telemetry:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and what `extra={"about": {...}}` gave."""
+    """One JSON object a line: time, level, logger, message, the request's id, what `extra={"about": {...}}` gave."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a record as JSON."""
@@ -76,6 +79,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": shown(record.getMessage()),
+            **({"id": known} if (known := request_id.get()) else {}),
             **getattr(record, "about", {}),
         }
         if record.exc_info:
