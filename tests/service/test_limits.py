@@ -282,6 +282,9 @@ def test_limits_that_let_nothing_through_are_refused() -> None:
         ("max_k", 501),
         ("keyz", None),
         ("open_reads", True),
+        ("hosts", ["https://similar.example.com"]),
+        ("hosts", ["similar.example.com:8000"]),
+        ("hosts", ["*.example.com"]),
     ):
         with pytest.raises(TgqError, match=f"the service: .*{name}"):
             parse(ServiceSettings, {name: value}, "the service")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -72,3 +73,6 @@ class ServiceSettings:
     def __post_init__(self) -> None:
         if self.open_reads and self.keys is None:
             raise ValueError("open_reads closes writes to those without a key, and there are no keys: give --keys FILE")
+        for name in self.hosts:
+            if re.fullmatch(r"\*|[^\s*/:]+", name) is None:
+                raise ValueError(f"hosts, --allow-host: {name!r} is no name; write similar.example.com, or '*' for any")
