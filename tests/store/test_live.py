@@ -241,6 +241,20 @@ def test_codes_that_lose_too_much_are_not_used(monkeypatch: pytest.MonkeyPatch) 
     assert index.search(index.vectors()[0], 5, passing)[0][0] == 0
 
 
+def test_a_copy_with_a_flipped_bit_is_not_used(place: Callable[[], str], tmp_path: Path) -> None:
+    table, luck = made(place()), np.random.default_rng(0)
+    built(table).save(tmp_path / "live")
+    files = [path for path in (tmp_path / "live").iterdir() if path.name != "tgq.json" and path.suffix != ".crc"]
+    assert {"about.json", "names.json", "rows.arrow", "graph.faiss"} <= {path.name for path in files}
+    for file in files:
+        whole = file.read_bytes()
+        for at in luck.integers(0, len(whole), 10).tolist():
+            file.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << int(luck.integers(8))]) + whole[at + 1 :])
+            assert LiveTable.load(table, tmp_path / "live") is None, (file.name, at)
+        file.write_bytes(whole)
+    assert LiveTable.load(table, tmp_path / "live") is not None
+
+
 def test_searches_and_writes_at_once(place: Callable[[], str]) -> None:
     table, wrong = made(place()), list[BaseException]()
     live, done = built(table), threading.Event()

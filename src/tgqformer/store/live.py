@@ -7,27 +7,31 @@ graph anew after a restart: what changed since is taken in then.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
 
 from tgqformer.errors import TgqError
-from tgqformer.files import read_json, write_json
+from tgqformer.files import checksum, read_json, write_json
 from tgqformer.stages import atomic_folder
 from tgqformer.store.base import Filter, Hit, StoreRow, StoreTable, UnknownValue
 from tgqformer.store.content import BLIND, short_digest
 from tgqformer.store.facets import Facets, meant
-from tgqformer.store.live_rows import LiveRows, RuleQuery
-from tgqformer.store.memory import MemoryIndex
+from tgqformer.store.live_rows import NAMES, LiveRows, RuleQuery
+from tgqformer.store.memory import CODES, GRAPH, MemoryIndex
 from tgqformer.store.rows import check_vector, parts, quantised, unit
 from tgqformer.store.rules import PLAIN, SLACK, Chosen, Rules, choose
 from tgqformer.types import Bools, Floats, Ints, Vectors
 
-KIND, FORMAT = "live index", 3
+KIND, FORMAT = "live index", 4
+ABOUT, SEALED = "about.json", (NAMES, GRAPH, CODES)  # the rows have a checksum of their own
 AT_ONCE, STEP, PUT = 2048, 128, 8  # rows read at once, put into the graph at once, and while searches wait
 WORN = 0.25  # share of rows that are items no more: then it is made anew
 
@@ -68,7 +72,7 @@ class LiveTable:
     def load(cls, table: StoreTable, folder: Path, *, pictured: bool = False) -> LiveTable | None:
         """Read what `save` wrote, and take in what changed since; None where that is of no use."""
         try:
-            about = read_json(folder / "about.json")
+            about = _whole(folder)
             if about["format"] != FORMAT or about["dim"] != table.version.dim or (pictured and not about["pictured"]):
                 return None
             rows = LiveRows.load(folder, pictured=pictured)
@@ -89,7 +93,9 @@ class LiveTable:
             self._rows.save(unfinished)
             measured = {"width": self._index.width, "candidates": self._index.candidates, "recall": self.recall}
             about = {"dim": self._index.dim, "revision": self._revision, "pictured": self._rows.pictured}
-            write_json(unfinished / "about.json", {"format": FORMAT, **about, **measured})
+            sums = {name: checksum(unfinished / name) for name in SEALED if (unfinished / name).exists()}
+            whole = {"format": FORMAT, **about, **measured, "sums": sums}
+            write_json(unfinished / ABOUT, whole | {"sum": _sum(whole)})
             self.saved = True
 
     def __len__(self) -> int:
@@ -247,6 +253,21 @@ class LiveTable:
             self._index.add(vectors[new])  # first: what raises leaves the rows as they are
             for number in new:
                 self._rows.append(part[number])
+
+
+def _whole(folder: Path) -> dict[str, Any]:
+    """Read what a copy says of itself. Raise ValueError where a bit of it, or of its files, is not as it was."""
+    about: dict[str, Any] = read_json(folder / ABOUT)
+    if about.pop("sum") != _sum(about):
+        raise ValueError(f"{folder / ABOUT} is damaged")
+    for name, said in about["sums"].items():
+        if checksum(folder / name) != said:
+            raise ValueError(f"{folder / name} is damaged")
+    return about
+
+
+def _sum(about: dict[str, Any]) -> int:
+    return crc32(json.dumps(about, sort_keys=True).encode())
 
 
 def needed(rows: int, dim: int) -> int:
