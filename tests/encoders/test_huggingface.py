@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -35,6 +37,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from tgqformer.encoders import load_text, load_vision, make_joint, make_text, make_vision
 from tgqformer.encoders.base import VisualFeatures
+from tgqformer.encoders.huggingface import check_pretrained
 from tgqformer.encoders.joint import load_space, save_space
 from tgqformer.errors import TgqError
 from tgqformer.pixels import letterbox, read_processor
@@ -293,6 +296,27 @@ def test_incomplete_weights_are_refused(saved, tmp_path):
     processor.save_pretrained(tmp_path)
     with pytest.raises(TgqError, match="lack weights, first"):
         make_vision(f"hf:{tmp_path}")
+
+
+@pytest.mark.parametrize("kind", ["bert", "clip", "chinese-clip"])
+def test_a_model_without_its_tokenizer_is_refused(saved, tmp_path, kind):
+    model, _ = build(kind)
+    model.save_pretrained(tmp_path)  # and no tokenizer: transformers would make one that knows no word
+    for read in (make_text, lambda name: check_pretrained(name.removeprefix("hf:"), pictures=False)):
+        with pytest.raises(TgqError, match="has no words: its tokenizer files are missing"):
+            read(f"hf:{tmp_path}")
+
+
+def test_weights_that_are_cut_off_or_of_another_size_are_refused(saved, tmp_path):
+    shutil.copytree(saved("bert"), tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"intermediate_size": 20}))
+    with pytest.raises(TgqError, match=r"cannot be read: .*mismatch"):
+        make_text(f"hf:{tmp_path}")
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(TgqError, match=r"cannot be read: .*deserializing"):
+        make_text(f"hf:{tmp_path}")
 
 
 def test_wrong_options_are_named(saved):

@@ -231,10 +231,19 @@ def test_what_cannot_be_loaded_is_named(tiny_model, tmp_path):
         check_language("minlm")
     with pytest.raises(TgqError, match="'gpt5' is not known; choose from minilm, smollm2, hf:"):
         make_language("gpt5", lora=PLAIN)
-    with pytest.raises(TgqError, match="cannot be loaded"):
+    with pytest.raises(TgqError, match="cannot be read"):
         make_language(f"hf:{tmp_path}", lora=PLAIN)
-    with pytest.raises(TgqError, match="cannot be loaded"):
+    with pytest.raises(TgqError, match="cannot be read"):
         make_language(f"hf:{tiny_model('vit')}", lora=PLAIN)
+
+
+def test_weights_that_are_missing_are_not_made_up(tiny_model, tmp_path):
+    model = AutoModel.from_pretrained(tiny_model("llama"))
+    state = {key: value for key, value in model.state_dict().items() if "layers.1.mlp" not in key}
+    model.save_pretrained(tmp_path, state_dict=state)
+    AutoTokenizer.from_pretrained(tiny_model("llama")).save_pretrained(tmp_path)
+    with pytest.raises(TgqError, match=r"lack weights, first 'layers\.1\.mlp\.down_proj"):
+        make_language(f"hf:{tmp_path}", lora=PLAIN)
 
 
 def test_a_package_that_is_not_there_is_named(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 
 from tgqformer.config import Positive
@@ -290,10 +291,10 @@ class HuggingFaceText:
         return int(min(positions, asked or DEFAULT_TOKENS))
 
 
-def read_model(source: str, class_name: str | None = None) -> Any:
+def read_model(source: str, class_name: str | None = None, **options: Any) -> Any:
     """Read a Hugging Face model, in float32, from safetensors; `class_name` names the class where it is known.
 
-    Raises TgqError if it cannot be reached or read, or if the files lack weights that the encoder uses.
+    Raises TgqError if it cannot be reached or read, or if the files lack weights that are used.
     """
     import transformers
 
@@ -306,13 +307,19 @@ def read_model(source: str, class_name: str | None = None) -> Any:
                 use_safetensors=True,
                 output_loading_info=True,
                 trust_remote_code=False,
+                **options,
             )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # the last two: files that do not fit
         raise unreadable(source, error) from error
-    lacking = sorted(key for key in info["missing_keys"] if "pooler." not in key)
+    check_complete(source, info)
+    return model
+
+
+def check_complete(source: str, info: Mapping[str, Any]) -> None:
+    """Raise TgqError if transformers made up weights that are used, as the `info` of a loading says."""
+    lacking = sorted(key for key in info["missing_keys"] if "pooler." not in key and "lm_head." not in key)
     if lacking:
         raise TgqError(f"The files of {source!r} lack weights, first {lacking[0]!r}; give the complete model")
-    return model
 
 
 def check_pretrained(source: str, *, pictures: bool) -> None:
@@ -342,9 +349,13 @@ def read_tokenizer(source: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:  # the library `tokenizers` raises it as it is
         raise unreadable(source, error) from error
+    if not tokenizer.get_vocab().keys() - tokenizer.added_tokens_encoder.keys():
+        # Without any file transformers makes an empty one for many kinds of models: all texts would be alike.
+        raise TgqError(f"The Hugging Face model {source!r} has no words: its tokenizer files are missing; add them")
+    return tokenizer
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils.rnn import pad_sequence
 
 from tgqformer.encoders.base import TextEncoder, TextFeatures, save_tokenizer
-from tgqformer.encoders.huggingface import HuggingFaceText
+from tgqformer.encoders.huggingface import HuggingFaceText, read_model, read_tokenizer
 from tgqformer.encoders.minilm import packaged_folder
 from tgqformer.errors import TgqError, nearest
 from tgqformer.files import read_json, write_json
@@ -353,20 +353,7 @@ def load_language(folder: Path) -> LanguageModel:
 
 
 def _pretrained(folder: str) -> tuple[Any, Any]:
-    from transformers import AutoModel, AutoTokenizer
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    try:
-        model = AutoModel.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", use_safetensors=True, trust_remote_code=False
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise TgqError(
-            f"language model {folder!r} cannot be loaded: {error}; give a folder with a saved model, or a hub id while "
-            "online"
-        ) from error
+    model, tokenizer = read_model(folder, attn_implementation="eager"), read_tokenizer(folder)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.eval(), tokenizer

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from PIL.Image import Image
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,6 +23,7 @@ from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import PictureError, read_picture
 from tgqformer.config import plain
 from tgqformer.encoders.frozen import Precision, resolve_precision
+from tgqformer.encoders.huggingface import check_complete, read_tokenizer
 from tgqformer.errors import TgqError
 from tgqformer.model.base import Embedder
 from tgqformer.model.hub import locate_model
@@ -168,18 +170,19 @@ def load_multimodal(
     dtype, folder = resolve_precision(precision, torch.device(device)), locate_model(path)
     try:
         processor = whole_processor(folder)
-        model = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
-        ).to(device)
-    except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
+        model, info = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, AttributeError, ImportError, RuntimeError, SafetensorError) as error:
         why = " ".join(str(error).split())
         raise TgqError(
             f"multimodal model {str(path)!r} cannot be loaded: {why}; give a folder with an image-text-to-text model "
             "and its processor, or a hub id while online"
         ) from error
+    check_complete(str(path), info)
     words = f"{version_of(folder)}:{plain(prompt)}:{longest_side}:{dtype}"
     version = blake2b(words.encode(), digest_size=8).hexdigest()
-    return MultimodalEmbedder(model, processor, prompt, version=version, longest_side=longest_side)
+    return MultimodalEmbedder(model.to(device), processor, prompt, version=version, longest_side=longest_side)
 
 
 def whole_processor(folder: Path) -> Any:
@@ -187,7 +190,7 @@ def whole_processor(folder: Path) -> Any:
 
     `AutoProcessor` would also make the part that reads films, which needs torchvision.
     """
-    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+    from transformers import AutoConfig, AutoImageProcessor
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES, processor_class_from_name
 
     kind = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
@@ -197,7 +200,7 @@ def whole_processor(folder: Path) -> Any:
     made, wanted = _without_films(whole), whole.get_attributes()
     parts = {
         "image_processor": AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False),
-        "tokenizer": AutoTokenizer.from_pretrained(folder, trust_remote_code=False),
+        "tokenizer": read_tokenizer(str(folder)),
     }
     unread = [part for part in made.get_attributes() if part not in parts]
     if unread:
