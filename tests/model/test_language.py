@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModel, AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    ElectraConfig,
+    GraniteConfig,
+    ModernBertConfig,
+    PhiConfig,
+    PretrainedConfig,
+)
 
 from tgqformer import packages
 from tgqformer.encoders.huggingface import HuggingFaceText
@@ -72,6 +82,57 @@ def test_masked_visual_tokens_and_padding_change_nothing(tiny_model, kind, froze
     assert torch.allclose(alone[0], seen[1], atol=1e-5)
     assert torch.allclose(some, torch.stack([seen[0], text_only[1], seen[2]]), atol=1e-5)
     assert not torch.allclose(seen, text_only, atol=1e-2)
+
+
+def written(tiny_model, folder: Path, config: PretrainedConfig) -> str:
+    """Write a tiny random model of this configuration with the words of the others; return its name."""
+    torch.manual_seed(0)
+    model = AutoModel.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.15)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_model("llama")).save_pretrained(folder)
+    return f"hf:{folder}"
+
+
+SMALL = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2,
+         "vocab_size": 18, "max_position_embeddings": 64}  # fmt: skip
+MARKS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 5}
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_a_bidirectional_model_of_another_build_is_no_decoder(tiny_model, tmp_path, frozen):
+    config = ModernBertConfig(**SMALL, **MARKS, cls_token_id=2, sep_token_id=3, global_attn_every_n_layers=2)
+    lm = make_language(written(tiny_model, tmp_path, config), lora=LoRA(rank=2), frozen_layers=frozen).eval()
+    assert lm.pooling == "mean"
+    plain = AutoModel.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    ids = AutoTokenizer.from_pretrained(tmp_path)("red shirt of a shoe", return_tensors="pt")["input_ids"]
+    visual, states = torch.randn(1, 3, 16), [lm.encode([text]) for text in ("red shirt of a shoe", "blue")]
+    with torch.no_grad():
+        wanted = plain(input_ids=ids).last_hidden_state[0].mean(0)
+        assert torch.allclose(read(lm, ["red shirt of a shoe"])[0], wanted, atol=1e-5)
+        pictures = [
+            lm.read_prefixed(visual, torch.ones(1, dtype=torch.bool), 2, one.tokens, one.mask)[1] for one in states
+        ]
+    assert torch.allclose(*pictures, atol=1e-5)  # NoteLLM-2's word for the picture has not seen the text
+    lm.save(tmp_path / "saved")
+    assert torch.allclose(read(load_language(tmp_path / "saved").eval(), TEXTS), read(lm, TEXTS), atol=1e-5)
+
+
+def test_a_model_that_is_not_the_sum_of_its_halves_is_refused(tiny_model, tmp_path):
+    phi = written(tiny_model, tmp_path / "phi", PhiConfig(**SMALL))
+    whole, parted = (make_language(phi, lora=PLAIN, frozen_layers=frozen).eval() for frozen in (0, 1))
+    with torch.no_grad():
+        assert torch.allclose(read(parted, TEXTS), read(whole, TEXTS), atol=1e-5)
+    granite = GraniteConfig(**SMALL, num_key_value_heads=1, embedding_multiplier=3.0)  # it scales what comes in
+    name = written(tiny_model, tmp_path / "granite", granite)
+    make_language(name, lora=PLAIN)
+    with pytest.raises(TgqError, match="frozen_layers is 1, but a model of type granite does not give the same"):
+        make_language(name, lora=PLAIN, frozen_layers=1)
+    narrow = written(tiny_model, tmp_path / "electra", ElectraConfig(**SMALL, embedding_size=8))
+    with pytest.raises(TgqError, match="type electra whose words are not as wide as its states"):
+        make_language(narrow, lora=PLAIN)
 
 
 BERT_LINEAR = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
@@ -189,6 +250,11 @@ def test_an_end_token_of_the_tokenizer_itself_is_not_doubled(tiny_model):
     assert lm._tokenize(["red"])[0].tolist() == [[6, 3]]
 
 
+def test_an_unknown_word_is_no_end(tiny_model):
+    lm = make_language(f"hf:{tiny_model('llama')}", lora=PLAIN)
+    assert lm._tokenize(["red tartan"])[0].tolist() == [[6, 1, 5]]
+
+
 def test_texts_are_cut_where_the_positions_end(tiny_model):
     for kind, most in (("bert", 40), ("roberta", 38)):
         lm = make_language(f"hf:{tiny_model(kind)}", lora=PLAIN, max_tokens=512, frozen_layers=1)
@@ -198,12 +264,16 @@ def test_texts_are_cut_where_the_positions_end(tiny_model):
         read(lm, ["red " * 100], torch.zeros(1, 2, 16))
 
 
-def test_fingerprints_tell_apart_what_changes_the_states(tiny_model):
+def test_fingerprints_tell_apart_what_changes_the_states(tiny_model, tmp_path):
     folder = f"hf:{tiny_model('llama')}"
     options = [{}, {"frozen_layers": 1}, {"max_tokens": 8}, {"pooling": "mean"}, {"layers": 1}]
     found = [make_language(folder, lora=PLAIN, **option).fingerprint for option in options]
     assert len(set(found)) == 4 and found[0] == found[4]  # layers behind the prefix do not change what it gives
     assert make_language(folder, lora=LoRA(rank=4)).fingerprint == found[0]
+    shutil.copytree(tiny_model("llama"), tmp_path, dirs_exist_ok=True)
+    rules = json.loads((tmp_path / "tokenizer.json").read_text()) | {"normalizer": {"type": "Lowercase"}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(rules))  # the same words and weights
+    assert make_language(f"hf:{tmp_path}", lora=PLAIN).fingerprint != found[0]
 
 
 def test_threads_may_share_a_model(tiny_model):

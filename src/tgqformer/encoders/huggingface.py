@@ -203,7 +203,7 @@ class HuggingFaceText:
             **self.config,
             "name": None,
             "tower": _architecture(tower),
-            "tokenizer": _tokenizer_rules(self.tokenizer),
+            "tokenizer": tokenizer_rules(self.tokenizer),
         }
         self.fingerprint = fingerprint_of(decides, self.tower.state_dict())
 
@@ -400,7 +400,7 @@ def _plain_tokenizer(tokenizer: Any) -> Any:
     return tokenizer
 
 
-def _tokenizer_rules(tokenizer: Any) -> Any:
+def tokenizer_rules(tokenizer: Any) -> Any:
     """Return what decides a tokenizer's output; padding and truncation are set by each call, so they are left out."""
     if not tokenizer.is_fast:
         return [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]

@@ -21,7 +21,7 @@ from tgqformer.errors import TgqError
 from tgqformer.files import write_json
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.graph import WholeGraph
-from tgqformer.model.language import HuggingFaceLM
+from tgqformer.model.language import HuggingFaceLM, end_ids
 from tgqformer.model.onnx import FORMAT, KIND, OnnxEmbedder, faults_of
 from tgqformer.packages import need
 from tgqformer.pixels import Steps
@@ -129,7 +129,7 @@ def _describe(model: ItemEmbedder, folder: Path) -> dict[str, Any]:
     if isinstance(language, HuggingFaceLM):
         tokenizer = language.tokenizer
         backend(tokenizer).save(str(folder / "language.json"))
-        special = [one for one in tokenizer.all_special_ids if one != tokenizer.bos_token_id]
+        special = sorted(end_ids(tokenizer))
         about["language"] = {"max_tokens": language.max_tokens, "pad": tokenizer.pad_token_id or 0} | (
             {} if language.end_id is None else {"end": language.end_id, "special": special}
         )

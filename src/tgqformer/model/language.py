@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -18,17 +19,19 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils.rnn import pad_sequence
 
 from tgqformer.encoders.base import TextEncoder, TextFeatures, save_tokenizer
-from tgqformer.encoders.huggingface import HuggingFaceText, read_model, read_tokenizer
+from tgqformer.encoders.huggingface import HuggingFaceText, read_model, read_tokenizer, tokenizer_rules
 from tgqformer.encoders.minilm import packaged_folder
 from tgqformer.errors import TgqError, nearest
 from tgqformer.files import read_json, write_json
 from tgqformer.model.packaged import smollm2_folder
-from tgqformer.model.split import join, keep_layers, layers_of, positions_of, split
+from tgqformer.model.split import is_bidirectional, join, keep_layers, layers_of, positions_of, split
 from tgqformer.parallel import TOKENIZING
 
 Pooling = Literal["mean", "last"]
 PACKAGED: dict[str, tuple[Callable[[], Path], int]] = {"minilm": (packaged_folder, 4), "smollm2": (smollm2_folder, 0)}
 """Language models that are installed with the package: their folder, and how many layers read the text alone."""
+SPLIT_ERROR = 1e-3
+"""How far the states of a model in two parts may be from those of the whole, as a share of their norm."""
 HUB = "hf:<folder or hub id>"
 
 
@@ -132,16 +135,42 @@ class HuggingFaceLM(LanguageModel):
             )
         self.frozen_layers, self.width = frozen_layers, int(model.config.hidden_size)
         self.model_type = str(model.config.model_type)
-        self.bidirectional = hasattr(model, "encoder")
+        self.bidirectional = is_bidirectional(model)
         self.first_position, self.positions = positions_of(model)
         self.max_tokens = min(max_tokens, self.positions or max_tokens)
         self.end_id = tokenizer.eos_token_id if pooling == "last" else None
-        model.requires_grad_(False)
-        self.fingerprint = _fingerprint(model, frozen_layers, self.max_tokens, self.end_id)
+        if model.get_input_embeddings().weight.shape[1] != self.width:
+            raise TgqError(
+                f"a model of type {self.model_type} whose words are not as wide as its states is not supported"
+            )
+        model.eval().requires_grad_(False)
+        self.fingerprint = _fingerprint(model, tokenizer, frozen_layers, self.max_tokens, self.end_id)
         self._alike: tuple[TextEncoder, bool] | None = None
+        ids, mask = torch.arange(3)[None], torch.ones(1, 3, dtype=torch.long)
+        with torch.no_grad():
+            whole = model(input_ids=ids, attention_mask=mask).last_hidden_state if frozen_layers else None
         prefix, body = split(model, frozen_layers)
         self.prefix: Any = prefix
-        self.body: Any = _with_lora(body, lora) if lora is not None and lora.rank else body
+        self.body: Any = body
+        if whole is not None:
+            self._check_split(ids, mask, whole)
+        if lora is not None and lora.rank:
+            self.body = _with_lora(body, lora)
+
+    @torch.no_grad()
+    def _check_split(self, ids: Tensor, mask: Tensor, whole: Tensor) -> None:
+        """Refuse a model whose halves do not give what the whole gave [1, L, H] of token ids [1, L]."""
+        try:
+            states = self.prefixed(ids, mask)
+            found, _ = self._read(whole[:, :0], states.mask[:, :0], states.tokens, states.mask)
+            error = float((found - whole).norm() / whole.norm())
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+            error = torch.inf
+        if not error < SPLIT_ERROR:
+            raise TgqError(
+                f"language.frozen_layers is {self.frozen_layers}, but a model of type {self.model_type} does not give "
+                "the same in two parts; give 0"
+            )
 
     def train(self, mode: bool = True) -> HuggingFaceLM:
         """Switch dropout of the body; the frozen prefix never trains."""
@@ -179,8 +208,8 @@ class HuggingFaceLM(LanguageModel):
             return False
         if encoder.max_tokens > self.max_tokens or self.end_id is not None or not hasattr(encoder.tower, "encoder"):
             return False
-        same = encoder.tokenizer.get_vocab() == self.tokenizer.get_vocab()
-        return same and self.fingerprint == _fingerprint(encoder.tower, self.frozen_layers, self.max_tokens, None)
+        own = encoder.tower, encoder.tokenizer
+        return self.fingerprint == _fingerprint(*own, self.frozen_layers, self.max_tokens, None)
 
     def forward(self, visual: Tensor, visual_mask: Tensor, states: Tensor, mask: Tensor) -> Tensor:
         """Read visual [B, K, H] and states [B, L, H] with their masks; return the pooled state [B, H]."""
@@ -282,10 +311,16 @@ class HuggingFaceLM(LanguageModel):
         """Decoders embed at an end token, which comes after the cut; some tokenizers put one there themselves."""
         if self.end_id is None:
             return ids
-        own = bool(ids) and ids[-1] in self.tokenizer.all_special_ids and ids[-1] != self.tokenizer.bos_token_id
+        own = bool(ids) and ids[-1] in end_ids(self.tokenizer)
         if not end:
             return ids[:-1] if own else ids
         return ids if own else [*ids, self.end_id]
+
+
+def end_ids(tokenizer: Any) -> set[int]:
+    """Return the ids that end a text where they stand last: special ones, but not those of a beginning or no word."""
+    no_end = {tokenizer.bos_token_id} | {tokenizer.unk_token_id} - {tokenizer.eos_token_id}
+    return set(tokenizer.all_special_ids) - no_end
 
 
 def _plain_name(name: str) -> str:
@@ -328,7 +363,7 @@ def make_language(
     return HuggingFaceLM(
         model,
         tokenizer,
-        pooling=pooling or ("mean" if hasattr(model, "encoder") else "last"),
+        pooling=pooling or ("mean" if is_bidirectional(model) else "last"),
         frozen_layers=default_frozen if frozen_layers is None else frozen_layers,
         layers=layers,
         max_tokens=max_tokens,
@@ -371,9 +406,10 @@ def _with_lora(body: Any, lora: LoRA) -> Any:
         return get_peft_model(body, config)
 
 
-def _fingerprint(model: Any, frozen: int, max_tokens: int, end_id: int | None) -> str:
-    """Name the frozen prefix: the split, where texts are cut and how they end, and the content of its weights."""
+def _fingerprint(model: Any, tokenizer: Any, frozen: int, max_tokens: int, end_id: int | None) -> str:
+    """Name the frozen prefix: the split, where texts are cut and how they end, the tokenizer, and its weights."""
     words = f"{frozen}:{max_tokens}:{model.config.model_type}" + ("" if end_id is None else f":end {end_id}")
+    words += json.dumps(tokenizer_rules(tokenizer), sort_keys=True)
     digest = hashlib.blake2b(words.encode(), digest_size=8)
     read = [*layers_of(model)[:frozen].parameters(), *model.get_input_embeddings().parameters()]
     for weight in read:

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from tgqformer.errors import TgqError
 
+FINAL_NORMS = {"norm", "final_norm", "final_layernorm", "final_layer_norm"}
+"""What models call the norm behind their last layer."""
+
 
 class PassStates(nn.Module):
     """Stands where a truncated encoder had its embeddings: the states that come in are already embedded."""
@@ -38,6 +41,12 @@ def layers_of(model: Any) -> nn.ModuleList:
     raise TgqError(f"{type(model).__name__} has neither encoder.layer nor layers; this text model is not supported yet")
 
 
+def is_bidirectional(model: Any) -> bool:
+    """Return whether a token sees those behind it: in BERT-like models, or as its attention says (ModernBERT)."""
+    parts = layers_of(model)[0].modules()
+    return hasattr(model, "encoder") or any(getattr(part, "is_causal", None) is False for part in parts)
+
+
 def keep_layers(model: Any, start: int, stop: int) -> None:
     """Leave a model the layers from `start` to before `stop`."""
     kept = nn.ModuleList(list(layers_of(model))[start:stop])
@@ -47,8 +56,9 @@ def keep_layers(model: Any, start: int, stop: int) -> None:
         model.encoder.layer = kept
     else:
         model.layers = kept
-        for index, layer in enumerate(list[Any](kept)):
-            layer.self_attn.layer_idx = index
+        for index, layer in enumerate(kept):
+            for part in list[Any](one for one in layer.modules() if hasattr(one, "layer_idx")):
+                part.layer_idx = index
     model.config.num_hidden_layers = len(kept)
 
 
@@ -59,14 +69,14 @@ def split(model: Any, frozen: int) -> tuple[Any, Any]:
     prefix, body = copy.deepcopy(model), model
     keep_layers(prefix, 0, frozen)
     keep_layers(body, frozen, len(layers_of(body)))
-    if hasattr(prefix, "norm"):
-        prefix.norm = nn.Identity()  # the final norm belongs to the last layer, which is the body's
+    for name in FINAL_NORMS & dict(prefix.named_children()).keys():
+        setattr(prefix, name, nn.Identity())  # the final norm belongs to the last layer, which is the body's
     if hasattr(prefix, "pooler"):
         prefix.pooler = None
     if hasattr(body, "embeddings"):
         body.embeddings = PassStates()
     else:
-        body.embed_tokens = nn.Identity()
+        body.set_input_embeddings(nn.Identity())
     return prefix, body
 
 
@@ -77,9 +87,11 @@ def join(prefix: Any, body: Any, frozen: int) -> Any:
     layers = nn.ModuleList([*layers_of(prefix), *layers_of(body)])
     if hasattr(body, "embeddings"):
         body.embeddings = prefix.embeddings
+    else:
+        body.set_input_embeddings(prefix.get_input_embeddings())
+    if hasattr(body, "encoder"):
         body.encoder.layer = layers
     else:
-        body.embed_tokens = prefix.embed_tokens
         body.layers = layers
     if getattr(body.config, "layer_types", None) is not None:
         body.config.layer_types = [*prefix.config.layer_types, *body.config.layer_types]
