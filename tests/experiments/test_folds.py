@@ -20,6 +20,7 @@ from tgqformer.experiments.recipe import load_recipe
 from tgqformer.experiments.run import Run, execute
 from tgqformer.model.version import version_of
 from tgqformer.store import open_store
+from tgqformer.training.settings import TrainingSettings
 
 ITEMS = 48
 
@@ -76,7 +77,8 @@ def test_folds_choose_and_the_served_model_is_fitted_on_all_pairs(run: Run) -> N
     choice = json.loads((trial / "choice.json").read_text())
     assert choice["folds"] == folds.FOLDS and choice["preset"] in ("gentle", "given")
     logs = [trial / choice["preset"] / f"fold-{at}" / "log.jsonl" for at in range(folds.FOLDS)]
-    assert choice["until"] == pytest.approx(np.mean([kept_share(log) for log in logs]))
+    kept = [[row["kept_step"] for row in read_log(log) if "kept_step" in row][-1] for log in logs]
+    assert choice["until"] == pytest.approx(np.mean(kept) / 4)
     last = max(1, round(4 * choice["until"]))
     assert read_log(trial / "log.jsonl")[-1]["step"] == last
     assert read_log(trial.parent / "served" / "log.jsonl")[-1]["step"] == last
@@ -87,3 +89,10 @@ def test_folds_choose_and_the_served_model_is_fitted_on_all_pairs(run: Run) -> N
     config = json.loads((served / "config.json").read_text())
     assert config["share"] == choice["share"]
     assert run.verdict().endswith("fitted again on all pairs.")
+
+
+def test_a_training_that_was_stopped_early_counts_by_the_steps_that_it_should_take(run: Run, tmp_path: Path) -> None:
+    settings = TrainingSettings(steps=10, warmup=0, patience=2)
+    rows = [json.dumps({"step": step, "kept_step": min(step, 2)}) for step in range(1, 5)]
+    (tmp_path / "log.jsonl").write_text("\n".join(rows))
+    assert kept_share(tmp_path, settings, run.data) == 0.2  # the refit follows the schedule of all ten

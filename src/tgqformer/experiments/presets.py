@@ -51,11 +51,14 @@ def presets_of(
     return {"gentle": (gentle, folder / "gentle"), "given": (given, folder / "given")}
 
 
-def kept_share(log: Path) -> float:
-    """Return after which share of its steps a training had the weights that validation kept; 1 without validation."""
-    rows = read_log(log)
-    kept = [row["kept_step"] for row in rows if "kept_step" in row]
-    return kept[-1] / rows[-1]["step"] if kept else 1.0
+def kept_share(folder: Path, settings: TrainingSettings, data: Dataset) -> float:
+    """Return after which share of its steps a training had the weights that validation kept; 1 without validation.
+
+    Args:
+        folder: of the training, which patience may have stopped early. settings, data: that it was trained with.
+    """
+    kept = [row["kept_step"] for row in read_log(folder / "log.jsonl") if "kept_step" in row]
+    return kept[-1] / (settings.resolved(len(data.pairs.train)).steps or 1) if kept else 1.0
 
 
 def trial_inputs(recipe: Recipe, data: Dataset, section: ModelSection, seed: int) -> dict[str, Any]:

@@ -121,7 +121,8 @@ class Trial:
         settings, folder = presets[chosen]
         model = models[chosen] if models else self._train(settings, folder, until[chosen])
         found = {"preset": chosen, "preset_why": why, "folds": len(folds), **vars(choices[chosen])}
-        write_json(self.folder / CHOICE, found | {"until": until.get(chosen) or kept_share(folder / "log.jsonl")})
+        kept = until.get(chosen) or kept_share(folder, settings, self.data)
+        write_json(self.folder / CHOICE, found | {"until": kept})
         if folder != self.folder:
             shutil.copy(folder / "log.jsonl", self.folder / "log.jsonl")
         model.begin_at(self._frozen(model), choices[chosen].share)
@@ -136,7 +137,8 @@ class Trial:
         model.begin_at(*self._beginning(model))
         if choice:
             found = {"preset_why": "as for the earlier model", "why": "as of the earlier model", "share": model.share}
-            write_json(self.folder / CHOICE, choice | found | {"until": until or kept_share(folder / "log.jsonl")})
+            kept = until or kept_share(folder, settings, self.data)
+            write_json(self.folder / CHOICE, choice | found | {"until": kept})
         return model
 
     def _beginning(self, model: ItemEmbedder) -> tuple[FrozenPart, float]:
@@ -178,7 +180,7 @@ class Trial:
         for at, fold in enumerate(folds):
             to = folder / f"fold-{at}"
             hits.append(fold._mixtures(fold._train(settings, to)))
-            kept.append(kept_share(to / "log.jsonl"))
+            kept.append(kept_share(to, settings, fold.data))
         return {share: np.concatenate([one[share] for one in hits]) for share in hits[0]}, float(np.mean(kept))
 
     def refit(self, measured: Path) -> ItemEmbedder:
@@ -187,13 +189,12 @@ class Trial:
         Args:
             measured: the folder of the trial that was measured; this one has the same recipe, model and seed.
         """
-        found, section = {"until": kept_share(measured / "log.jsonl")}, self.section
-        if (measured / CHOICE).is_file():
-            found = read_json(measured / CHOICE)
-            section = replace(section, preset=found["preset"])
+        found = read_json(measured / CHOICE) if (measured / CHOICE).is_file() else {}
+        section = replace(self.section, preset=found.get("preset", self.section.preset))
+        until = found.get("until") or kept_share(measured, next(iter(self.presets().values()))[0], self.data)
         whole = Trial(self.recipe, everything(self.data), section, self.seed, self.folder, self.earlier)
         settings, folder = next(iter(whole.presets().values()))
-        model = whole._train(settings, folder, found["until"])
+        model = whole._train(settings, folder, until)
         if self.earlier is not None:
             model.begin_at(*self._beginning(model))
         elif "share" in found:
