@@ -8,10 +8,16 @@ import torch
 from torch.nn import functional as F
 
 from tgqformer.connectors import ConnectorWidths
+from tgqformer.errors import TgqError
 from tgqformer.model.caching import cache_features
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.features import embed_features
 from tgqformer.model.frozen import FrozenPart, FrozenVectors
+from tgqformer.store import make_store
+from tgqformer.store.build import Build, build_store
+from tgqformer.store.embed import embed_catalog
+from tgqformer.store.embeddings import Embeddings
+from tgqformer.store.sync import SyncSettings, sync
 from tgqformer.synthetic.noise import NoisePlan, NoiseView
 
 torch.set_num_threads(1)
@@ -90,6 +96,25 @@ def test_a_model_that_begins_at_the_frozen_vectors_mixes_the_cosines_and_is_save
     loaded = ItemEmbedder.load(tmp_path / "model")
     assert (loaded.dim, loaded.share, loaded.sees) == (model.dim, share, True)
     np.testing.assert_allclose(loaded.encode(tiny_items), found, atol=1e-6)
+
+
+def test_vectors_that_begin_at_the_frozen_ones_are_not_cut(build, tiny_items, tiny_catalog, tmp_path):
+    model = build("tgq")
+    begun(model, tiny_items, 0.5)
+    model.save(tmp_path / "model")
+    embed_catalog(model, tiny_catalog, tmp_path / "e", workers=1, shown=False)
+    why = f"the first 4 of the model's {model.dim} dimensions are those of what it does not learn"
+    with pytest.raises(TgqError, match=why):
+        model.encode(tiny_items, truncate_dim=4)
+    with pytest.raises(TgqError, match=why):
+        embed_catalog(model, tiny_catalog, tmp_path / "short", truncate_dim=4, shown=False)
+    with pytest.raises(TgqError, match=why):
+        how = Build(model=tmp_path / "model", truncate_dim=4)
+        build_store(Embeddings.open(tmp_path / "e"), tiny_catalog, tmp_path / "store", how)
+    with pytest.raises(TgqError, match=why):
+        how = SyncSettings(model=tmp_path / "model", new_version=True, dim=4)
+        sync(tiny_catalog, make_store(tmp_path / "store"), model, how)
+    assert model.encode(tiny_items, truncate_dim=model.dim).shape == (12, model.dim)
 
 
 def test_cached_vectors_are_those_of_whole_batches(build, tiny_catalog, tiny_items, tmp_path):

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
 from tgqformer.errors import TgqError
+from tgqformer.model.version import check_cut
 from tgqformer.progress import progress
 from tgqformer.types import Vectors
 
@@ -63,8 +64,10 @@ class Embedder(ABC):
             float32 [n, d], rows of unit length, in the order of the items.
 
         Raises:
-            TgqError: if a picture cannot be read (naming the item), or the model was loaded without encoders.
+            TgqError: if a picture cannot be read (naming the item), the model was loaded without encoders, or its
+                vectors cannot be cut.
         """
+        check_cut(getattr(self, "frozen", None), truncate_dim, self.dim)
         found, total = [], len(items) if isinstance(items, Catalog | Sequence) else None
         root = items.root if root is None and isinstance(items, Catalog) else root
         stream = iter(items.items() if isinstance(items, Catalog) else items)

@@ -11,8 +11,10 @@ import numpy as np
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.errors import TgqError
+from tgqformer.files import read_json
 from tgqformer.model.hub import name_of
 from tgqformer.model.prompt import Prompt
+from tgqformer.model.version import check_cut
 from tgqformer.objects import absolute, told
 from tgqformer.progress import progress
 from tgqformer.store import make_store
@@ -64,6 +66,8 @@ def build_store(
         )
     place = None if build.model is None else name_of(build.model), str(absolute(catalog.path))
     prompt = prompt_of(build.model) if build.model is not None else None
+    if build.model is not None and build.truncate_dim is not None:
+        check_cut(read_json(build.model / "config.json").get("frozen"), build.truncate_dim, embeddings.dim)
     spec = VersionSpec(embeddings.model_version, dim, build.dtype, build.label, *place)
     store = make_store(to)
     with progress("index", len(embeddings), shown=show_progress_bar) as bar:

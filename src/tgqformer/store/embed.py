@@ -23,6 +23,7 @@ from tgqformer.files import write_json
 from tgqformer.model.base import truncate
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import Encoders, unread_in
+from tgqformer.model.version import check_cut
 from tgqformer.objects import told
 from tgqformer.parallel import ahead, batches, cores, one_thread_each
 from tgqformer.progress import console
@@ -96,9 +97,10 @@ class Embedding:
 
         Raises:
             TgqError: if the folder holds embeddings of another model, width or catalogue, and `overwrite` does not say
-                to replace them; for a model without encoders.
+                to replace them; for a model without encoders, or one whose vectors cannot be cut.
         """
         _encoders(model)
+        check_cut(model.frozen, options.truncate_dim, model.dim)
         make_way(to, KIND, resumable=True, objects=True, sources=[catalog.path, catalog.root])
         table = Embeddings.create(
             to,

@@ -19,6 +19,7 @@ from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.hub import name_of
 from tgqformer.model.prompt import Prompt
+from tgqformer.model.version import check_cut
 from tgqformer.objects import absolute
 from tgqformer.progress import progress, track
 from tgqformer.store.base import Store, StoreRow, StoreTable
@@ -179,6 +180,7 @@ def _target(catalog: Catalog, store: Store, model: ItemEmbedder, how: SyncSettin
     if how.version is not None:
         raise TgqError("a version is either named or new; give one of --version and --new-version")
     place = name_of(how.model) if how.model is not None else None
+    check_cut(model.frozen, how.dim, model.dim)
     dim = how.dim or model.dim
     spec = VersionSpec(model.version, dim, how.dtype, how.label, place, str(absolute(catalog.path)))
     if dim > model.dim:
