@@ -26,6 +26,10 @@ from transformers import (
     Dinov2WithRegistersModel,
     SiglipConfig,
     SiglipModel,
+    SwinConfig,
+    SwinModel,
+    T5Config,
+    T5Model,
     ViTConfig,
     ViTModel,
 )
@@ -296,6 +300,43 @@ def test_incomplete_weights_are_refused(saved, tmp_path):
     processor.save_pretrained(tmp_path)
     with pytest.raises(TgqError, match="lack weights, first"):
         make_vision(f"hf:{tmp_path}")
+
+
+STRANGE = {
+    "no patch tokens": (
+        SwinModel,
+        SwinConfig(image_size=32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4),
+        ViTImageProcessorPil(**SQUARE),
+    ),
+    "not read pictures of 32 x 32 pixels": (
+        ViTModel,
+        ViTConfig(**{**VISION, "image_size": 64}),
+        ViTImageProcessorPil(**SQUARE),
+    ),
+    "pictures of several sizes; take fit: pad": (
+        ViTModel,
+        ViTConfig(**VISION),
+        BitImageProcessorPil(size={"shortest_edge": 32}, do_center_crop=False),
+    ),
+}
+
+
+@pytest.mark.parametrize("why", STRANGE)
+def test_a_tower_whose_tokens_are_no_grid_is_refused(tmp_path, why):
+    kind, config, processor = STRANGE[why]
+    kind(config).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    with pytest.raises(TgqError, match=why):
+        make_vision(f"hf:{tmp_path}", fit="crop", **EXACT)
+
+
+def test_texts_that_a_model_does_not_pool_are_refused(saved, tmp_path):
+    with pytest.raises(TgqError, match="pools no text itself; give pooling: mean or cls"):
+        make_text(f"hf:{saved('bert')}", pooling="pooler")
+    shutil.copytree(saved("bert"), tmp_path, dirs_exist_ok=True)
+    T5Model(T5Config(vocab_size=13, d_model=8, d_ff=8, num_layers=1, num_heads=2, d_kv=4)).save_pretrained(tmp_path)
+    with pytest.raises(TgqError, match=r"also writes \(t5\), so it is no text encoder"):
+        make_text(f"hf:{tmp_path}")
 
 
 @pytest.mark.parametrize("kind", ["bert", "clip", "chinese-clip"])

@@ -170,6 +170,7 @@ def test_folders_that_are_no_model_are_named(build, tmp_path):
     for other, wanted in (
         (4, "has model format 4, this version reads 3; upgrade"),
         (1, "reads 3; train the model again"),
+        (None, "holds no model that tgqformer saved; give the folder"),
     ):
         config.write_text(json.dumps({**good, "format": other}))
         with pytest.raises(TgqError, match=wanted):

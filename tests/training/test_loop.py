@@ -102,6 +102,17 @@ def test_replaced_texts_and_a_learning_alignment_resume_bit_for_bit(make_model, 
     assert learned and not [name for name in learned if torch.equal(expected[name], fresh[name])]
 
 
+@pytest.mark.parametrize("file", ["weights", "optimizer", "best"])
+def test_a_checkpoint_that_is_damaged_or_of_another_model_says_so(make_model, toy, sampler, tmp_path, file):
+    run(make_model(), toy, sampler, SETTINGS, tmp_path, validation())
+    with pytest.raises(TgqError, match="damaged, or of another model"):
+        run(make_model("qformer"), toy, sampler, SETTINGS, tmp_path, validation())
+    damaged = tmp_path / "checkpoint" / f"{file}.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(TgqError, match=f"checkpoint {tmp_path / 'checkpoint'} is damaged.*remove it"):
+        run(make_model(), toy, sampler, SETTINGS, tmp_path, validation())
+
+
 def test_a_finished_training_is_not_repeated(make_model, toy, sampler, tmp_path):
     model, again = make_model(), make_model()
     run(model, toy, sampler, SETTINGS, tmp_path, validation())

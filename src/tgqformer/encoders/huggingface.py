@@ -133,29 +133,36 @@ class HuggingFaceVision:
         return self.tower(pixel_values=pixels.to(self.device, self.dtype), output_hidden_states=bool(self.levels))
 
     def _pooled(self, out: Any) -> Tensor:
-        pooled: Tensor | None = out.pooler_output
+        pooled: Tensor | None = getattr(out, "pooler_output", None)
         if pooled is not None:
             return pooled
         hidden: Tensor = out.last_hidden_state
         return hidden[:, 0] if self.prefix else hidden.mean(dim=1)
 
-    def _probe(self) -> Tensor:
-        return self.preprocess(Image.new("RGB", (64, 64), (255, 255, 255)))
+    def _probe(self, width: int = 64) -> Tensor:
+        return self.preprocess(Image.new("RGB", (width, 64), (255, 255, 255)))
 
     @torch.inference_mode()
     def _layout(self) -> tuple[tuple[int, int], int]:
         """Find the grid of patches and the number of tokens before them, and check the levels."""
-        pixels = self._probe()
+        pixels, wanted = self._probe(), "use a vision transformer (CLIP, SigLIP, DINOv2, ViT)"
+        if self._probe(192).shape != pixels.shape:
+            raise TgqError(f"the image processor of {self.name} gives pictures of several sizes; take fit: pad")
+        try:
+            out = self._forward(pixels[None])
+        except (TypeError, ValueError, RuntimeError) as error:
+            size = " x ".join(map(str, pixels.shape[1:]))
+            raise TgqError(f"{self.name} does not read pictures of {size} pixels ({error}); {wanted}") from error
         patch: Any = getattr(self.tower.config, "patch_size", None)
-        out = self._forward(pixels[None])
-        if not isinstance(patch, int) or out.last_hidden_state.dim() != 3:
-            raise TgqError(f"{self.name} gives no patch tokens; use a vision transformer (CLIP, SigLIP, DINOv2, ViT)")
+        rows, columns = (side // patch for side in pixels.shape[1:]) if isinstance(patch, int) else (0, 0)
+        tokens = out.last_hidden_state.shape[1] if out.last_hidden_state.dim() == 3 else 0
+        if not 0 < rows * columns <= tokens:
+            raise TgqError(f"{self.name} gives no patch tokens; {wanted}")
         states = len(out.hidden_states) if self.levels else 0
         wrong = [level for level in self.levels if not -states <= level < states]
         if wrong:
             raise TgqError(f"{self.name}: there is no layer {wrong[0]}; levels may be 0 to {states - 1}")
-        rows, columns = pixels.shape[1] // patch, pixels.shape[2] // patch
-        return (rows, columns), out.last_hidden_state.shape[1] - rows * columns
+        return (rows, columns), tokens - rows * columns
 
 
 class HuggingFaceText:
@@ -185,6 +192,10 @@ class HuggingFaceText:
         kind = str(tower.config.model_type)
         # SigLIP was trained on texts padded to full length, with the padding attended to.
         self._full_length = kind.startswith("siglip")
+        if getattr(tower.config, "is_encoder_decoder", False):
+            raise TgqError(f"{name} also writes ({kind}), so it is no text encoder; use BERT, CLIP or a language model")
+        if pooling == "pooler" and _pooling(kind) != "pooler":
+            raise TgqError(f"{name} ({kind}) pools no text itself; give pooling: mean or cls")
         self.pooling = _pooling(kind) if pooling == "auto" else pooling
         self.max_tokens = self._longest(tower.config, max_tokens)
         self.tokenizer = _plain_tokenizer(tokenizer)

@@ -359,7 +359,7 @@ def loading(folder: Path) -> Iterator[tuple[dict[str, Any], str]]:
     config = _config(folder)
     try:
         yield config, version_of(folder)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         why = " ".join(str(error).split())
         raise TgqError(f"the model in {folder} is damaged: {why}; train or copy it again") from error
 
@@ -398,6 +398,8 @@ def _config(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise TgqError(f"{folder / 'config.json'} is no JSON: {error}; train or copy the model again") from error
     found = config.get("format") if isinstance(config, dict) else None
+    if found is None:  # a model of others: transformers writes a config.json too
+        raise TgqError(f"{folder} holds no model that tgqformer saved; give the folder `model` of a run")
     if found != FORMAT or "connector" not in config:
         other = "upgrade tgqformer" if isinstance(found, int) and found > FORMAT else "train the model again"
         raise TgqError(f"{folder} has model format {found}, this version reads {FORMAT}; {other}")

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json
 from tgqformer.stages import atomic_folder
 
@@ -43,14 +45,23 @@ def save_checkpoint(
 def load_checkpoint(
     folder: Path, weights: Weights, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
-    """Put a checkpoint back into weights and optimiser; return its state and the best weights so far."""
-    set_weights(weights, load_file(folder / "weights.safetensors"))
-    for place, value in load_file(folder / "optimizer.safetensors").items():
-        name, key = place.rsplit("/", 1)
-        weight = weights[name]
-        optimizer.state[weight][key] = value if key == "step" else value.to(weight.device)
-    best = folder / "best.safetensors"
-    return read_json(folder / "state.json"), load_file(best) if best.exists() else None
+    """Put a checkpoint back into weights and optimiser; return its state and the best weights so far.
+
+    Raises:
+        TgqError: if a file of it is damaged, or it is of another model.
+    """
+    try:
+        set_weights(weights, load_file(folder / "weights.safetensors"))
+        for place, value in load_file(folder / "optimizer.safetensors").items():
+            name, key = place.rsplit("/", 1)
+            weight = weights[name]
+            optimizer.state[weight][key] = value if key == "step" else value.to(weight.device)
+        best = folder / "best.safetensors"
+        return read_json(folder / "state.json"), load_file(best) if best.exists() else None
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        raise TgqError(
+            f"the checkpoint {folder} is damaged, or of another model ({error}); remove it, and training begins anew"
+        ) from error
 
 
 def drop_checkpoints(folder: Path) -> None:
