@@ -177,6 +177,20 @@ def test_a_catalogue_is_embedded_in_partitions(build, tiny_catalog, tiny_items, 
     )
 
 
+def test_nothing_drops_out_of_a_model_that_was_training(build, tiny_catalog, tiny_items, tmp_path):
+    model = build("tgq")
+    wanted, view = model.encode(tiny_items), NoiseView(tiny_catalog, "mixed", NoisePlan(share=0.0))
+    model.train()
+    embed_catalog(model, tiny_catalog, tmp_path / "out", shown=False)
+    features = cache_features(tiny_catalog, model.encoders, model.language, [view], tmp_path / "cache", shown=False)
+    for found in (
+        Embeddings.open(tmp_path / "out").vectors(),
+        embed_features(model, features, np.arange(12), "mixed", shown=False),
+    ):
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert model.training
+
+
 def test_half_precision_is_near_and_is_not_mixed_in(build, tiny_catalog, tmp_path):
     model = build("tgq")
     embed_catalog(model, tiny_catalog, tmp_path / "whole", shown=False)

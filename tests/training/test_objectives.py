@@ -10,6 +10,7 @@ import torch
 from short_runs import SETTINGS, StopError, rows_of, run, weights_of
 
 from tgqformer.connectors import CONNECTORS
+from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.training.batches import PairBatch
 from tgqformer.training.checkpoint import drop_checkpoints
@@ -41,6 +42,12 @@ def test_the_visual_tokens_learn_by_themselves_too(make_model, toy, sampler, tmp
     torch.testing.assert_close(alone(tokens, batch), expected)
     text = make_model("none")
     assert VisualLoss.wanted(text, replace(SETTINGS, visual_loss=0.5)) is None  # no tokens to learn by
+
+
+def test_a_width_that_the_model_does_not_have_is_refused(make_model):
+    PairObjective(make_model(), replace(SETTINGS, matryoshka=(4, 16)))
+    with pytest.raises(TgqError, match="matryoshka: 32 is more than the 16 dimensions that the model learns"):
+        PairObjective(make_model(), replace(SETTINGS, matryoshka=(4, 32)))
 
 
 def test_the_connector_learns_alone_first(make_model, toy, sampler, tmp_path):

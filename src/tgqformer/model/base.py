@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tgqformer.catalog.catalog import Catalog
@@ -77,6 +78,17 @@ class Embedder(ABC):
                 bar.advance(len(chunk))
         vectors = torch.cat(found) if found else torch.zeros(0, self.dim)
         return truncate(vectors, truncate_dim).numpy()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Let nothing drop out inside the block; afterwards the model trains if it did before."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def truncate(vectors: Tensor, dim: int | None) -> Tensor:

@@ -28,7 +28,7 @@ from tgqformer.encoders.alignment import Alignment, JointAlignment, TokenNorm
 from tgqformer.encoders.base import TextFeatures, VisualFeatures
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json, write_json, write_text
-from tgqformer.model.base import Embedder
+from tgqformer.model.base import Embedder, evaluating
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.card import card_of, read_card
 from tgqformer.model.encoding import Encoders
@@ -204,12 +204,8 @@ class ItemEmbedder(nn.Module, Embedder):
     @torch.inference_mode()
     def embed_items(self, items: Sequence[Item], root: Path | None = None) -> Tensor:
         """Embed B items at once, as in evaluation: [B, d] of unit length."""
-        was_training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             embedded: Embedded = self(self.features(items, root))
-        finally:
-            self.train(was_training)
         return embedded.embedding
 
     def features(self, items: Sequence[Item], root: Path | None = None) -> ItemBatch:

@@ -12,6 +12,7 @@ from torch import Tensor
 from tgqformer.encoders.base import VisualFeatures
 from tgqformer.encoders.cache import TextCache, VisualCache
 from tgqformer.encoders.frozen import Precision, resolve_precision
+from tgqformer.model.base import evaluating
 from tgqformer.model.batch import ItemBatch
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import joined, no_states
@@ -140,7 +141,12 @@ def embed_features(
     half_precision = resolve_precision(precision, model.device) is torch.bfloat16
     found = np.empty((len(positions), model.dim), np.float32)
     merged = nullcontext() if model.language is None else model.language.merged()
-    with merged, torch.inference_mode(), progress(f"embedding ({view})", len(positions), shown=shown) as bar:
+    with (
+        evaluating(model),
+        merged,
+        torch.inference_mode(),
+        progress(f"embedding ({view})", len(positions), shown=shown) as bar,
+    ):
         order = np.argsort(features.lengths[positions], kind="stable")
         for start in range(0, len(positions), batch_size):
             chunk = order[start : start + batch_size]

@@ -184,7 +184,10 @@ class HuggingFaceLM(LanguageModel):
         device = next(self.prefix.parameters()).device
         ids, mask = (x.to(device) for x in self._tokenize(texts, end=end))
         if not mask.any(1).all():
-            raise TgqError("the tokenizer gives no token for an empty text; choose a language model with an end token")
+            raise TgqError(
+                "the tokenizer gives no token for an empty text; give language.pooling: last, which adds an end token,"
+                " or another language model"
+            )
         return self.prefixed(ids, mask)
 
     def prefixed(self, ids: Tensor, mask: Tensor) -> TextFeatures:

@@ -20,7 +20,7 @@ from tgqformer.cluster.work import Maker, fill_here
 from tgqformer.encoders.frozen import Precision, dtype_name, resolve_precision
 from tgqformer.errors import TgqError
 from tgqformer.files import write_json
-from tgqformer.model.base import truncate
+from tgqformer.model.base import evaluating, truncate
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import Encoders, unread_in
 from tgqformer.model.version import check_cut
@@ -241,7 +241,7 @@ def embed_stream(
         vectors = embed_prepared(model, batch, pixels, options.precision)
         return EmbeddedItems(batch, truncate(vectors, options.truncate_dim).numpy(), unreadable)
 
-    with one_thread_each(), ThreadPoolExecutor(count) as pool:
+    with evaluating(model), one_thread_each(), ThreadPoolExecutor(count) as pool:
         yield from ahead(pool, work, batches(items, options.batch_size), count)
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tgqformer.errors import TgqError
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.training.batches import PairBatch, PairBatches
 from tgqformer.training.loop import Objective, Place
@@ -35,6 +36,9 @@ class PairObjective(Objective):
         batches: PairBatches | None = None,
     ) -> None:
         super().__init__()
+        width, widest = model.projection.out_features, max(settings.matryoshka, default=0)
+        if widest > width:
+            raise TgqError(f"training.matryoshka: {widest} is more than the {width} dimensions that the model learns")
         self.model, self.loss = model, PairLoss(settings.temperature, settings.matryoshka)
         self.visual, self._batches, self._compatible = visual, batches, CompatibleLoss(self.loss)
         visual_loss, redundancy = settings.visual_loss, settings.redundancy
