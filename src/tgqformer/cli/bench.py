@@ -15,6 +15,9 @@ from tgqformer.cli.work import ClusterOption, Cores, cluster_of
 from tgqformer.errors import TgqError
 from tgqformer.objects import in_shell
 
+READ = dict.fromkeys(("tokens", "seeds", "queries"), int) | dict.fromkeys(("mean", "low", "high"), float)
+"""What a column of table.csv is read as; the others are words, also a name that looks like a number."""
+
 
 def bench(
     grid: Annotated[
@@ -61,7 +64,7 @@ def bench(
 
         tgq bench fashion --to runs/bench --only "token budget" --only /seed-0
 
-        tgq bench fashion --to runs/bench --set catalog.source=data/fashion
+        tgq bench fashion --to runs/bench --set set.catalog.source=data/fashion
 
         tgq bench small --catalog shop/items.csv --log shop/clicks.csv
 
@@ -89,7 +92,7 @@ def bench(
 def _sheet(folder: Path) -> Sheet:
     """Lay H@10 of every model out, a line for each setting and view; JSON has all that is in table.csv."""
     with (folder / "table.csv").open(encoding="utf-8", newline="") as file:
-        rows = [{name: _number(text) for name, text in row.items()} for row in csv.DictReader(file)]
+        rows = [{name: READ.get(name, str)(text) for name, text in row.items()} for row in csv.DictReader(file)]
     keys = ("language", "noise", "tokens", "view", "model")
     shown = [row for row in rows if row["metric"] == "hit@10"]
     several = [key for key in keys if key in ("view", "model") or len({row[key] for row in shown}) > 1]
@@ -98,13 +101,6 @@ def _sheet(folder: Path) -> Sheet:
         [*(str(row[key]) for key in several), *(_percent(row[key]) for key in ("mean", "low", "high"))] for row in shown
     ]
     return Sheet(columns, cells, note=f"all figures: {folder / 'table.md'} and {folder / 'table.csv'}", data=rows)
-
-
-def _number(text: str) -> str | float:
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _percent(share: str | float) -> float | None:

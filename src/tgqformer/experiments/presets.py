@@ -68,15 +68,29 @@ def trial_inputs(recipe: Recipe, data: Dataset, section: ModelSection, seed: int
     if training["processes"] == 1:  # as it was before there could be more
         del training["processes"]
     del training["fsdp"]  # where weights lie decides nothing
-    return data.inputs() | {
-        "split": [pairs.by, pairs.seed, *pairs.shares],
-        "pairs": data.pairs_digest,
-        "seed": seed,
-        "model": config.plain(section),
-        "pretrained": section.pretrained and version_of(pretrained_folder(section.pretrained)),
-        "gentle": None if section.preset == "given" else GENTLE,
-        "alignment": config.plain(data.alignment_settings),
-        "training": training,
-        "language": data.language_inputs() if section.language else None,
-        "validation_pool": recipe.evaluation.validation_pool,
-    }
+    return (
+        data.inputs()
+        | _whole(section, data)
+        | {
+            "split": [pairs.by, pairs.seed, *pairs.shares],
+            "pairs": data.pairs_digest,
+            "seed": seed,
+            "model": config.plain(section),
+            "pretrained": section.pretrained and version_of(pretrained_folder(section.pretrained)),
+            "gentle": None if section.preset == "given" else GENTLE,
+            "alignment": config.plain(data.alignment_settings),
+            "training": training,
+            "language": data.language_inputs() if section.language else None,
+            "validation_pool": recipe.evaluation.validation_pool,
+        }
+    )
+
+
+def _whole(section: ModelSection, data: Dataset) -> dict[str, str]:
+    """Return the digest of a whole multimodal model that lies in a folder; nothing for other models."""
+    if section.multimodal is None:
+        return {}
+    from tgqformer.model.peers import SENTENCE  # here, because it imports torch
+
+    folder = Path(section.multimodal.removeprefix(SENTENCE))
+    return {"whole": data.digests.of(folder)} if folder.is_dir() else {}

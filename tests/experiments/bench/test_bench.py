@@ -22,6 +22,7 @@ from tgqformer.errors import TgqError
 from tgqformer.experiments.bench.bench import Bench
 from tgqformer.experiments.bench.cell import read_cell
 from tgqformer.experiments.bench.grid import Tuning, load_bench
+from tgqformer.experiments.bench.tasks import CellTask
 from tgqformer.experiments.recipe import load_recipe
 from tgqformer.experiments.trial import Trial
 from tgqformer.files import read_json, write_json
@@ -161,6 +162,38 @@ def test_what_is_done_is_not_done_again_and_what_was_killed_is(done: Bench) -> N
     assert (first / "metrics.json").read_bytes() == metrics
 
 
+def test_a_report_of_a_part_leaves_out_what_other_settings_made(
+    done: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(done.folder, tmp_path / "out")
+    texts = next(model for model in done.bench.models if model.name == "text only")
+    own = replace(texts, training={"lr": 0.004})
+    models = tuple(own if model is texts else model for model in done.bench.models)
+    again = Bench(replace(done.bench, models=models), tmp_path / "out", only=["/text-only/"])
+    assert len(again.run()) == len(done.cells)  # what was not changed is still of this bench
+    (row,) = (row for row in read_json(tmp_path / "out" / "tuning.json") if row["model"] == "text only")
+    assert row["lr"] == 0.004 and list(row["tried"]) == ["0.004"]  # nothing to choose
+    changed = replace(again.bench, set=again.bench.set | {"training.steps": 2, "training.validate_every": 2})
+    found = Bench(changed, tmp_path / "out", only=["/text-only/"]).run()
+    assert [(cell.model, measured.lr) for cell, measured in found.items()] == [("text only", 0.004)]
+    assert "3 done cells are of other settings or data" in " ".join(capsys.readouterr().err.split())
+    shutil.rmtree(tmp_path / "out" / "data" / "pairs")
+    unsure = replace(changed, set=changed.set | {"pairs.train": 0.7, "pairs.val": 0.0})
+    with pytest.raises(TgqError, match=r"no validation pairs tell which of tuning\.lr is best"):
+        Bench(unsure, tmp_path / "out").run()
+
+
+def test_another_multimodal_model_in_the_same_folder_is_measured_anew(done: Bench) -> None:
+    (cell,) = (cell for cell in done.cells if cell.model == "whole multimodal model")
+    rate = done.bench.tuning.lr[0]
+    assert Bench(done.bench, done.folder)._stage(CellTask(cell, rate)).is_done()
+    config = Path(str(done.bench.model(cell.model).multimodal)) / "config.json"
+    before = config.read_text()
+    config.write_text(before + "\n")
+    assert not Bench(done.bench, done.folder)._stage(CellTask(cell, rate)).is_done()
+    config.write_text(before)
+
+
 @pytest.mark.slow
 def test_cells_side_by_side_and_a_part_of_them(done: Bench) -> None:
     first, second, third, fourth = (done.folder / "cells" / cell.path for cell in done.cells)
@@ -193,6 +226,7 @@ def test_the_command_says_what_it_needs() -> None:
         (["bench", "small", "--catalog", "x.csv"], "--log and --pairs"),
         (["bench", "--cell", "/nowhere"], "is not a cell"),
         (["bench", "small", "--only", "tokens-5/"], "a path is catalogue/minilm/tokens-4/tgq-former/seed-0"),
+        (["bench", "small", "--only", "/mlp/", "--only", "/mpl/"], "no cell of small has '/mpl/'"),
     ):
         failed = runner.invoke(app, arguments)
         assert failed.exit_code != 0 and words in str(failed.exception)

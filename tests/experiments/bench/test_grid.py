@@ -65,6 +65,15 @@ def test_a_cell_is_a_recipe_of_one_model(tmp_path: Path) -> None:
     assert recipe.catalog.items == 50 and recipe.training.warmup == 2
 
 
+def test_without_a_noise_of_its_own_a_bench_has_that_of_its_base(tmp_path: Path) -> None:
+    cell = Cell(Setting("minilm", "catalogue", 4), "text only", 0)
+    for more, share in (({}, 0.5), ({"noise.share": 0}, 0)):
+        bench = load_bench(written(tmp_path, noises={"twins": {}}, set={**SMALL["set"], **more}))
+        assert recipe_of(bench, cell, 1e-3).noise.share == share
+    paper = load_bench("paper")  # on a shop's pictures as they are
+    assert {recipe_of(paper, cell, 1e-3).noise.share for _, cell in cells_of(paper)} == {0}
+
+
 def test_text_only_is_given_no_token_budget(tmp_path: Path) -> None:
     bench = load_bench(written(tmp_path))
     assert recipe_of(bench, Cell(Setting("minilm", "catalogue", 4), "text only", 0), 1e-3).models[0].options == {}
@@ -80,6 +89,16 @@ def test_text_only_is_given_no_token_budget(tmp_path: Path) -> None:
         ({"headline": {"model": "nobody", "language": "minilm"}}, "'nobody' is not one of the models"),
         ({"grids": [{"title": "t", "languages": ["klingon"]}]}, "'klingon' is not one of the languages"),
         ({"grids": [{"title": "t", "languages": ["minilm"], "seeds": 0}]}, r"grids\.0\.seeds: .*greater than 0"),
+        ({"grids": []}, "grids: .*at least 1"),
+        ({"grids": [{"title": "t", "languages": []}]}, r"grids\.0\.languages: .*at least 1"),
+        ({"headline": {"model": "TGQ-Former", "language": "minilm", "tokens": 8}}, "no grid has TGQ-Former with .* 8"),
+        ({"languages": {**SMALL["languages"], "Mini LM": {}, "mini-lm": {}}}, "kept in one folder, 'mini-lm'"),
+        ({"noises": {"twins": {}, "Twins": {"share": 0.9}}}, "kept in one folder, 'twins'"),
+        ({"set": {"language.name": "smollm2"}}, "does not read language.name of its base; set languages"),
+        ({"set": {"training": {"lr": 0.1}}}, "does not read training.lr of its base; set tuning.lr"),
+        ({"set": {"noise.share": 0}}, "does not read noise.share of its base; set noises"),
+        ({"models": [{"name": "s", "pretrained": "small"}]}, "s: pretrained is for a run"),
+        ({"models": [{"name": "s", "connector": "tgq", "share": 0.5}]}, "s: share is for a run"),
         ({"set": {"training.stepps": 3}}, "did you mean 'training.steps'|did you mean 'steps'"),
         ({"base": "nothing"}, "no recipe file 'nothing'"),
         ({"models": [{"name": "x", "connector": "tgq", "training": {"lrr": 1}}],

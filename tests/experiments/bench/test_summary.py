@@ -86,6 +86,14 @@ def test_text_only_stands_in_every_table_of_its_language() -> None:
     assert all({row.model for row in table.rows} == set(MODELS) for table in made)
 
 
+def test_a_part_with_one_model_is_shown_too() -> None:
+    found = cells()
+    for name, tokens in (("MLP", [2, 4]), ("text only", [2])):
+        made = summary.tables(bench(), {cell: one for cell, one in found.items() if cell.model == name})
+        assert [table.setting.tokens for table in made] == tokens
+        assert all({row.model for row in table.rows} == {name} for table in made)
+
+
 def test_the_headline_is_against_the_strongest_other_connector_and_no_ablation() -> None:
     table = summary.of_headline(bench(), summary.tables(bench(), cells()))
     assert table is not None

@@ -55,7 +55,7 @@ class Bench:
         jobs: how many cells run side by side, each in a process of its own. cluster: where they run instead.
 
     Raises:
-        TgqError: if `only` leaves no cell.
+        TgqError: if one of `only` leaves no cell.
     """
 
     def __init__(
@@ -70,25 +70,38 @@ class Bench:
         self.bench, self.folder, self.jobs, self.cluster = bench, folder, jobs, cluster
         self.every = list(dict.fromkeys(self._alone(cell) for _, cell in cells_of(bench)))
         self.cells = list(dict.fromkeys(self._alone(cell) for cell in chosen(bench, only)))
-        if not self.cells:
-            words = " or ".join(map(repr, only))
-            example = self.every[0].path.as_posix()
-            raise TgqError(f"no cell of {bench.name} has {words} in its path or its grid's title; a path is {example}")
+        for part in only:
+            if not chosen(bench, [part]):
+                where = f"in its path or its grid's title; a path is {self.every[0].path.as_posix()}"
+                raise TgqError(f"no cell of {bench.name} has {part!r} {where}")
         self.stages, self._data = Stages(), dict[tuple[str, str], Dataset]()
         self._samples: dict[str, NoisedSample] = {}
 
     def run(self) -> dict[Cell, Measured]:
         """Tune, then run every cell; print where it stands and about how long the rest takes.
 
-        Gives all cells that are done, those that `only` left out and that were done before among them.
+        Gives all cells that are done, those that `only` left out and that were done before among them, as long as they
+        were made from what this bench says now.
         """
         claim(self.folder, "bench", self.bench.name)
         with only_one(self.folder):
             config.write(self.bench, self.folder / "bench.yaml")
             rates = self.tune()
             self._work([CellTask(cell, rates[_key(cell)]) for cell in self.cells], [])
+        return self._measured()
+
+    def _measured(self) -> dict[Cell, Measured]:
+        """Read the cells that are done, without those that other settings or data made; say how many these are."""
         folders = {cell: self.folder / "cells" / cell.path for cell in self.every}
-        return {cell: read_cell(folder) for cell, folder in folders.items() if is_whole(folder)}
+        found = {cell: read_cell(folder) for cell, folder in folders.items() if is_whole(folder)}
+        other = [cell for cell, measured in found.items() if not self._is_of_this(cell, measured.lr)]
+        if other:
+            what = f"{len(other)} done cells are of other settings or data, and left out of the report"
+            console.print(f"[yellow]{what}; call without --only to make them again[/]")
+        return {cell: measured for cell, measured in found.items() if cell not in other}
+
+    def _is_of_this(self, cell: Cell, lr: float) -> bool:
+        return lr in self._rates(_key(cell)) and self._stage(CellTask(cell, lr)).is_done()
 
     def report(self) -> Path:
         """Run what is missing, then write table.md, table.csv and report.html; give the path of the last."""
@@ -113,7 +126,7 @@ class Bench:
         rates: Rates = {}
         for key in wanted:
             found = {task.lr: scores[task] for task in tried[self._tuned(key)]}
-            rates[key] = max(found, key=lambda lr: (found[lr], -lr)) if found else self.bench.tuning.lr[0]
+            rates[key] = max(found, key=lambda lr: (found[lr], -lr)) if found else self._rates(key)[0]
         self._write_tuning(rates, {key: {task.lr: scores[task] for task in tasks} for key, tasks in tried.items()})
         return rates
 
@@ -175,18 +188,28 @@ class Bench:
 
     def _tuned(self, key: tuple[str, str, str]) -> tuple[str, str, str]:
         """Whose tuning a model takes, in its language and noise."""
-        return (self.bench.model(key[0]).tuned_as or key[0], *key[1:])
+        own = self.bench.model(key[0])
+        return (key[0] if "lr" in own.training else own.tuned_as or key[0], *key[1:])
+
+    def _rates(self, key: tuple[str, str, str]) -> tuple[float, ...]:
+        """The learning rates that a model may have: that of its own settings of training alone, or those tried."""
+        given = self.bench.model(self._tuned(key)[0]).training.get("lr")
+        return self.bench.tuning.lr if given is None else (float(given),)
 
     def _tries(self, key: tuple[str, str, str]) -> list[CellTask]:
         """The learning rates that a model is tried with; none where there is nothing to choose."""
         name, language, noise = key
-        if len(self.bench.tuning.lr) == 1 or self.bench.model(name).multimodal:
+        if len(self._rates(key)) == 1 or self.bench.model(name).multimodal:
             return []
         tokens = next(
             cell.setting.tokens
             for cell in self.every
             if (cell.setting.language, cell.setting.noise) == (language, noise)
         )
+        if self.data(Setting(language, noise, tokens)).validation is None:
+            raise TgqError(
+                "no validation pairs tell which of tuning.lr is best: give one alone, or raise set.pairs.val"
+            )
         cell = Cell(Setting(language, noise, tokens), name, self.bench.tuning.seed)
         return [CellTask(cell, lr, tuning=True) for lr in self.bench.tuning.lr]
 

@@ -18,10 +18,22 @@ from tgqformer.experiments.recipe import LanguageSection, ModelSection, Recipe, 
 from tgqformer.synthetic.noise import NoisePlan
 from tgqformer.training.settings import TrainingSettings, check_afresh
 
+CATALOGUE = "catalogue"
+"""The noise that is there without being named: that of the base."""
+ELSEWHERE = {
+    "models": "models",
+    "language": "languages",
+    "seeds": "the grids' seeds",
+    "training.lr": "tuning.lr, or training.lr of a model",
+}
+"""Keys of the base that a bench does not read, and what it reads instead."""
+
 
 @settings
 class BenchModel(ModelSection):
     """One model of the bench: as in a recipe, but the token budget comes from the grid.
+
+    It is trained as `training` says, on its own: `share`, `preset` and `pretrained` are for runs alone.
 
     Args:
         training: settings of training that this model alone has, shown in the report.
@@ -33,21 +45,26 @@ class BenchModel(ModelSection):
     ablation: bool = False
     tuned_as: str | None = None
 
+    def __post_init__(self) -> None:
+        for key in ("share", "preset", "pretrained"):
+            if getattr(self, key) != ModelSection.__dataclass_fields__[key].default:
+                raise ValueError(f"{self.name}: {key} is for a run; a bench trains every model alike")
+
 
 @settings
 class Grid:
     """A block of cells: every combination of what it lists.
 
     Args:
-        title: of its table. models: names; none listed means all. languages, noises: names from the sections above.
+        title: of its table. models: names; none listed means all. languages, noises: names from the sections below.
         tokens: visual tokens given to the language model. seeds: how many.
         probes: of how many seeds the probes are measured too; None for all.
     """
 
     title: str
-    languages: tuple[str, ...]
+    languages: Annotated[tuple[str, ...], Field(min_length=1)]
     models: tuple[str, ...] = ()
-    noises: tuple[str, ...] = ("catalogue",)
+    noises: Annotated[tuple[str, ...], Field(min_length=1)] = (CATALOGUE,)
     tokens: Annotated[tuple[Positive, ...], Field(min_length=1)] = (4,)
     seeds: Positive = 5
     probes: Natural | None = None
@@ -75,7 +92,7 @@ class Headline:
 
     model: str
     language: str
-    noise: str = "catalogue"
+    noise: str = CATALOGUE
     tokens: int = 4
 
 
@@ -87,34 +104,50 @@ class BenchRecipe:
         name: of the bench and its folder.
         base: a recipe, shipped or a file; its data, prompt, encoders, training are those of every cell.
         set: keys of it that are changed: `section.key: value`, or sections of keys.
-        models, languages, noises: what the grids choose from, languages and noises by name.
+        models, languages, noises: what the grids choose from, languages and noises by name. The noise `catalogue` is
+            that of the base, where it is not given.
     """
 
     name: str
     base: RecipeName
     models: tuple[BenchModel, ...]
     languages: dict[str, LanguageSection]
-    grids: tuple[Grid, ...]
+    grids: Annotated[tuple[Grid, ...], Field(min_length=1)]
     headline: Headline
     set: dict[str, Any] = field(default_factory=dict)
-    noises: dict[str, NoisePlan] = field(default_factory=lambda: {"catalogue": NoisePlan()})
+    noises: dict[str, NoisePlan] = field(default_factory=dict)
     tuning: Tuning = Tuning()
 
     def __post_init__(self) -> None:
+        noises = [CATALOGUE, *(name for name in self.noises if name != CATALOGUE)]
         unique_slugs("models", [model.name for model in self.models])
+        unique_slugs("languages", list(self.languages))
+        unique_slugs("noises", noises)
         names = {model.name for model in self.models}
         listed = [
             *((name, names, "models") for grid in self.grids for name in grid.models),
             *((name, set(self.languages), "languages") for grid in self.grids for name in grid.languages),
-            *((name, set(self.noises), "noises") for grid in self.grids for name in grid.noises),
+            *((name, set(noises), "noises") for grid in self.grids for name in grid.noises),
             *((model.tuned_as, names, "models") for model in self.models if model.tuned_as),
             (self.headline.model, names, "models"),
             (self.headline.language, set(self.languages), "languages"),
-            (self.headline.noise, set(self.noises), "noises"),
+            (self.headline.noise, set(noises), "noises"),
         ]
         for name, known, section in listed:
             if name not in known:
                 raise ValueError(f"{name!r} is not one of the {section}; {nearest(name, sorted(known))}")
+        self._check_headline()
+        unread = ELSEWHERE | ({"noise": "noises"} if CATALOGUE in self.noises else {})
+        for place, _ in _leaves(self.set):
+            for key, instead in unread.items():
+                if f"{place}.".startswith(f"{key}."):
+                    raise ValueError(f"set: a bench does not read {place} of its base; set {instead}")
+
+    def _check_headline(self) -> None:
+        own = self.headline
+        wanted = Cell(Setting(own.language, own.noise, own.tokens), own.model, 0)
+        if not any(wanted == cell for _, cell in cells_of(self)):
+            raise ValueError(f"headline: no grid has {own.model} with {wanted.setting.title}; name a cell of a grid")
 
     def model(self, name: str) -> BenchModel:
         """The model of this name."""
@@ -132,9 +165,7 @@ class Setting:
     @property
     def title(self) -> str:
         """For people."""
-        return f"{self.language}, {self.tokens} tokens" + (
-            "" if self.noise == "catalogue" else f", noise: {self.noise}"
-        )
+        return f"{self.language}, {self.tokens} tokens" + ("" if self.noise == CATALOGUE else f", noise: {self.noise}")
 
 
 @dataclass(frozen=True)
@@ -214,7 +245,7 @@ def recipe_of(bench: BenchRecipe, cell: Cell, lr: float) -> Recipe:
             ),
         ),
         language=bench.languages[cell.setting.language],
-        noise=bench.noises[cell.setting.noise],
+        noise=bench.noises.get(cell.setting.noise, base.noise),
     )
 
 

@@ -67,17 +67,18 @@ def tables(bench: BenchRecipe, cells: Cells, untrained: Untrained | None = None)
 
     untrained: what needs no training, by the name of the noise.
     """
-    made = []
-    for setting in dict.fromkeys(cell.setting for cell in cells):
+    made, seeing = [], [cell.setting for cell in cells if bench.model(cell.model).connector != "none"]
+    there = {(setting.language, setting.noise) for setting in seeing}
+    alone = [cell.setting for cell in cells if (cell.setting.language, cell.setting.noise) not in there]
+    for setting in dict.fromkeys([*seeing, *alone]):
         results = [
             measured.result
             for model in bench.models
             for cell, measured in cells.items()
             if cell.model == model.name and _belongs(bench, cell, setting)
         ]
-        if len(models(results)) > 1:
-            beside = (untrained or {}).get(setting.noise, ())
-            made.append(SettingTable(setting, results, summarize(results), beside))
+        beside = (untrained or {}).get(setting.noise, ())
+        made.append(SettingTable(setting, results, summarize(results), beside))
     return made
 
 
