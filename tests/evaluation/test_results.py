@@ -72,6 +72,11 @@ def test_what_is_missing_is_explained(tmp_path: Path, results: list[Result]) -> 
         Result.read(tmp_path)
     with pytest.raises(TgqError, match="no result"):
         read_results(tmp_path)
+    for tokens in ("tokens-2", "tokens-4"):
+        results[0].write(tmp_path / "cells" / tokens / "good")
+    with pytest.raises(TgqError, match=r"tokens-2/good and tokens-4/good in .* are both good, seed 0"):
+        read_results(tmp_path / "cells")
+    assert read_results(tmp_path / "cells/tokens-4")[0].model == "good"
     with pytest.raises(TgqError, match="has no hit@10"):
         stacked(results, "good", "clean", "hit@10")
     with pytest.raises(TgqError, match="no fact 'colour'"):

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def compare(
     before: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
     after: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of another run, on the same test queries.")],
-    metric: Annotated[str, typer.Option(help="One of hit@10, hit@100, mrr or ndcg@10.")] = "hit@10",
+    metric: Annotated[
+        str, typer.Option(help="One of hit@10, hit@50, hit@100, mrr, ndcg@10, recall@10, recall@100.")
+    ] = "hit@10",
 ) -> Sheet:
     """Compare two runs, model by model and query by query: which is ahead, by how much, and how sure that is.
 
@@ -30,10 +32,13 @@ def compare(
         tgq compare runs/shop runs/shop-longer
     """
     from tgqformer.evaluation.metrics import METRICS
+    from tgqformer.experiments.finished import FinishedRun
 
     if metric not in METRICS:
         raise TgqError(f"there is no metric {metric!r}; {nearest(metric, METRICS)}")
-    two = [_results(before), _results(after)]
+    runs = FinishedRun.open(before), FinishedRun.open(after)
+    runs[0].check_same_task(runs[1])
+    two = [run.results for run in runs]
     names = [list(dict.fromkeys(result.model for result in results)) for results in two]
     both = [name for name in names[0] if name in names[1]]
     if not both:
@@ -42,14 +47,6 @@ def compare(
         )
     rows = [row for name in both for row in _rows(two, name)]
     return _sheet(rows, metric)
-
-
-def _results(run: Path) -> list[Result]:
-    from tgqformer.evaluation.results import read_results
-
-    if not (run / "models").is_dir():
-        raise TgqError(f"{run} is not the folder of a run: it has no folder models; give that of `tgq run`")
-    return read_results(run / "models")
 
 
 def _rows(two: list[list[Result]], name: str) -> list[dict[str, Any]]:

@@ -108,11 +108,23 @@ def _means(views: Mapping[str, ViewScores]) -> dict[str, dict[str, float]]:
 
 
 def read_results(folder: Path) -> list[Result]:
-    """Read every result below a folder, sorted by model and seed."""
-    found = [Result.read(path.parent) for path in sorted(folder.rglob("metrics.json"))]
+    """Read every result below a folder, sorted by model and seed.
+
+    Raises:
+        TgqError: if there is none, or two are of one model and seed, as where a bench has several settings.
+    """
+    found: dict[tuple[str, int], tuple[Path, Result]] = {}
+    for path in sorted(folder.rglob("metrics.json")):
+        result = Result.read(path.parent)
+        other, _ = found.setdefault((result.model, result.seed), (path.parent, result))
+        if other != path.parent:
+            two = f"{other.relative_to(folder)} and {path.parent.relative_to(folder)}"
+            raise TgqError(
+                f"{two} in {folder} are both {result.model}, seed {result.seed}; name a folder that holds each once"
+            )
     if not found:
         raise TgqError(f"no result lies below {folder}; evaluate a model first, or name another folder")
-    return sorted(found, key=lambda result: (result.model, result.seed))
+    return [found[key][1] for key in sorted(found)]
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
