@@ -208,6 +208,18 @@ def test_pinsage_embeds_items_that_only_content_knows(log: Path, tmp_path: Path)
         )
 
 
+def test_pairs_that_changed_are_not_taken_for_those_that_were_trained_on(log: Path, tmp_path: Path) -> None:
+    few = (*QUICK, "training.epochs=1", "options.neighbours=3")
+    pairs = [Pairs.of(["i1", "i2"], ["i3", second]) for second in ("i4", "i5")]
+    run, preset = tmp_path / "run", load_preset("shop-pinsage", few)
+    made = train_run(preset, run, data=log, pairs=pairs[0], shown=False)
+    assert train_run(preset, run, data=log, pairs=pairs[0], shown=False) == made
+    for other in (pairs[1], None):
+        with pytest.raises(TgqError, match="was trained with other --pairs, or without"):
+            train_run(preset, run, data=log, pairs=other)
+    assert evaluate_run(run, shown=False) == made
+
+
 def test_a_run_is_not_mixed_with_another(log: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train_run(load_preset("shop-lightgcn", QUICK), run, data=log, shown=False)
@@ -215,6 +227,8 @@ def test_a_run_is_not_mixed_with_another(log: Path, tmp_path: Path) -> None:
         train_run(load_preset("shop-lightgcn", (*QUICK, "options.layers=1")), run, data=log)
     longer = train_run(load_preset("shop-lightgcn", (*QUICK, "training.epochs=7")), run, data=log, shown=False)
     assert longer["users"] and len((run / "log.jsonl").read_text().splitlines()) == 7
+    with pytest.raises(TgqError, match=r"has trained 7 epochs already, and training\.epochs is 6"):
+        train_run(load_preset("shop-lightgcn", QUICK), run, data=log)
     log.write_text(log.read_text() + "u0,i35,1700000099\n")
     with pytest.raises(TgqError, match="other data"):
         evaluate_run(run)

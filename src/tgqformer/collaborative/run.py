@@ -32,6 +32,7 @@ from tgqformer.collaborative.settings import Preset, load_preset
 from tgqformer.collaborative.training import train_epochs
 from tgqformer.config import plain, write
 from tgqformer.errors import TgqError
+from tgqformer.evaluation.results import read_log
 from tgqformer.files import atomic_path, read_json, write_json
 from tgqformer.pairs.pairs import Pairs
 from tgqformer.training.loop import Validation
@@ -72,15 +73,18 @@ def train_run(
         What the preset's protocol says of the test part.
 
     Raises:
-        TgqError: for unreadable data, or a folder that holds a run of another preset or other data.
+        TgqError: for unreadable data, or a folder that holds a run of another preset, other data, or more epochs.
     """
     place = data or (Path(preset.data) if preset.data else None)
     if place is None:
         raise TgqError(f"the preset {preset.name} names no data; say with --log where the interactions are")
     preset = dataclasses.replace(preset, data=str(place))
     split, features = _with_content(read_split(place, preset.split, preset.log), content)
+    places = _places(pairs, split)
+    digest = None if places is None else blake2b(np.stack(places).tobytes(), digest_size=8).hexdigest()
     _same_run(folder, preset, split, content)
-    model = make_recommender(preset, split, device=device, features=features, pairs=_places(pairs, split))
+    _same_training(folder, preset, digest)
+    model = make_recommender(preset, split, device=device, features=features, pairs=places)
     about = {
         "model": preset.model,
         "score": model.score,
@@ -88,6 +92,7 @@ def train_run(
         "fingerprint": split.fingerprint,
         "content": content.source if content else None,
         "content_fingerprint": content.fingerprint() if content else None,
+        "pairs_fingerprint": digest,
         "users": split.users,
         "items": split.items,
         "interactions": {name: len(getattr(split, name).indices) for name in ("train", "valid", "test")},
@@ -280,3 +285,17 @@ def _same_run(folder: Path, preset: Preset, split: Split, content: Content | Non
         raise TgqError(f"{folder} was trained with other content ({about['content']}); give that, or another folder")
     if about["fingerprint"] != split.fingerprint or about["items"] != split.items:
         raise TgqError(f"{folder} was trained on other data ({about['data']}); give those, or choose another folder")
+
+
+def _same_training(folder: Path, preset: Preset, pairs: str | None) -> None:
+    """Refuse a folder whose training had other pairs, or went further already than it is to go."""
+    if not (folder / "run.json").is_file():
+        return
+    if read_json(folder / "run.json").get("pairs_fingerprint", pairs) != pairs:
+        raise TgqError(f"{folder} was trained with other --pairs, or without; do the same, or choose another folder")
+    done = max((int(row["epoch"]) for row in read_log(folder / "log.jsonl")), default=0)
+    if preset.training.epochs < done:
+        raise TgqError(
+            f"{folder} has trained {done} epochs already, and training.epochs is {preset.training.epochs}; choose"
+            " another folder"
+        )

@@ -65,6 +65,9 @@ def test_logs_that_cannot_be_used_are_refused() -> None:
         make_log(interactions, ["x"], ProtocolSettings())
     with pytest.raises(TgqError, match="train on"):
         make_log(interactions, ids, ProtocolSettings(new=0.99, few=0.0))
+    at_once = Interactions.of(["a", "a", "b", "b"], ["i1", "i2", "i1", "i2"], np.full(4, 1_700_000_000))
+    with pytest.raises(TgqError, match="the same, first time"):
+        make_log(at_once, ids, ProtocolSettings())
     lonely = Interactions.of([f"u{n}" for n in range(100)], [f"i{n % 60}" for n in range(100)])
     with pytest.raises(TgqError):
         make_log(lonely, ids, ProtocolSettings())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from collections.abc import Iterator
 from itertools import pairwise
 from math import comb
@@ -128,6 +130,28 @@ def test_what_is_done_is_not_done_again(run: StudyRun, monkeypatch: pytest.Monke
     assert [r.views["warm"].query for r in again.results()] == [r.views["warm"].query for r in run.results()]
 
 
+def test_another_bound_of_few_clicks_parts_the_same_queries_anew(run: StudyRun) -> None:
+    shutil.copytree(run.folder, (folder := run.folder.with_name("few")))
+    whole = dataclasses.replace(run.study.protocol, few=0.0, validation_items=0.5)  # no click is taken from the others
+    found = []
+    for few in (3, 8):
+        protocol = dataclasses.replace(whole, few_clicks=few)
+        other = StudyRun(dataclasses.replace(run.study, protocol=protocol), folder)
+        found.append((other.log.fingerprint, other.result("item-kNN", 0).views, other.blend("blend", 0)))
+        asked = {name: len(places) for name, places in other.log.buckets(other.log.test).items()}
+        assert {name: len(view.query) for name, view in found[-1][1].items() if name in asked} == asked
+    assert found[0][0] == found[1][0] and len(found[0][1]["warm"].query) != len(found[1][1]["warm"].query)
+    assert (found[0][2].few, found[1][2].few) == (3, 8)
+
+
+def test_the_study_that_is_written_holds_the_changes_of_its_content(run: StudyRun, tmp_path: Path) -> None:
+    made = StudyRun(run.study, tmp_path / "study", changes=("catalog.items=90",), data=tmp_path / "shop's data")
+    again = StudyRun(load_study(str(tmp_path / "study" / "study.yaml")), tmp_path / "study")
+    assert made.recipe.catalog.items == again.recipe.catalog.items == 90
+    page = (run.folder / "report.html").read_text()
+    assert f"tgq collab study {run.folder / 'study.yaml'} --to {run.folder}" in page and "--run" not in page
+
+
 def test_settings_that_contradict_are_refused(tmp_path: Path) -> None:
     for change, words in (
         ("join={blends: {x: [content, nobody]}}", "unknown sources"),
@@ -138,12 +162,13 @@ def test_settings_that_contradict_are_refused(tmp_path: Path) -> None:
         ("protocol.k=3", "greater than or equal to 10"),
         ("seeds=[]", "seeds"),
         ("systems=[]", "systems"),
+        ("join={blends: {Blend: [content], blend: [content]}}", "kept in one folder, 'blend'"),
         ("protocol.fwe=0.1", "did you mean"),
     ):
         (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
         with pytest.raises(TgqError, match=words):
             load_study(str(tmp_path / "small.yaml"), (change,))
-    with pytest.raises(ValueError, match="no model"):
+    with pytest.raises(TgqError, match="no model"):
         load_study(str(tmp_path / "small.yaml"), ("content.model=none such",)).content.load()
 
 

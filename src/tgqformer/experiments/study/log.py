@@ -84,6 +84,8 @@ def make_log(interactions: Interactions, ids: list[str], settings: ProtocolSetti
     early, late = np.quantile(when, [1 - settings.valid - settings.test, 1 - settings.test])
     parts = [log.where(when < early), log.where((when >= early) & (when < late)), log.where(when >= late)]
     places = {name: place for place, name in enumerate(ids)}
+    if not len(parts[0]):
+        raise TgqError("most interactions have the same, first time, so that none come before others; give exact times")
     train, users = _thinned(parts[0], places, settings)
     clicks = np.bincount(train.indices, minlength=len(ids)).astype(np.int64)
     bucket = bucket_of(clicks, settings.few_clicks)

@@ -19,6 +19,7 @@ from tgqformer.evaluation.sections import MAIN, MetricTable, Plot, TableCell
 from tgqformer.evaluation.tables import NAMES, caption, csv_text, markdown, percent, points
 from tgqformer.experiments.study.study import ALL, CONTENT, StudyRun
 from tgqformer.files import write_text
+from tgqformer.objects import in_shell
 from tgqformer.synthetic.noise import NoiseView, noise_views
 
 GROUPS = {"content": 0, "behaviour": 6, "joined": 1}
@@ -102,10 +103,15 @@ def write_report(run: StudyRun) -> Path:
             "weights": _weights(run, chosen),
             "examples": _examples(found, chosen),
             "notes": NOTES,
-            "commands": [f"tgq collab study {run.folder / 'study.yaml'} --to {run.folder}"],
+            "commands": [_command(run)],
             "versions": versions(),
         },
     )
+
+
+def _command(run: StudyRun) -> str:
+    words = f"tgq collab study {in_shell(run.folder / 'study.yaml')} --to {in_shell(run.folder)}"
+    return words if run.data == run.folder / "data" else f"{words} --run {in_shell(run.data)}"
 
 
 def _main(result: Result) -> Result:

@@ -12,6 +12,7 @@ from pydantic import Field
 from tgqformer import config
 from tgqformer.collaborative.settings import Preset
 from tgqformer.config import FilePath, Natural, Positive, PositiveFloat, Seeds, settings, unique_slugs
+from tgqformer.errors import TgqError
 from tgqformer.experiments.recipe import Recipe, RecipeName, load_recipe
 from tgqformer.pairs.columns import LogSettings
 
@@ -32,13 +33,13 @@ class ContentSection:
     model: str | None = None
     set: tuple[str, ...] = ()
 
-    def load(self, changes: tuple[str, ...] = ()) -> Recipe:
-        """Read the recipe, with the one model alone."""
-        recipe = load_recipe(self.recipe, ("evaluation.views=[mixed]", "evaluation.probes=[]", *self.set, *changes))
+    def load(self) -> Recipe:
+        """Read the recipe, with the one model alone; raise TgqError where it has no such model."""
+        recipe = load_recipe(self.recipe, ("evaluation.views=[mixed]", "evaluation.probes=[]", *self.set))
         chosen = [model for model in recipe.models if self.model in (None, model.name)]
         if not chosen:
             names = ", ".join(model.name for model in recipe.models)
-            raise ValueError(f"content.model: {self.recipe} has no model {self.model!r}; it has {names}")
+            raise TgqError(f"content.model: {self.recipe} has no model {self.model!r}; it has {names}")
         return dataclasses.replace(recipe, models=tuple(chosen[:1]))
 
 
@@ -175,6 +176,7 @@ class Study:
             if unknown or name in known:
                 raise ValueError(f"join: {name!r} has unknown sources {sorted(unknown)}, or its name is taken")
             known.add(name)
+        unique_slugs("systems and join", ["content", *(one.name for one in self.systems), *self.join.sources()])
 
 
 def load_study(source: str, changes: tuple[str, ...] = ()) -> Study:

@@ -67,8 +67,10 @@ class StudyRun:
         changes: tuple[str, ...] = (),
         device: str = "cpu",
     ) -> None:
+        content = dataclasses.replace(study.content, set=(*study.content.set, *changes))
+        study = dataclasses.replace(study, content=content)  # so that study.yaml says all
         self.study, self.folder, self.data, self.device = study, folder, data or folder / "data", device
-        self.recipe: Recipe = study.content.load(changes)
+        self.recipe: Recipe = content.load()
         self._content: dict[int, Vectors] = {}
         claim(folder, "study", study.name)
         config.write(study, folder / "study.yaml")
@@ -174,7 +176,8 @@ class StudyRun:
         """Judge one source on the test queries, a view for each bucket."""
         to = self._at("results", name, seed)
         lists = self.lists(name, seed)
-        inputs = {"log": self.log.fingerprint, "lists": _digest(lists), "views": [*BUCKETS, ALL]}
+        few = self.study.protocol.few_clicks
+        inputs = {"log": self.log.fingerprint, "lists": _digest(lists), "views": [*BUCKETS, ALL], "few": few}
 
         def make() -> None:
             scores = scores_of(lists, self.log.test)
@@ -241,7 +244,7 @@ class StudyRun:
             "log": self.log.fingerprint,
             "how": config.plain(how) if how is not None else None,
             "near": join.near if name in join.spreads else None,
-            "fitted": FITTED if name in join.blends else None,
+            "fitted": [FITTED, self.study.protocol.few_clicks] if name in join.blends else None,
             "sources": {source: _digest(self.lists(source, seed)) for source in join.sources()[name]},
         }
         return self._kept(name, "joined", name, seed, inputs, lambda to: make(name, seed, to))
