@@ -12,6 +12,7 @@ from doc_shop import Place, write_fashion
 from paper_files import write_amazon_2018, write_hm
 
 from tgqformer.catalog import Catalog
+from tgqformer.experiments.bench.bench import Bench
 from tgqformer.experiments.bench.grid import chosen, load_bench, shipped_benches
 
 
@@ -49,6 +50,18 @@ class Real:
                 assert chosen(real, [only]), f"no cell of {words[2]} has {only!r}"
             self.seen.add(words[2])
         self.terminal(words)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("small", "It has {} cells, and {} trainings to find"), ("fashion", "its {} cells and {} learning rates")],
+)
+def test_the_page_counts_the_cells_of_a_bench(name: str, words: str) -> None:
+    bench = load_bench(name)
+    made = Bench(bench, Path("nowhere"))
+    tuned = {made._tuned((cell.model, cell.setting.language, cell.setting.noise)) for cell in made.cells}
+    page = (Path(__file__).parents[2] / "docs" / "bench.md").read_text(encoding="utf-8")
+    assert words.format(len(made.cells), sum(len(made._rates(key)) for key in tuned)) in page
 
 
 @pytest.fixture

@@ -77,6 +77,9 @@ def bench(
     if listed:
         return shipped_sheet(shipped_benches())
     if cell is not None:
+        others = {"BENCH": grid, "--set": change, "--only": only, "--catalog": catalog, "--log": log, "--pairs": pairs}
+        if ignored := [name for name, value in others.items() if value]:
+            raise TgqError(f"--cell does a finished cell again, just as it was made; leave {ignored[0]} away")
         _again(cell, to or cell.with_name(f"{cell.name}-again"))
         return None
     if grid is None:
@@ -124,4 +127,5 @@ def _own(catalog: str | None, log: str | None, pairs: str | None) -> list[str]:
     if catalog is None:
         return []
     [(kind, path)] = given.items()
-    return [f"set.catalog.source={catalog}", f"set.pairs.{kind}={path}", "set.pairs.shoppers=null"]
+    others = [f"set.pairs.{key}=null" for key in ("shoppers", "interactions", "pairs", "related") if key != kind]
+    return [f"set.catalog.source={catalog}", f"set.pairs.{kind}={path}", *others]

@@ -199,7 +199,7 @@ def plan(recipe: Recipe, machine: Machine, *, items: int, clicks: int = 0, cores
     computed = [
         features_of(recipe, machine, items),
         *(training_of(recipe, model, machine) for model in learned),
-        _embedded(recipe, language, machine, items, len(learned)),
+        _embedded(recipe, language, machine, items, sum(model.connector != "frozen" for model in recipe.models)),
     ]
     if machine.memory is None:
         computed = [replace(need, memory=need.memory + PROCESS) for need in computed]

@@ -214,7 +214,7 @@ def test_cells_side_by_side_and_a_part_of_them(done: Bench) -> None:
 def test_an_error_in_a_worker_reaches_the_user(done: Bench, tmp_path: Path) -> None:
     wrong = replace(done.bench.models[0], training={"lr": 1e30, "clip": 1e30, "precision": "float32"})
     bench = replace(done.bench, models=(wrong, *done.bench.models[1:]), tuning=Tuning((1e-3,)))
-    with pytest.raises(TgqError, match=r"at step \d.*learning rate"):
+    with pytest.raises(TgqError, match=r"^TGQ-Former · minilm, 4 tokens · seed 0: .* at step \d.*learning rate"):
         Bench(bench, tmp_path / "wrong", jobs=2).run()
 
 
@@ -225,6 +225,7 @@ def test_the_command_says_what_it_needs() -> None:
         (["bench"], "name a bench"),
         (["bench", "small", "--catalog", "x.csv"], "--log and --pairs"),
         (["bench", "--cell", "/nowhere"], "is not a cell"),
+        (["bench", "small", "--cell", "/nowhere"], "just as it was made; leave BENCH away"),
         (["bench", "small", "--only", "tokens-5/"], "a path is catalogue/minilm/tokens-4/tgq-former/seed-0"),
         (["bench", "small", "--only", "/mlp/", "--only", "/mpl/"], "no cell of small has '/mpl/'"),
     ):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tgqformer.cli.bench import _own
 from tgqformer.errors import TgqError
 from tgqformer.experiments.bench.grid import (
     Cell,
@@ -108,6 +109,14 @@ def test_text_only_is_given_no_token_budget(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said_before_anything_runs(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(TgqError, match=words):
         load_bench(written(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("base", ["small", "paper"])  # shoppers, and the catalogue's own lists
+def test_own_data_stand_where_the_base_has_others(base: str) -> None:
+    for given, kind in (((None, "pairs.parquet"), "pairs"), (("clicks.csv", None), "interactions")):
+        pairs = base_recipe(load_bench(base, tuple(_own("shop.csv", *given)))).pairs
+        found = {key: getattr(pairs, key) for key in ("shoppers", "interactions", "pairs", "related")}
+        assert [key for key, value in found.items() if value is not None] == [kind]
 
 
 def test_files_that_are_no_bench(tmp_path: Path) -> None:

@@ -131,8 +131,11 @@ class Bench:
         return rates
 
     def do(self, task: CellTask) -> None:
-        """Do one task in this process."""
-        self.stages.run(self._stage(task))
+        """Do one task in this process; an error says of which."""
+        try:
+            self.stages.run(self._stage(task))
+        except TgqError as error:
+            raise TgqError(f"{task.title}: {error}") from error
 
     def data(self, setting: Setting) -> Dataset:
         """The data of a setting; settings of the same language and noise share them."""

@@ -13,6 +13,7 @@ from tgqformer.evaluation.tables import caption, percent, points
 from tgqformer.experiments.bench import summary
 from tgqformer.experiments.bench.grid import BenchRecipe, base_recipe
 from tgqformer.experiments.bench.summary import Cells, SettingTable
+from tgqformer.objects import in_shell
 
 
 def write_bench_page(
@@ -38,8 +39,8 @@ def write_bench_page(
             "guests": [model.name for model in bench.models if model.connector != "none"],
             "tuned": [_tuned(bench, row) for row in tuning],
             "commands": [
-                f"tgq bench {to.parent / 'bench.yaml'} --to {to.parent}",
-                f"tgq bench --cell {to.parent / 'cells'}/…   # one cell again, compared to the last digit",
+                f"tgq bench {in_shell(to.parent / 'bench.yaml')} --to {in_shell(to.parent)}",
+                f"tgq bench --cell {in_shell(to.parent / 'cells')}/…   # one cell again, compared to the last digit",
             ],
             "versions": versions(),
         },
