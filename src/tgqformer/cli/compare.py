@@ -32,11 +32,11 @@ def compare(
         tgq compare runs/shop runs/shop-longer
     """
     from tgqformer.evaluation.metrics import METRICS
-    from tgqformer.experiments.finished import FinishedRun
+    from tgqformer.experiments.measured import MeasuredRun
 
     if metric not in METRICS:
         raise TgqError(f"there is no metric {metric!r}; {nearest(metric, METRICS)}")
-    runs = FinishedRun.open(before), FinishedRun.open(after)
+    runs = MeasuredRun.open(before), MeasuredRun.open(after)
     runs[0].check_same_task(runs[1])
     two = [run.results for run in runs]
     names = [list(dict.fromkeys(result.model for result in results)) for results in two]

@@ -160,11 +160,12 @@ def demo(
     name = "quick" if quick else "demo"
     say(f"this {TAKES[name]}{' (without --set)' if change else ''}; a second call reuses what is done", err=True)
     done = execute(load_recipe(name, tuple(change or ()), deep=False), to, "report")
+    item = in_shell(done.data.catalog.ids()[:43][-1])
     then(
         f"tgq serve {in_shell(to)}, and look around on http://127.0.0.1:8000",
         f"open {in_shell(to / 'report.html')} in a browser",
-        f"tgq similar studio-00042 --store {in_shell(to / 'store')}",
-        f"tgq similar studio-00042 --store {in_shell(to / 'store')} --html similar.html",
+        f"tgq similar {item} --store {in_shell(to / 'store')}",
+        f"tgq similar {item} --store {in_shell(to / 'store')} --html similar.html",
         f"tgq noise sheet {in_shell(to / 'catalog')} --to noise.png",
     )
     return _results(done)

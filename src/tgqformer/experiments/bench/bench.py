@@ -109,7 +109,9 @@ class Bench:
         untrained = {cell.setting.noise: self._untrained(cell.setting) for cell in measured}
         write_text(self.folder / "table.md", markdown_of(self.bench, measured, untrained))
         write_text(self.folder / "table.csv", csv_of(self.bench, measured, untrained))
-        tuning = read_json(self.folder / "tuning.json")
+        shown = {_key(cell) for cell in measured}
+        rows = read_json(self.folder / "tuning.json")
+        tuning = [row for row in rows if (row["model"], row["language"], row["noise"]) in shown]
         return write_bench_page(self.folder / "report.html", self.bench, measured, tuning, untrained)
 
     def _untrained(self, setting: Setting) -> list[Result]:

@@ -17,7 +17,7 @@ from tgqformer.stages import note_of
 
 
 @dataclass(frozen=True)
-class FinishedRun:
+class MeasuredRun:
     """The results of a run, and the digests of the catalogue and the pairs that all of them are of."""
 
     folder: Path
@@ -26,7 +26,7 @@ class FinishedRun:
     pairs: str
 
     @classmethod
-    def open(cls, folder: Path) -> FinishedRun:
+    def open(cls, folder: Path) -> MeasuredRun:
         """Read the results of the models and seeds of a run's recipe; what an earlier recipe left is not looked at.
 
         Raises:
@@ -48,7 +48,7 @@ class FinishedRun:
             raise _unmeasured(folder, "its models were measured on different data")
         return cls(folder, results, *of.pop())
 
-    def check_same_task(self, other: FinishedRun) -> None:
+    def check_same_task(self, other: MeasuredRun) -> None:
         """Raise TgqError if two runs have other pairs or other items: then their figures do not mean the same."""
         where = f"{self.folder} and {other.folder}"
         if self.pairs != other.pairs:
