@@ -35,12 +35,13 @@ class Step:
     sizes: tuple[int, ...]
 
 
-class StubEncoder:
+class StubEncoder(torch.nn.Module):
     """An item embedder whose vectors are drawn: all else of embedding and of a sync is the real code."""
 
-    version, compatible, language, device = "stub", (), None, torch.device("cpu")
+    version, compatible, language, frozen, device = "stub", (), None, None, torch.device("cpu")
 
     def __init__(self) -> None:
+        super().__init__()
         self.dim = DIM
         self.encoders = SimpleNamespace(
             prompt=Prompt(),
@@ -49,7 +50,8 @@ class StubEncoder:
             encode=lambda items, pixels, language, shared: torch.randn(len(items), DIM),
         )
 
-    def __call__(self, features: torch.Tensor) -> SimpleNamespace:
+    def forward(self, features: torch.Tensor) -> SimpleNamespace:
+        """Return what was drawn as embeddings."""
         return SimpleNamespace(embedding=features)
 
 

@@ -94,3 +94,12 @@ def test_matryoshka_asks_for_the_loss_of_the_first_dimensions_too():
     short = plain(F.normalize(queries[:, :3], dim=-1), F.normalize(positives[:, :3], dim=-1), free)
     both = PairLoss(0.1, widths=[3])(queries, positives, free)
     assert both.item() == pytest.approx((plain(queries, positives, free).item() + short.item()) / 2, abs=1e-6)
+
+
+def test_the_loss_is_in_float32_where_the_model_is_in_bfloat16():
+    torch.manual_seed(0)
+    queries, positives = (F.normalize(torch.randn(64, 32), dim=-1) for _ in range(2))
+    loss, none = PairLoss(0.05), torch.zeros(64, 64, dtype=torch.bool)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss(queries, positives, none)
+    assert found.dtype == torch.float32 and torch.equal(found, loss(queries, positives, none))

@@ -47,15 +47,16 @@ class PairLoss(nn.Module):
     def forward(
         self, queries: Tensor, positives: Tensor, false_negatives: Tensor, counted: Tensor | None = None
     ) -> Tensor:
-        """Return the loss of a batch.
+        """Return the loss of a batch, in float32 where all else is in bfloat16.
 
         queries, positives (Tensor): [B, d], unit length; row i of one belongs to row i of the other.
         false_negatives (Tensor): bool [B, B]. counted (Tensor): bool [B]. See `info_nce`.
         """
         losses = []
-        for width in (None, *self.widths):
-            logits = _cut(queries, width).float() @ _cut(positives, width).float().T / self.temperature
-            losses.append(info_nce(logits, false_negatives, counted))
+        with torch.autocast(queries.device.type, enabled=False):
+            for width in (None, *self.widths):
+                logits = _cut(queries, width).float() @ _cut(positives, width).float().T / self.temperature
+                losses.append(info_nce(logits, false_negatives, counted))
         return torch.stack(losses).mean()
 
 
