@@ -25,14 +25,22 @@ QUERIES = Queries.from_edges(np.array([[at, (at + 1) % 40] for at in range(40)])
 
 
 def write(
-    run: Path, model: str, noise: float, queries: Queries = QUERIES, *, seeds: int = 2, pairs: str = "p", steps: int = 9
+    run: Path,
+    model: str,
+    noise: float,
+    queries: Queries = QUERIES,
+    *,
+    seeds: int = 2,
+    pairs: str = "p",
+    steps: int = 9,
+    share: float = 0.5,
 ) -> Path:
     """Write a run of some seeds: vectors of a circle, so that the next item is near, and noise."""
     recipe = load_recipe(
         "demo",
         (
             f"models=[{{name: {model}, connector: mlp}}]", "evaluation.views=[mixed]", f"training.steps={steps}",
-            "training.warmup=0", f"seeds={list(range(seeds))}",
+            "training.warmup=0", f"seeds={list(range(seeds))}", f"noise.share={share}",
         ),
     )  # fmt: skip
     config.write(recipe, run / "recipe.yaml")
@@ -108,10 +116,12 @@ def test_a_run_that_is_not_measured_as_its_recipe_says_is_refused(tmp_path: Path
             call(one, two)
 
 
-def test_runs_with_other_pairs_or_other_items_are_refused(tmp_path: Path) -> None:
+def test_runs_with_other_pairs_items_or_noise_are_refused(tmp_path: Path) -> None:
     one = write(tmp_path / "a", "mlp", 0.0)
     with pytest.raises(TgqError, match="have different pairs or splits"):
         call(one, write(tmp_path / "b", "mlp", 0.0, pairs="q"))  # the same queries, but others count as found
+    with pytest.raises(TgqError, match="draw other noise"):
+        call(one, write(tmp_path / "c", "mlp", 0.0, share=0.2))
     for run, items in (("a", IDS), ("same", IDS), ("more", [*IDS, "new"])):
         write(tmp_path / run, "mlp", 0.0)
         with CatalogWriter(tmp_path / run / "catalog", name="shop", pack=False) as writer:

@@ -385,6 +385,9 @@ def test_the_command(make: Make, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*words[:-1], "--limit", "60", "--overwrite"])
     assert result.exit_code == 0, result.output
     assert len(ItemSplit.load(tmp_path / "out" / "split.parquet")) == 60
+    words[4] = str(tmp_path / "one")
+    result = CliRunner().invoke(app, [*words[:-1], "--limit", "1"])
+    assert "no two of the 1 items" in str(result.exception) and not (tmp_path / "one").exists()
 
 
 def test_the_shoppers_that_are_shipped() -> None:

@@ -168,6 +168,8 @@ def simulate(
     sessions = simulate(affinity, plan, split, shown=True)
     with atomic_folder(to, "pairs", overwrite=overwrite) as unfinished:
         sets = write_pairs(sessions, split, unfinished)
+        if not any(map(len, (sets.train, sets.val, sets.test))):
+            raise TgqError(f"no two of the {len(ids):,} items stand in one part of the split and one session: no pairs")
     counts = split.counts()
     for name, pairs in (("train", sets.train), ("val", sets.val), ("test", sets.test)):
         say(f"{name:5} {counts[name]:7,} items {len(pairs):9,} pairs of {len(pairs.ids()):,} items")

@@ -14,14 +14,16 @@ from tgqformer.evaluation.results import Result
 from tgqformer.experiments.recipe import ModelSection, Recipe, load_recipe
 from tgqformer.objects import in_shell
 from tgqformer.stages import note_of
+from tgqformer.synthetic.noise.plan import NoisePlan
 
 
 @dataclass(frozen=True)
 class MeasuredRun:
-    """The results of a run, and the digests of the catalogue and the pairs that all of them are of."""
+    """The results of a run, its recipe's noise, and the digests of the catalogue and the pairs that all are of."""
 
     folder: Path
     results: list[Result]
+    noise: NoisePlan
     catalog: str
     pairs: str
 
@@ -46,13 +48,15 @@ class MeasuredRun:
                 results.append(Result.read(to))
         if len(of) > 1:
             raise _unmeasured(folder, "its models were measured on different data")
-        return cls(folder, results, *of.pop())
+        return cls(folder, results, recipe.noise, *of.pop())
 
     def check_same_task(self, other: MeasuredRun) -> None:
-        """Raise TgqError if two runs have other pairs or other items: then their figures do not mean the same."""
+        """Raise TgqError if two runs have other pairs, items or noise: then their figures do not mean the same."""
         where = f"{self.folder} and {other.folder}"
         if self.pairs != other.pairs:
             raise TgqError(f"{where} have different pairs or splits: other items count as found; run both on the same")
+        if self.noise != other.noise:
+            raise TgqError(f"{where} draw other noise: they look at other pictures; run both with the same noise")
         if self.catalog != other.catalog:
             ids = [Catalog.open(run.folder / "catalog").ids() for run in (self, other)]
             if ids[0] != ids[1]:

@@ -98,6 +98,7 @@ def test_text_only_is_given_no_token_budget(tmp_path: Path) -> None:
         ({"set": {"language.name": "smollm2"}}, "does not read language.name of its base; set languages"),
         ({"set": {"training": {"lr": 0.1}}}, "does not read training.lr of its base; set tuning.lr"),
         ({"set": {"noise.share": 0}}, "does not read noise.share of its base; set noises"),
+        ({"set": {"rules": {"mmr": 0.5}}}, "does not read rules.mmr of its base; set it in a recipe"),
         ({"models": [{"name": "s", "pretrained": "small"}]}, "s: pretrained is for a run"),
         ({"models": [{"name": "s", "connector": "tgq", "share": 0.5}]}, "s: share is for a run"),
         ({"set": {"training.stepps": 3}}, "did you mean 'training.steps'|did you mean 'steps'"),

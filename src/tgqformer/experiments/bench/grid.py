@@ -25,6 +25,7 @@ ELSEWHERE = {
     "language": "languages",
     "seeds": "the grids' seeds",
     "training.lr": "tuning.lr, or training.lr of a model",
+    **dict.fromkeys(("neighbours", "rules", "serve"), "it in a recipe: a bench makes no lists"),
 }
 """Keys of the base that a bench does not read, and what it reads instead."""
 
