@@ -66,6 +66,9 @@ def test_another_version_and_keys(place: Place, terminal: Terminal) -> None:
     terminal(put)
     walk_page("docs/service.md", terminal, "Keys")
     assert terminal.ask()("PUT", "/items/new-1", b"", {})[0] == 401
+    walk_page("docs/service.md", terminal, "On a shop's page")
+    shop = "https://shop.example.com"
+    assert terminal.ask()("GET", "/healthz", headers={"Origin": shop})[1]["access-control-allow-origin"] == shop
 
 
 def test_every_day_of_a_service(place: Place, terminal: Terminal) -> None:

@@ -53,6 +53,10 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="Name by which clients call it, besides localhost; repeat; '*' for any.")
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Origin of pages whose scripts may ask, as https://shop.example.com; repeat; '*' for any."),
+    ] = None,
     no_explorer: Annotated[bool, typer.Option("--no-explorer", help="The API alone, no web pages.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds for one request.", min=0.1)] = 30.0,
     concurrency: Annotated[int, typer.Option(help="Requests in work at once; more get 503.", min=1)] = 128,
@@ -122,6 +126,7 @@ def serve(
         explorer=not no_explorer,
         memory_index=not no_memory_index,
         hosts=("localhost", *(name.lower() for name in allow_host or ())),
+        origins=tuple(origin.lower() for origin in allow_origin or ()),
         max_body_bytes=int(max_upload * (1 << 20)),
         max_pixels=int(max_pixels * 1e6),
         index_cache=None if index_cache is None else int(index_cache * (1 << 20)),

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from tgqformer.errors import TgqError
 from tgqformer.service.api import make_api
@@ -68,6 +69,14 @@ def make_app(site: Site, settings: ServiceSettings) -> FastAPI:
         app.include_router(make_explorer(site))
     app.add_middleware(Shortcut, site=site)
     app.add_middleware(Guard, settings=settings, telemetry=site.telemetry, keyring=keyring, uploads=site.uploads)
+    if settings.origins:  # outermost: what the guard refuses must be readable, too
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization",),
+            expose_headers=("X-Request-Id", "Retry-After"),
+        )
     return app
 
 

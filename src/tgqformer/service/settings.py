@@ -19,6 +19,7 @@ class ServiceSettings:
     explorer: serve the web pages, too. keys: file of hashed API keys; None leaves everything open.
     open_reads: with keys, reading needs none; only what writes does.
     hosts: names by which clients may call it, in small letters; "*" for any. IP addresses always may.
+    origins: of pages whose scripts may read answers and send events, such as https://shop.example.com; "*" for any.
     max_body_bytes: of a request, checked while it streams in. max_pixels: of a picture, checked before it is decoded.
     max_k: most items of one answer, 500 or less. concurrency: requests in work at once; more get 503 at once.
     timeout: seconds for one request, its upload included.
@@ -44,6 +45,7 @@ class ServiceSettings:
     keys: Path | None = None
     open_reads: bool = False
     hosts: tuple[str, ...] = ("localhost",)
+    origins: tuple[str, ...] = ()
     max_body_bytes: Positive = 16 << 20
     max_pixels: Positive = 24_000_000
     max_k: Annotated[int, Field(gt=0, le=500)] = 500
@@ -76,3 +78,7 @@ class ServiceSettings:
         for name in self.hosts:
             if re.fullmatch(r"\*|[^\s*/:]+", name) is None:
                 raise ValueError(f"hosts, --allow-host: {name!r} is no name; write similar.example.com, or '*' for any")
+        for origin in self.origins:
+            if re.fullmatch(r"\*|https?://[^\s*/]+", origin) is None:
+                known = "write https://shop.example.com, or '*' for any"
+                raise ValueError(f"origins, --allow-origin: {origin!r} is no origin of a page; {known}")

@@ -49,7 +49,7 @@ class Line:
 
 
 @dataclass(slots=True)
-class Batch:
+class LineBatch:
     """Lines that follow each other. number: of the first. data: those that end in a line feed together, else each."""
 
     number: int
@@ -87,19 +87,19 @@ def read_lines(path: Path, encoding: str | None = None) -> Iterator[Line]:
     return chain.from_iterable(batch.lines() for batch in read_batches(path, encoding))
 
 
-def read_batches(path: Path, encoding: str | None = None) -> Iterator[Batch]:
+def read_batches(path: Path, encoding: str | None = None) -> Iterator[LineBatch]:
     """Stream the same lines, many at a time."""
     number, encoding = 1, encoding_of(path, encoding) if encoding is not None else None
     try:
         with open_binary(path) as file:
             for data in _pieces(file, encoding):
-                batch = Batch(number, data)
+                batch = LineBatch(number, data)
                 number += len(batch)
                 yield batch
     except DAMAGED as error:
-        yield Batch(number, [], f"the file cannot be read from here on: {error}")
+        yield LineBatch(number, [], f"the file cannot be read from here on: {error}")
     except UnicodeError as error:  # what cannot be read is replaced, but for a mark at the beginning
-        yield Batch(number, [], f"the file is not {encoding}: {error}")
+        yield LineBatch(number, [], f"the file is not {encoding}: {error}")
 
 
 def encoding_of(path: Path, encoding: str | None = None) -> str | None:

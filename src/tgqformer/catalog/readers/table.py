@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tgqformer.catalog.mapping import USUAL_NAMES
 from tgqformer.catalog.readers.base import Block, FileReader, Rows, SourceRow, each_row
-from tgqformer.catalog.readers.lines import MAX_LINE, NOT_UTF8, Batch, Line, read_batches, read_lines
+from tgqformer.catalog.readers.lines import MAX_LINE, NOT_UTF8, LineBatch, Line, read_batches, read_lines
 from tgqformer.catalog.shape import LOOK, TableShape, shape_of
 
 _ROWS, _SIZE = 256, 1 << 18
@@ -223,7 +223,7 @@ def _feed(source: _Lines, taken: list[Line]) -> Iterator[str]:
 class _Lines:
     """Lines of batches, that can be given back."""
 
-    def __init__(self, batches: Iterator[Batch]) -> None:
+    def __init__(self, batches: Iterator[LineBatch]) -> None:
         self._batches, self._lines, self._back = batches, iter(list[Line]()), list[Line]()
 
     def next(self) -> Line | None:
@@ -256,7 +256,7 @@ class _Lines:
         return _Rows(batch.number, cells, len(batch.data))
 
 
-def _cells(batch: Batch, delimiter: str, width: int) -> list[list[str]] | None:
+def _cells(batch: LineBatch, delimiter: str, width: int) -> list[list[str]] | None:
     """Return the cells of each line, where each is a row of so many cells; else None."""
     texts = batch.texts()
     if texts is None or not all(text.strip(_BLANK) for text in texts):
