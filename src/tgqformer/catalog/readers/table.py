@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tgqformer.catalog.mapping import USUAL_NAMES
 from tgqformer.catalog.readers.base import Block, FileReader, Rows, SourceRow, each_row
-from tgqformer.catalog.readers.lines import MAX_LINE, NOT_UTF8, LineBatch, Line, read_batches, read_lines
+from tgqformer.catalog.readers.lines import MAX_LINE, NOT_UTF8, Line, LineBatch, read_batches, read_lines
 from tgqformer.catalog.shape import LOOK, TableShape, shape_of
 
 _ROWS, _SIZE = 256, 1 << 18
