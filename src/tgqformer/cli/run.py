@@ -164,8 +164,8 @@ def demo(
     then(
         f"tgq serve {in_shell(to)}, and look around on http://127.0.0.1:8000",
         f"open {in_shell(to / 'report.html')} in a browser",
-        f"tgq similar {item} --store {in_shell(to / 'store')}",
-        f"tgq similar {item} --store {in_shell(to / 'store')} --html similar.html",
+        f"tgq similar {in_shell(item)} --store {in_shell(to / 'store')}",
+        f"tgq similar {in_shell(item)} --store {in_shell(to / 'store')} --html similar.html",
         f"tgq noise sheet {in_shell(to / 'catalog')} --to noise.png",
     )
     return _results(done)
