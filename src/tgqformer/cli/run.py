@@ -160,7 +160,7 @@ def demo(
     name = "quick" if quick else "demo"
     say(f"this {TAKES[name]}{' (without --set)' if change else ''}; a second call reuses what is done", err=True)
     done = execute(load_recipe(name, tuple(change or ()), deep=False), to, "report")
-    item = in_shell(done.data.catalog.ids()[:43][-1])
+    item = done.data.catalog.ids()[:43][-1]
     then(
         f"tgq serve {in_shell(to)}, and look around on http://127.0.0.1:8000",
         f"open {in_shell(to / 'report.html')} in a browser",
