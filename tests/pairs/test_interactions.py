@@ -186,6 +186,7 @@ def test_write_where_and_within(tmp_path: Path) -> None:
 letters = st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Z"])
 words = st.text(letters, min_size=1, max_size=6).filter(lambda word: word.lower() not in UNKNOWN and "=" not in word)
 words = words.filter(lambda word: not re.fullmatch(r"\d+\.0|\d([.,]\d+)?[eE]\+\d{2,3}", word))
+words = words.filter(lambda word: not word.startswith(("[{", '{"')))  # refused as objects in text
 
 
 @given(rows=st.lists(st.tuples(words, words, st.integers(700_000_000, 4_000_000_000)), min_size=1, max_size=20))
