@@ -174,6 +174,13 @@ def test_no_file_is_meant_by_a_word_that_is_no_file(
         main()
     told = capsys.readouterr().err
     assert "--onnx" in told and "did you mean" not in told
+    (tmp_path / "shop.yaml").write_text("")
+    monkeypatch.setattr("tgqformer.service.places.find_places", lambda *_, **__: None)
+    monkeypatch.setattr(sys, "argv", ["tgq", "serve", "model", "--allow-origin", "shop.example.com"])
+    with pytest.raises(SystemExit):
+        main()
+    told = capsys.readouterr().err
+    assert "shop.example.com" in told and "did you mean" not in told
 
 
 @pytest.mark.parametrize("words", [["similar", "1"], ["run"], ["nothing"], ["noise", "sheet", "x", "--too", "y"]])

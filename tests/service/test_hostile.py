@@ -128,6 +128,7 @@ def test_uploads_are_decoded_while_many_files_are_open(shop: Shop) -> None:
         pytest.skip("this process may not open so many files")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2200), hard))
     with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         for _ in range(1100):
             stack.enter_context(Path(os.devnull).open("rb"))
         with serving(shop) as running:

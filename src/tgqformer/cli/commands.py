@@ -78,13 +78,15 @@ class Command(TyperCommand):
                 say(("next:  " if at == 0 else "       ") + line, err=True)
             return result
         except TgqError as error:
-            read = {name: value for name, value in context.params.items() if name != "to"}  # which need not be there
+            read = {name: value for name, value in context.params.items() if name not in NO_FILES}
             hint = next(filter(None, (beside(word) for word in _texts(read) if _names(str(error), word))), "")
             if hint and "did you mean" not in str(error):
                 error.args = (f"{error}; {hint}",)
             raise
 
 
+NO_FILES = frozenset({"to", "allow_host", "allow_origin"})
+"""Parameters whose words need not be files that are there."""
 _NEXT: list[str] = []
 
 
