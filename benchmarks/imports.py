@@ -3,14 +3,16 @@
     python benchmarks/imports.py --other FOLDER/src
     python benchmarks/imports.py --other FOLDER/src --file ../shared/data/fashion/items-00.parquet
 
-Sources: 20,000 drawn rows of text with 8 columns, and 200 drawn photos of 1000 x 1000; or files of your own, the first
-4,000 rows of each. Each turn imports three times and counts the least; the table has the median over turns.
+Sources: 20,000 drawn rows of text with 8 columns, as CSV, JSON lines and Parquet, and 200 drawn photos of 1000 x 1000;
+or files of your own, the first 4,000 rows of each. Each turn imports three times and counts the least; the table has
+the median over turns.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -19,6 +21,9 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 from PIL import Image
 
 ONCE = """
@@ -37,7 +42,7 @@ print(min(seconds))
 def draw(folder: Path) -> dict[str, Path]:
     """Write the sources; return them by name."""
     luck = np.random.default_rng(0)
-    made = {name: folder / name / "shop.csv" for name in ("text", "photos")}
+    made = {name: folder / name / "shop.csv" for name in ("photos", "text")}
     for file in made.values():
         file.parent.mkdir()
     with made["text"].open("w", newline="") as file:
@@ -47,6 +52,10 @@ def draw(folder: Path) -> dict[str, Path]:
             color, kind, size = (luck.choice(one) for one in (["red", "blue"], ["Lamps", "Shirts"], ["S", "M", "L"]))
             about = [f"{color} {kind} no {n}", f"Brand {n % 50}", f"Home > {kind} > X{n % 9}", luck.integers(99) + 0.5]
             rows.writerow([f"SKU-{n:06d}", *about, color, size, "wood"])
+    table = pa.csv.read_csv(made["text"])
+    made |= {"text as JSON lines": folder / "shop.jsonl", "text as Parquet": folder / "shop.parquet"}
+    pq.write_table(table, made["text as Parquet"])
+    made["text as JSON lines"].write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
     with made["photos"].open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["id", "title", "picture"])

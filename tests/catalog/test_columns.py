@@ -6,8 +6,10 @@ import gzip
 import json
 import random
 from collections import Counter
+from datetime import UTC, datetime
+from decimal import Decimal
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,11 +20,15 @@ from hypothesis import strategies as st
 
 from tgqformer.catalog import Catalog, import_catalog
 from tgqformer.catalog.checks import SeenIds
-from tgqformer.catalog.columns import ByColumns
+from tgqformer.catalog.columns import ByColumns, Plain
+from tgqformer.catalog.item import Item
+from tgqformer.catalog.mapping import plan_mapping
 from tgqformer.catalog.parts import import_in_parts
 from tgqformer.catalog.readers import lines as lines_module
 from tgqformer.catalog.readers import table
-from tgqformer.catalog.readers.base import Rows, each_row
+from tgqformer.catalog.readers.base import Rows, SourceRow, each_row
+from tgqformer.catalog.rows import draft_item
+from tgqformer.catalog.styles import SourceStyle
 from tgqformer.catalog.writer import _canonical
 from tgqformer.cluster.work import fill_here
 from tgqformer.errors import TgqError
@@ -132,6 +138,40 @@ def _damaged(line: bytes, luck: random.Random) -> bytes:
     )
 
 
+VALUES: dict[str, list[Any]] = {
+    "id": [],
+    "title": [*TITLES, None, 7, {"en": "Lamp", "de": "Lampe"}, ["a", "b"], "", True, "<b>x</b>"],
+    "brand": ["Acme", "Acme", None, "unknown", 1, 1.0, True, {"name": "Acme"}, ["Acme"], "1"],
+    "category": [["Home", "Lamps"], "Home > Lamps", [["Home", "Beds"], ["Shoes"]], None, [], ["A", None, 3], {"a": 1}],
+    "price": [1, 1.0, 2.5, "3", None, float("nan"), True, "free", -3, {"amount": 2}, 10**400, Decimal("1.50")],
+    "sale_price": [1, 0.5, None, "9"],
+    "availability": [0, 12, 3.0, True, "in stock", None, "maybe"],
+    "created": [1700000000, 1700000000.0, "2024-02-29", None, "2023-02-29", datetime(2024, 2, 29, tzinfo=UTC)],
+    "color": ["red", "red", None, 1, 1.0, True, 0.0, -0.0, ["red", "blue"], [], "n/a", b"red", Decimal("1.0")],
+    "size": ["S", 1, {"eu": 42, "price": 3}, None, [("a", "b")], 10**30],
+    "more": [{"fit": "slim", "deep": [{"key": "a", "value": 2}]}, {"fit": 1}, {}, None, "x", {"fit": {"en": "slim"}}],
+    "picture": [None, None, "", "gone.jpg", []],
+}
+
+
+def objects(seed: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Draw objects, mostly plain and here and there of any kind; and options of their import."""
+    luck = random.Random(seed)
+    mess = luck.choice([0.0, 0.01, 0.1, 1.0])
+    names = ["id", "title", *(name for name in list(VALUES)[2:] if luck.random() < 0.7)]
+    rows = []
+    for at in range(luck.choice([3, 70, 200, 400])):
+        name: Any = luck.choice([f"SKU-{at}", at, float(at), at % 90, None]) if luck.random() < mess else f"SKU-{at}"
+        drawn = {one: luck.choice(VALUES[one] if luck.random() < mess else VALUES[one][:2]) for one in names[1:]}
+        rows.append({one: value for one, value in ({"id": name} | drawn).items() if luck.random() > mess / 9})
+    mapping: dict[str, Any] = {"id": "id"}
+    if luck.random() < 0.4:
+        mapping["attributes"] = luck.sample(["color", "size", "more.fit", "more"], 2)
+        names = [one for one in names if any(one in row for row in rows)]
+        mapping["attributes"] = [one for one in mapping["attributes"] if one in names]
+    return rows, {"mapping": mapping, "limit": luck.choice([None, 66])}
+
+
 def files_of(source: Path, to: Path, **options: Any) -> dict[str, bytes] | str:
     """Return the files of a catalogue that is made of a source; or the words of the error."""
     try:
@@ -200,6 +240,41 @@ def test_by_columns_as_by_rows(first: int, tmp_path: Path, by_rows: Any, monkeyp
         made += isinstance(expected, dict)
     assert made >= 7
     assert min(told["Plain"], told["SourceRow"]) > 200, "both ways must be gone"
+
+
+@pytest.mark.parametrize("first", range(0, 40, 10))
+def test_objects_by_columns_as_by_rows(first: int, tmp_path: Path, by_rows: Any) -> None:
+    """Values that are equal and of other types, objects, lists, what is absent: of Python, so of every reader."""
+    made, told = 0, Counter[str]()
+    for seed in range(first, first + 10):
+        rows, options = objects(seed)
+        lines = [json.dumps(row, default=str).encode() for row in rows]
+        lines[seed % len(lines)] = lines[seed % len(lines)].replace(b"e", b"\xe9")
+        source = tmp_path / "shop.jsonl"
+        source.write_bytes(b"\n".join(lines))
+        by_rows(True)
+        expected = files_of(source, tmp_path / "rows", **options)
+        told = by_rows(False)
+        assert files_of(source, tmp_path / "columns", **options) == expected, f"seed {seed}"
+        made += isinstance(expected, dict)
+        given = [SourceRow("shop", at, row) for at, row in enumerate(rows)]
+        assert _through(given, ByColumns.stream, rows) == _through(given, lambda _, some: some, rows), f"seed {seed}"
+    assert made >= 7
+    assert min(told["Plain"], told["SourceRow"]) > 100, "both ways must be gone"
+
+
+def _through(given: list[SourceRow], stream: Any, rows: list[dict[str, Any]]) -> list[Any]:
+    """Return the items, findings and rejects of rows."""
+    mapping = plan_mapping(list(dict.fromkeys(chain.from_iterable(rows))), None, {"id": "id"}, {})
+    style = SourceStyle.of(rows, mapping, "en")
+    found: list[Any] = []
+    for one in stream(ByColumns(mapping, style), iter(given)):
+        if isinstance(one, Plain):
+            found += [(Item(*(*values[:4], dict(values[4]), *values[5:])), [], None) for values in one.items]
+        else:
+            draft = draft_item(one, mapping, style)
+            found.append((draft.item, draft.found, draft.reject))
+    return found
 
 
 def test_parts_by_columns_as_one_process_by_rows(tmp_path: Path, by_rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -206,6 +206,25 @@ def test_json_lines(tmp_path: Path) -> None:
     assert [row.fields for row in array] == [{}]
 
 
+DEEP = "[" * 400 + '"a"' + "]" * 400
+
+
+@pytest.mark.parametrize("written", ["{}\n{}\n", "[\n{},\n{}]", '{{"products": [\n{},\n{}]}}', "{{\n{}}}"])
+def test_values_deep_in_each_other_cost_their_row(tmp_path: Path, written: str) -> None:
+    """Python gives up at some hundred lists in each other, here and there: no row is read that could do so."""
+    bad, good = f'{{"id": 1, "color": {DEEP}}}', '{"id": 2, "color": [[["red"]]]}'
+    text = written.format(bad, good) if written.count("{}") == 2 else written.format(bad[1:-1])
+    found = rows("jsonl", put(tmp_path / "a.json", text))
+    assert [row.fields and row.fields["id"] for row in found] == ([None, 2] if good in text else [None])
+    assert "more than 100 deep" in (found[0].reason or "")
+
+
+def test_what_stands_deep_in_a_cell_stays_a_text(tmp_path: Path) -> None:
+    items, _ = imported(put(tmp_path / "a.csv", f"id\ttitle\tcategory\n1\ta\t{DEEP}\n2\tb\t[['c']]\n"))
+    assert [item.title for item in items] == ["a", "b"]
+    assert items[0].category[0].startswith("[[") and items[1].category == ("c",)
+
+
 def test_python_code_is_never_run(tmp_path: Path) -> None:
     found = rows("jsonl", put(tmp_path / "a.jsonl", "{'id': __import__('os').getcwd()}\n"))
     assert found[0].fields is None

@@ -56,6 +56,13 @@ def test_an_item_without_anything_has_no_metadata_and_the_template_alone():
     assert Prompt().text(Item("1")) == ""
 
 
+def test_a_prefix_stands_before_each_text_that_there_is():
+    prompt = Prompt(("title",), template="{metadata} in one word:", prefix="query: ")
+    assert prompt.metadata(ITEM) == "query: Redtape Men Black & White Shirt"
+    assert prompt.text(ITEM) == "query: Redtape Men Black & White Shirt in one word:"
+    assert prompt.metadata(Item("1")) == "" and prompt.text(Item("1")) == " in one word:"
+
+
 def test_wrong_prompts_are_refused():
     with pytest.raises(ValueError, match="must contain"):
         Prompt(template="Product:")
@@ -65,6 +72,6 @@ def test_wrong_prompts_are_refused():
         Prompt(("title", "title"))
 
 
-@pytest.mark.parametrize("prompt", [Prompt(), Prompt(("title",), ("fit",), "colours", "a {metadata}"), Prompt((), ())])
+@pytest.mark.parametrize("prompt", [Prompt(), Prompt(("title",), ("fit",), "colours", "a {metadata}"), Prompt((), (), prefix="query: ")])
 def test_a_prompt_goes_through_json(prompt):
     assert parse(Prompt, json.loads(json.dumps(plain(prompt))), "here") == prompt

@@ -18,7 +18,7 @@ from tgqformer.catalog.item import Item
 from tgqformer.catalog.mapping import ColumnMapping
 from tgqformer.catalog.offers import availability_of, day_of
 from tgqformer.catalog.readers.base import Block, Rows, SourceRow
-from tgqformer.catalog.rows import RowCells, identified, plain_ids
+from tgqformer.catalog.rows import RowCells, cell_at, identified, plain_ids
 from tgqformer.catalog.styles import SourceStyle
 
 _ODD: Any = object()
@@ -26,18 +26,23 @@ _ODD: Any = object()
 _KEPT, _LONG = 1 << 15, 200
 """Meanings that are kept of all columns together, some 10 MB; longer cells do not come again."""
 _NO_PRICE = (None, None, None, None)
-_Columns = Mapping[str, Sequence[str]]
+_GATHERED, _FEW = 64, 8
+"""Rows that come one by one and are read together: so many at most, and at least."""
+_IN_VAIN = 1000
+"""So many more rows that were read together in vain than not, and single rows go as they come."""
+_Columns = Mapping[str, Sequence[Any]]
 
 
 @dataclass(slots=True)
 class Plain:
-    """Items without pictures of which nothing is to be told, and where they stand in their block.
+    """Items without pictures of which nothing is to be told, and where they stand among the rows that were read.
 
-    items: their values in the order of `Item`, the attributes as pairs. filled: of each item the currency that its
-    price names, and which fields it has: items alike in this count alike in the report.
+    row: returns one of these rows. first: the place of the first item. items: their values in the order of `Item`, the
+    attributes as pairs. filled: of each item the currency that its price names, and which fields it has: items alike in
+    this count alike in the report.
     """
 
-    block: Block
+    row: Callable[[int], SourceRow]
     first: int
     items: list[tuple[Any, ...]]
     filled: list[tuple[Any, ...]]
@@ -50,9 +55,9 @@ class Plain:
         start = 0
         for place in (*at, len(self)):
             if place > start:
-                yield Plain(self.block, self.first + start, self.items[start:place], self.filled[start:place])
+                yield Plain(self.row, self.first + start, self.items[start:place], self.filled[start:place])
             if place < len(self):
-                yield self.block.row(self.first + place)
+                yield self.row(self.first + place)
             start = place + 1
 
     def kinds(self) -> Iterator[tuple[Item, str | None, int]]:
@@ -65,7 +70,7 @@ class Plain:
 
 
 class ByColumns:
-    """Reads blocks by their columns.
+    """Reads rows by their columns: those of a block, and others that follow each other.
 
     mapping, style: of the source.
     """
@@ -83,17 +88,26 @@ class ByColumns:
             *(part([name], partial(_attribute, name)) for name in mapping.attributes),
         ]
         self._needed = frozenset(mapping.columns())
+        self._vain = 0
         self._fits = mapping.title is not None and self._named_alike(mapping.attributes)
 
     def stream(self, rows: Rows) -> Iterator[Plain | SourceRow]:
         """Stream rows in their order, those of which nothing is to be told as items already."""
+        some: list[SourceRow] = []
         for one in rows:
+            if isinstance(one, SourceRow) and self._may_be_plain(one):
+                some.append(one)
+                if len(some) == _GATHERED:
+                    yield from self._gathered(some)
+                    some = []
+                continue
+            yield from self._gathered(some)
+            some = []
             if isinstance(one, SourceRow):
                 yield one
-            elif self._fits and self._needed <= {*one.names}:
-                yield from self._read(one)
             else:
-                yield from one.rows()
+                yield from self._block(one)
+        yield from self._gathered(some)
 
     def _named_alike(self, names: tuple[str, ...]) -> bool:
         """Say whether each column of attributes gives one, of its own name."""
@@ -102,42 +116,68 @@ class ByColumns:
         kept = tuple(cells.text(name, "attribute name") for name in names)
         return not found and kept == names and len({*names}) == len(names) <= MAX_ATTRIBUTES
 
-    def _read(self, block: Block) -> Iterator[Plain | SourceRow]:
-        columns, mapping = block.columns(), self._mapping
-        odd = {place for name in mapping.pictures for place, cell in enumerate(columns[name]) if cell}
-        if 2 * len(odd) > len(block):
-            yield from block.rows()
+    def _may_be_plain(self, row: SourceRow) -> bool:
+        fields = row.fields
+        if fields is None or row.notes or row.related or not self._fits or self._vain > _IN_VAIN:
+            return False
+        return not any(cell_at(fields, name) for name in self._mapping.pictures)
+
+    def _gathered(self, rows: list[SourceRow]) -> Iterator[Plain | SourceRow]:
+        if len(rows) < _FEW:
+            yield from rows
             return
+        columns = {name: [cell_at(row.fields or {}, name) for row in rows] for name in self._needed}
+        for one in self._read(columns, len(rows), rows.__getitem__, set()):
+            self._vain += 1 if isinstance(one, SourceRow) else -len(one)
+            yield one
+
+    def _block(self, block: Block) -> Iterator[Plain | SourceRow]:
+        if self._fits and self._needed <= {*block.names}:
+            columns = block.columns()
+            shown = {place for name in self._mapping.pictures for place, cell in enumerate(columns[name]) if cell}
+            if 2 * len(shown) <= len(block):
+                return self._read(columns, len(block), block.row, shown)
+        return block.rows()
+
+    def _read(
+        self, columns: _Columns, count: int, row: Callable[[int], SourceRow], odd: set[int]
+    ) -> Iterator[Plain | SourceRow]:
+        """Yield plain items, and rows. count: of the rows. row: returns one. odd: places of those not plain."""
+        mapping = self._mapping
         ids, titles = self._ids(columns[mapping.id]), self._titles(columns[mapping.title or ""])
-        brands, paths, money, groups, stocks, days, *attributes = (part.of(columns, len(block)) for part in self._parts)
+        brands, paths, money, groups, stocks, days, *attributes = (part.of(columns, count) for part in self._parts)
         for values in (ids, titles, brands, paths, money, groups, stocks, days, *attributes):
             if _ODD in values:
                 odd.update(place for place, value in enumerate(values) if value is _ODD)
         if odd:
             money = [_NO_PRICE if value is _ODD else value for value in money]
         prices, reduced, currencies, told = zip(*money, strict=True)
-        none: list[tuple[()]] = [()] * len(block)
+        none: list[tuple[()]] = [()] * count
         pairs = [tuple(filter(None, every)) for every in zip(*attributes, strict=True)] if attributes else none
         offers = (groups, stocks, reduced, currencies, days)
         items = zip(ids, titles, brands, paths, pairs, prices, none, *offers, strict=True)
         counted = (brands, prices, groups, stocks, reduced, days, *attributes)
         absent = ([value is None for value in values] for values in counted)
         filled = zip(told, map(bool, paths), *absent, strict=True)
-        yield from Plain(block, 0, list(items), list(filled)).parted(sorted(odd))
+        yield from Plain(row, 0, list(items), list(filled)).parted(sorted(odd))
 
-    def _ids(self, cells: Sequence[str]) -> list[Any]:
+    def _ids(self, cells: Sequence[Any]) -> list[Any]:
+        if not _are_texts(cells):
+            return list(map(self._id, cells))
         return [cell if plain else self._id(cell) for cell, plain in zip(cells, plain_ids(cells), strict=True)]
 
-    def _id(self, cell: str) -> Any:
+    def _id(self, cell: Any) -> Any:
         name, _, found = identified(cell, self._mapping.id, self._style)
         return _ODD if name is None or found else name
 
-    def _titles(self, cells: Sequence[str]) -> list[Any]:
+    def _titles(self, cells: Sequence[Any]) -> list[Any]:
+        if not _are_texts(cells):
+            return list(map(self._title, cells))
         named = self._missing.isdisjoint(cells)
         every = zip(cells, plain_texts(cells, "title"), strict=True)
         return [cell if plain and named else self._title(cell) for cell, plain in every]
 
-    def _title(self, cell: str) -> Any:
+    def _title(self, cell: Any) -> Any:
         text, found = clean(cell, "title", self._style.language)
         return _ODD if text is None or found or text in self._missing else text
 
@@ -162,19 +202,30 @@ class _Meanings(dict[Any, Any]):
 
     def of(self, columns: _Columns, count: int) -> list[Any]:
         """Return what the cells of each row mean. count: of the rows."""
-        keys = zip(*(columns[name] for name in self._names), strict=True) if self._names else repeat((), count)
-        return list(map(self.__getitem__, keys))
+        every = [columns[name] for name in self._names]
+        rows = zip(*every, strict=True) if every else repeat((), count)
+        if all(map(_are_texts, every)):
+            return list(map(self.__getitem__, rows))
+        keys = zip(repeat(None), *(map(repr, cells) for cells in every), strict=False)  # for 1, 1.0 and True are equal
+        return [self[key] if key in self else self._keep(key, cells) for key, cells in zip(keys, rows, strict=True)]
 
     def __missing__(self, cells: tuple[str, ...]) -> Any:
+        return self._keep(cells, cells)
+
+    def _keep(self, key: tuple[str | None, ...], cells: tuple[Any, ...]) -> Any:
         found: Findings = []
         fields = dict(zip(self._names, cells, strict=True))
         value = self._read(RowCells(fields, self._missing, self._style, found))
         value = _ODD if found else value
-        if all(len(cell) < _LONG for cell in cells):
+        if all(len(part) < _LONG for part in key if part is not None):
             if len(self) >= self._kept:
                 self.clear()
-            self[cells] = value
+            self[key] = value
         return value
+
+
+def _are_texts(cells: Sequence[Any]) -> bool:
+    return {*map(type, cells)} == {str}
 
 
 def _money(mapping: ColumnMapping, cells: RowCells) -> tuple[Any, ...]:
@@ -183,8 +234,8 @@ def _money(mapping: ColumnMapping, cells: RowCells) -> tuple[Any, ...]:
 
 
 def _attribute(name: str, cells: RowCells) -> Any:
-    """Return (name, text) of an attribute, or None; a cell may hold a dictionary of several."""
-    if str(cells.of(name)).lstrip().startswith("{"):
+    """Return (name, text) of an attribute, or None; a cell may hold a dictionary, or a list of pairs."""
+    if str(cells.of(name)).lstrip().startswith(("{", "[(")):
         return _ODD
     text = cells.text(name, "attribute")
     return None if text is None else (name, text)

@@ -30,7 +30,7 @@ from tgqformer.catalog.pictures import PictureError
 from tgqformer.catalog.prices import price_of
 from tgqformer.catalog.readers.base import Block, SourceRow
 from tgqformer.catalog.styles import ADDRESS, SourceStyle
-from tgqformer.catalog.values import all_known, bare_text, is_unknown
+from tgqformer.catalog.values import all_known, bare_text, is_deep, is_unknown
 
 _cleaned = lru_cache(1 << 14)(clean)  # brands and attributes come again and again
 _PLAIN_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{LIMITS['id']}}}")
@@ -135,6 +135,11 @@ def plain_ids(written: Sequence[str]) -> list[bool]:
     return [known and match is not None for match in map(_PLAIN_ID.fullmatch, written)]
 
 
+def cell_at(fields: Mapping[str, Any], column: str) -> Any:
+    """Return what stands in a column of a row, or at a path into objects."""
+    return fields[column] if column in fields else value_at(fields, column)
+
+
 class RowCells:
     """The cells of one row, read as fields of an item; what is found on the way is added to `found`.
 
@@ -147,8 +152,8 @@ class RowCells:
         self._explicit = False
 
     def of(self, column: str) -> Any:
-        """Return what stands in a column, or at a path into objects."""
-        return self._fields[column] if column in self._fields else value_at(self._fields, column)
+        """Return what stands in a column, see `cell_at`."""
+        return cell_at(self._fields, column)
 
     def text(self, column: str | None, what: str) -> str | None:
         """Return a cleaned text, or None."""
@@ -291,7 +296,7 @@ def _parsed(value: Any, start: str) -> Any:
             parsed = parse(value.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             continue
-        return parsed if isinstance(parsed, (list, tuple, dict)) else value
+        return parsed if isinstance(parsed, (list, tuple, dict)) and not is_deep(parsed) else value
     return value
 
 

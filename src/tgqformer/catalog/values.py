@@ -6,6 +6,7 @@ import html
 import math
 import re
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,9 @@ _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,
 _LANGUAGE = re.compile(r"[a-z]{2}(?:[-_][A-Za-z]{2,4})?")
 _LANGUAGES = ("language_tag", "language", "lang", "locale")
 _VALUES = ("value", "text", "name", "title", "label")
+MAX_DEPTH = 100
+"""Objects and lists that lie in each other; Python itself gives up at some hundred."""
+_HOLDERS = (dict, list, tuple)
 
 
 def is_unknown(text: str) -> bool:
@@ -29,6 +33,16 @@ def is_unknown(text: str) -> bool:
 def all_known(texts: Iterable[str]) -> bool:
     """Say whether no text is a word for "not known"."""
     return UNKNOWN.isdisjoint(map(str.lower, texts))
+
+
+def is_deep(value: Any) -> bool:
+    """Say whether objects and lists lie in each other more than `MAX_DEPTH` deep."""
+    holders = [value] if isinstance(value, _HOLDERS) else []
+    depth = 0
+    while holders and depth < MAX_DEPTH:
+        inside = chain.from_iterable(one.values() if isinstance(one, dict) else one for one in holders)
+        holders, depth = [one for one in inside if isinstance(one, _HOLDERS)], depth + 1
+    return bool(holders)
 
 
 def bare_text(text: str) -> tuple[str, bool]:

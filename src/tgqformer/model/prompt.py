@@ -32,6 +32,8 @@ class Prompt:
             instruction, for example `Product: {metadata}\\nIts look and use in one word:`.
         pictures: `first`, or all of an item's: `mean` averages what the vision encoder gives, place by place; `attend`
             puts the tokens of all side by side, for connectors whose queries attend to them.
+        prefix: what stands before the text of an item that has any: some models were trained with such words, as E5 was
+            with `query: `.
     """
 
     fields: tuple[Part, ...] = get_args(Part)
@@ -39,6 +41,7 @@ class Prompt:
     cut_words: Literal["none", "colours"] = "none"
     template: str = "{metadata}"
     pictures: Pictures = "first"
+    prefix: str = ""
 
     def __post_init__(self) -> None:
         if len(set(self.fields)) < len(self.fields):
@@ -53,7 +56,8 @@ class Prompt:
 
     def metadata(self, item: Item) -> str:
         """Return the metadata of an item as one text; empty if it has none."""
-        return ". ".join(part for part in (self._field(item, name) for name in self.fields) if part)
+        text = ". ".join(part for part in (self._field(item, name) for name in self.fields) if part)
+        return text and self.prefix + text
 
     def text(self, item: Item) -> str:
         """Return what the language model reads."""

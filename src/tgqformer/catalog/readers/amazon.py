@@ -20,6 +20,7 @@ from tgqformer.catalog.readers.jsonlines import SUFFIXES as JSON_LINES
 from tgqformer.catalog.readers.jsonlines import first_object, json_rows
 from tgqformer.catalog.readers.parquet import SUFFIXES as PARQUET
 from tgqformer.catalog.readers.parquet import columns_of, parquet_rows
+from tgqformer.catalog.values import is_deep
 
 _MAPPING = ColumnMapping(
     id="id",
@@ -112,7 +113,7 @@ def _details(value: Any) -> dict[str, Any]:
             value = json.loads(value)
         except (ValueError, RecursionError):
             return {}
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or is_deep(value):
         return {}
     return {str(name).strip(" :\n"): detail for name, detail in value.items()}
 

@@ -16,6 +16,7 @@ from tgqformer.catalog.mapping import USUAL_NAMES
 from tgqformer.catalog.readers.base import FileReader, SourceRow, parts
 from tgqformer.catalog.readers.lines import MAX_LINE, NOT_UTF8, Line, encoding_of, open_binary, read_lines
 from tgqformer.catalog.shape import plain_name
+from tgqformer.catalog.values import MAX_DEPTH, is_deep
 
 SUFFIXES = (".jsonl", ".ndjson", ".json")
 MAX_DOCUMENT = 1 << 28
@@ -29,6 +30,13 @@ _BETWEEN = re.compile(r"[\s,]*")
 
 def json_rows(file: Path, encoding: str | None = None) -> Iterator[SourceRow]:
     """Stream the objects of one file: one a line, an array of them, or a document that holds one list of objects."""
+    for row in _objects(file, encoding):
+        if is_deep(row.fields):
+            row.fields, row.reason = None, f"objects or lists more than {MAX_DEPTH} deep in each other"
+        yield row
+
+
+def _objects(file: Path, encoding: str | None) -> Iterator[SourceRow]:
     if _begins_with_array(file, encoding):
         yield from _array(file, encoding)
         return
@@ -151,7 +159,7 @@ def _row(file: str, line: Line) -> SourceRow:
         return SourceRow(file, line.number, reason=reason, notes=notes, raw=line.text)
     if not isinstance(fields, dict):
         return SourceRow(file, line.number, reason=_no_object(fields), notes=notes, raw=line.text)
-    return SourceRow(file, line.number, {str(name): value for name, value in fields.items()}, notes=notes)
+    return SourceRow(file, line.number, fields, notes=notes)
 
 
 def _parse(text: str) -> Any:
@@ -161,7 +169,8 @@ def _parse(text: str) -> Any:
         if not text.startswith("{") or "'" not in text or len(text) > _LITERAL_LIMIT:
             raise
         try:
-            return ast.literal_eval(text)
+            found = ast.literal_eval(text)
+            return {str(name): value for name, value in found.items()} if isinstance(found, dict) else found
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             raise error from None
 
