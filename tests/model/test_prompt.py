@@ -72,6 +72,8 @@ def test_wrong_prompts_are_refused():
         Prompt(("title", "title"))
 
 
-@pytest.mark.parametrize("prompt", [Prompt(), Prompt(("title",), ("fit",), "colours", "a {metadata}"), Prompt((), (), prefix="query: ")])
+@pytest.mark.parametrize(
+    "prompt", [Prompt(), Prompt(("title",), ("fit",), "colours", "a {metadata}"), Prompt((), (), prefix="query: ")]
+)
 def test_a_prompt_goes_through_json(prompt):
     assert parse(Prompt, json.loads(json.dumps(plain(prompt))), "here") == prompt
