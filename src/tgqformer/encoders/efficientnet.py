@@ -188,8 +188,9 @@ class EfficientNetEncoder:
         self.dtype = resolve_precision(precision, self.device)
         self.levels = levels
         self.width = sum(LEVEL_CHANNELS) if levels == "several" else HEAD_CHANNELS
-        self.network = EfficientNetLite0()
-        self.network.load_state_dict(state)
+        with torch.device("meta"):  # random weights would be drawn in vain
+            self.network = EfficientNetLite0()
+        self.network.load_state_dict(state, assign=True)
         self.network.eval().requires_grad_(False)
         self.network.to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config = {

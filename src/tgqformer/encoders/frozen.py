@@ -55,12 +55,16 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def fingerprint_of(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
+def fingerprint_of(config: Mapping[str, Any], state: Mapping[str, Tensor], **written: str) -> str:
     """Digest what decides an encoder's output: its config and its weights as they are used.
+
+    written: more of the config, of which the JSON is there.
 
     Returns 32 hex digits of BLAKE2b over the config (keys sorted) and every tensor's name, shape, dtype and bytes.
     """
-    digest = blake2b(json.dumps(config, sort_keys=True).encode(), digest_size=16)
+    values = {key: json.dumps(value, sort_keys=True) for key, value in config.items()} | written
+    whole = ", ".join(f"{json.dumps(key)}: {values[key]}" for key in sorted(values))
+    digest = blake2b(f"{{{whole}}}".encode(), digest_size=16)
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

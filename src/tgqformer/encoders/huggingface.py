@@ -9,6 +9,7 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -214,9 +215,8 @@ class HuggingFaceText:
             **self.config,
             "name": None,
             "tower": _architecture(tower),
-            "tokenizer": tokenizer_rules(self.tokenizer),
         }
-        self.fingerprint = fingerprint_of(decides, self.tower.state_dict())
+        self.fingerprint = fingerprint_of(decides, self.tower.state_dict(), tokenizer=tokenizer_rules(self.tokenizer))
 
     @classmethod
     def make(cls, source: str, **options: Any) -> HuggingFaceText:
@@ -411,9 +411,15 @@ def _plain_tokenizer(tokenizer: Any) -> Any:
     return tokenizer
 
 
-def tokenizer_rules(tokenizer: Any) -> Any:
-    """Return what decides a tokenizer's output; padding and truncation are set by each call, so they are left out."""
+def tokenizer_rules(tokenizer: Any) -> str:
+    """Return what decides a tokenizer's output, as JSON."""
     if not tokenizer.is_fast:
-        return [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
-    rules = json.loads(tokenizer.backend_tokenizer.to_str())
-    return {key: value for key, value in rules.items() if key not in ("padding", "truncation")}
+        return json.dumps([type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())])
+    return _rules_of(tokenizer.backend_tokenizer.to_str())
+
+
+@lru_cache(maxsize=2)
+def _rules_of(written: str) -> str:
+    """Return the rules in a tokenizer's own JSON; padding and truncation are set by each call, so they are left out."""
+    rules = json.loads(written)
+    return json.dumps({key: rules[key] for key in rules.keys() - {"padding", "truncation"}}, sort_keys=True)

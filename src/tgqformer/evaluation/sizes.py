@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -79,14 +80,17 @@ def connector_costs(backbone: Backbone, tokens: int = TOKENS, names: Sequence[st
     return costs
 
 
-def system_costs(tokens: int = TOKENS) -> list[Cost]:
+@cache
+def system_costs(tokens: int = TOKENS) -> tuple[Cost, ...]:
     """Count whole systems: TGQ-Former at two sizes beside two multimodal models, all on `TEXT` tokens of text.
+
+    It takes some ten seconds; a second call with the same number gives what the first one counted.
 
     Parts: "vision tower", "text encoder" (of the metadata, for the connector), "connector" (for multimodal models what
     brings the picture to the LM), "language model".
     """
     systems = (lambda: _ours(packaged(), tokens), lambda: _ours(published(), tokens), internvl3_2b, qwen3_vl_4b)
-    return [count() for count in track(systems, "counting systems", len(systems))]
+    return tuple(count() for count in track(systems, "counting systems", len(systems)))
 
 
 @torch.no_grad()

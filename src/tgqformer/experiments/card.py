@@ -12,6 +12,7 @@ from tgqformer.experiments.recipe import Recipe
 from tgqformer.files import write_text
 from tgqformer.model.card import card_of
 from tgqformer.model.embedder import ItemEmbedder
+from tgqformer.model.encoding import Encoders
 from tgqformer.model.version import CARD
 
 SHOWN = ("hit@10", "hit@100", "mrr")
@@ -20,11 +21,20 @@ FEW = 200
 
 
 def write_cards(
-    folders: Mapping[str, Path], recipe: Recipe, results: Sequence[Result], settings: Mapping[str, object], verdict: str
+    folders: Mapping[str, Path],
+    encoders: Encoders,
+    recipe: Recipe,
+    results: Sequence[Result],
+    settings: Mapping[str, object],
+    verdict: str,
 ) -> None:
-    """Write the card of every served model, by its name in the recipe, into its folder; see `measured_card`."""
+    """Write the card of every served model, by its name in the recipe, into its folder; see `measured_card`.
+
+    encoders: those of the run, which all its models were saved with.
+    """
     for name, folder in folders.items():
-        card = measured_card(ItemEmbedder.load(folder), name, recipe, results, settings, verdict)
+        model = ItemEmbedder.load(folder, encoders=encoders)
+        card = measured_card(model, name, recipe, results, settings, verdict)
         write_text(folder / CARD, card)
 
 

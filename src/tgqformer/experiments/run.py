@@ -41,6 +41,7 @@ from tgqformer.synthetic.noise import write_view
 
 if TYPE_CHECKING:
     from tgqformer.experiments.trial import Trial
+    from tgqformer.model.embedder import ItemEmbedder
 
 FEW_QUERIES, FEW_PAIRS = 200, 1000
 
@@ -120,12 +121,16 @@ class Run:
         inputs |= {"probe_queries": evaluation.probe_queries if evaluation.probes else 0} | self.data.drawn_inputs
 
         def make() -> None:
-            from tgqformer.model.embedder import ItemEmbedder
-
-            self.trial(section, seed).measure(ItemEmbedder.load(saved)).write(to)
+            self.trial(section, seed).measure(self._loaded(saved)).write(to)
 
         self.stages.run(Stage(f"evaluation of {section.name}, seed {seed}", to, "result", inputs, make))
         return Result.read(to)
+
+    def _loaded(self, saved: Path) -> ItemEmbedder:
+        """Load a model that this run saved; its encoders are those of the run, which are there."""
+        from tgqformer.model.embedder import ItemEmbedder
+
+        return ItemEmbedder.load(saved, encoders=self.data.encoders)
 
     def served(self, section: ModelSection) -> Path:
         """Return the folder of the model that is served: fitted again on all pairs, or the one that is measured."""
@@ -175,11 +180,8 @@ class Run:
         return Embeddings.open(self.stages.run(stage))
 
     def _embed(self, section: ModelSection, saved: Path, to: Path) -> None:
-        from tgqformer.model.embedder import ItemEmbedder
-
         trial, catalog, prompt = self.trial(section, self.recipe.seeds[0]), self.shown_catalog, prompt_of(saved)
-        model = ItemEmbedder.load(saved)
-        ids = catalog.ids()
+        model, ids = self._loaded(saved), catalog.ids()
         table = Embeddings.create(
             to, dim=model.dim, model_version=model.version, ids_fingerprint=fingerprint_of(ids), count=len(ids)
         )
@@ -279,14 +281,13 @@ class Run:
         from tgqformer.evaluation.report import Report, write_report  # here: Matplotlib takes long to import
         from tgqformer.experiments.card import write_cards
         from tgqformer.experiments.reporting import Inspection, NoisedSample, cost_of, example_rule, neighbour_examples
-        from tgqformer.model.embedder import ItemEmbedder
 
         verdict, results = self.verdict(), [*results, *self.untrained()]
         settings = settings_of_run(self.recipe, self.data, self._choices())
         write_tables(self.folder, results, verdict)
         seed, view, examples = self.recipe.seeds[0], self.data.views["mixed"], self.recipe.evaluation.examples
         trials = {section.name: self.trial(section, seed) for section in self.recipe.models}
-        models = {name: ItemEmbedder.load(trial.folder / "model") for name, trial in trials.items()}
+        models = {name: self._loaded(trial.folder / "model") for name, trial in trials.items()}
         queries, everything = self.data.queries, np.arange(len(self.data.catalog))
         vectors = {name: trials[name].embed(models[name], everything) for name in list(models)[:2]}
         sample = NoisedSample(self.data.encoders, view, np.random.default_rng(0).permutation(queries.query)[:1000])
@@ -309,7 +310,7 @@ class Run:
             notes=NOTES,
         )
         write_report(page, report)
-        write_cards(served, self.recipe, results, settings, verdict)
+        write_cards(served, self.data.encoders, self.recipe, results, settings, verdict)
 
     def _choices(self) -> dict[str, str]:
         """Say what validation chose for each model of each seed."""

@@ -263,8 +263,12 @@ class ItemEmbedder(nn.Module, Embedder):
         mark(folder, "model", version=version_of(folder))
 
     @classmethod
-    def load(cls, path: Path | str, device: str = "cpu") -> ItemEmbedder:
+    def load(cls, path: Path | str, device: str = "cpu", *, encoders: Encoders | None = None) -> ItemEmbedder:
         """Load what `save` wrote, ready to `encode`.
+
+        Args:
+            path: the folder. device: where the weights go.
+            encoders: those that it was saved with, where they are at hand; reading them again is half of the work.
 
         Raises:
             TgqError: if the folder is not a saved model, is of a later format, or is damaged.
@@ -277,7 +281,7 @@ class ItemEmbedder(nn.Module, Embedder):
             if "base" in config:
                 model = load_packed(folder)
             else:
-                encoders = Encoders.load(folder)
+                encoders = encoders or Encoders.load(folder)
                 language = load_language(folder / "language") if config["language"] else None
                 model = assemble(config, encoders, language, load_file(folder / "model.safetensors"), version)
         model.card, model.source = read_card(folder), name_of(folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -412,7 +411,7 @@ def _with_lora(body: Any, lora: LoRA) -> Any:
 def _fingerprint(model: Any, tokenizer: Any, frozen: int, max_tokens: int, end_id: int | None) -> str:
     """Name the frozen prefix: the split, where texts are cut and how they end, the tokenizer, and its weights."""
     words = f"{frozen}:{max_tokens}:{model.config.model_type}" + ("" if end_id is None else f":end {end_id}")
-    words += json.dumps(tokenizer_rules(tokenizer), sort_keys=True)
+    words += tokenizer_rules(tokenizer)
     digest = hashlib.blake2b(words.encode(), digest_size=8)
     read = [*layers_of(model)[:frozen].parameters(), *model.get_input_embeddings().parameters()]
     for weight in read:
