@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import shutil
 import warnings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,12 +19,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item, Picture
 from tgqformer.catalog.writer import CatalogWriter
+
+gc.disable()  # imports make no garbage, but hundreds of thousands of objects that each search for it goes through
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of every later search for garbage."""
+    gc.freeze()
+    gc.enable()
+
 
 settings.register_profile("patient", deadline=None)  # a busy machine is no failure
 settings.load_profile("patient")
@@ -32,19 +45,36 @@ HIDDEN = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "n
 VISION = {**HIDDEN, "num_hidden_layers": 2, "image_size": 24, "patch_size": 8}
 
 
+MadeOnce = Callable[[str, Callable[[Path], None]], Path]
+
+
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Return what fills a folder of this name for all workers of pytest: the first that asks, while others wait.
+
+    Tests only read in it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    together = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder_of(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, whole = together / name, together / f"{name}.made"
+        with FileLock(together / f"{name}.lock"):
+            if not whole.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                folder.mkdir()
+                fill(folder)
+                whole.touch()
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def tiny_model(made_once: MadeOnce) -> Callable[[str], Path]:
     """Give a function that writes a tiny random Hugging Face model once: bert, roberta, llama, qwen, vit, clip
     or chinese-clip."""
-    folders: dict[str, Path] = {}
-
-    def saved(kind: str) -> Path:
-        if kind not in folders:
-            folders[kind] = tmp_path_factory.mktemp(kind)
-            _write_tiny(kind, folders[kind])
-        return folders[kind]
-
-    return saved
+    return lambda kind: made_once(f"tiny-{kind}", partial(_write_tiny, kind))
 
 
 def _write_tiny(kind: str, folder: Path) -> None:

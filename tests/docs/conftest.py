@@ -31,9 +31,12 @@ def tiny(tiny_model: Callable[[str], Path]) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Path:
+def world(made_once: Callable[[str, Callable[[Path], None]], Path], tiny: list[str]) -> Path:
     """A folder with all that the pages name."""
-    folder = tmp_path_factory.mktemp("world")
+    return made_once("world", lambda folder: write_world(folder, tiny))
+
+
+def write_world(folder: Path, tiny: list[str]) -> None:
     write_shop(folder, 48)
     few = ["--set", "catalog.items=48"]
     run = Terminal(more={"run": tiny, "demo": [*tiny, *few]})
@@ -50,7 +53,6 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Path:
             "tgq demo",
         ):
             run(line.split())
-    return folder
 
 
 @pytest.fixture

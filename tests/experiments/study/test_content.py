@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,10 @@ SMALL = (
 )  # fmt: skip
 
 
-def test_content_is_trained_on_the_log_once(tmp_path: Path) -> None:
-    recipe = ContentSection("demo", None, SMALL).load()
+def test_content_is_trained_on_the_log_once(tmp_path: Path, tiny_model: Callable[[str], Path]) -> None:
+    bert = f"hf:{tiny_model('bert')}"
+    tiny = f"encoders.vision=hf:{tiny_model('vit')}", f"encoders.text={bert}", f"language.name={bert}"
+    recipe = ContentSection("demo", None, (*SMALL, *tiny)).load()
     catalog = Dataset(recipe, tmp_path / "data").catalog
     everything = ItemSplit.by_hash(catalog.ids(), (1.0, 0.0, 0.0), 0)
     shoppers = dataclasses.replace(STUDIO, wants=("colour",), tastes={"kind": 1.0}, sessions_per_item=4.0)
