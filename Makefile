@@ -36,7 +36,7 @@ test: $(VENV)/.ready ## run the tests, but for the slow ones
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
 slow: $(VENV)/.ready ## run the slow ones: killed jobs, lost nodes, exports, long pages of the documentation
-	$(BIN)/pytest -n 2 --dist loadfile -m slow
+	$(BIN)/pytest -n 2 --dist loadfile -m slow $$(grep -rl --include='*.py' 'mark\.slow' tests)
 
 cover: $(VENV)/.ready ## run all tests and say which lines none of them reaches; takes long
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=85
