@@ -24,9 +24,11 @@ from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.encoding import Encoders
 from tgqformer.model.export import _describe, _quantize, overlap_of
 from tgqformer.model.frozen import FrozenPart
-from tgqformer.model.onnx import OnnxEmbedder, Tokens
+from tgqformer.model.onnx import KIND, OnnxEmbedder, Tokens
 from tgqformer.model.prompt import Prompt
+from tgqformer.model.version import version_of
 from tgqformer.pixels import Steps
+from tgqformer.stages import mark
 
 Build = Callable[..., ItemEmbedder]
 WITHOUT_TORCH = """
@@ -95,10 +97,21 @@ def test_eight_bits_are_smaller_and_nearly_the_same(exported: Path, tiny_items: 
     small = tmp_path / "int8"
     shutil.copytree(exported, small)
     _quantize(small)
+    mark(small, KIND, content=version_of(small))
     assert (small / "model.onnx").stat().st_size < 0.8 * (exported / "model.onnx").stat().st_size
     wanted, found = OnnxEmbedder(exported).encode(tiny_items), OnnxEmbedder(small).encode(tiny_items)
     assert 0.95 < (wanted * found).sum(1).min() < 1
     assert sorted(path.name for path in small.iterdir()) == sorted(path.name for path in exported.iterdir())
+
+
+@pytest.mark.slow
+def test_eight_bits_where_the_keys_of_a_connector_are_constant(
+    build: Build, tiny_items: list[Item], tmp_path: Path
+) -> None:
+    """A Q-Former's queries attend to each other before they see an item: a product with a constant of four axes."""
+    model = build("qformer")
+    export.export_onnx(model, tmp_path / "to", tiny_items, None, int8=True)
+    assert (model.encode(tiny_items) * OnnxEmbedder(tmp_path / "to").encode(tiny_items)).sum(1).min() > 0.95
 
 
 def test_a_damaged_or_foreign_folder_is_refused(exported: Path, tmp_path: Path) -> None:
@@ -113,8 +126,34 @@ def test_a_damaged_or_foreign_folder_is_refused(exported: Path, tmp_path: Path) 
     write_json(copy / "onnx.json", about | {"format": 99})
     with pytest.raises(TgqError, match="has format 99"):
         OnnxEmbedder(copy)
+    write_json(copy / "onnx.json", [1])
+    with pytest.raises(TgqError, match="does not describe an exported model"):
+        OnnxEmbedder(copy)
     write_json(copy / "onnx.json", about)
+    OnnxEmbedder(copy)
     (copy / "model.onnx").write_bytes((exported / "model.onnx").read_bytes()[:1000])
+    with pytest.raises(TgqError, match="is damaged"):
+        OnnxEmbedder(copy)
+
+
+def test_a_file_that_is_not_the_one_that_was_written_is_refused(exported: Path, tmp_path: Path) -> None:
+    """Such as weights with one bit turned, or those of another model: the vectors would look right."""
+    copy = tmp_path / "copy"
+    shutil.copytree(exported, copy)
+    whole = (copy / "model.onnx").read_bytes()
+    (copy / "model.onnx").write_bytes(whole[:-1000] + bytes([whole[-1000] ^ 1]) + whole[-999:])
+    with pytest.raises(TgqError, match="its files are not those that were written; export it again"):
+        OnnxEmbedder(copy)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_text('{"model":')])
+def test_a_damaged_tokenizer_is_refused_where_no_note_came_along(
+    exported: Path, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(exported, copy)
+    (copy / "tgq.json").unlink()
+    damage(copy / "text.json")
     with pytest.raises(TgqError, match="is damaged"):
         OnnxEmbedder(copy)
 

@@ -23,6 +23,7 @@ from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.graph import WholeGraph
 from tgqformer.model.language import HuggingFaceLM, end_ids
 from tgqformer.model.onnx import FORMAT, KIND, OnnxEmbedder, faults_of
+from tgqformer.model.version import version_of
 from tgqformer.packages import need
 from tgqformer.pixels import Steps
 from tgqformer.stages import atomic_folder, mark
@@ -65,29 +66,32 @@ def export_onnx(
     """
     for module in ("onnx", "onnxscript"):
         need(module)
-    faults = faults_of(need("onnxruntime"))
     with atomic_folder(to, KIND, overwrite=overwrite) as folder:
         graph = WholeGraph(model).eval()
         about = _describe(model, folder)
         pixels = about["pixels"]
         _trace(graph, [*pixels["shape"]], pixels["dtype"], folder / "model.onnx")
         write_json(folder / "onnx.json", about)
-        wanted = model.encode(items, root=root)
-        try:
-            found = OnnxEmbedder(folder).encode(items, root=root)
-        except faults as error:
-            why = str(error).split("\n", 1)[0]
-            raise TgqError(f"ONNX Runtime cannot run the exported form of this model: {why}") from error
+        wanted, found = model.encode(items, root=root), _encoded(folder, items, root)
         difference = float(np.abs(found - wanted).max())
         if not difference <= CLOSE:
             raise TgqError(f"the exported model differs by {difference:.2g} from {model.source}; nothing is written")
         if int8:
             _quantize(folder)
-            found = OnnxEmbedder(folder).encode(items, root=root)
+            found = _encoded(folder, items, root)
         checked = Checked(len(items), difference, overlap_of(wanted, found) if len(items) >= 20 else None)
         write_json(folder / "onnx.json", about | {"int8": int8, "checked": asdict(checked)})
-        mark(folder, KIND, version=model.version)
+        mark(folder, KIND, version=model.version, content=version_of(folder))
     return checked
+
+
+def _encoded(folder: Path, items: Sequence[Item], root: Path | None) -> Vectors:
+    """Embed items [n, d] by the exported form; raises TgqError where the runtime cannot."""
+    try:
+        return OnnxEmbedder(folder).encode(items, root=root)
+    except faults_of(need("onnxruntime")) as error:
+        why = str(error).split("\n", 1)[0]
+        raise TgqError(f"ONNX Runtime cannot run the exported form of this model: {why}") from error
 
 
 def overlap_of(one: Vectors, other: Vectors, k: int = 10) -> float:
@@ -201,6 +205,16 @@ def _silent() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def _not_of_weights(graph: Path) -> list[str]:
+    """Name the products with a constant that is no matrix, such as the keys of queries that are the same for all items.
+
+    Each of its channels would get a scale of its own, which the runtime refuses.
+    """
+    found = need("onnx").load(graph).graph
+    shapes = {one.name: len(one.dims) for one in found.initializer}
+    return [one.name for one in found.node if one.op_type == "MatMul" and shapes.get(one.input[1], 2) != 2]
+
+
 def _quantize(folder: Path) -> None:
     """Keep the weights of matrix products and the tables of words in 8 bits."""
     runtime, tool = need("onnxruntime"), need("onnxruntime.quantization")
@@ -213,5 +227,8 @@ def _quantize(folder: Path) -> None:
     with _silent():
         # seven bits of range: the 16-bit sums of processors without VNNI overflow at eight
         options = {"per_channel": True, "reduce_range": True, "weight_type": tool.QuantType.QInt8}
-        tool.quantize_dynamic(folded, whole, op_types_to_quantize=["MatMul", "Gemm", "Gather"], **options)
+        kinds = ["MatMul", "Gemm", "Gather"]
+        tool.quantize_dynamic(
+            folded, whole, op_types_to_quantize=kinds, nodes_to_exclude=_not_of_weights(folded), **options
+        )
     folded.unlink()

@@ -18,10 +18,12 @@ from tgqformer.config import parse
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json
 from tgqformer.model.prompt import Prompt
+from tgqformer.model.version import version_of
 from tgqformer.packages import need
 from tgqformer.parallel import TOKENIZING, cores
 from tgqformer.pixels import Steps, as_rgb, letterbox, read_processor, without_ends
 from tgqformer.progress import progress
+from tgqformer.stages import note_of
 from tgqformer.types import Array, Ints, Vectors
 
 KIND = "onnx model"
@@ -51,6 +53,8 @@ class OnnxEmbedder:
         options.log_severity_level = 3  # errors; folding of constants is told as a warning
         self.about, broken = _about(self.folder), faults_of(runtime)
         try:
+            if (note_of(self.folder) or {}).get("content") not in (None, version_of(self.folder)):
+                raise ValueError("its files are not those that were written")
             self.session = runtime.InferenceSession(
                 str(self.folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
             )
@@ -59,10 +63,10 @@ class OnnxEmbedder:
             language = self.about["language"]
             self._language = None if language is None else Tokens(self.folder / "language.json", **language)
             self._pixels = prepared_by(self.folder / "vision", **self.about["pixels"])
+            self.dim, self.version = int(self.about["dim"]), str(self.about["model_version"])
         except broken as error:
             why = " ".join(str(error).split())
             raise TgqError(f"the exported model in {folder} is damaged: {why}; export it again") from error
-        self.dim, self.version = int(self.about["dim"]), str(self.about["model_version"])
         self._asked = {one.name for one in self.session.get_inputs()}
 
     def encode(
@@ -147,6 +151,7 @@ class Tokens:
     ) -> None:
         from tokenizers import Tokenizer
 
+        read_json(file)  # of a file that is damaged or not there, the library raises a plain Exception
         self.tokenizer: Any = Tokenizer.from_file(str(file))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(max_tokens - (end is not None))
@@ -206,8 +211,10 @@ def _about(folder: Path) -> dict[str, Any]:
         about: dict[str, Any] = read_json(folder / "onnx.json")
     except ValueError as error:
         raise TgqError(f"{folder / 'onnx.json'} is no JSON: {error}; export the model again") from error
-    if about.get("format") != FORMAT:
-        raise TgqError(f"{folder} has format {about.get('format')}, this version runs {FORMAT}; export the model again")
+    if not isinstance(about, dict) or "format" not in about:
+        raise TgqError(f"{folder / 'onnx.json'} does not describe an exported model; export the model again")
+    if about["format"] != FORMAT:
+        raise TgqError(f"{folder} has format {about['format']}, this version runs {FORMAT}; export the model again")
     return about
 
 
