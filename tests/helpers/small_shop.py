@@ -192,7 +192,7 @@ class Client:
         self._connection.request(method, path, body, headers or {})
         answer = self._connection.getresponse()
         content, found = answer.read(), {name.lower(): value for name, value in answer.getheaders()}
-        is_json = found.get("content-type") == "application/json"
+        is_json = method != "HEAD" and found.get("content-type") == "application/json"
         return answer.status, found, json.loads(content) if is_json else content
 
     def get(self, path: str) -> Any:

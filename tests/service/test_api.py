@@ -285,6 +285,37 @@ def test_a_picture_that_is_sent_as_text_is_told(still: Still) -> None:
     assert status == 422 and "not a file" in answer["error"] and "picture=@" in answer["error"]
 
 
+@pytest.mark.parametrize("ending", [b"", b"--XX", b"--XX\r\n", b"\r\n--XY--\r\n"])
+def test_a_form_without_its_closing_boundary_is_refused(still: Still, ending: bytes) -> None:
+    """Its last field would be passed over: a PUT would take the item without its picture."""
+    _, running = still
+    ask = running.client()
+    whole, kind = multipart({"title": "red shoe"}, png("red", (300, 300), "BMP"))  # in several parts over the socket
+    cut = whole.removesuffix(b"--XX--\r\n") + ending
+    for method, path in (("PUT", "/items/cut"), ("POST", "/search")):
+        status, _, answer = ask(method, path, cut, {"content-type": kind})
+        assert status == 400 and "closing boundary" in answer["error"]
+    assert ask("GET", "/items/cut")[0] == 404
+    fields, kind = multipart({"title": "red shoe"})
+    for end in (b"", b"\r\n", b"\r\nwhat stands behind it does not count"):
+        sent = fields.removesuffix(b"\r\n") + end
+        assert ask("POST", "/search", sent, {"content-type": kind.replace("XX", '"XX"')})[0] == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/readyz", "/metrics", "/items/sku-1", "/items/sku-1/similar", "/items/none", "/openapi.json"]
+)
+def test_head_answers_as_get_without_the_body(still: Still, path: str) -> None:
+    _, running = still
+    ask = running.client()
+    status, headers, _ = ask("GET", path)
+    given = ask("HEAD", path)
+    assert (given[0], given[2]) == (status, b"")
+    assert given[1]["content-type"] == headers["content-type"]
+    assert path == "/metrics" or given[1]["content-length"] == headers["content-length"]
+    assert ask.get("/healthz") == {"status": "ok"}  # on the same connection
+
+
 def test_health_and_metrics(shop: Shop) -> None:
     with serving(shop) as running:
         ask = running.client()

@@ -137,7 +137,9 @@ def test_a_temporary_disk_that_is_full(shop: Shop, monkeypatch: pytest.MonkeyPat
 def test_pictures_beyond_the_limits(tight: Running) -> None:
     ask = tight.client()
     status, body = ask.form("POST", "/search", png("red", (101, 100)))
-    assert status == 413 and "million is the limit" in body["error"]
+    assert status == 413 and "million is the limit" in body["error"] and "smaller" in body["hint"]
+    status, body = ask.form("POST", "/search", png("red", (100, 100))[:-30])
+    assert status == 422 and "cut off" in body["error"] and "whole file" in body["hint"]
     status, body = ask.form("POST", "/search", b"no picture")
     assert status == 422 and "cannot be read" in body["error"] and "JPEG" in body["hint"]
     assert ask.form("POST", "/search", png("red", (100, 100)))[0] == 200

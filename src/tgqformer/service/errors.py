@@ -16,6 +16,7 @@ from tgqformer.store.base import UnknownItem, UnknownValue, Unreachable, Version
 
 log = logging.getLogger("tgqformer.service")
 RETRY = {"retry-after": "1"}
+_PICTURES = dict.fromkeys(("bomb", "too-large"), "send a smaller picture") | {"truncated": "send the whole file"}
 
 
 class Refused(TgqError):  # noqa: N818 - an answer, not a fault
@@ -51,9 +52,8 @@ def as_api_error(error: TgqError) -> ApiError:
         return ApiError(404, "the item's picture is not where the catalogue says", "import the catalogue again")
     if isinstance(error, PictureError):
         status = 413 if error.kind in ("bomb", "too-large") else 422
-        return ApiError(
-            status, f"the picture cannot be read: {error.reason}", "send a JPEG, PNG, WebP, AVIF or GIF picture"
-        )
+        hint = _PICTURES.get(error.kind, "send a JPEG, PNG, WebP, AVIF or GIF picture")
+        return ApiError(status, f"the picture cannot be read: {error.reason}", hint)
     if isinstance(error, UnknownItem):
         return ApiError(404, "there is no such item", "check the id")  # its words name the store
     if isinstance(error, UnknownValue):

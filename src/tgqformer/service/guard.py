@@ -10,6 +10,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from ipaddress import ip_address
 
+from python_multipart.multipart import parse_options_header
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -54,16 +55,19 @@ class Guard:
         scope["request_id"] = call.id
         request_id.set(call.id)
         caller.set((scope["client"] or ("",))[0])
+        asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope  # the server sends no body then
         started = time.perf_counter()
         try:
             refusal = None if scope["path"] in ALWAYS else self._refusal(scope, call) or await self._held(scope)
             if refusal is not None:
                 await response_of(refusal)(scope, receive, call.send)
             else:
-                await self._answer(scope, _Body(receive, self._settings, lambda: self._take(call)), call)
+                ending = _Ending.of(scope) if _has_body(scope) else None
+                body = _Body(receive, self._settings, lambda: self._take(call), ending)
+                await self._answer(asked, body, call)
         finally:
             self._in_work -= call.counted
-            route = getattr(scope.get("route"), "path", "unmatched")
+            route = getattr(asked.get("route"), "path", "unmatched")
             self._telemetry.answered(
                 _known(scope["method"]), route, call.status, time.perf_counter() - started, call.id
             )
@@ -141,14 +145,42 @@ class BodyRefused(HTTPException):
         self.problem = problem
 
 
+class _Ending:
+    """Looks for the closing boundary of a form. The parser does not: it would pass over the last field without it."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self._mark, self._last, self.seen = b"\r\n--" + boundary + b"--", b"\r\n", False
+
+    @classmethod
+    def of(cls, scope: Scope) -> _Ending | None:
+        """Make one for a form in parts; None for another body, or where no boundary is named."""
+        header = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+        kind, options = parse_options_header(header)
+        boundary = options.get(b"boundary")
+        return cls(boundary) if kind == b"multipart/form-data" and boundary else None
+
+    def take(self, part: bytes) -> None:
+        """Look through the next part of the body."""
+        if not self.seen:
+            seen = self._last + part
+            self.seen, self._last = self._mark in seen, seen[-len(self._mark) :]
+
+
 class _Body:
     """A request's body, counted while it streams in: a length that was announced is not believed.
 
-    `whole` is called when all of it is here; what it returns refuses the request.
+    `whole` is called when all of it is here; what it returns refuses the request. `ending` is that of a form.
     """
 
-    def __init__(self, receive: Receive, settings: ServiceSettings, whole: Callable[[], ApiError | None]) -> None:
-        self._receive, self._settings, self._whole, self._read, self._complete = receive, settings, whole, 0, False
+    def __init__(
+        self,
+        receive: Receive,
+        settings: ServiceSettings,
+        whole: Callable[[], ApiError | None],
+        ending: _Ending | None,
+    ) -> None:
+        self._receive, self._settings, self._whole, self._ending = receive, settings, whole, ending
+        self._read, self._complete = 0, False
         self._until = time.monotonic() + settings.body_seconds
 
     async def receive(self) -> Message:
@@ -159,14 +191,24 @@ class _Body:
                 message = await self._receive()
         except TimeoutError as error:
             raise BodyRefused(_too_slow(self._settings.body_seconds)) from error
-        self._read += len(message.get("body", b""))
+        part = message.get("body", b"")
+        self._read += len(part)
         if self._read > self._settings.max_body_bytes:
             raise BodyRefused(_too_large(self._settings.max_body_bytes))
+        if self._ending is not None:
+            self._ending.take(part)
         if not message.get("more_body", False):
             self._complete = True
-            if message["type"] == "http.request" and (refusal := self._whole()) is not None:
+            if message["type"] == "http.request" and (refusal := self._unended() or self._whole()) is not None:
                 raise BodyRefused(refusal)
         return message
+
+    def _unended(self) -> ApiError | None:
+        if self._ending is None or self._ending.seen or not self._read:
+            return None
+        return ApiError(
+            400, "the form ends without its closing boundary", "send all of it, with the boundary of its header"
+        )
 
 
 class _Call:
