@@ -334,6 +334,44 @@ def test_filters_and_orders_stand_in_the_address(desk: Visit, shown: Catalog) ->
     expect(first).to_have_text(re.compile(f"^{prices[9]:,.2f}"))
 
 
+def test_an_address_that_holds_too_much_shows_what_there_is(desk: Visit, shown: Catalog) -> None:
+    page = desk.go("?page=99")
+    expect(page).to_have_url(re.compile("page=2$"))
+    expect(page.locator("#results .card:not(.waiting)")).to_have_count(len(shown) - 48)
+    for query in ("low=abc&high=-3", f"q={'z' * 300}"):
+        desk.go(f"?{query}")
+        expect(page.locator("#count")).to_have_text(re.compile(r"^\d+ products$"))
+        expect(page.get_by_role("alert")).to_have_count(0)
+    desk.go("product")
+    expect(page.get_by_role("alert")).to_contain_text("names no product")
+
+
+def test_an_open_page_says_which_version_is_served_now(desk: Visit, first: str) -> None:
+    page = desk.go(f"product?id={first}")
+    versions = page.locator("select[name=version] option")
+    expect(versions).to_have_text(["TGQ-Former · served", "Q-Former"])
+
+    def swapped(route: Route) -> None:
+        about = route.fetch().json()
+        for one in about["versions"]:
+            one["served"] = not one["served"]
+        route.fulfill(json=about)
+
+    page.route("**/api/site", swapped)
+    page.locator(".card > a").first.click()
+    expect(versions).to_have_text(["TGQ-Former", "Q-Former · served"])
+    page.unroute("**/api/site")
+
+
+def test_a_file_above_the_limit_of_the_service_is_not_sent(desk: Visit, tmp_path: Path) -> None:
+    page = desk.page
+    page.route("**/api/site", lambda route: route.fulfill(json={**route.fetch().json(), "upload": 2 << 20}))
+    desk.go("try")
+    (tmp_path / "mine.png").write_bytes(b"0" * (3 << 20))
+    page.locator("#file").set_input_files(tmp_path / "mine.png")
+    expect(page.get_by_role("alert")).to_contain_text("more than 2 MB")
+
+
 def test_on_a_phone_picture_and_slider_stay_in_view(phone: Visit, first: str) -> None:
     page = phone.go(f"product?id={first}")
     column(page, 0)

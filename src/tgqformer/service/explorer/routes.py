@@ -88,7 +88,7 @@ def _add_pages(router: APIRouter) -> None:
         return await static("index.html", request)
 
     for address in PAGES:
-        router.add_api_route(address, page, methods=["GET", "HEAD"])
+        router.add_api_route(address, page)
 
     @router.get("/explorer/static/{name}")
     async def static(name: str, request: Request) -> Response:
@@ -240,7 +240,7 @@ def _about(site: Site, shop: Shop) -> Data:
     brands = [{"name": one.path[0], "count": one.count} for one in shown.browser.brands[:FACETS]] if shown else []
     name = (shown.clean or shown.catalog).name if shown else None
     about = {"name": name, "items": len(shown.browser) if shown else 0, "clean": bool(shown and shown.clean)}
-    about["model"] = served.embedder is not None
+    about["model"], about["upload"] = served.embedder is not None, site.settings.max_body_bytes
     about["judged"] = len(versions) > 1 and pairs_of(site.places.store) is not None
     kinds = KINDS if can_draw() else ()
     return {**about, "versions": versions, "kinds": kinds, "categories": categories, "brands": brands}
@@ -257,6 +257,7 @@ def _cached(request: Request, data: bytes, media_type: str, caching: str) -> Res
     """Return the data, or 304 where the browser has it already."""
     tag = f'"{blake2b(data, digest_size=12).hexdigest()}"'
     headers = {**HEADERS, "ETag": tag, "Cache-Control": caching}
-    if request.headers.get("if-none-match") == tag:
+    known = {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}
+    if known & {tag, "*"}:  # a proxy that compresses makes a tag weak
         return Response(status_code=304, headers=headers)
     return Response(data, headers=headers, media_type=media_type)

@@ -32,10 +32,9 @@ async function open() {
     link.closest("nav") && (link.dataset.page === shown ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current"));
   }
   try {
-    about ??= await get("site");
+    const [page] = await Promise.all([load(), get("site").then((found) => { about = found; })]); // another may be served now
     document.querySelector('[data-page="try"]').hidden = !about.model;
     document.querySelector('nav [data-page="wins"]').hidden = !about.judged;
-    const page = await load();
     if (signal.aborted) return;
     const place = h("div", { class: "page appear" });
     main.replaceChildren(place);

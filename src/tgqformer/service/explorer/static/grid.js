@@ -3,14 +3,14 @@ import { get } from "./api.js";
 import { arrows, h, number, plural, say, settled } from "./dom.js";
 import { card, waiting, wrong } from "./parts.js";
 
-const PAGE = 48;
+const PAGE = 48, LONGEST = 200; // products of a page, letters of a search
 const SORTS = [["", "Best match"], ["price", "Price, low first"], ["-price", "Price, high first"], ["stock", "In stock first"], ["category", "Category"], ["new", "Newest"]];
 const NOTHING = { q: "", category: [], brand: "", low: "", high: "", stock: false, sort: "" };
 
 export async function show(place, { about, query, signal, titled }) {
   titled(query.get("q") ?? "");
   const state = {
-    q: query.get("q") ?? "", category: query.getAll("category"), brand: query.get("brand") ?? "",
+    q: (query.get("q") ?? "").slice(0, LONGEST), category: query.getAll("category"), brand: query.get("brand") ?? "",
     low: query.get("low") ?? "", high: query.get("high") ?? "", stock: query.get("stock") === "true",
     sort: SORTS.some(([name]) => name === query.get("sort")) ? query.get("sort") : "",
     page: Math.max(1, Number.parseInt(query.get("page") ?? "1", 10) || 1),
@@ -20,12 +20,14 @@ export async function show(place, { about, query, signal, titled }) {
   const pages = h("nav", { class: "pages", "aria-label": "Pages of results" });
   const meant = h("p", { class: "meant small", hidden: true });
   const alike = h("section", { class: "alike", id: "alike", hidden: true, "aria-labelledby": "alike-title" });
-  const search = h("input", { type: "search", value: state.q, placeholder: "Search by words or id", "aria-label": "Search products", maxlength: "200", autocomplete: "off", enterkeyhint: "search" });
+  const search = h("input", { type: "search", value: state.q, placeholder: "Search by words or id", "aria-label": "Search products", maxlength: LONGEST, autocomplete: "off", enterkeyhint: "search" });
   const category = categories(about.categories, state.category);
   const brand = h("select", { "aria-label": "Brand" }, h("option", { value: "" }, "All brands"),
     about.brands.map((one) => h("option", { value: one.name, selected: one.name === state.brand || null }, `${one.name} (${number(one.count)})`)));
   const band = (name, words) => h("input", { type: "number", min: "0", step: "any", inputmode: "decimal", value: state[name], "aria-label": words, placeholder: words });
   const low = band("low", "Price from"), high = band("high", "Price to");
+  for (const input of [low, high]) if (!input.validity.valid) input.value = "";
+  Object.assign(state, { low: low.value, high: high.value }); // an address may hold what is no price
   const stock = h("input", { type: "checkbox", checked: state.stock });
   const sort = h("select", { "aria-label": "Order" }, SORTS.map(([value, words]) => h("option", { value, selected: value === state.sort || null }, words)));
   place.append(
@@ -69,6 +71,12 @@ export async function show(place, { about, query, signal, titled }) {
       near?.catch(() => null); // waited for below
       const found = await get("items", { ...asked, stock: inStock || "", start: (page - 1) * PAGE, count: PAGE }, own.signal);
       clearTimeout(late);
+      const last = Math.max(1, Math.ceil(found.total / PAGE));
+      if (page > last) { // the catalogue was longer when the address was kept
+        state.page = last;
+        history.replaceState({}, "", addressOf(state));
+        return fill();
+      }
       draw(found);
       drawAlike(near ? await near : null);
     } catch (error) {

@@ -184,7 +184,8 @@ function island(group, at, world, categories) {
     toggle.setAttribute("aria-pressed", on);
     world.hide(at, !on);
   } }, h("i", { class: "dot", data: { at } }), h("span", {}, group.name, " ", h("span", { class: "soft figure" }, number(group.count))));
-  const path = categories.find((one) => one.path.at(-1) === group.name)?.path;
+  const paths = categories.filter((one) => one.path.at(-1) === group.name).map((one) => one.path);
+  const path = paths.length > 1 ? [group.name] : paths[0]; // a name that stands in several places means all of them
   return h("li", {}, toggle, path ? h("a", {
     href: `./?${new URLSearchParams(path.map((level) => ["category", level]))}`, "data-link": true, "aria-label": `${group.name} as a list`,
   }, "list") : null);

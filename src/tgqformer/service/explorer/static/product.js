@@ -1,5 +1,5 @@
 // One product: its picture, noise to try on it, and its neighbours by one or two versions side by side.
-import { get, noisedOf, pictureOf } from "./api.js";
+import { get, noisedOf, pictureOf, Wrong } from "./api.js";
 import { arrows, choice, h, plural, say, settled } from "./dom.js";
 import { card, dotsOf, frame, hiddenOf, keptOf, nameOf, neighbours, offer, versionsChoice, waiting, wrong } from "./parts.js";
 import { why } from "./why.js";
@@ -12,6 +12,7 @@ const K = 10;
 
 export async function show(place, { about, query, signal, go, titled }) {
   const id = query.get("id") ?? "";
+  if (!id) throw new Wrong(404, "The address names no product.", "Choose one among the products.");
   place.append(skeleton());
   const item = await get("item", { id }, signal);
   titled(nameOf(item));

@@ -1,9 +1,7 @@
 // A picture (or a title) of the person's own: what in the shop is like it, by one or two versions.
 import { post } from "./api.js";
-import { arrows, h, say } from "./dom.js";
+import { arrows, h, number, say } from "./dom.js";
 import { neighbours, versionsChoice, waiting, wrong } from "./parts.js";
-
-const MOST = 16;
 
 export async function show(place, { about, signal, titled }) {
   titled("Try a picture");
@@ -25,7 +23,7 @@ export async function show(place, { about, signal, titled }) {
 
   function take(chosen) {
     if (!chosen) return;
-    if (chosen.size > MOST << 20) return results.replaceChildren(wrong({ message: `This file has more than ${MOST} MB.`, hint: "Choose a smaller picture." }));
+    if (chosen.size > about.upload) return results.replaceChildren(wrong({ message: `This file has more than ${number(about.upload / (1 << 20))} MB.`, hint: "Choose a smaller picture." }));
     release();
     state.file = chosen;
     shown = URL.createObjectURL(chosen);
