@@ -13,17 +13,21 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from tgqformer.connectors.weights import load_blip2
 from torch import Tensor, nn
 
 from tgqformer.connectors.base import ConnectorInput, ConnectorWidths
 from tgqformer.connectors.qformer import QFormer
 from tgqformer.connectors.tgq import TGQFormer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
+from peer_weights import load_blip2
 
 
 @dataclass(frozen=True)

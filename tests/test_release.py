@@ -70,6 +70,18 @@ def test_workflows_call_what_is_there(path: Path) -> None:
         assert (ROOT / name / "pyproject.toml").is_file()
 
 
+def test_make_speed_measures_by_scripts_that_ask_for_nothing() -> None:
+    names = re.search(
+        r"^speed:.*\n\tfor name in ([^;]*);.*benchmarks/", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE
+    )
+    assert names is not None and len(names[1].split()) == 3
+    for name in names[1].split():
+        script = ROOT / "benchmarks" / f"{name}.py"
+        done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True)
+        usage = done.stdout.partition("\n\n")[0].partition(script.name)[2]
+        assert not re.sub(r"\[[^\]]*\]", "", usage).strip(), usage  # no word that must be given
+
+
 def test_the_pretrained_package_is_small_and_whole() -> None:
     folder = ROOT / "packages" / "small" / "src" / "tgqformer_small" / "model"
     names = {path.name for path in folder.iterdir()}
