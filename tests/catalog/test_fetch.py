@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,13 @@ from typer.testing import CliRunner
 from tgqformer.catalog import Catalog, import_catalog
 from tgqformer.catalog.addresses import address_of, fetched_file, fetched_name, is_public
 from tgqformer.catalog.fetch.client import Client, FetchError, FetchSettings, _seconds
-from tgqformer.catalog.fetch.job import FetchReport, fetch_pictures
+from tgqformer.catalog.fetch.job import SILENT, FetchReport, fetch_pictures
 from tgqformer.catalog.importer import addresses_of
 from tgqformer.cli import app
 from tgqformer.errors import TgqError
 
 QUICK = FetchSettings(rate=10_000, at_once=8, timeout=20, tries=3, pause=0.01, max_mb=0.25, allow_host=("127.0.0.1",))
+BOTH = ("127.0.0.1", "localhost")
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +171,7 @@ def test_help_shows_the_defaults_of_the_settings() -> None:
 
 
 def test_retry_after_is_seconds_or_a_time() -> None:
-    assert _seconds("120") == 120 and _seconds("soon") is None and _seconds("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    assert _seconds("120") == 120 and _seconds("soon") is None and _seconds("²") is None and _seconds("Wed, 21 Oct 2015 07:28:00 GMT") == 0
 
 
 def test_one_picture_for_one_address_whoever_names_it(server: BadServer, tmp_path: Path) -> None:
@@ -180,6 +182,51 @@ def test_one_picture_for_one_address_whoever_names_it(server: BadServer, tmp_pat
     assert [(one.kind, one.items) for one in report.failures] == [("address", ("b",))]
     again = fetch_pictures(shared, tmp_path / "to", QUICK)
     assert (again.fetched, again.there, server.asked["/good/77.jpg"]) == (0, 2, 1)
+
+
+def test_a_failure_is_told_of_each_item_that_names_the_picture(server: BadServer, tmp_path: Path) -> None:
+    url = server.url("missing", 78)
+    shared = [("a", [url]), ("b", [f"{url}#v2"]), ("c", [server.url("good", 78)])]
+    report = fetch_pictures(shared, tmp_path / "to", QUICK)
+    assert (report.fetched, report.there, server.asked["/missing/78.jpg"]) == (1, 0, 1)
+    assert [(one.address, one.items) for one in report.failures] == [(url, ("a",)), (f"{url}#v2", ("b",))]
+
+
+def test_a_host_that_answers_nothing_is_not_asked_for_all_of_its_pictures(server: BadServer, tmp_path: Path) -> None:
+    dead = [server.url("drop", n) for n in range(200, 200 + SILENT + 30)]
+    how = replace(QUICK, tries=1, at_once=1, allow_host=BOTH)
+    report = fetch(tmp_path / "to", *dead, server.url("good", 79, host="localhost"), how=how)
+    kinds = Counter(one.kind for one in report.failures)
+    assert (report.fetched, kinds) == (1, {"connection": SILENT, "silent": 30})
+    between = [url for n, url in enumerate(dead) for url in ((url, server.url("missing", n)) if n % 15 == 14 else (url,))]
+    report = fetch(tmp_path / "between", *between, how=how)  # it does answer, now and then
+    assert Counter(one.kind for one in report.failures) == {"connection": len(dead), "status": 3}
+
+
+def test_the_host_that_asks_to_wait_is_the_one_that_rests(server: BadServer, tmp_path: Path) -> None:
+    """Not the one that led there."""
+
+    async def waited() -> tuple[float, float]:
+        async with Client(replace(QUICK, allow_host=BOTH)) as client:
+            led = asyncio.create_task(client.picture(server.url("to-429-first", 80)))
+            while not server.asked["/429-first/80.jpg"]:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)
+            began = time.monotonic()
+            await client.picture(server.url("good", 81))
+            first = time.monotonic()
+            await client.picture(server.url("good", 82, host="localhost"))
+            await led
+            return first - began, time.monotonic() - first
+
+    here, there = asyncio.run(waited())
+    assert here < there
+
+
+def test_a_redirect_in_latin_1_and_an_answer_that_is_packed(server: BadServer, tmp_path: Path) -> None:
+    report = fetch(tmp_path / "to", server.url("to-latin", 82), server.url("packed", 83))
+    assert report.fetched == 1 and server.asked["/good/82.jpg?name=gr%F6n"] == 1
+    assert [(one.kind, "packed (gzip)" in one.reason) for one in report.failures] == [("type", True)]
 
 
 def test_import_fetch_import(server: BadServer, tmp_path: Path) -> None:

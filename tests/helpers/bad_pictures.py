@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import threading
 import time
 from collections import Counter
@@ -52,7 +53,7 @@ def picture(number: int, kind: str = "JPEG") -> bytes:
 def head(status: str, body: bytes | None, **more: str) -> bytes:
     lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in more.items())]
     lines += [f"Content-Length: {len(body)}"] if body is not None else []
-    return "\r\n".join([*lines, "", ""]).encode() + (body or b"")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
 
 
 class BadServer:
@@ -88,6 +89,8 @@ class BadServer:
             writer.write(head("200 OK", _ANSWERED.get(way, b"PK\x03\x04" + bytes(90)), Content_Type="image/jpeg"))
         elif way in ("good", "seen") or (way.endswith("-first") and not first):
             writer.write(head("200 OK", good))
+        elif way == "packed":
+            writer.write(head("200 OK", gzip.compress(good), Content_Encoding="gzip"))
         elif way in _STATUS:
             status, more = _STATUS[way]
             writer.write(head(status, b"no", **more))
@@ -149,6 +152,8 @@ _PLACES = {
     "far": "/far/{next}.jpg",
     "to-file": "file:///etc/passwd",
     "to-private": "http://127.0.0.2:{port}/good/{n}.jpg",
+    "to-429-first": "http://localhost:{port}/429-first/{n}.jpg",
+    "to-latin": "/good/{n}.jpg?name=gr\xf6n",
     "moved": "../seen/{n}.jpg",
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import socket
 import ssl
 import time
@@ -99,22 +100,25 @@ class Client:
                 if tried == self._how.tries:
                     times = f", {tried} times" if tried > 1 else ""
                     raise FetchError(error.kind, error.reason + times) from error
-                await self._wait(address, error, tried)
+                await self._wait(error, tried)
         raise AssertionError("there is at least one try")
 
-    async def _wait(self, address: str, error: FetchError, tried: int) -> None:
-        if error.wait is None:
+    async def _wait(self, error: FetchError, tried: int) -> None:
+        if not error.wait:
             await asyncio.sleep(min(self._how.pause * 2 ** (tried - 1) * (1 + random.random()), PATIENCE))
         elif error.wait > PATIENCE:
             raise FetchError(error.kind, f"{error.reason}, and asks to wait for {error.wait:.0f} s") from error
-        else:
-            self._turns[urlsplit(address).netloc].rest(error.wait)
 
     async def _followed(self, address: str) -> tuple[str, bytes]:
         seen = [address]
         while True:
             await self._turns[urlsplit(address).netloc].next()
-            found = await self._asked(address)
+            try:
+                found = await self._asked(address)
+            except FetchError as error:
+                if error.wait is not None and error.wait <= PATIENCE:  # of the host that says so, not the one before
+                    self._turns[urlsplit(address).netloc].rest(error.wait)
+                raise
             if not isinstance(found, str):
                 return await asyncio.to_thread(_checked, found)
             moved = address_of(urljoin(address, found))
@@ -133,12 +137,12 @@ class Client:
                 asyncio.timeout(self._how.timeout),
                 self._pool.stream("GET", address, headers=_HEADERS) as answer,
             ):
-                headers = {name.lower(): value.decode("utf-8", "replace") for name, value in answer.headers}
-                if answer.status in _MOVED and b"location" in headers:
+                headers = {name.lower(): _words(value) for name, value in answer.headers}
+                if answer.status in _MOVED and headers.get(b"location"):
                     return headers[b"location"]
                 if answer.status != 200:
                     raise _refused(answer.status, headers.get(b"retry-after"))
-                return await self._body(answer, headers.get(b"content-length", ""))
+                return await self._body(answer, headers)
         except TimeoutError as error:
             raise FetchError("timeout", f"it takes more than {self._how.timeout:g} s", again=True) from error
         except http.RemoteProtocolError as error:
@@ -148,8 +152,11 @@ class Client:
         except (http.NetworkError, http.ProtocolError, http.TimeoutException, OSError) as error:
             raise FetchError("connection", f"no connection: {error or type(error).__name__}", again=True) from error
 
-    async def _body(self, answer: http.Response, said: str) -> bytes:
-        most, data = int(self._how.max_mb * (1 << 20)), bytearray()
+    async def _body(self, answer: http.Response, headers: dict[bytes, str]) -> bytes:
+        most, data, said = int(self._how.max_mb * (1 << 20)), bytearray(), headers.get(b"content-length", "")
+        packed = headers.get(b"content-encoding", "").strip().lower()
+        if packed not in ("", "identity"):
+            raise FetchError("type", f"the server sends it packed ({packed[:40]}), which it was not asked to")
         if said.isdigit() and int(said) > most:
             raise FetchError("too-large", f"{int(said) / (1 << 20):.1f} MB; {self._how.max_mb:g} MB is the limit")
         told = False
@@ -161,6 +168,14 @@ class Client:
                 raise FetchError("too-large", f"more than {self._how.max_mb:g} MB")
         _ending(data)
         return bytes(data)
+
+
+def _words(value: bytes) -> str:
+    """Return a header as text; bytes that are not UTF-8 escaped, as addresses have them."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return re.sub(rb"[\x80-\xff]", lambda found: b"%%%02X" % found[0][0], value).decode("ascii")
 
 
 def _ending(data: bytearray) -> str:
@@ -191,7 +206,7 @@ def _refused(status: int, after: str | None) -> FetchError:
 
 def _seconds(after: str) -> float | None:
     """Return the seconds that a header Retry-After means: a number of them, or a day and time."""
-    if after.strip().isdigit():
+    if re.fullmatch(r"\s*[0-9]+\s*", after):
         return float(after)
     try:
         return max(parsedate_to_datetime(after).timestamp() - time.time(), 0.0)

@@ -1,7 +1,7 @@
 """Fetch all pictures that a source names by address into a folder: resumable, each once, every failure explained.
 
 A picture that is in the folder is done. Failures of a job that is not finished stand in a journal, so that a killed
-job goes on; the next job asks for them again.
+job goes on; the next job asks for them again. A host that answers nothing for many pictures is not asked for the rest.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,9 @@ from tgqformer.stages import claim, only_one
 
 FAILURES = "failures.csv"
 _JOURNAL = ".failures.jsonl"
+SILENT = 20
+"""Pictures one after another that a host does not answer; then it is not asked for its others."""
+_NO_ANSWER = ("host", "connection", "timeout")
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,10 @@ class Failure:
 
 @dataclass
 class FetchReport:
-    """What a job did: addresses of the source, pictures that were there before, those that came, those that did not."""
+    """What a job did: addresses of the source, pictures that were there before, those that came, those that did not.
+
+    Of several addresses that mean one picture the first fetches it, and for the others it is there.
+    """
 
     addresses: int
     there: int = 0
@@ -92,7 +98,8 @@ class _Job:
     def __init__(self, to: Path, how: FetchSettings, items: dict[str, list[str]]) -> None:
         self._to, self._how, self._items = to, how, items
         self.report = FetchReport(len(items))
-        self._done: dict[str, str] = {}  # address in its one form: as the source has it
+        self._texts: dict[str, list[str]] = {}  # address in its one form: all ways in which the source has it
+        self._silent: Counter[str] = Counter()  # pictures that a host did not answer, since it last did
 
     async def run(self, bar: Bar) -> None:
         """Ask for all that is neither there nor in the journal, each host on its own."""
@@ -105,30 +112,46 @@ class _Job:
                     self._failed(text, *known[text])
                 elif address is None:
                     self._failed(text, "address", "only http and https are fetched, from a host, without a user")
-                elif address in self._done or fetched_file(address, self._to) is not None:
+                elif address in self._texts:
+                    self._texts[address].append(text)
+                    continue
+                elif fetched_file(address, self._to) is not None:
                     self.report.there += 1
                 else:
-                    self._done[address] = text
+                    self._texts[address] = [text]
                     hosts[urlsplit(address).netloc].append(address)
                     continue
                 bar.advance()
             async with Client(self._how) as client, asyncio.TaskGroup() as tasks:
-                for waiting in hosts.values():
+                for host, waiting in hosts.items():
                     for _ in range(min(self._how.at_once, len(waiting))):
-                        tasks.create_task(self._worker(client, waiting, journal, bar))
+                        tasks.create_task(self._worker(client, host, waiting, journal, bar))
 
-    async def _worker(self, client: Client, waiting: deque[str], journal: TextIO, bar: Bar) -> None:
+    async def _worker(self, client: Client, host: str, waiting: deque[str], journal: TextIO, bar: Bar) -> None:
         while waiting:
             address = waiting.popleft()
-            try:
-                ending, data = await client.picture(address)
-                await asyncio.to_thread(self._write, f"{fetched_name(address)}.{ending}", data)
-                self.report.fetched += 1
-            except FetchError as error:
-                text = self._done[address]
+            texts = self._texts[address]
+            if self._silent[host] >= SILENT:
+                why = f"not asked: {host} did not answer for {SILENT} pictures one after another"
+                for text in texts:
+                    self._failed(text, "silent", why)
+            else:
+                await self._fetch(client, host, address, journal)
+            bar.advance(len(texts))
+
+    async def _fetch(self, client: Client, host: str, address: str, journal: TextIO) -> None:
+        texts = self._texts[address]
+        try:
+            ending, data = await client.picture(address)
+            await asyncio.to_thread(self._write, f"{fetched_name(address)}.{ending}", data)
+            self.report.fetched += 1
+            self.report.there += len(texts) - 1
+            self._silent[host] = 0
+        except FetchError as error:
+            self._silent[host] = self._silent[host] + 1 if error.kind in _NO_ANSWER else 0
+            for text in texts:
                 self._failed(text, error.kind, error.reason)
                 print(json.dumps([text, error.kind, error.reason]), file=journal, flush=True)
-            bar.advance()
 
     def _write(self, name: str, data: bytes) -> None:
         with atomic_path(self._to / name) as unfinished:
