@@ -12,6 +12,8 @@ from reading import imported, jpeg, put
 from shop_exports import Wanted, draw
 
 from tgqformer.catalog import Item, import_catalog
+from tgqformer.catalog.importer import addresses_of
+from tgqformer.catalog.readers.feed import feed_rows
 from tgqformer.errors import TgqError
 from tgqformer.model.prompt import Prompt
 from tgqformer.store.content import seen_of
@@ -76,6 +78,37 @@ def test_a_woocommerce_export_with_escapes_and_whole_paths(tmp_path: Path) -> No
     assert items[0].attributes == {"Colour": "Red, dark; Blue"}
     for words in ("it is hidden", "2 categories: Clothes > Shirts, Sale", "not a day: '31/01/2020'"):
         assert words in warnings_of(tmp_path)
+
+
+def test_addresses_of_a_woocommerce_export_may_hold_commas(tmp_path: Path) -> None:
+    cells = r'"https://c.test/w_300\,h_300/a.jpg, https://c.test/b.jpg"'
+    shop = put(tmp_path / "w.csv", csv_of(WOO, f"1,simple,T,Tee,1,visible,1,,0,,10,,,Clothes,{cells},,,,"))
+    assert list(addresses_of(shop)) == [("T", ["https://c.test/w_300,h_300/a.jpg", "https://c.test/b.jpg"])]
+
+
+def test_parts_of_a_product_in_a_feed_are_no_products(tmp_path: Path) -> None:
+    offer = "<offers><offer><id>o1</id><name>Sale</name></offer></offers>"
+    own = f"<product><id>1</id><name>Hat</name><item>warm</item>{offer}"
+    shop = f"<shop><products>{own}</product><product><id>2</id><name>Cap</name></product></products></shop>"
+    items, _ = imported(put(tmp_path / "shop.xml", shop))
+    assert [(item.id, item.title) for item in items] == [("1", "Hat"), ("2", "Cap")]
+    [row, _] = feed_rows(tmp_path / "shop.xml")
+    assert row.fields == {"id": "1", "name": "Hat", "item": "warm", "offers": {"offer": "o1Sale"}}
+
+
+def test_feeds_of_other_names(tmp_path: Path) -> None:
+    put(
+        tmp_path / "heureka/h.xml",
+        "<SHOP><SHOPITEM><ITEM_ID>7</ITEM_ID><PRODUCTNAME>Hat</PRODUCTNAME></SHOPITEM></SHOP>",
+    )
+    put(tmp_path / "one/1.xml", "<product><id>8</id><name>Cap</name></product>")
+    assert [imported(tmp_path / name / file)[0][0].id for name, file in (("heureka", "h.xml"), ("one", "1.xml"))] == [
+        "7",
+        "8",
+    ]
+    other = put(tmp_path / "other.xml", "<Liste><Artikel><Nr>1</Nr></Artikel></Liste>")
+    with pytest.raises(TgqError, match=r"none of item, entry, .* is in it, but Nr, Artikel, Liste"):
+        import_catalog(other, tmp_path / "out")
 
 
 def test_a_woocommerce_export_in_another_language_is_told(tmp_path: Path) -> None:

@@ -171,7 +171,12 @@ def test_help_shows_the_defaults_of_the_settings() -> None:
 
 
 def test_retry_after_is_seconds_or_a_time() -> None:
-    assert _seconds("120") == 120 and _seconds("soon") is None and _seconds("²") is None and _seconds("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    assert (
+        _seconds("120") == 120
+        and _seconds("soon") is None
+        and _seconds("²") is None
+        and _seconds("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    )
 
 
 def test_one_picture_for_one_address_whoever_names_it(server: BadServer, tmp_path: Path) -> None:
@@ -198,7 +203,9 @@ def test_a_host_that_answers_nothing_is_not_asked_for_all_of_its_pictures(server
     report = fetch(tmp_path / "to", *dead, server.url("good", 79, host="localhost"), how=how)
     kinds = Counter(one.kind for one in report.failures)
     assert (report.fetched, kinds) == (1, {"connection": SILENT, "silent": 30})
-    between = [url for n, url in enumerate(dead) for url in ((url, server.url("missing", n)) if n % 15 == 14 else (url,))]
+    between = [
+        url for n, url in enumerate(dead) for url in ((url, server.url("missing", n)) if n % 15 == 14 else (url,))
+    ]
     report = fetch(tmp_path / "between", *between, how=how)  # it does answer, now and then
     assert Counter(one.kind for one in report.failures) == {"connection": len(dead), "status": 3}
 

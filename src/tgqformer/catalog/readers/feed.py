@@ -1,4 +1,4 @@
-"""Product feeds in XML: RSS (`item`), Atom (`entry`), or a list of `product` or `offer`."""
+"""Product feeds in XML: RSS (`item`), Atom (`entry`), or a list of `product`, `offer` or `SHOPITEM`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,33 @@ from tgqformer.catalog.readers.base import FileReader, SourceRow
 from tgqformer.catalog.readers.lines import open_binary
 
 _GOOGLE = "base.google.com/ns"
-_ITEMS = ("item", "entry", "product", "offer")
+_ITEMS = ("item", "entry", "product", "offer", "shopitem")
 
 
 def feed_rows(file: Path, encoding: str | None = None) -> Iterator[SourceRow]:
     """Stream one row an item; the number of a row is its place, from 1. A damaged file ends with a row that says so."""
-    number = 0
+    number, around, known = 0, list[ElementTree.Element](), dict[str, None]()
+    depth = 0  # of the item around, which may hold offers and items of its own
     try:
         with open_binary(file) as source:
             parser = ElementTree.XMLParser(encoding=encoding)
-            for _, element in ElementTree.iterparse(source, ("end",), parser):
-                if _name(element) in _ITEMS:
-                    number += 1
+            for event, element in ElementTree.iterparse(source, ("start", "end"), parser):
+                if event == "start":
+                    around.append(element)
+                    if not depth and len(around) > 1 and _name(element).lower() in _ITEMS:
+                        depth = len(around)
+                    continue
+                if len(around) == depth:
+                    number, depth = number + 1, 0
                     yield SourceRow(file.name, number, _fields(element))
-                    element.clear()
+                    around[-2].remove(element)
+                elif not number and len(known) < 5:
+                    known[_name(element)] = None
+                around.pop()
+        if not number and _name(element).lower() in _ITEMS:  # a file of one product
+            yield SourceRow(file.name, 1, _fields(element))
+        elif not number:
+            yield SourceRow(file.name, 1, reason=f"none of {', '.join(_ITEMS)} is in it, but {', '.join(known)}")
     except (ElementTree.ParseError, OSError, EOFError, LookupError, ValueError) as error:
         hint = f'; its first element needs xmlns:g="http://{_GOOGLE}/1.0"' if "unbound prefix" in str(error) else ""
         yield SourceRow(file.name, number + 1, reason=f"the file cannot be read from here on: {error}{hint}")

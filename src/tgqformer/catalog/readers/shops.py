@@ -163,7 +163,7 @@ def _woo_product(row: SourceRow, variations: list[Fields]) -> SourceRow:
         "availability": best_stock(map(_woo_stock, variations)) or _woo_stock(first),
         "group": (first.get("Parent") or "").removeprefix("id:") or first.get("SKU") or first.get("ID"),
         "options": options,
-        "pictures": each(name for one in both for name in _COMMA.split(one.get("Images", ""))),
+        "pictures": each(name for one in both for name in _woo_several(one.get("Images", ""))),
     }
     if len(paths) > 1:
         notes.append(("category-several", f"{len(paths)} categories: {', '.join(paths)}"))
