@@ -31,6 +31,7 @@ from tgqformer.synthetic.shoppers import (
     Shoppers,
     attribute,
     prepare_pairs,
+    read_truth,
     simulate,
     simulate_sessions,
     subset,
@@ -388,6 +389,34 @@ def test_the_command(make: Make, tmp_path: Path) -> None:
     words[4] = str(tmp_path / "one")
     result = CliRunner().invoke(app, [*words[:-1], "--limit", "1"])
     assert "no two of the 1 items" in str(result.exception) and not (tmp_path / "one").exists()
+
+
+def test_a_truth_table_is_one_of_all_items_or_refused(make: Make, tmp_path: Path) -> None:
+    shop, file = make([Item(str(number)) for number in range(7)]), tmp_path / "truth.parquet"
+    command = ["pairs", "simulate", str(shop.path), "--shoppers", "studio", "--to", str(tmp_path / "out")]
+    (tmp_path / "table.csv").write_text("id,kind\n")
+    pq.write_table(pa.table({"id": range(7), "kind": ["cup"] * 7}), file)  # numbers: as text they are the ids
+    assert attribute(shop, "kind", shop.ids(), read_truth(file, shop.ids())) == ["cup"] * 7
+    for name, table, said in (
+        ("truht.parquet", None, "truth.parquet"),
+        ("table.csv", None, "cannot be read as a truth table"),
+        ("a.parquet", {"sku": ["1"], "kind": ["cup"]}, "no column 'id'; it has sku, kind"),
+        ("b.parquet", {"id": ["1", "1"], "kind": ["cup", "lamp"]}, "an id twice"),
+        ("c.parquet", {"id": range(6), "kind": ["cup"] * 6}, "lacks 1 of the 7 items, such as '6'"),
+    ):
+        if table is not None:
+            pq.write_table(pa.table(table), tmp_path / name)
+        done = CliRunner().invoke(app, [*command, "--truth", str(tmp_path / name)])
+        assert isinstance(done.exception, TgqError) and said in str(done.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_next_command_shows_pairs_that_there_are(make: Make, tmp_path: Path) -> None:
+    attributes = {"kind": "cup", "colour": "red", "pattern": "plain", "variant": "1"}
+    shop = make([Item(f"i{number:03d}", attributes=attributes) for number in range(40)])
+    command = ["pairs", "simulate", str(shop.path), "--shoppers", "studio", "--to", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*command, "--train", "0", "--val", "0"])
+    assert done.exit_code == 0 and "pairs-test.parquet --catalog" in done.output
 
 
 def test_the_shoppers_that_are_shipped() -> None:

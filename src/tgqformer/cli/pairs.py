@@ -147,22 +147,20 @@ def simulate(
 
         tgq pairs simulate studio --shoppers studio --to studio-pairs
     """
-    import pyarrow.parquet as pq
-
     from tgqformer import config
     from tgqformer.catalog.catalog import Catalog
-    from tgqformer.pairs.splits import ItemSplit
+    from tgqformer.pairs.splits import PARTS, ItemSplit
     from tgqformer.stages import atomic_folder, make_way
     from tgqformer.synthetic.reference import reference_rankers
-    from tgqformer.synthetic.shoppers import SHOPPERS, Affinity, Shoppers, simulate, subset, write_pairs
+    from tgqformer.synthetic.shoppers import SHOPPERS, Affinity, Shoppers, read_truth, simulate, subset, write_pairs
 
     clicks = {"complements": complements, "accidental": accidental}
     plan = config.parse(Shoppers, config.plain(SHOPPERS[shoppers]) | clicks, "the shoppers")
     make_way(to, "pairs", overwrite=overwrite, sources=[catalog, truth])
     opened = Catalog.open(catalog)
-    beside = catalog / "truth.parquet"
-    known = pq.read_table(truth or beside) if truth is not None or beside.is_file() else None
     ids = opened.ids() if limit is None else subset(opened.ids(), limit)
+    beside = catalog / "truth.parquet"
+    known = read_truth(truth or beside, ids) if truth is not None or beside.is_file() else None
     split = ItemSplit.by_hash(ids, (train, val, 1 - train - val), seed)
     affinity = Affinity.of(opened, plan, truth=known, ids=ids)
     sessions = simulate(affinity, plan, split, shown=True)
@@ -173,7 +171,8 @@ def simulate(
     counts = split.counts()
     for name, pairs in (("train", sets.train), ("val", sets.val), ("test", sets.test)):
         say(f"{name:5} {counts[name]:7,} items {len(pairs):9,} pairs of {len(pairs.ids()):,} items")
-    then(f"tgq pairs show {in_shell(to / 'pairs-train.parquet')} --catalog {in_shell(catalog)}")
+    first = next(name for name in PARTS if len(getattr(sets, name)))
+    then(f"tgq pairs show {in_shell(to / f'pairs-{first}.parquet')} --catalog {in_shell(catalog)}")
     return _reference_sheet(reference_rankers(affinity, sets.test, shown=True)) if reference else None
 
 

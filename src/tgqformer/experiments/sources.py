@@ -26,7 +26,7 @@ from tgqformer.pairs.source import read_periods, read_source
 from tgqformer.pairs.splits import PARTS, ItemSplit, stable_uniform
 from tgqformer.progress import console
 from tgqformer.stages import Digests
-from tgqformer.synthetic.shoppers import SHOPPERS, prepare_pairs, subset
+from tgqformer.synthetic.shoppers import SHOPPERS, prepare_pairs, read_truth, subset
 
 CROSS = "pairs-cross.parquet"
 """The pairs across parts of the split, in the folder of the pairs."""
@@ -80,7 +80,7 @@ def make_pairs(section: PairsSection, catalog: Catalog, to: Path) -> None:
     ids = catalog.ids()
     if section.shoppers is not None:
         truth = catalog.path / "truth.parquet"
-        known = pq.read_table(truth) if truth.exists() else None
+        known = read_truth(truth, ids) if truth.exists() else None
         prepare_pairs(catalog, SHOPPERS[section.shoppers], to, section.shares, section.seed, truth=known)
         return
     if section.by == "time":

@@ -24,11 +24,13 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pydantic import Field
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.config import Natural, Positive, PositiveFloat, Share, settings
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, beside
 from tgqformer.pairs.interactions import Interactions
 from tgqformer.pairs.mining import EVERY_CO_CLICK
 from tgqformer.pairs.pairs import PairSets, mine_pairs, split_pairs
@@ -165,6 +167,28 @@ class Affinity:
                 draws = [stable_uniform("complement", self.names[one], self.names[other]) for other in others]
                 found[one] = others[int(np.argmin(draws))] if others else -1
         return found
+
+
+def read_truth(file: Path, ids: Sequence[str]) -> pa.Table:
+    """Read a table of true attributes (Parquet): the column `id`, as text, and one for each attribute.
+
+    Raise TgqError where it cannot be read, has no such column or an id twice, or lacks one of `ids`.
+    """
+    try:
+        table = pq.read_table(file)
+    except FileNotFoundError:
+        raise TgqError(f"there is no truth table {file}{'; ' + hint if (hint := beside(file)) else ''}") from None
+    except (OSError, pa.ArrowException) as error:
+        raise TgqError(f"{file} cannot be read as a truth table in Parquet: {error}") from error
+    if "id" not in table.column_names:
+        raise TgqError(f"{file} has no column 'id'; it has {', '.join(table.column_names)}")
+    names = table["id"].cast(pa.string())
+    lacking = pa.array(ids, pa.string()).filter(pc.invert(pc.is_in(pa.array(ids, pa.string()), names)))
+    if len(pc.unique(names)) < len(names):
+        raise TgqError(f"{file} has an id twice: whose attributes count?")
+    if len(lacking):
+        raise TgqError(f"{file} lacks {len(lacking):,} of the {len(ids):,} items, such as {lacking[0].as_py()!r}")
+    return table.set_column(table.column_names.index("id"), "id", names)
 
 
 def attribute(catalog: Catalog, name: str, ids: Sequence[str], truth: pa.Table | None = None) -> list[str]:

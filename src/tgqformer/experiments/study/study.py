@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from tgqformer import config
 from tgqformer.catalog.catalog import Catalog
@@ -41,7 +40,7 @@ from tgqformer.experiments.study.systems import hits, scores_of, system_stage, s
 from tgqformer.pairs.interactions import Interactions, read_interactions
 from tgqformer.pairs.splits import ItemSplit
 from tgqformer.stages import Digests, Stage, Stages, claim
-from tgqformer.synthetic.shoppers import SHOPPERS, simulate_sessions
+from tgqformer.synthetic.shoppers import SHOPPERS, read_truth, simulate_sessions
 from tgqformer.types import Vectors
 
 CONTENT = "content"
@@ -109,7 +108,7 @@ class StudyRun:
         )
         whole, known = ItemSplit.by_hash(self.catalog.ids(), (1.0, 0.0, 0.0), 0), None
         if truth.exists():
-            known = pq.read_table(truth)
+            known = read_truth(truth, self.catalog.ids())
         simulate_sessions(self.catalog, shoppers, whole, truth=known, shown=True).write(to / "log.parquet")
 
     @cached_property
