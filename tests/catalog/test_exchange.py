@@ -76,6 +76,7 @@ def test_the_code_of_the_page_goes_there_and_back(tmp_path: Path) -> None:
 def test_an_export_is_read_by_load_dataset_and_by_the_import(shop: Catalog, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["catalog", "export", str(shop.path), "--to", str(tmp_path / "out")])
     assert result.exception is None, result.output
+    assert f"tgq catalog import {tmp_path / 'out' / 'data'} --to" in result.output.replace("\n", "")
     found = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert found.features == to_dataset(shop).features
     assert found[1]["title"] == "Blue shirt" and found[1]["pictures"][0].size == (9, 12)

@@ -211,7 +211,7 @@ def export(
     catalog = Catalog.open(folder)
     export_catalog(catalog, to, overwrite=overwrite, shown=True)
     say(f"{len(catalog):,} items in {to}; in Python: datasets.load_dataset({str(to)!r})")
-    then(f"tgq catalog import {in_shell(to)} --to CATALOG, to read it back")
+    then(f"tgq catalog import {in_shell(to / 'data')} --to CATALOG, to read it back")
 
 
 @app.command()
