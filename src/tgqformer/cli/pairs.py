@@ -171,8 +171,8 @@ def simulate(
     counts = split.counts()
     for name, pairs in (("train", sets.train), ("val", sets.val), ("test", sets.test)):
         say(f"{name:5} {counts[name]:7,} items {len(pairs):9,} pairs of {len(pairs.ids()):,} items")
-    first = next(name for name in PARTS if len(getattr(sets, name)))
-    then(f"tgq pairs show {in_shell(to / f'pairs-{first}.parquet')} --catalog {in_shell(catalog)}")
+    shown = to / next(f"pairs-{name}.parquet" for name in PARTS if len(getattr(sets, name)))
+    then(f"tgq pairs show {in_shell(shown)} --catalog {in_shell(catalog)}")
     return _reference_sheet(reference_rankers(affinity, sets.test, shown=True)) if reference else None
 
 
