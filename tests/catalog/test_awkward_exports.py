@@ -111,6 +111,44 @@ def test_feeds_of_other_names(tmp_path: Path) -> None:
         import_catalog(other, tmp_path / "out")
 
 
+def test_a_feed_in_yml(tmp_path: Path) -> None:
+    """Categories by their ids, which may name themselves as their parents; pairs of a name and a value."""
+    tree = '<category id="1">Clothes</category><category id="2" parentId="1">Hats</category>'
+    tree += '<category id="3" parentId="4">Cups</category><category id="4" parentId="3">Mugs</category>'
+    pairs = '<param name="Colour">red</param><param name="Weight" unit="g">120</param><param name="Colour">blue</param>'
+    facts = "<price>12.90</price><currencyId>RUB</currencyId>"
+    own = f"{facts}<categoryId>2</categoryId><name>Hat</name>{pairs}<param>odd</param>"
+    offers = [
+        f'<offer id="a" available="true">{own}</offer>',
+        f'<offer id="b" available="false">{facts}<categoryId>4</categoryId><name>Mug</name></offer>',
+        f'<offer id="c">{facts}<categoryId>9</categoryId><name>Cup</name><params>{pairs}</params></offer>',
+    ]
+    shop = f"<yml_catalog><shop><categories>{tree}</categories><offers>{''.join(offers)}</offers></shop></yml_catalog>"
+    items, _ = imported(put(tmp_path / "shop.xml", shop))
+    assert [told(item) for item in items] == [
+        ("a", "Hat", None, "Clothes > Hats", 12.9, None, "in_stock"),
+        ("b", "Mug", None, "Cups > Mugs", 12.9, None, "out_of_stock"),
+        ("c", "Cup", None, "", 12.9, None, None),
+    ]
+    assert items[0].currency == "RUB"
+    found = [row.fields for row in feed_rows(tmp_path / "shop.xml") if row.fields]
+    assert found[0]["param"] == ["odd", {"Colour": "red; blue", "Weight": "120 g"}]
+    assert items[2].attributes == found[2]["params"] == {"Colour": "red; blue", "Weight": "120 g"}
+
+
+def test_a_feed_as_for_heureka(tmp_path: Path) -> None:
+    pair = "<PARAM><PARAM_NAME>{}</PARAM_NAME><VAL>{}</VAL></PARAM>"
+    facts = "<PRICE_VAT>339,50</PRICE_VAT><CATEGORYTEXT>Heureka.cz | Clothes | Shirts</CATEGORYTEXT>"
+    facts += "<MANUFACTURER>Acme</MANUFACTURER><ITEMGROUP_ID>G1</ITEMGROUP_ID>"
+    pictures = "<IMGURL>http://s.test/1.jpg</IMGURL><IMGURL_ALTERNATIVE>http://s.test/2.jpg</IMGURL_ALTERNATIVE>"
+    own = f"{facts}{pictures}{pair.format('Colour', 'blue')}{pair.format('Size', 'M')}"
+    shop = f"<SHOP><SHOPITEM><ITEM_ID>A1</ITEM_ID><PRODUCTNAME>Shirt</PRODUCTNAME>{own}</SHOPITEM></SHOP>"
+    [item], _ = imported(put(tmp_path / "shop.xml", shop))
+    assert told(item) == ("A1", "Shirt", "Acme", "Heureka.cz > Clothes > Shirts", 339.5, None, None)
+    assert item.attributes == {"Colour": "blue", "Size": "M"} and item.item_group == "G1"
+    assert list(addresses_of(tmp_path / "shop.xml")) == [("A1", ["http://s.test/1.jpg", "http://s.test/2.jpg"])]
+
+
 def test_a_woocommerce_export_in_another_language_is_told(tmp_path: Path) -> None:
     text = csv_of(
         "ID,Typ,Artikelnummer,Name,Regulärer Preis,Kategorien",

@@ -60,19 +60,21 @@ _USUAL = {
     "gtin ean handle variantid item product",
     "title": "title name productname productdisplayname prodname itemname producttitle displayname articlename",
     "brand": "brand brandname maker manufacturer vendor store",
-    "price": "price currentprice regularprice variantprice unitprice retailprice listprice originalprice msrp",
+    "price": "price currentprice regularprice variantprice unitprice retailprice listprice originalprice msrp pricevat",
     "sale_price": "saleprice specialprice discountedprice discountprice offerprice reducedprice",
     "group": "itemgroupid itemgroup variantgroup parentsku parentproductid productgroupid configurablesku",
     "availability": "availability stockstatus instock isinstock available stock stockquantity inventoryquantity "
     "variantinventoryqty stocklevel inventory qty quantity",
-    "currency": "currency currencycode pricecurrency",
+    "currency": "currency currencycode pricecurrency currencyid",
     "created": "created createdat createddate datecreated dateadded addedat publishedat publicationdate",
-    "category": "category categories categorypath categorytree productcategory googleproductcategory producttype",
+    "category": "category categories categorypath categorytree productcategory googleproductcategory producttype "
+    "categorytext",
     "levels": "gendercategory mastercategory maincategory category1 category subcategory category2 category3",
     "pictures": "picture pictures image images photo photos img picturepath imagepath imagefile imageurl imageurls "
-    "imagesrc imagelink imglink imgurl imagebytes mainimage additionalimagelink filename file path",
-    "attributes": "attributes details specs specifications properties color colour basecolour basecolor size gender "
-    "material season year usage style pattern fit agegroup articletype",
+    "imagesrc imagelink imglink imgurl imagebytes mainimage additionalimagelink imgurlalternative filename file "
+    "path",
+    "attributes": "attributes details specs specifications properties param params parameters color colour basecolour "
+    "basecolor size gender material season year usage style pattern fit agegroup articletype",
 }
 USUAL_NAMES = frozenset(name for names in _USUAL.values() for name in names.split())
 """All usual names of columns, as `readers.shape.plain_name` gives them."""
