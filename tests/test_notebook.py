@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import pytest
 from doc_commands import ROOT
 
 
@@ -17,6 +18,7 @@ def notebook_module() -> ModuleType:
     return made
 
 
+@pytest.mark.slow
 def test_every_cell_runs_and_shows_what_stands_in_the_notebook(tmp_path: Path) -> None:
     module = notebook_module()
     kept = module.read()

@@ -70,6 +70,7 @@ def test_workflows_call_what_is_there(path: Path) -> None:
         assert (ROOT / name / "pyproject.toml").is_file()
 
 
+@pytest.mark.slow
 def test_make_speed_measures_by_scripts_that_ask_for_nothing() -> None:
     names = re.search(
         r"^speed:.*\n\tfor name in ([^;]*);.*benchmarks/", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE
