@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import random
 from collections import Counter
 from datetime import UTC, datetime
@@ -37,6 +38,7 @@ COLORS = ["red", "blue", "Navy Blue", "", "", "grün", "n/a"]
 BRANDS = ["Acme", "Møller & Co", "Acme", "", "Brand 7", "unknown", "L'Oréal", "NA"]
 PATHS = ["Home > Lamps", "Home > Lamps > Floor", "Shoes", "", "Home>Lamps", "A/B", "Men, Shoes", '["Home", "Beds"]']
 PRICES = ["12.50", "3", "1,299.00", "12,50 €", "$5", "", "free", "-3", "EUR 7.10", "0", "-0", "1.299", "10 - 15", "3%"]
+PRICES += ["0.00", "12.5", "007", "1.0", "12.345", "1e3", " 4", "5 ", "4,5", "٣", "1234567890123"]
 STOCKS = ["in stock", "", "0", "12", "yes", "maybe", "https://schema.org/OutOfStock", "5+"]
 DAYS = ["2024-02-29", "", "1700000000", "2023-02-29", "Tue, 14 Nov 2023 22:13:20 GMT", "2024-01-05T10:00:00Z"]
 TITLES = ["Red lamp", 'Lamp, 12" wide', "Lampe für Küche", "红色台灯", "A  double space", "Lamp 🙂", "x" * 60]
@@ -98,7 +100,8 @@ def _options(luck: random.Random, names: list[str]) -> dict[str, Any]:
     if luck.random() < 0.2 and "category" in names:
         mapping["category"] = [name for name in names if name.startswith("category")]
     if luck.random() < 0.2:
-        mapping["missing"] = ["NA", "?", "Acme", *(f"Red lamp {number}" for number in range(0, 999, 9))]
+        titles = [f"Red lamp {number}" for number in range(0, 999, 9)]
+        mapping["missing"] = ["NA", "?", "Acme", "12.50", luck.choice(["1", "0.00"]), *titles]
     if luck.random() < 0.1 and len(names) > 3:
         mapping["title"] = names[3]
     options: dict[str, Any] = {"mapping": mapping, "language": luck.choice(["en", "de"])}
@@ -261,6 +264,30 @@ def test_objects_by_columns_as_by_rows(first: int, tmp_path: Path, by_rows: Any)
         assert _through(given, ByColumns.stream, rows) == _through(given, lambda _, some: some, rows), f"seed {seed}"
     assert made >= 7
     assert min(told["Plain"], told["SourceRow"]) > 100, "both ways must be gone"
+
+
+@pytest.mark.parametrize(
+    ("prices", "missing"),
+    [
+        (["12.50", "3", "0.00", "12.5"], ["12.50"]),
+        (["12.50", "3", "0.00", "1"], ["1"]),
+        (["1,50", "1.299", "12.345.678", "7"], []),
+        (["1.299", "5.500", "7"], []),
+        ([12.5, -3.0, math.inf, math.nan, 0.0, -0.0, 3, True, None], []),
+    ],
+)
+@pytest.mark.parametrize("more", [{}, {"currency": "EUR"}, {"currency": "x"}, {"sale_price": "0.5"}])
+def test_prices_by_columns_as_by_rows(
+    prices: list[Any], missing: list[str], more: dict[str, str], tmp_path: Path, by_rows: Any
+) -> None:
+    rows = [{"id": f"a{at}", "title": f"Lamp {at}", "price": price, **more} for at, price in enumerate(prices * 20)]
+    (tmp_path / "shop.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    options = {"mapping": {"id": "id", "missing": missing}}
+    by_rows(False)
+    fast = files_of(tmp_path / "shop.jsonl", tmp_path / "shop", **options)
+    by_rows(True)
+    assert fast == files_of(tmp_path / "shop.jsonl", tmp_path / "shop", **options)
+    assert not isinstance(fast, str)
 
 
 def _through(given: list[SourceRow], stream: Any, rows: list[dict[str, Any]]) -> list[Any]:

@@ -6,6 +6,8 @@ plain goes the way of single rows, at its place.
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,9 @@ _ODD: Any = object()
 _KEPT, _LONG = 1 << 15, 200
 """Meanings that are kept of all columns together, some 10 MB; longer cells do not come again."""
 _NO_PRICE = (None, None, None, None)
+_PRICE = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,2})?")
+"""A text that means the same price in every style."""
+_ANY_PRICE = "1"
 _GATHERED, _FEW = 64, 8
 """Rows that come one by one and are read together: so many at most, and at least."""
 _IN_VAIN = 1000
@@ -81,12 +86,12 @@ class ByColumns:
         self._parts = [
             part([mapping.brand], lambda cells: cells.text(mapping.brand, "brand")),
             part(mapping.category, lambda cells: cells.path(mapping.category)),
-            part([mapping.sale_price, *mapping.price, mapping.currency], partial(_money, mapping)),
             part([mapping.group], lambda cells: cells.text(mapping.group, "group")),
             part([mapping.availability], lambda cells: cells.read(mapping.availability, availability_of)),
             part([mapping.created], lambda cells: cells.read(mapping.created, day_of)),
             *(part([name], partial(_attribute, name)) for name in mapping.attributes),
         ]
+        self._offers = part([mapping.sale_price, *mapping.price, mapping.currency], partial(_money, mapping))
         self._needed = frozenset(mapping.columns())
         self._vain = 0
         self._fits = mapping.title is not None and self._named_alike(mapping.attributes)
@@ -145,7 +150,8 @@ class ByColumns:
         """Yield plain items, and rows. count: of the rows. row: returns one. odd: places of those not plain."""
         mapping = self._mapping
         ids, titles = self._ids(columns[mapping.id]), self._titles(columns[mapping.title or ""])
-        brands, paths, money, groups, stocks, days, *attributes = (part.of(columns, count) for part in self._parts)
+        brands, paths, groups, stocks, days, *attributes = (part.of(columns, count) for part in self._parts)
+        money = self._money(columns, count)
         for values in (ids, titles, brands, paths, money, groups, stocks, days, *attributes):
             if _ODD in values:
                 odd.update(place for place, value in enumerate(values) if value is _ODD)
@@ -160,6 +166,26 @@ class ByColumns:
         absent = ([value is None for value in values] for values in counted)
         filled = zip(told, map(bool, paths), *absent, strict=True)
         yield from Plain(row, 0, list(items), list(filled)).parted(sorted(odd))
+
+    def _money(self, columns: _Columns, count: int) -> list[Any]:
+        """Return what the cells of each row say of its price; that of a plain number hangs on its currency alone."""
+        mapping = self._mapping
+        alone = len(mapping.price) == 1 and mapping.sale_price is None and mapping.currency not in mapping.price
+        if not alone or _ANY_PRICE in self._missing:
+            return self._offers.of(columns, count)
+        (name,) = mapping.price
+        numbers = list(map(self._number, columns[name]))
+        cells = [cell if number is None else _ANY_PRICE for cell, number in zip(columns[name], numbers, strict=True)]
+        meant = self._offers.of({**columns, name: cells}, count)
+        return [
+            one if number is None or one is _ODD else (number, *one[1:])
+            for one, number in zip(meant, numbers, strict=True)
+        ]
+
+    def _number(self, cell: Any) -> float | None:
+        if type(cell) is str:
+            return float(cell) if _PRICE.fullmatch(cell) and cell not in self._missing else None
+        return float(cell) if type(cell) is float and 0 <= cell < math.inf else None
 
     def _ids(self, cells: Sequence[Any]) -> list[Any]:
         if not _are_texts(cells):
