@@ -117,6 +117,31 @@ def test_folders_of_parts(tmp_path: Path) -> None:
         read(tmp_path / "none")
 
 
+def times_of(folder: Path, **log: Any) -> list[int]:
+    return [row["time"] for row in read(folder, **log).table().to_pylist()]
+
+
+def test_each_file_of_a_folder_says_by_itself_what_its_numbers_are(tmp_path: Path) -> None:
+    written = {"a": START, "b": START * 1000, "c": START * 10**6, "d": START / 86400 + 25569, "e": 20240105101112}
+    for name, time in written.items():
+        (tmp_path / f"{name}.csv").write_text(f"session_id,item_id,timestamp\n{name},1000,{time}\n{name},1001,{time}\n")
+    report = ReadReport()
+    assert times_of(tmp_path) == [START] * 10
+    (tmp_path / "f.csv").write_text("session_id,item_id,timestamp\nf,1000,0\nf,1001,0\n")  # none of the times is known
+    read(tmp_path, report)
+    assert (report.rows, report.bad_rows) == (10, 2)
+    assert times_of(tmp_path, time="timestamp", time_format="seconds")[:4] == [START, START, START * 1000, START * 1000]
+
+
+def test_files_that_contradict_each_other_in_days_and_months_are_refused(tmp_path: Path) -> None:
+    for name, day in {"a": "25/01/2024", "b": "02/03/2024"}.items():
+        (tmp_path / f"{name}.csv").write_text(f"session_id,item_id,timestamp\n{name},1000,{day}\n")
+    assert times_of(tmp_path) == [1706140800, 1709337600]
+    (tmp_path / "c.csv").write_text("session_id,item_id,timestamp\nc,1000,01/25/2024\n")
+    with pytest.raises(TgqError, match="files of the log contradict each other; write the dates of all in one order"):
+        read(tmp_path)
+
+
 # ---- objects
 
 

@@ -91,6 +91,7 @@ def read_log(path: Path, log: LogSettings, report: ReadReport, *, shown: bool = 
             words = opened.words
             report.log = choose_columns(file, opened.names, report.log if reader else log)
             reader = reader or _Rows(report.log, report)
+            reader.next_file()
             for batch in opened.batches(report.log):
                 gathered.add(reader.take(batch, file))
                 bar.advance(len(batch))
@@ -113,6 +114,11 @@ class _Rows:
         self._whole: dict[tuple[Path, str], bool] = {}
         self._lists: bool | None = None
         self._marked = False
+
+    def next_file(self) -> None:
+        """Say that the batches that follow are of another file."""
+        if self.times is not None:
+            self.times.next_file()
 
     def take(self, batch: Batch, file: Path) -> pa.Table:
         """Return (session, item, time, weight) of a batch without its bad rows, which go to the report."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 
@@ -34,7 +34,7 @@ _MONTHS = {name: place for place, name in enumerate(_MONTH_NAMES.split(), 1)}
 
 
 class TimeReader:
-    """Reads the times of one column, batch by batch; the first values of a kind decide what the kind means.
+    """Reads the times of one column, batch by batch; the first values of a file decide what its numbers mean.
 
     Args:
         column: its name, for errors.
@@ -52,7 +52,14 @@ class TimeReader:
             )
         self.column, self.form = column, form
         self._unit = form if form in (*UNITS, "excel") else None
+        self._last_unit: str | None = None
         self._day_first = {"day-first": True, "month-first": False}.get(form or "")
+        self._ordered = self._day_first is not None
+
+    def next_file(self) -> None:
+        """Find the unit of numbers anew: one file may count seconds, and the next milliseconds."""
+        if self.form is None:
+            self._unit, self._last_unit, self._ordered = None, self._unit or self._last_unit, False
 
     def read(self, values: pa.StringArray) -> Doubles:
         """Return the seconds since 1970 of distinct texts, NaN where one is no time; float64 [n].
@@ -110,6 +117,8 @@ class TimeReader:
                 found[unit] = float(((seconds >= FIRST) & (seconds < LAST)).mean())
         best = max(found, key=lambda unit: found[unit])
         if found[best] < 0.5:
+            if self._last_unit is not None:  # the files before have times: these rows are left out
+                return self._last_unit
             raise TgqError(
                 f"the column {self.column!r} holds numbers that are no times of a shop, such as "
                 f"{', '.join(some.slice(0, 3).to_pylist())}: neither seconds, milli-, micro- or nanoseconds "
@@ -119,24 +128,25 @@ class TimeReader:
             )
         return best
 
-    def _texts(self, values: list[str]) -> Doubles:
-        if self._day_first is None and values:
-            self._day_first = self._order_of(values)
-        return np.array([_moment(value, self._day_first) for value in values], dtype=np.float64)
+    def _texts(self, texts: list[str]) -> Doubles:
+        if not self._ordered and (dates := [match for match in map(_YEAR_LAST.match, texts) if match]):
+            self._day_first, self._ordered = self._order_of(dates), True
+        return np.array([_moment(value, self._day_first) for value in texts], dtype=np.float64)
 
-    def _order_of(self, values: Iterable[str]) -> bool | None:
-        """Say whether days stand before months in dates like 01/05/2024; None where there are none."""
-        dates = [match for match in map(_YEAR_LAST.match, values) if match]
+    def _order_of(self, dates: Sequence[re.Match[str]]) -> bool:
+        """Say whether days stand before months in dates like 01/05/2024; where they do not tell, as in files before."""
         slashes = [match for match in dates if match[2] != "."]
         told = slashes or dates
         day_first, month_first = (any(int(match[place]) > 12 for match in told) for place in (1, 3))
+        if self._day_first is not None and not (day_first or month_first):
+            return self._day_first
         if not slashes and not month_first:  # with points, days stand first nearly everywhere
-            return True if dates else None
+            day_first = True
+        words = f"in the column {self.column!r}, {told[0][0]!r} may be day/month or month/day"
         if day_first == month_first:
-            raise TgqError(
-                f"in the column {self.column!r}, {told[0][0]!r} may be day/month or month/day; "
-                f"say {option('time_format')} day-first or {option('time_format')} month-first"
-            )
+            raise TgqError(f"{words}; say {option('time_format')} day-first or {option('time_format')} month-first")
+        if self._day_first not in (None, day_first):
+            raise TgqError(f"{words}: files of the log contradict each other; write the dates of all in one order")
         return day_first
 
 
