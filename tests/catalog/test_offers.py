@@ -54,6 +54,7 @@ def test_days_and_currencies_are_read() -> None:
     for wrong in ("02/29/2024", "2024-02-30", "soon", "12"):
         assert day_of(wrong)[0] is None and "not a day" in str(day_of(wrong)[1])
     assert [currency_code(word)[0] for word in ("eur", "€", "SEK", "", "many")] == ["EUR", "EUR", "SEK", None, None]
+    assert [currency_code(word)[0] for word in ("top", "HRK", "xyz", "EU", "EURO")] == ["TOP", "HRK", None, None, None]
 
 
 def test_columns_are_found_and_what_cannot_be_read_is_told(tmp_path: Path) -> None:

@@ -249,6 +249,7 @@ def test_wrong_requests_say_what_to_do(still: Still, method: str, path: str, sta
         ({"title": "x", "attributes": '{"a": {"b": 1}}'}, "attributes is no JSON object"),
         ({"title": "x", "price": "-1"}, "a price is a finite number"),
         ({"title": "x", "price": "nan"}, "a price is a finite number"),
+        ({"title": "x", "price": "1", "currency": "xyz"}, "currency: not a currency: 'xyz'; write a code of ISO 4217"),
         ({"title": "x" * 2001}, "title: "),
         ({"title": "x", "category": " > ".join("abcdefghijklmnopq")}, "at most 16 levels"),
         ({"title": "nul \0"}, "no text"),

@@ -11,6 +11,13 @@ from tgqformer.catalog.prices import CODES, currency_of
 from tgqformer.catalog.values import as_text, is_unknown
 
 AVAILABILITY = ("in_stock", "out_of_stock", "preorder", "backorder")
+_FURTHER = """
+AFN ANG AOA AWG BAM BBD BIF BMD BND BSD BTN BWP BZD CDF CUP CVE DJF ERN FJD FKP GIP GMD GNF GYD HNL HTG IRR JMD KGS KHR
+KMF KPW KYD LAK LRD LSL MGA MMK MNT MOP MRU MVR MWK MZN NAD NIO NPR PAB PGK RWF SBD SCR SDG SHP SLE SOS SRD SSP STN SVC
+SYP SZL TJS TMT TOP TTD VED VES VUV WST XCD XCG XPF YER ZMW ZWG BYR CUC HRK LTL MRO SLL STD VEF ZMK ZWL
+"""  # the last ten were given up since 2012: exports still have them
+CURRENCIES = CODES | frozenset(_FURTHER.split())
+"""The codes of ISO 4217. A price names only some of them (`CODES`): TOP and the like are words, too."""
 _WORDS = {
     "in_stock": "instock available yes y true limitedavailability instoreonly onlineonly lowstock limited onstock",
     "out_of_stock": "outofstock soldout no n false discontinued unavailable notavailable outstock reserved",
@@ -62,9 +69,9 @@ def currency_code(value: Any) -> tuple[str | None, str | None]:
     text = (as_text(value) or "").strip()
     if not text or is_unknown(text):
         return None, None
-    code = text.upper() if re.fullmatch(r"[A-Za-z]{3}", text) else currency_of(text)
+    code = text.upper() if text.upper() in CURRENCIES else currency_of(text)
     return (
-        (code, None)
-        if code is not None and (code in CODES or len(text) == 3)
-        else (None, f"not a currency: {text[:20]!r}")
+        (None, f"not a currency: {text[:20]!r}; write a code of ISO 4217, such as EUR")
+        if code is None
+        else (code, None)
     )
