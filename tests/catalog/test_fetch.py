@@ -67,7 +67,14 @@ def test_every_way_to_misbehave_is_told_and_every_good_picture_is_there_once(ser
     with (tmp_path / "to/failures.csv").open(newline="") as file:
         told = list(csv.DictReader(file))
     assert {row["address"]: row["kind"] for row in told} == {one.address: one.kind for one in report.failures}
-    assert all(row["items"].startswith("item") and row["reason"] for row in told)
+    assert all(row["items"].startswith('["item') and row["reason"] for row in told)
+
+
+def test_ids_in_the_table_of_failures_may_hold_any_character(server: BadServer, tmp_path: Path) -> None:
+    address, ids = server.url("missing", 1), ["red shoe", "a, b", 'Größe "40"']
+    fetch_pictures([(name, [address]) for name in ids], tmp_path / "to", QUICK)
+    with (tmp_path / "to/failures.csv").open(newline="", encoding="utf-8") as file:
+        assert [json.loads(row["items"]) for row in csv.DictReader(file)] == [ids]
 
 
 def test_what_may_help_is_tried_again_and_what_cannot_is_not(server: BadServer, tmp_path: Path) -> None:

@@ -178,5 +178,6 @@ class _Job:
             table = csv.writer(file)
             table.writerow(["address", "kind", "reason", "items"])
             for one in sorted(self.report.failures, key=lambda one: (one.kind, one.address)):
-                table.writerow([one.address, one.kind, one.reason, " ".join(one.items)])
+                items = json.dumps(one.items, ensure_ascii=False)  # an id may hold spaces and commas
+                table.writerow([one.address, one.kind, one.reason, items])
         (self._to / _JOURNAL).unlink(missing_ok=True)
