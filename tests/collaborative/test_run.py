@@ -23,6 +23,7 @@ from tgqformer.collaborative.settings import OPTIONS, Preset, load_preset, shipp
 from tgqformer.config import parse, write
 from tgqformer.errors import TgqError
 from tgqformer.pairs.pairs import Pairs
+from tgqformer.store.build import Build, build_store
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
 
 DATA = Path(__file__).parents[3] / "shared/data"
@@ -156,6 +157,8 @@ def test_a_catalogue_gives_order_and_zeros_and_can_be_indexed(log: Path, tmp_pat
     assert (opened.vectors()[2] == found.vectors[found.ids.index("i1")]).all()
     tgq("index", str(tmp_path / "vectors"), "--catalog", str(tmp_path / "catalog"), "--to", str(tmp_path / "store"))
     assert "i1" in tgq("similar", "i3", "--store", str(tmp_path / "store"), "-k", "1")
+    with pytest.raises(TgqError, match=r"the first 8 of the 64 dimensions .* do not stand for the whole"):
+        build_store(opened, Catalog.open(tmp_path / "catalog"), tmp_path / "cut", Build(truncate_dim=8))
 
 
 def test_one_more_dimension_makes_cosines_order_as_dot_products() -> None:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from tgqformer.connectors import ConnectorWidths
 from tgqformer.errors import TgqError
+from tgqformer.files import read_json, with_check, write_json
 from tgqformer.model.caching import cache_features
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.features import embed_features
@@ -102,15 +103,24 @@ def test_vectors_that_begin_at_the_frozen_ones_are_not_cut(build, tiny_items, ti
     model = build("tgq")
     begun(model, tiny_items, 0.5)
     model.save(tmp_path / "model")
+    model = ItemEmbedder.load(tmp_path / "model")
     embed_catalog(model, tiny_catalog, tmp_path / "e", workers=1, shown=False)
     why = f"the first 4 of the model's {model.dim} dimensions are those of what it does not learn"
     with pytest.raises(TgqError, match=why):
         model.encode(tiny_items, truncate_dim=4)
     with pytest.raises(TgqError, match=why):
         embed_catalog(model, tiny_catalog, tmp_path / "short", truncate_dim=4, shown=False)
-    with pytest.raises(TgqError, match=why):
-        how = Build(model=tmp_path / "model", truncate_dim=4)
-        build_store(Embeddings.open(tmp_path / "e"), tiny_catalog, tmp_path / "store", how)
+    manifest = {name: said for name, said in read_json(tmp_path / "e/manifest.json").items() if name != "check"}
+    earlier = {name: said for name, said in manifest.items() if name != "cuttable"}
+    for told in (manifest, earlier):  # an earlier version did not say
+        write_json(tmp_path / "e/manifest.json", with_check(told))
+        embeddings = Embeddings.open(tmp_path / "e")
+        for given in (None, tmp_path / "model"):
+            said = "does not say whether" if told is earlier and given is None else "the first 4 of the"
+            with pytest.raises(TgqError, match=said):
+                build_store(embeddings, tiny_catalog, tmp_path / "store", Build(model=given, truncate_dim=4))
+    assert embed_catalog(model, tiny_catalog, tmp_path / "e", shown=False).embedded == 0  # taken up all the same
+    assert not (tmp_path / "store").exists()
     with pytest.raises(TgqError, match=why):
         how = SyncSettings(model=tmp_path / "model", new_version=True, dim=4)
         sync(tiny_catalog, make_store(tmp_path / "store"), model, how)

@@ -58,7 +58,7 @@ def made(tmp_path: Path) -> Path:
     """Give a folder with a catalogue of 8 items, embeddings on a quarter circle and a store."""
     ids = [f"sku-{i}" for i in range(8)]
     catalog = write_catalog(tmp_path / "catalog", ids)
-    shape = {"dim": 2, "count": 8, "partition_size": 3}
+    shape = {"dim": 2, "count": 8, "partition_size": 3, "cuttable": True}
     embeddings = Embeddings.create(
         tmp_path / "embeddings", model_version="tgq-1", ids_fingerprint=fingerprint_of(ids), **shape
     )

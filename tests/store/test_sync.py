@@ -247,6 +247,8 @@ def test_what_an_index_made_is_unchanged_for_a_sync(
     unknown = build_store(Embeddings.open(tmp_path / "e"), catalog, store.where if "://" not in store.where
                           else str(tmp_path / "s"), show_progress_bar=False)  # fmt: skip
     assert plan_sync(catalog, unknown.table(), prompt).same == 12, "the embeddings know what they were made from"
+    cut = build_store(Embeddings.open(tmp_path / "e"), catalog, tmp_path / "cut", Build(truncate_dim=5))
+    assert cut.served is not None and cut.served.dim == 5, "the embeddings know that they may be cut"
     with pytest.raises(TgqError, match="truncate_dim is 9"):
         build_store(Embeddings.open(tmp_path / "e"), catalog, tmp_path / "x", Build(truncate_dim=9))
 

@@ -164,6 +164,7 @@ def embed(
         model_version=version,
         ids_fingerprint=fingerprint_of(ids),
         count=len(ids),
+        cuttable=False,
         overwrite=overwrite,
     )
     for number in made.missing():

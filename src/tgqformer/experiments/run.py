@@ -182,9 +182,8 @@ class Run:
     def _embed(self, section: ModelSection, saved: Path, to: Path) -> None:
         trial, catalog, prompt = self.trial(section, self.recipe.seeds[0]), self.shown_catalog, prompt_of(saved)
         model, ids = self._loaded(saved), catalog.ids()
-        table = Embeddings.create(
-            to, dim=model.dim, model_version=model.version, ids_fingerprint=fingerprint_of(ids), count=len(ids)
-        )
+        table = Embeddings.create(to, dim=model.dim, model_version=model.version, cuttable=model.frozen is None,
+                                  ids_fingerprint=fingerprint_of(ids), count=len(ids))  # fmt: skip
         for partition in table.missing():
             start, stop = table.bounds(partition)
             contents = [seen_of(item, prompt) for item in catalog.items(start, stop, pictures=False)]

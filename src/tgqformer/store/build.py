@@ -14,7 +14,7 @@ from tgqformer.errors import TgqError
 from tgqformer.files import read_json
 from tgqformer.model.hub import name_of
 from tgqformer.model.prompt import Prompt
-from tgqformer.model.version import check_cut
+from tgqformer.model.version import check_cut, version_of
 from tgqformer.objects import absolute, told
 from tgqformer.progress import progress
 from tgqformer.store import make_store
@@ -66,8 +66,8 @@ def build_store(
         )
     place = None if build.model is None else name_of(build.model), str(absolute(catalog.path))
     prompt = prompt_of(build.model) if build.model is not None else None
-    if build.model is not None and build.truncate_dim is not None:
-        check_cut(read_json(build.model / "config.json").get("frozen"), build.truncate_dim, embeddings.dim)
+    if dim < embeddings.dim:
+        _require_cuttable(embeddings, dim, build.model)
     spec = VersionSpec(embeddings.model_version, dim, build.dtype, build.label, *place)
     store = make_store(to)
     with progress("index", len(embeddings), shown=show_progress_bar) as bar:
@@ -99,6 +99,23 @@ def rows_of(
             if item_id != item.id:
                 raise _other_catalog(embeddings, catalog)
             yield row_of(item, np.asarray(vector[:dim]), prompt, seen=seen)
+
+
+def _require_cuttable(embeddings: Embeddings, dim: int, model: Path | None) -> None:
+    cuttable = embeddings.manifest.cuttable
+    if cuttable is None and model is not None and version_of(model) == embeddings.model_version:
+        check_cut(read_json(model / "config.json").get("frozen"), dim, embeddings.dim)
+    elif cuttable is None:
+        raise TgqError(
+            f"{told(embeddings.path)} does not say whether its vectors may be cut to {dim} of their {embeddings.dim}"
+            " dimensions; give the model that embedded by --model, or run `tgq embed` anew with --dim"
+        )
+    elif not cuttable:
+        raise TgqError(
+            f"the first {dim} of the {embeddings.dim} dimensions in {told(embeddings.path)} do not stand for the whole:"
+            " such vectors begin at what is not learned, or come from behaviour; leave the number of dimensions out,"
+            " or train a model with training.matryoshka"
+        )
 
 
 def _other_catalog(embeddings: Embeddings, catalog: Catalog) -> TgqError:

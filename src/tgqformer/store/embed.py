@@ -111,6 +111,7 @@ class Embedding:
             partition_size=partition_size,
             catalog=catalog.fingerprint,
             precision=dtype_name(resolve_precision(options.precision, model.device)),
+            cuttable=model.frozen is None,
             overwrite=overwrite,
         )
         return cls(model, catalog, table, options)

@@ -33,7 +33,8 @@ KIND, COMMAND = "embeddings", "embed"
 class EmbeddingsManifest:
     """What every partition of one folder shares: `count` is N, `dim` is d, `catalog` a catalogue's fingerprint.
 
-    `precision` is that of the matrix products.
+    `precision` is that of the matrix products. `cuttable` says whether the first dimensions of a vector may stand for
+    the whole; None where nobody said, as in manifests of earlier versions.
     """
 
     dim: int
@@ -43,6 +44,7 @@ class EmbeddingsManifest:
     partition_size: int
     catalog: str = ""
     precision: str = "float32"
+    cuttable: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,13 @@ class Embeddings:
         partition_size: int = 4096,
         catalog: str = "",
         precision: str = "float32",
+        cuttable: bool | None = None,
         overwrite: bool = False,
     ) -> Embeddings:
         """Start a folder for `count` vectors of width `dim`, or take up the one that a killed job left.
 
         Several processes may do so at once. `catalog` is the fingerprint of the catalogue, where there is one.
+        `cuttable` lets `tgq index --dim` keep their first dimensions; False and None refuse it.
         `overwrite` replaces embeddings that were made otherwise, once `finish` is called; that is for one process.
 
         Raises: TgqError where `path` holds embeddings of another model version, width, catalogue, precision or
@@ -89,7 +93,9 @@ class Embeddings:
         """
         if dim < 1 or count < 0 or partition_size < 1:
             raise TgqError(f"embeddings need dim, partition_size >= 1 and count >= 0: {dim}, {partition_size}, {count}")
-        manifest = EmbeddingsManifest(dim, model_version, ids_fingerprint, count, partition_size, catalog, precision)
+        manifest = EmbeddingsManifest(
+            dim, model_version, ids_fingerprint, count, partition_size, catalog, precision, cuttable
+        )
         return cls(PartitionFolder.create(path, asdict(manifest), kind=KIND, command=COMMAND, overwrite=overwrite))
 
     @classmethod

@@ -39,8 +39,10 @@ FORMAT = 1
 HEAD = 16 << 10  # bytes in which the schema of a partition mostly lies
 
 
-UNSAID = {"precision": "float32", "found": "exact"}
-"""What manifests of earlier versions do not say, and how it was. Approximate neighbours had a report beside."""
+UNSAID = {"precision": "float32", "found": "exact", "cuttable": None}
+"""What manifests of earlier versions do not say, and how it was; None where nobody knows.
+
+Approximate neighbours had a report beside."""
 APPROXIMATE, MANIFEST = "approximate.json", "manifest.json"
 
 
@@ -240,7 +242,7 @@ class PartitionFolder:
 
     def _refuse_mix(self, wanted: Mapping[str, Any]) -> None:
         for name, value in self.manifest.items():
-            if value != wanted[name]:
+            if value is not None and value != wanted[name]:
                 digests = len(str(value)) == len(str(wanted[name])) == 32
                 what = f"of other {name}" if digests else f"with {name} {value!r}, not {wanted[name]!r}"
                 raise TgqError(

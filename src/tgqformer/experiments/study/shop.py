@@ -117,6 +117,7 @@ def write_vectors(vectors: Vectors, embeddings: Embeddings, to: Path) -> Embeddi
             ids_fingerprint=source.ids_fingerprint,
             count=source.count,
             partition_size=source.partition_size,
+            cuttable=False,
         )
         for number in range(made.partitions):
             part = embeddings.read(number)
