@@ -249,6 +249,9 @@ def test_what_an_index_made_is_unchanged_for_a_sync(
     assert plan_sync(catalog, unknown.table(), prompt).same == 12, "the embeddings know what they were made from"
     cut = build_store(Embeddings.open(tmp_path / "e"), catalog, tmp_path / "cut", Build(truncate_dim=5))
     assert cut.served is not None and cut.served.dim == 5, "the embeddings know that they may be cut"
+    with pytest.raises(TgqError, match=r"was made by model .* name the model that embedded"):
+        build_store(Embeddings.open(tmp_path / "e"), catalog, tmp_path / "x", Build(model=models[1]))
+    assert not (tmp_path / "x").exists()
     with pytest.raises(TgqError, match="truncate_dim is 9"):
         build_store(Embeddings.open(tmp_path / "e"), catalog, tmp_path / "x", Build(truncate_dim=9))
 

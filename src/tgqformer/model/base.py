@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.item import Item
 from tgqformer.errors import TgqError
-from tgqformer.model.version import check_cut
+from tgqformer.model.version import UNSAVED, check_cut
 from tgqformer.progress import progress
 from tgqformer.types import Vectors
 
@@ -25,7 +25,7 @@ class Embedder(ABC):
 
     dim: int
     """d, the width of the embeddings."""
-    version: str = "unsaved"
+    version: str = UNSAVED
     """Names the model, and whatever else changes its embeddings."""
     batch_size: int = 32
     """Items at once, where nothing else is said."""

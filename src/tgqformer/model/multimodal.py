@@ -28,7 +28,7 @@ from tgqformer.errors import TgqError
 from tgqformer.model.base import Embedder
 from tgqformer.model.hub import locate_model
 from tgqformer.model.prompt import Prompt
-from tgqformer.model.version import version_of
+from tgqformer.model.version import UNSAVED, version_of
 from tgqformer.parallel import TOKENIZING
 
 ASK = Prompt(template="{metadata}\nThis product in one word:")
@@ -92,7 +92,7 @@ class MultimodalEmbedder(WholeEmbedder):
         processor: Any,
         prompt: Prompt = ASK,
         *,
-        version: str = "unsaved",
+        version: str = UNSAVED,
         longest_side: int | None = 448,
     ) -> None:
         self.model, self.processor, self.prompt = model.eval(), processor, prompt

@@ -19,7 +19,7 @@ from tgqformer.errors import TgqError
 from tgqformer.model.hub import locate_model
 from tgqformer.model.multimodal import WholeEmbedder, load_multimodal, whole_processor
 from tgqformer.model.prompt import Prompt
-from tgqformer.model.version import version_of
+from tgqformer.model.version import UNSAVED, version_of
 from tgqformer.packages import check_there
 
 SENTENCE = "sentence-transformers:"
@@ -44,7 +44,7 @@ class SentenceEmbedder(WholeEmbedder):
     batch_size = 8
 
     def __init__(
-        self, model: Any, prompt: Prompt = ALL, *, version: str = "unsaved", longest_side: int | None = 448
+        self, model: Any, prompt: Prompt = ALL, *, version: str = UNSAVED, longest_side: int | None = 448
     ) -> None:
         self.model, self.prompt, self.version, self.longest_side = model, prompt, version, longest_side
         self._joint = bool(model.supports(("image", "text")))

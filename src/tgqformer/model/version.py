@@ -12,6 +12,8 @@ CARD = "README.md"
 """The model card, in the folder of a saved model."""
 SENTENCE = ("modules.json", "config_sentence_transformers.json")
 """What tells sentence-transformers how the folder is loaded."""
+UNSAVED = "unsaved"
+"""The version of a model that was never read from a folder."""
 
 
 def check_cut(frozen: object, dim: int | None, whole: int) -> None:

@@ -14,7 +14,7 @@ from tgqformer.errors import TgqError
 from tgqformer.files import read_json
 from tgqformer.model.hub import name_of
 from tgqformer.model.prompt import Prompt
-from tgqformer.model.version import check_cut, version_of
+from tgqformer.model.version import UNSAVED, check_cut, version_of
 from tgqformer.objects import absolute, told
 from tgqformer.progress import progress
 from tgqformer.store import make_store
@@ -54,7 +54,7 @@ def build_store(
     What was served before is served until the new version is whole; partitions stream, so memory does not grow with
     the catalogue.
 
-    Raises: TgqError where the embeddings are not complete or were made from another catalogue.
+    Raises: TgqError where the embeddings are not complete or were made from another catalogue, or by another model.
     """
     embeddings.require_complete()
     if len(catalog) != len(embeddings):
@@ -64,11 +64,17 @@ def build_store(
         raise TgqError(
             f"truncate_dim is {dim}, the embeddings in {told(embeddings.path)} have {embeddings.dim} dimensions"
         )
+    made_by = embeddings.model_version
+    if build.model is not None and (other := version_of(build.model)) != made_by != UNSAVED:
+        raise TgqError(
+            f"{told(embeddings.path)} was made by model {made_by}, and {build.model} is {other};"
+            " name the model that embedded, or embed again with this one"
+        )
     place = None if build.model is None else name_of(build.model), str(absolute(catalog.path))
     prompt = prompt_of(build.model) if build.model is not None else None
     if dim < embeddings.dim:
         _require_cuttable(embeddings, dim, build.model)
-    spec = VersionSpec(embeddings.model_version, dim, build.dtype, build.label, *place)
+    spec = VersionSpec(made_by, dim, build.dtype, build.label, *place)
     store = make_store(to)
     with progress("index", len(embeddings), shown=show_progress_bar) as bar:
 
@@ -103,7 +109,7 @@ def rows_of(
 
 def _require_cuttable(embeddings: Embeddings, dim: int, model: Path | None) -> None:
     cuttable = embeddings.manifest.cuttable
-    if cuttable is None and model is not None and version_of(model) == embeddings.model_version:
+    if cuttable is None and model is not None:
         check_cut(read_json(model / "config.json").get("frozen"), dim, embeddings.dim)
     elif cuttable is None:
         raise TgqError(
