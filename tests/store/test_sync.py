@@ -256,6 +256,19 @@ def test_what_an_index_made_is_unchanged_for_a_sync(
         build_store(Embeddings.open(tmp_path / "e"), catalog, tmp_path / "x", Build(truncate_dim=9))
 
 
+def test_a_compatible_model_that_may_not_be_cut_joins_no_cut_version(
+    tmp_path: Path, tiny_items: list[Item], models: list[Path], model: ItemEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog, store = written(tmp_path / "a", tiny_items), make_store(tmp_path / "s")
+    run(catalog, store, model, replace(PLAIN, new_version=True, dim=5))
+    other = ItemEmbedder.load(models[1])
+    other.compatible = (model.version,)
+    monkeypatch.setattr(other, "frozen", object())
+    with pytest.raises(TgqError, match="the first 5 of the model's"):
+        run(catalog, store, other)
+    assert store.versions()[-1].models == (model.version,)
+
+
 def test_neighbours_follow_a_sync(
     tmp_path: Path, tiny_items: list[Item], models: list[Path], model: ItemEmbedder
 ) -> None:

@@ -150,6 +150,9 @@ def test_commands(shop: Catalog, tmp_path: Path) -> None:
         assert result.exit_code == 0, result.output
         with Image.open(tmp_path / "sheet.png") as sheet:
             assert sheet.width > 900 and sheet.height > 400
+    result = runner.invoke(app, ["sheet", str(shop.path), "--to", str(tmp_path / "sheet.jpg")])
+    assert result.exit_code != 0 and "is written as a PNG" in str(result.exception)
+    assert not (tmp_path / "sheet.jpg").exists()
     result = runner.invoke(app, ["apply", str(shop.path), "--to", str(tmp_path / "out"), "--share", "1"])
     assert result.exit_code == 0, result.output
     assert len(Catalog.open(tmp_path / "out")) == len(shop)

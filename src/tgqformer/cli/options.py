@@ -31,6 +31,13 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Threads that read and 
 STORE_HELP = "A folder, the URI of an object store (s3://…), or postgresql://user@host/database."
 
 
+def png(file: Path | None) -> Path | None:
+    """Return the path of a picture to write. Raise TgqError where its ending is that of another format."""
+    if file is not None and file.suffix.lower() in (".jpg", ".jpeg", ".webp", ".gif", ".avif", ".tif", ".tiff", ".bmp"):
+        raise TgqError(f"{file} is written as a PNG; name it {file.with_suffix('.png')}")
+    return file
+
+
 def store_in(place: str) -> str:
     """Return the store that a place holds: that of a run where it is the folder of one, else the place itself."""
     folder = Path(place)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tgqformer.cli.commands import say, then
-from tgqformer.cli.options import Overwrite
+from tgqformer.cli.options import Overwrite, png
 from tgqformer.objects import in_shell
 
 
@@ -17,7 +17,7 @@ def studio(
     items: Annotated[int, typer.Option(min=1, help="How many products to draw.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same catalogue, byte for byte.")] = 0,
     sheet: Annotated[
-        Path | None, typer.Option(help="Also write a contact sheet of all silhouettes to this PNG.")
+        Path | None, typer.Option(callback=png, help="Also write a contact sheet of all silhouettes to this PNG.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:

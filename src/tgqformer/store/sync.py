@@ -195,6 +195,7 @@ def _with_model(table: StoreTable, store: Store, model: ItemEmbedder, how: SyncS
     if model.version == version.latest:
         return table
     if set(version.models) <= set(model.compatible) and model.dim >= version.dim:
+        check_cut(model.frozen, version.dim, model.dim)
         store.admit(version.name, model.version, str(how.model.resolve()) if how.model is not None else None)
         return store.table(version.name)
     held = " and ".join(version.models)
