@@ -59,32 +59,55 @@ def test_nearly_all_are_found_and_scores_are_exact(clustered, tmp_path: Path, wr
     assert found.ids() == exact.ids() and not list(tmp_path.glob(".near*"))
 
 
-def test_many_centres_move_by_nearly_the_nearest(clustered, tmp_path: Path, write, monkeypatch) -> None:
+def test_of_many_centres_nearly_the_nearest_are_found(clustered, tmp_path: Path, write, monkeypatch) -> None:
     """Of 300 centres the nearest or a near one is found; the cells of a pool are as good."""
     vectors = torch.nn.functional.normalize(torch.from_numpy(clustered))
     centres = vectors[torch.randperm(3000, generator=torch.Generator().manual_seed(0))[:300]]
-    truth = cells._near(vectors, centres)
-    assert torch.equal(truth, (vectors @ centres.T).argmax(1))
+    truth = cells._near(vectors, centres, 1)
+    assert torch.equal(truth.flatten(), (vectors @ centres.T).argmax(1))
     monkeypatch.setattr(cells, "MANY", 10)
-    monkeypatch.setattr(cells, "GROUPS", 2)
-    found = cells._near(vectors, centres)
+    monkeypatch.setattr(cells, "WIDE", 1)
+    found = cells._near(vectors, centres, 1)
     assert 0.8 < (found == truth).float().mean() < 1
     built, told = build_approximate(write(clustered, size=700), tmp_path / "near", k=20, show_progress_bar=False)
     assert told.cells == 15 and told.recall > 0.98 and len(built) == 3000
 
 
+def test_cutting_a_pool_costs_an_item_little_more_where_the_cells_are_four_times_as_many(monkeypatch) -> None:
+    """The products of an item with centres grow with the root of their number; one with all of them would be four."""
+    monkeypatch.setattr(cells, "MANY", 20)
+    monkeypatch.setattr(cells, "PER_CELL", 20)
+    nearest, products, spent = cells._nearest, [0], []
+
+    def counted(vectors: torch.Tensor, centres: torch.Tensor, count: int) -> torch.Tensor:
+        products[0] += len(vectors) * len(centres)
+        return nearest(vectors, centres, count)
+
+    monkeypatch.setattr(cells, "_nearest", counted)
+    monkeypatch.setattr(cells, "_probes", lambda *_: 3)  # it ranks all centres, for 1,000 items however many there are
+    for count in (8000, 32000):
+        luck = torch.Generator().manual_seed(0)
+        pool = torch.nn.functional.normalize(torch.randn(count, 8, generator=luck), dim=1)
+        products[0] = 0
+        Cells.made(pool, 10)
+        spent.append(products[0] / count)
+    assert spent[1] < 2.2 * spent[0]
+
+
+def test_more_cells_are_searched_where_a_sample_finds_too_few(clustered, tmp_path: Path, write, monkeypatch) -> None:
+    monkeypatch.setattr(cells, "_probes", lambda *_: 1)
+    _, told = build_approximate(write(clustered, size=700), tmp_path / "near", k=20, show_progress_bar=False)
+    assert told.probes > 1 and told.recall > 0.98
+
+
 def test_copies_among_many_centres_stay_with_copies(monkeypatch) -> None:
-    """Seventy of a hundred centres are the same: their groups are one that is cut, and none is empty."""
+    """Seventy of a hundred centres are the same: each finds one of them, and the others one of their own."""
     luck = torch.Generator().manual_seed(0)
     centres = torch.nn.functional.normalize(torch.randn(400, 8, generator=luck))
     centres[:280] = centres[0]
     monkeypatch.setattr(cells, "MANY", 100)
-    monkeypatch.setattr(cells, "GROUPS", 2)
-    monkeypatch.setattr(cells, "LARGEST", 2)
-    sizes, scores = set[int](), cells._Parts.scores
-    monkeypatch.setattr(cells._Parts, "scores", lambda *given: sizes.update(given[0].sizes.tolist()) or scores(*given))
-    found = cells._near(centres, centres)
-    assert (found[:280] < 280).all() and 0 < min(sizes) <= max(sizes) <= 40
+    found = cells._near(centres, centres, 1).flatten()
+    assert (found[:280] < 280).all() and (found[280:] == torch.arange(280, 400)).float().mean() > 0.9
 
 
 def test_items_of_small_cells_look_further_until_their_lists_are_full(
@@ -99,6 +122,7 @@ def test_items_of_small_cells_look_further_until_their_lists_are_full(
     embeddings = write(pool, size=700)
     search, asked = Cells.search, set[int]()
     monkeypatch.setattr(cells, "_probes", lambda *_: 1)
+    monkeypatch.setattr(cells, "AIM", 0)
     monkeypatch.setattr(approximate, "LEAST", 0)
     monkeypatch.setattr(Cells, "search", lambda *given, times=1, k: asked.add(times) or search(*given, k, times=times))
     found, _ = build_approximate(embeddings, tmp_path / "near", k=20, show_progress_bar=False)

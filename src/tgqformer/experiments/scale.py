@@ -207,18 +207,17 @@ def flops_of(shop: Extent) -> float:
 
 
 def _near(shop: Extent, rent: Rent) -> Rented:
-    cells = max(1.0, min(shop.items / 200, 8 * sqrt(shop.items)))  # as store/cells.py cuts
-    # of 100,000 items: 500 cells of 200. K-means of more than 2,000 costs an item about the same at any number.
-    made, compared = (0.06 * cells + 0.04 * min(cells, 2000)) / 500, 0.5 * shop.items / cells / 200
-    each = NEAR.seconds * shop.dim / 384 / rent.cores
+    cells = max(1.0, shop.items / 200)  # as store/cells.py cuts
+    met = cells if cells <= 2000 else 18 * sqrt(cells) + 64  # centres that an item is held against
+    made, each = 0.1 * met / 500, NEAR.seconds * shop.dim / 384 / rent.cores
     how = (
         f"{shop.items:,} x {NEAR.seconds * 1e3:.2f} ms x {shop.dim} / 384 / {rent.cores} cores x ({made:.2g} to make"
-        f" {cells:,.0f} cells, + {compared:.2g} to compare an item with those of its cells, + 0.4), approximate,"
+        f" {cells:,.0f} cells, + 0.5 to compare an item with those of its cells, + 0.4), approximate,"
         f" {NEAR.by}: there 0.1 + 0.5 + 0.4, by a profile; the cells are made by one machine"
     )
     disk = shop.items * (8.0 * (shop.recipe.neighbours + 32) + 2.0 * shop.dim)
     memory = 4.0 * shop.dim * shop.items + 2 * G  # all vectors: so it was measured
-    seconds, shared = shop.items * each * (made + compared + 0.4), shop.items * each * made
+    seconds, shared = shop.items * each * (made + 0.9), shop.items * each * made
     return _stage("neighbours", seconds, rent, how, disk=disk, memory=memory, cut=True, gpu=False, shared=shared)
 
 

@@ -171,7 +171,7 @@ class ApproximateWork:
             positions[rows] = column_matrix(table, "position", self.width)
             scores[rows] = column_matrix(table, "score", self.width)
         known, looked = known_of(self._pool, self.width, 1), sum(self.folder.notes("looked").values())
-        recall, cells = known.recall(scores), self._cells
+        recall, cells = known.recall(torch.from_numpy(scores[known.rows])), self._cells
         done = Approximation(len(cells.centres), cells.probes, looked / len(self._pool) ** 2, recall, len(known.rows))
         if recall < LEAST:
             clear(self.path, BEGUN)

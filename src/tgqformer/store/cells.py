@@ -19,7 +19,7 @@ from tgqformer.errors import TgqError
 from tgqformer.parallel import ahead, one_thread_each
 from tgqformer.topk.exact import exact, tolerance
 from tgqformer.topk.vectors import SPARE, TopK, ordered
-from tgqformer.types import Array, Ints
+from tgqformer.types import Ints
 
 AIM = 0.99
 """Recall of the sample that the probes are chosen for."""
@@ -27,31 +27,31 @@ MOST = 0.25
 """Share of the cells that one item may probe; with more an exact search is as good."""
 SMALL = 1000
 """Pools that are not worth cutting."""
-PER_CELL, PER_ROOT = 200, 8
-"""Items of a cell on average, up to 2,560,000 items. Beyond, so many times √N cells: with more of them, comparing items
-with all centres would cost more than it saves."""
-MANY, GROUPS = 2000, 8
-"""While k-means moves more centres than that, a vector is held against those of so many nearest groups alone."""
+PER_CELL = 200
+"""Items of a cell on average."""
+MANY, MIDDLES, WIDE = 2000, 2, 16
+"""Of more centres than that, the nearest are looked for through so many √C clusters of centres, among the so many √C
+centres that are nearest to a vector's cluster: what a vector costs grows with √C only, and is small."""
 LEARNT, ROUNDS = 16, 8
 """Vectors for each centre that k-means looks at, and how often."""
 LARGEST = 8
 """Times the mean that a cell may hold. Larger ones, of copies mostly, are cut: memory is taken for the largest."""
 LOOKED = 64
 """The nearest cells are looked for among so many, at least."""
-SAMPLE, BLOCK = 1000, 1024
+SAMPLE, BLOCK, ROOM = 1000, 1024, 2**24
+"""Items of a sample; vectors that are compared with centres at once; products at once."""
 
 
 class Known:
     """The exact neighbours of some rows of a pool: what others are held against."""
 
     def __init__(self, pool: Tensor, k: int, rows: Ints) -> None:
-        self.pool, self.rows = pool, rows
-        self.positions, self.scores = TopK(pool, k).of_rows(torch.from_numpy(rows))
+        self.pool, self.rows = pool, torch.from_numpy(rows)
+        self.positions, self.scores = TopK(pool, k).of_rows(self.rows)
 
-    def recall(self, scores: Array) -> float:
-        """Return how many of the found scores [N, k] are as high as the lowest exact one of their row."""
-        near = torch.from_numpy(scores[self.rows]) >= self.scores[:, -1:] - tolerance(self.pool.shape[1])
-        return float(near.float().mean())
+    def recall(self, scores: Tensor) -> float:
+        """Return how many of the scores found for these rows [n, k] are as high as the lowest exact one of each."""
+        return float((scores >= self.scores[:, -1:] - tolerance(self.pool.shape[1])).float().mean())
 
 
 def known_of(pool: Tensor, width: int, half: int) -> Known:
@@ -122,13 +122,18 @@ class Cells:
     @classmethod
     def made(cls, pool: Tensor, width: int) -> Cells:
         """Cut a pool, and choose how many cells are searched. Raise TgqError where that is too large a part of them."""
-        count = round(min(len(pool) / PER_CELL, PER_ROOT * sqrt(len(pool)))) if len(pool) > SMALL else 1
-        centres = _k_means(pool, count)
-        nearest = _side_by_side(lambda some: _nearest(some, centres, 1).flatten(), pool)
-        centres, cell = _cut(pool, nearest, centres)
-        probes = _probes(known_of(pool, width, 0), centres, cell)
-        beside = _nearest(centres, centres, min(max(LOOKED, 8 * probes), len(centres)))
-        return cls(pool, centres, cell, beside, probes)
+        centres = _k_means(pool, round(len(pool) / PER_CELL) if len(pool) > SMALL else 1)
+        nearest = _near(pool, centres, 1)
+        if len(centres) > MANY:  # a few went by: their nearest centre is beside the one that was found
+            nearest = _among(pool, nearest.flatten(), _near(centres, centres, LOOKED), centres, 1)
+        centres, cell = _cut(pool, nearest.flatten(), centres)
+        known = known_of(pool, width, 0)
+        probes, most = _probes(known, centres, cell), _most(centres)
+        beside = _near(centres, centres, max(LOOKED, 8 * probes))
+        made = cls(pool, centres, cell, beside, probes)
+        while made.probes < min(most, beside.shape[1]) and known.recall(made.search(known.rows, k=width)[1]) < AIM:
+            made.probes += 1  # some cells went by, since those nearest to an item are looked for beside its own alone
+        return made
 
     @classmethod
     def of_table(cls, pool: Tensor, table: pa.Table) -> Cells:
@@ -164,9 +169,10 @@ class Cells:
         return positions, scores, compared
 
     def _search(self, rows: Tensor, k: int, probes: int) -> tuple[Tensor, Tensor, int]:
-        probed = self._nearest(rows, probes)
+        own = self.items.part[rows]
+        probed = _among(self.pool[rows], own, self.beside, self.centres, probes)
         scores = self.items.scores(self.pool[rows], probed)
-        at, probe = (probed == self.items.part[rows, None]).nonzero(as_tuple=True)  # each item itself
+        at, probe = (probed == own[:, None]).nonzero(as_tuple=True)  # each item itself
         scores[at, probe, self.items.offset[rows[at]]] = -torch.inf
         coarse, others = self.items.best(scores, probed, k + SPARE)
         if short := k + SPARE - coarse.shape[1]:
@@ -177,15 +183,6 @@ class Cells:
         positions, scores = ordered(precise, others)
         return positions[:, :k].clone(), scores[:, :k].clone(), int(self.items.sizes[probed].sum())
 
-    def _nearest(self, rows: Tensor, count: int) -> Tensor:
-        """Return the cells nearest to these rows of the pool [n, count]."""
-        found = torch.empty((len(rows), min(count, self.beside.shape[1])), dtype=torch.int64)
-        own = self.items.part[rows]
-        for cell in torch.unique(own).tolist():
-            asked, near = (own == cell).nonzero().flatten(), self.beside[cell]
-            found[asked] = near[_nearest(self.pool[rows[asked]], self.centres[near], found.shape[1])]
-        return found
-
 
 def _k_means(vectors: Tensor, count: int) -> Tensor:
     """Return the centres [count, d] of clusters of unit vectors, by spherical k-means of some of them."""
@@ -193,37 +190,47 @@ def _k_means(vectors: Tensor, count: int) -> Tensor:
     sample = vectors[torch.randperm(len(vectors), generator=luck)[: LEARNT * count].sort().values]
     centres = sample[torch.randperm(len(sample), generator=luck)[:count]].clone()
     for _ in range(ROUNDS):
-        nearest = _near(sample, centres)
+        nearest = _near(sample, centres, 1).flatten()
         sums = torch.zeros_like(centres).index_add_(0, nearest, sample)
         held = nearest.bincount(minlength=count) > 0
         centres[held] = normalize(sums[held], dim=1)
     return centres
 
 
-def _near(vectors: Tensor, centres: Tensor) -> Tensor:
-    """Return the nearest centre of each vector [n]; of many centres nearly the nearest, which moves them no worse."""
+def _near(vectors: Tensor, centres: Tensor, count: int) -> Tensor:
+    """Return the `count` nearest centres of each vector [n, count]; of many centres nearly the nearest."""
     if len(centres) <= MANY:
-        return _nearest(vectors, centres, 1).flatten()
-    middles = _k_means(centres, round(sqrt(len(centres))))
-    middles, group = _cut(centres, _near(centres, middles), middles)
-    groups = _Parts(centres, group, len(middles))
-
-    def near(some: Tensor) -> Tensor:
-        found = torch.empty(len(some), dtype=torch.int64)
-        for few, best in zip(torch.split(some, BLOCK), torch.split(found, BLOCK), strict=True):
-            probed = _nearest(few, middles, min(GROUPS, len(middles)))
-            best[:] = groups.best(groups.scores(few, probed), probed, 1)[1].flatten()
-        return found
-
-    return _side_by_side(near, vectors)
+        return _side_by_side(lambda some: _nearest(some, centres, count), vectors)
+    root = sqrt(len(centres))
+    middles = _k_means(centres, round(MIDDLES * root))
+    beside = _nearest(middles, centres, max(count, round(WIDE * root)))
+    return _among(vectors, _near(vectors, middles, 1).flatten(), beside, centres, count)
 
 
-def _side_by_side(work: Callable[[Tensor], Tensor], vectors: Tensor) -> Tensor:
-    """Return what `work` makes of vectors [N, d], a number each [N]; each thread takes a part of them."""
+def _among(vectors: Tensor, own: Tensor, beside: Tensor, centres: Tensor, count: int) -> Tensor:
+    """Return the nearest centres of each vector [n, count] among those beside its own cluster `own` [n].
+
+    Vectors of one cluster are compared together, by one matrix product.
+    """
+    order = own.argsort(stable=True)
+
+    def work(rows: Tensor) -> Tensor:
+        clusters, sizes = torch.unique_consecutive(own[rows], return_counts=True)
+        parts = zip(clusters.tolist(), torch.split(rows, sizes.tolist()), strict=True)
+        return torch.cat([beside[one][_nearest(vectors[some], centres[beside[one]], count)] for one, some in parts])
+
+    near = _side_by_side(work, order)
+    return torch.empty_like(near).index_copy_(0, order, near)
+
+
+def _side_by_side(work: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """Return what `work` makes of rows, one for each; each thread takes a part of them."""
     workers = torch.get_num_threads()
-    size = BLOCK * min(64, ceil(len(vectors) / (BLOCK * workers)))
+    if workers == 1 or len(rows) <= BLOCK:
+        return work(rows)
+    size = BLOCK * min(64, ceil(len(rows) / (BLOCK * workers)))
     with one_thread_each(), ThreadPoolExecutor(workers) as threads:
-        return torch.cat(list(ahead(threads, work, torch.split(vectors, size), 2 * workers)))
+        return torch.cat(list(ahead(threads, work, torch.split(rows, size), 2 * workers)))
 
 
 def _cut(vectors: Tensor, nearest: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
@@ -236,9 +243,14 @@ def _cut(vectors: Tensor, nearest: Tensor, centres: Tensor) -> tuple[Tensor, Ten
     return centres.repeat_interleave(pieces, dim=0), part
 
 
+def _most(centres: Tensor) -> int:
+    """Return how many cells an item may look into."""
+    return max(8, int(MOST * len(centres)))
+
+
 def _probes(known: Known, centres: Tensor, cell: Tensor) -> int:
     """Return how many cells an item must look into. Raise TgqError where that is too large a part of them."""
-    queries, wanted = known.pool[torch.from_numpy(known.rows)], cell[known.positions.long()]
+    queries, wanted = known.pool[known.rows], cell[known.positions.long()]
     ranks = []
     for few, asked in zip(torch.split(queries, 64), torch.split(wanted, 64), strict=True):
         order = _nearest(few, centres, len(centres))
@@ -246,7 +258,7 @@ def _probes(known: Known, centres: Tensor, cell: Tensor) -> int:
         ranks.append(rank.gather(1, asked).flatten())
     needed = torch.cat(ranks).sort().values + 1
     probes = int(needed[int(AIM * (len(needed) - 1))])
-    if probes > max(8, MOST * len(centres)):
+    if probes > _most(centres):
         raise TgqError(
             f"these vectors lie in no cells: to find {AIM} of its neighbours, an item would have to look into"
             f" {probes} of {len(centres)}; leave --approximate out"
@@ -255,12 +267,15 @@ def _probes(known: Known, centres: Tensor, cell: Tensor) -> int:
 
 
 def _nearest(vectors: Tensor, centres: Tensor, count: int) -> Tensor:
-    """Return the `count` nearest centres of each vector [n, count].
+    """Return the `count` nearest centres of each vector [n, count], or all where they are fewer.
 
     The products have one memory: small results between freed large ones would keep those from being used again.
     """
+    count = min(count, len(centres))
     found = torch.empty((len(vectors), count), dtype=torch.int64)
-    products = torch.empty(min(BLOCK, len(vectors)), len(centres))
-    for some, best in zip(torch.split(vectors, BLOCK), torch.split(found, BLOCK), strict=True):
-        best[:] = torch.mm(some, centres.T, out=products[: len(some)]).topk(count, dim=1).indices
+    rows = max(1, min(BLOCK, ROOM // len(centres), len(vectors)))
+    products = torch.empty(rows, len(centres))
+    for some, best in zip(torch.split(vectors, rows), torch.split(found, rows), strict=True):
+        scores = torch.mm(some, centres.T, out=products[: len(some)])
+        best[:] = scores.argmax(dim=1, keepdim=True) if count == 1 else scores.topk(count, dim=1).indices
     return found
