@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 from PIL.Image import Image
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
@@ -16,6 +16,7 @@ from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import look_of_image
 from tgqformer.errors import TgqError
 from tgqformer.service.answers import search_of
+from tgqformer.service.caching import ASK, is_known, tag_of
 from tgqformer.service.errors import RETRY, ApiError, unknown_item
 from tgqformer.service.events import Event, event_of
 from tgqformer.service.forms import ItemFields, ItemForm, with_picture
@@ -45,6 +46,12 @@ SHOWN = tuple(name for name in FACTS if name != "look")
 METRICS: dict[int | str, dict[str, Any]] = {
     200: {"content": {CONTENT_TYPE_LATEST.partition(";")[0]: {}}, "description": "Counters for Prometheus."}
 }
+TAG = {"description": "Changes when the list does; send it back in If-None-Match.", "schema": {"type": "string"}}
+LISTS: dict[int | str, dict[str, Any]] = {
+    200: {"headers": {"ETag": TAG}},
+    304: {"headers": {"ETag": TAG}, "description": "The list is as the caller has it."},
+    **problems(404),
+}
 
 
 def make_api(site: Site) -> APIRouter:
@@ -60,8 +67,9 @@ def make_api(site: Site) -> APIRouter:
 
 
 def _add_items(router: APIRouter, site: Site) -> None:
-    @router.get("/items/{item_id}/similar", tags=["items"], response_model=SimilarItems, responses=problems(404))
+    @router.get("/items/{item_id}/similar", tags=["items"], response_model=SimilarItems, responses=LISTS)
     async def similar_items(
+        request: Request,
         item_id: ItemId,
         where: Where,
         given: Given,
@@ -73,6 +81,7 @@ def _add_items(router: APIRouter, site: Site) -> None:
 
         Looked up in the table of precomputed neighbours where that is possible: no filter, and the item is as it was
         when the table was made. Else searched in the store this moment; `source` says which.
+        The answer has an ETag: one that is sent again in If-None-Match gets 304 while the list is the same.
         """
         served = site.chosen(visitor or item_id)
         _check_count(site, k)
@@ -82,7 +91,12 @@ def _add_items(router: APIRouter, site: Site) -> None:
             answer = await site.run(_with_metadata, served, item_id, k, answer, rules)
         names = [hit.id for hit in answer.hits]
         head = {"item": item_id, "answer": site.answers.id_of(answer.model_version, rules, item_id, names)}
-        return _json({**head, **_found(answer.model_version, answer.source, answer.hits, metadata)})
+        found = _json({**head, **_found(answer.model_version, answer.source, answer.hits, metadata)})
+        headers = {"ETag": tag_of(bytes(found.body)), "Cache-Control": ASK}
+        if is_known(headers["ETag"], request.headers.getlist("if-none-match")):
+            return Response(status_code=304, headers=headers)
+        found.headers.update(headers)
+        return found
 
     @router.get("/items/{item_id}", tags=["items"], response_model=StoredItem, responses=problems(404))
     async def read_item(item_id: ItemId) -> Response:

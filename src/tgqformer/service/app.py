@@ -74,8 +74,8 @@ def make_app(site: Site, settings: ServiceSettings) -> FastAPI:
             CORSMiddleware,
             allow_origins=settings.origins,
             allow_methods=("GET", "POST"),
-            allow_headers=("Authorization",),
-            expose_headers=("X-Request-Id", "Retry-After"),
+            allow_headers=("Authorization", "If-None-Match"),
+            expose_headers=("ETag", "X-Request-Id", "Retry-After"),
         )
     return app
 

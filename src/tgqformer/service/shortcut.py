@@ -13,11 +13,13 @@ from dataclasses import dataclass
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tgqformer.service.caching import ASK, is_known, tag_of
 from tgqformer.service.errors import ApiError
 from tgqformer.service.params import DEFAULT_COUNT, checked_id
 from tgqformer.service.site import Site
 
 START, END = "/items/", "/similar"
+IF_NONE = b"if-none-match"
 COUNT = re.compile(rb"k=([1-9]\d{0,2})")
 
 
@@ -44,8 +46,14 @@ class Shortcut:
             return
         scope["route"] = ROUTE
         self._counted.inc()
-        length = str(len(body)).encode()
-        headers = [(b"content-length", length), (b"content-type", b"application/json")]
+        tag = tag_of(body)
+        headers = [(b"etag", tag.encode()), (b"cache-control", ASK.encode())]
+        sent = [value for name, value in scope["headers"] if name == IF_NONE]
+        if sent and is_known(tag, [value.decode("latin-1") for value in sent]):
+            await send({"type": "http.response.start", "status": 304, "headers": headers})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        headers += [(b"content-length", str(len(body)).encode()), (b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 

@@ -6,7 +6,6 @@ string only, where any character may stand. Work goes to threads of the explorer
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from importlib.resources import files
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,6 +15,7 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from tgqformer.catalog.checks import LIMITS
+from tgqformer.service.caching import is_known, tag_of
 from tgqformer.service.errors import ApiError
 from tgqformer.service.explorer.atlas import Atlas
 from tgqformer.service.explorer.browse import Offered, Sort
@@ -255,9 +255,8 @@ def _jpeg(request: Request, data: bytes | None) -> Response:
 
 def _cached(request: Request, data: bytes, media_type: str, caching: str) -> Response:
     """Return the data, or 304 where the browser has it already."""
-    tag = f'"{blake2b(data, digest_size=12).hexdigest()}"'
+    tag = tag_of(data)
     headers = {**HEADERS, "ETag": tag, "Cache-Control": caching}
-    known = {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}
-    if known & {tag, "*"}:  # a proxy that compresses makes a tag weak
+    if is_known(tag, request.headers.getlist("if-none-match")):
         return Response(status_code=304, headers=headers)
     return Response(data, headers=headers, media_type=media_type)
