@@ -127,7 +127,7 @@ def test_what_cannot_be_synced_is_taken_back(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(LocalFiles, "_sync", full)
     for change in (lambda: table.upsert(rows("bb"), model_version="m"), lambda: table.delete(["a"])):
-        with pytest.raises(Unwritable, match="No space"):
+        with pytest.raises(Unwritable, match="no space"):
             change()
     monkeypatch.setattr(LocalFiles, "_sync", real)
     assert [name for name, _ in table.contents()] == ["a"]

@@ -14,6 +14,7 @@ from tgqformer.objects import in_shell
 
 if TYPE_CHECKING:
     from tgqformer.store.base import Store
+    from tgqformer.store.ledger import Version
 
 app = Group(
     name="store",
@@ -205,7 +206,13 @@ def _versions_sheet(store: Store) -> Sheet:
         Column("MB", ",.1f"),
         Column("created", cut=True),
     )
-    known = [(one.version, "served" if one.served else "", one.rows, one.indexed, one.bytes) for one in store.stats()]
+    known: list[tuple[Version, str, int | None, int | None, int | None]] = []
+    for one in store.stats():
+        marks = [*(["served"] if one.served else []), *(["damaged"] if one.trouble else [])]
+        counts = (None, None, None) if one.trouble else (one.rows, one.indexed, one.bytes)
+        known.append((one.version, ", ".join(marks), *counts))
+        if one.trouble:
+            say(f"warning: {one.trouble}", err=True)
     whole = [*known, *((made, "unfinished", None, None, None) for made in store.unfinished())]
     rows = []
     for made, state, count, indexed, size in whole:

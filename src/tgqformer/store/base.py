@@ -148,6 +148,7 @@ class TableStats:
     """What a table holds. `indexed` rows are found by the index, the others are searched exactly beside it.
 
     `bytes` is what the vectors, rows and indexes take on disk; None where the back end cannot say.
+    `trouble` says why a version cannot be opened; nothing else is known of it then.
     """
 
     version: Version
@@ -155,6 +156,7 @@ class TableStats:
     indexed: int
     served: bool = False
     bytes: int | None = None
+    trouble: str | None = None
 
 
 class StoreTable(Protocol):

@@ -23,9 +23,11 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
+from tgqformer.errors import TgqError
 from tgqformer.files import read_number, sync_entries, write_number
 from tgqformer.packages import need
 from tgqformer.store.base import Unreachable
+from tgqformer.store.lance_errors import remedy_of
 from tgqformer.store.sums import Sums
 
 _LAST = 2**64 - 1  # a manifest is named by this less its number, so that the newest comes first
@@ -110,7 +112,7 @@ class LocalFiles:
         self._writing = FileLock(store / f".{name}.lock", poll_interval=_POLL)
         self._upkeep = FileLock(store / f".{name}.upkeep.lock", poll_interval=_POLL)
         self._known: dict[Path, set[str]] = {}
-        self._sums = Sums(store / f".{name}.sums", self.folder)
+        self._sums = Sums(store / f".{name}.sums", self.folder, remedy_of(store, name))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -138,7 +140,16 @@ class LocalFiles:
         """Take the newest manifest that is whole, and remove what a power cut left beyond it.
 
         Where a process is at work on the table nothing is done: no power was cut since that process began.
+
+        Raises: TgqError where a state that was acknowledged is gone; an older one is not taken for it.
         """
+        marked = self.marked()  # before the manifests: a writer makes its manifest first
+        if 0 < self.latest() < marked and self._mark.exists():
+            raise TgqError(
+                f"{self.folder} has lost its newest state: files were removed, or copied while they were written;"
+                f" {remedy_of(self._mark.parent, self.folder.stem)}; to take the older state that is there, remove"
+                f" {self._mark}"
+            )
         if self.latest() == self.marked() or not os.access(self.folder, os.W_OK):
             return
         with ExitStack() as held:
@@ -165,7 +176,7 @@ class LocalFiles:
         return self.folder.is_dir() and not self.marked() and not any(is_whole(self.folder, one) for one in there)
 
     def forget(self) -> None:
-        """Remove the mark and the checksums of a table that was dropped."""
+        """Remove the mark and the checksums of a table; without a mark it counts as dropped, not as damaged."""
         self._mark.unlink(missing_ok=True)
         self._sums.journal.unlink(missing_ok=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from lancedb.index import Bitmap, BTree, HnswSq, LabelList
+from lancedb.index import HnswSq
 
 from tgqformer.errors import TgqError
 from tgqformer.files import make_folder, read_json, write_json
@@ -35,9 +36,9 @@ from tgqformer.store.base import (
     trouble_of,
 )
 from tgqformer.store.durable import Durability, LocalFiles, Remote
-from tgqformer.store.lance_errors import gone, reaching
+from tgqformer.store.lance_errors import LEDGER, gone, listing, reaching, writing
 from tgqformer.store.lance_log import changes_rows, touched_ids
-from tgqformer.store.lance_rows import FOUND, any_of, hits_of, rows_of, schema_of, sql_of, table_of
+from tgqformer.store.lance_rows import FOUND, INDEXES, any_of, hits_of, rows_of, schema_of, sql_of, table_of
 from tgqformer.store.ledger import FORMAT, Ledger, Version
 from tgqformer.store.rows import SEPARATOR, Counts, check_vector, checked, parts, unit
 from tgqformer.types import Floats
@@ -60,7 +61,6 @@ NEVER = timedelta(days=36_500)
 METADATA_CACHE, SPARE_CACHE, LEDGER_CACHE = 4 << 20, 4 << 20, 2 << 20
 INDEX_ROW, ROOM = 450, 1.5  # bytes of a row in all indexes besides one a dimension; how much more than that there is
 MOST_TRANSACTIONS = 1000  # that are read to find out whether they changed rows
-LEDGER = "ledger"
 _KEY = pa.field("key", pa.string(), nullable=False)
 _LEDGER_SCHEMA = pa.schema([_KEY, ("revision", pa.int64()), ("content", pa.string())])
 
@@ -78,13 +78,21 @@ class LanceBackend:
         if make and self._files.is_unborn() and not self.tables():
             self._database.drop_table(LEDGER)
         if make and LEDGER not in self._names():
-            first = pa.table(
-                {"key": [LEDGER], "revision": [0], "content": [Ledger.new().to_json()]}, schema=_LEDGER_SCHEMA
-            )
-            with self._files.transaction():
-                self._database.create_table(LEDGER, first, exist_ok=True, mode="create")
+            self._make_ledger()
         self._ledger = self._database.open_table(LEDGER)
         self._read: tuple[int, int, Ledger] | None = None
+
+    def _make_ledger(self) -> None:
+        begun = max((int(name[1:]) for name in self.tables()), default=0)  # of a list that was lost
+        content = replace(Ledger.new(), begun=begun).to_json()
+        first = pa.table({"key": [LEDGER], "revision": [0], "content": [content]}, schema=_LEDGER_SCHEMA)
+        self._create(self._files, LEDGER, first, None)
+
+    def _create(self, files: Durability, name: str, rows: Any, schema: Any) -> None:
+        with writing(self.where), files.transaction():
+            if name not in self._names():
+                files.forget()  # what is kept about a table of that name that was lost
+                self._database.create_table(name, rows, schema=schema, exist_ok=True)
 
     def trouble(self) -> str | None:
         """Look whether the folder is there and can be written."""
@@ -105,7 +113,7 @@ class LanceBackend:
             if after == before:
                 return after
             values = {"revision": revision + 1, "content": after.to_json()}
-            with self._files.transaction():
+            with writing(self.where), self._files.transaction():
                 written = self._ledger.update(where=f"revision = {revision}", values=values).rows_updated == 1
             if written and revision % 50 == 49:
                 with self._files.transaction():
@@ -125,8 +133,7 @@ class LanceBackend:
         if version.name in self._names() and files.is_unborn():
             self.drop(version.name)
         if version.name not in self._names():
-            with files.transaction():
-                self._database.create_table(version.name, schema=schema_of(version), exist_ok=True)
+            self._create(files, version.name, None, schema_of(version))
         return self.open(version)
 
     def open(self, version: Version) -> LanceTable:
@@ -135,8 +142,10 @@ class LanceBackend:
 
     def drop(self, name: str) -> None:
         """Remove a table."""
+        files = _files_of(self.where, name)
+        files.forget()  # first: what is being dropped is not taken for damaged
         self._database.drop_table(name, ignore_missing=True)
-        _files_of(self.where, name).forget()
+        files.forget()
 
     def _names(self) -> set[str]:
         return set(self._database.list_tables(limit=10_000).tables)
@@ -146,7 +155,8 @@ class LanceBackend:
         self._ledger.checkout_latest()
         number = int(self._ledger.version)
         if self._read is None or self._read[0] != number:
-            [row] = self._ledger.search().to_arrow().to_pylist()
+            with listing(self.where):
+                [row] = self._ledger.search().to_arrow().to_pylist()
             self._read = number, row["revision"], Ledger.from_json(row["content"])
         return self._read[1:]
 
@@ -288,7 +298,7 @@ class LanceTable:
             with self._files.upkeep():
                 there = {index.columns[0] for index in self._table.list_indices()}
                 if "vector" not in there and len(self) >= INDEX_FROM:
-                    for column, config in _INDEXES:
+                    for column, config in INDEXES:
                         self._table.create_index(column, config=config)
                     graphs = HnswSq(distance_type="dot", target_partition_size=GRAPH_ROWS)
                     self._table.create_index("vector", config=graphs)
@@ -359,16 +369,6 @@ class LanceTable:
         return None if "://" in self.where else sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-_INDEXES = (
-    ("id", BTree()),
-    ("brand", Bitmap()),
-    ("category", LabelList()),
-    ("price", BTree()),
-    ("sale_price", BTree()),
-    ("availability", Bitmap()),
-)
-
-
 def open_lance(where: str, index_cache: int | None = None) -> LanceBackend:
     """Open the store in a folder or at the URI of an object store; raises TgqError where there is none."""
     if "://" in where:
@@ -388,7 +388,10 @@ def _require_lance(path: Path) -> None:
         about = read_json(path / "store.json")
         backend = about["backend"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TgqError(f"{path} is no store (no readable store.json); make one with `tgq index`") from error
+        if note_of(path) is None or not (path / "store.json").exists():
+            raise TgqError(f"{path} is no store (no readable store.json); make one with `tgq index`") from error
+        words = "remove that file, and `tgq index` writes it anew and keeps the versions"
+        raise TgqError(f"{path / 'store.json'} cannot be read; {words}") from error
     if backend != NAME:
         raise TgqError(f"{path} is a store of the back end {backend!r}; this version reads {NAME!r} from a folder")
     if about.get("format") != FORMAT:

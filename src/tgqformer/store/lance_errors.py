@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+from tgqformer.errors import TgqError
 from tgqformer.objects import KEYS, trouble_with
 from tgqformer.store.base import Unreachable, Unwritable, VersionGone
 from tgqformer.store.ledger import Version
+
+LEDGER = "ledger"
+_DISK = {
+    "no space left": "no space left on its disk; make room, and run the same command again",
+    "read-only file system": "its disk is a read-only file system; mount it so that it can be written",
+}
 
 
 @contextmanager
@@ -28,13 +37,57 @@ def reaching(where: str) -> Iterator[None]:
 
 @contextmanager
 def gone(version: Version, where: str) -> Iterator[None]:
-    """Turn the errors of a table that was dropped, of a disk that takes nothing, and of an object store into words."""
+    """Turn the errors of a table that was dropped or is damaged, of a disk and of an object store into words."""
+    try:
+        with writing(where):
+            yield
+    except (ValueError, RuntimeError, OSError) as error:
+        if not _is_missing(error):
+            raise
+        if (Path(where) / f".{version.name}.synced").exists():  # dropping removes it first
+            words = f"version {version.name} of {where} has lost {_lost(error, version.name)}"
+            raise TgqError(f"{words}; {remedy_of(where, version.name)}") from error
+        raise VersionGone(f"{where}: version {version.name} was dropped; open the store again") from error
+
+
+@contextmanager
+def listing(where: str) -> Iterator[None]:
+    """Turn the errors of the list of versions, of a disk and of an object store into words."""
+    try:
+        with writing(where):
+            yield
+    except (ValueError, RuntimeError, OSError) as error:
+        if not _is_missing(error):
+            raise
+        words = f"the list of versions of {where} has lost {_lost(error, LEDGER)}"
+        raise TgqError(f"{words}; {remedy_of(where, LEDGER)}") from error
+
+
+@contextmanager
+def writing(where: str) -> Iterator[None]:
+    """Turn the errors of a disk that takes nothing, and of an object store, into words."""
     try:
         with reaching(where):
             yield
     except (ValueError, RuntimeError, OSError) as error:
-        if "not found" in str(error).lower() or "no such file" in str(error).lower():
-            raise VersionGone(f"{where}: version {version.name} was dropped; open the store again") from error
-        if any(words in str(error).lower() for words in ("no space left", "read-only file system")):
-            raise Unwritable(f"{where} cannot be written: {str(error).splitlines()[0]}") from error
+        for said, words in _DISK.items():
+            if said in str(error).lower():
+                raise Unwritable(f"{where} cannot be written: {words}") from error
         raise
+
+
+def remedy_of(where: Path | str, table: str) -> str:
+    """Say what helps where a table of a store is damaged."""
+    if table == LEDGER:
+        return f"put {where} back from a copy, or remove it and build it anew with `tgq index`"
+    return "serve another version (`tgq store versions`), or build this one anew with `tgq index`"
+
+
+def _is_missing(error: Exception) -> bool:
+    return "not found" in str(error).lower() or "no such file" in str(error).lower()
+
+
+def _lost(error: Exception, table: str) -> str:
+    """Name the file of a table that an error of LanceDB misses."""
+    found = re.search(rf"/{table}\.lance/([^\s,]+)", str(error))
+    return found[1] if found else "its table"

@@ -7,11 +7,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from lancedb.index import Bitmap, BTree, LabelList
 
 from tgqformer.store.base import FACTS, Filter, Hit, StoreRow
 from tgqformer.store.ledger import Version, VersionSpec
 from tgqformer.store.rows import SEPARATOR, matrix, quantised, unit
 
+INDEXES = (
+    ("id", BTree()),
+    ("brand", Bitmap()),
+    ("category", LabelList()),
+    ("price", BTree()),
+    ("sale_price", BTree()),
+    ("availability", Bitmap()),
+)
 FOUND = ["id", *FACTS]
 # Two processes that add the same id at the same time: with a primary key Lance finds it out.
 _ID = pa.field("id", pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})

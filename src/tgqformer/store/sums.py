@@ -20,11 +20,11 @@ class Sums:
     """The journal of one table. Only who holds the table alone may `add` and `drop`; all may `check`.
 
     Args:
-        journal: a file beside the table. folder: of the table.
+        journal: a file beside the table. folder: of the table. remedy: what helps where a file is damaged.
     """
 
-    def __init__(self, journal: Path, folder: Path) -> None:
-        self.journal, self._folder = journal, folder
+    def __init__(self, journal: Path, folder: Path, remedy: str) -> None:
+        self.journal, self._folder, self._remedy = journal, folder, remedy
         self._lines: int | None = None
         self._known: dict[str, str] = {}
 
@@ -61,10 +61,7 @@ class Sums:
             except FileNotFoundError:
                 continue
             if found != said and self._read()[1].get(name) == said:  # nobody wrote another one meanwhile
-                raise TgqError(
-                    f"{self._folder / name} is damaged: it is not as it was written; serve another version"
-                    " (`tgq store versions`), or build this one anew with `tgq index`"
-                )
+                raise TgqError(f"{self._folder / name} is damaged: it is not as it was written; {self._remedy}")
 
     def _append(self, lines: dict[str, str]) -> None:
         if lines:

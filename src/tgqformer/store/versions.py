@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from tgqformer.errors import TgqError
-from tgqformer.store.base import Backend, BulkTable, StoreRow, TableStats
+from tgqformer.store.base import Backend, BulkTable, StoreRow, TableStats, Unreachable
 from tgqformer.store.ledger import Ledger, Version, VersionSpec, alike
 
 
@@ -47,9 +47,12 @@ class VersionedStore:
         wanted = self._ledger.served if version is None else self._ledger.find(version)
         if wanted is None:
             raise TgqError(f"{self.where} serves no version yet; fill it by `tgq index` or `tgq sync`")
-        if wanted.name not in self._tables:
-            self._tables[wanted.name] = self._backend.open(wanted)
-        return self._tables[wanted.name]
+        return self._open(wanted)
+
+    def _open(self, version: Version) -> BulkTable:
+        if version.name not in self._tables:
+            self._tables[version.name] = self._backend.open(version)
+        return self._tables[version.name]
 
     def create(self, spec: VersionSpec, rows: Iterable[StoreRow]) -> Version:
         """Build a version beside the others."""
@@ -59,10 +62,16 @@ class VersionedStore:
         version = self._newest(spec)
         with ExitStack() as undo:
             undo.callback(self._remove, version.name)
-            table = self._backend.make(version)
-            table.add(rows)
-            table.optimize()
-            self._change(lambda ledger: ledger.finish(version.name))
+            try:
+                table = self._backend.make(version)
+                table.add(rows)
+                table.optimize()
+                self._change(lambda ledger: ledger.finish(version.name))
+            except TgqError as error:
+                if version.name in self._backend.read().names:
+                    raise
+                words = f"another job built the same version of {self.where}, and removed {version.name} of this one"
+                raise TgqError(f"{words}; let jobs that build the same version run one at a time") from error
             undo.pop_all()
         self._tables[version.name] = table
         return version
@@ -91,7 +100,8 @@ class VersionedStore:
         return self._ledger.find(name)
 
     def serve(self, name: str) -> Version:
-        """Serve a version."""
+        """Serve a version; one that cannot be opened is refused."""
+        self._open(self._backend.read().find(name))
         self._change(lambda ledger: ledger.serve(name))
         return self._ledger.find(name)
 
@@ -104,7 +114,10 @@ class VersionedStore:
         self._change(lambda ledger: ledger.share(shares))
 
     def rollback(self) -> Version:
-        """Serve the version before."""
+        """Serve the version before; one that cannot be opened is refused."""
+        before = self._backend.read().rollback().served
+        assert before is not None
+        self._open(before)
         self._change(Ledger.rollback)
         served = self._ledger.served
         assert served is not None
@@ -138,7 +151,15 @@ class VersionedStore:
     def stats(self) -> list[TableStats]:
         """Say what each version holds."""
         served = self.served
-        return [replace(self.table(one.name).stats(), served=one == served) for one in self.versions()]
+        return [replace(self._stats_of(one), served=one == served) for one in self.versions()]
+
+    def _stats_of(self, version: Version) -> TableStats:
+        try:
+            return self._open(version).stats()
+        except Unreachable:
+            raise
+        except TgqError as error:
+            return TableStats(version, 0, 0, trouble=str(error))
 
     def _change(self, step: Callable[[Ledger], Ledger]) -> None:
         self._ledger = self._backend.change(step)
