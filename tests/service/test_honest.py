@@ -33,7 +33,13 @@ def test_a_store_that_is_gone_is_told_and_not_made_anew(shop: Shop) -> None:
         assert (status, headers["retry-after"]) == (503, "1") and "gone" in body["error"] and body["hint"]
         status, body = ask.form("PUT", "/items/new-1", title="red hat")
         assert status == 503 and "reached" in body["error"]
-        assert ask("DELETE", "/items/sku-1")[0] == 503
+        for method, path in (
+            ("DELETE", "/items/sku-1"),
+            ("GET", "/items/sku-1"),
+            ("GET", "/items/sku-1/similar?metadata=1"),
+        ):
+            status, _, body = ask(method, path)
+            assert status == 503 and ("gone" in body["error"] or "reached" in body["error"]) and body["hint"]
         assert not (shop.folder / "store").exists() and ask.get("/healthz") == {"status": "ok"}
         eventually(lambda: running.site._lost is not None)
         (shop.folder / "elsewhere").rename(shop.folder / "store")

@@ -86,6 +86,9 @@ def test_stock_ids_and_scores() -> None:
 def test_price_in_times_of_the_querys() -> None:
     found = columns(price=[20.0, 9.0, 10.0, 40.0, 41.0, None, 80.0], sale_price=[None] * 6 + [30.0])
     assert places_of(found, Rules(price_from=0.5, price_to=2)) == [2, 3, 6]
+    with np.errstate(all="raise"):  # a caller may send any number, and the log is not for warnings of it
+        assert places_of(found, Rules(price_from=1e308)) == []
+        assert places_of(found, Rules(price_from=0.5, price_to=1e308)) == places_of(found, Rules(price_from=0.5))
     assert places_of(found, Rules(price_to=2)) == [1, 2, 3, 6]
     assert places_of(columns(price=[None, 1.0, None]), Rules(price_to=2)) == [1, 2]
     two = columns(price=[20.0, 20.0, 20.0, 20.0], currency=["EUR", "JPY", "EUR", None])

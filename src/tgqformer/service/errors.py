@@ -59,7 +59,8 @@ def as_api_error(error: TgqError) -> ApiError:
     if isinstance(error, UnknownValue):
         return ApiError(422, what, hint)
     if isinstance(error, VersionGone):
-        return ApiError(503, "the version being served was replaced this moment", "try again", RETRY)
+        what = "the version being served cannot be read: it was replaced this moment, or the store is gone"
+        return ApiError(503, what, "try again; /readyz says whether the store is there", RETRY)
     if isinstance(error, ShelfError):
         log.error("%s", error)
         return ApiError(503, "what comes in over HTTP cannot be kept now", "try again later; the log says why", RETRY)

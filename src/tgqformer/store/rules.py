@@ -343,7 +343,7 @@ def _not_excluded(columns: Columns, query: int, places: Ints, scores: Floats, ru
 
 
 def _in_band(columns: Columns, query: int, places: Ints, scores: Floats, rules: Rules) -> Bools:
-    own = columns.price[query]
+    own = float(columns.price[query])  # not NumPy's, which warns where a product is beyond all numbers
     if np.isnan(own):
         return np.ones(len(places), bool)
     low = own * (rules.price_from or 0.0)
