@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -18,7 +20,7 @@ from pathlib import Path
 import pytest
 from hostile import scans
 from PIL import Image, features
-from small_shop import FAST, WAIT, Running, Shop, exchange, make_shop, multipart, png, serving
+from small_shop import FAST, WAIT, Running, Shop, eventually, exchange, make_shop, multipart, png, serving
 
 from tgqformer.catalog.pictures import PictureError, decode, ending_of
 from tgqformer.service import decoder, uploads
@@ -120,6 +122,39 @@ def test_bodies_that_drip_take_no_place_from_others_and_end(few: Running) -> Non
     for line in lines:
         assert line.recv(1000).startswith(b"HTTP/1.1 408 ")
         line.close()
+
+
+def test_clients_that_do_not_read_take_no_place_from_others_and_are_cut_off(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each asks for megabytes, more than the system keeps for it."""
+    with serving(shop, replace(FAST, concurrency=2, timeout=3.0, body_seconds=1.0)) as running:
+        lines = []
+        for _ in range(4):
+            line = socket.socket()
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            line.connect(("127.0.0.1", running.port))
+            line.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n" * 90)
+            lines.append(line)
+        ask, until = running.client(), time.monotonic() + 1.5
+        while time.monotonic() < until:
+            assert ask("GET", "/items/sku-1/similar")[0] == 200
+        eventually(lambda: len(running.server.server_state.connections) <= 1)  # that of `ask`
+        for line in lines:
+            line.close()
+        assert running.site.telemetry.in_work.collect()[0].samples[0].value == 0
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_a_connection_that_asks_for_too_much_at_once_is_refused(shop: Shop) -> None:
+    asked = b"GET /items/sku-1/similar HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    with serving(shop) as running, socket.create_connection(("127.0.0.1", running.port), timeout=WAIT) as line:
+        line.sendall(asked * 60)
+        found = b""
+        while found.count(b"HTTP/1.1 200 ") < 60:
+            found += line.recv(65536)
+        assert b" 400 " in exchange(running.port, asked * 400)
+        assert running.client()("GET", "/items/sku-1/similar")[0] == 200
 
 
 def test_uploads_are_decoded_while_many_files_are_open(shop: Shop) -> None:

@@ -51,7 +51,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         _keep_quoted(scope)
-        call = _Call(send, os.urandom(8).hex())
+        call = _Call(send, os.urandom(8).hex(), self._leave)
         scope["request_id"] = call.id
         request_id.set(call.id)
         caller.set((scope["client"] or ("",))[0])
@@ -66,7 +66,7 @@ class Guard:
                 body = _Body(receive, self._settings, lambda: self._take(call), ending)
                 await self._answer(asked, body, call)
         finally:
-            self._in_work -= call.counted
+            self._leave(call)
             route = getattr(asked.get("route"), "path", "unmatched")
             self._telemetry.answered(
                 _known(scope["method"]), route, call.status, time.perf_counter() - started, call.id
@@ -74,10 +74,10 @@ class Guard:
 
     async def _answer(self, scope: Scope, body: _Body, call: _Call) -> None:
         try:
-            async with asyncio.timeout(self._settings.timeout):
+            async with asyncio.timeout(self._settings.timeout) as call.limit:
                 await self._app(scope, body.receive, call.send)
         except TimeoutError:
-            if call.status != 500:  # the answer had begun: the connection must not be used again
+            if call.status != 500:  # not ours: an answer that has begun has no limit
                 raise
             status = 504 if scope["method"] in WRITES else 503  # a write may have been carried out, or be so yet
             error = ApiError(
@@ -107,6 +107,11 @@ class Guard:
         call.counted = True
         self._in_work += 1
         return None
+
+    def _leave(self, call: _Call) -> None:
+        """Count a request no more, so that clients that are slow to read take no place from others."""
+        self._in_work -= call.counted
+        call.counted = False
 
     def _without_key(self, scope: Scope) -> ApiError | None:
         writes = scope["method"] in WRITES
@@ -212,16 +217,23 @@ class _Body:
 
 
 class _Call:
-    """What is known of an answer: its status (500 until it starts), and the request's id, which goes into its head."""
+    """What is known of an answer: its status (500 until it starts), and the request's id, which goes into its head.
 
-    def __init__(self, send: Send, request_id: str) -> None:
-        self._send, self.id, self.status, self.counted = send, request_id, 500, False
+    Its time, `limit`, counts until the answer starts, and so does its place; `leave` gives that back.
+    """
+
+    def __init__(self, send: Send, request_id: str, leave: Callable[[_Call], None]) -> None:
+        self._send, self._leave, self.id, self.status, self.counted = send, leave, request_id, 500, False
+        self.limit: asyncio.Timeout | None = None
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             own = [(b"x-request-id", self.id.encode()), (b"x-content-type-options", b"nosniff")]
             message["headers"] = [*message["headers"], *own]
+            self._leave(self)
+            if self.limit is not None and not self.limit.expired():
+                self.limit.reschedule(None)
         await self._send(message)
 
 

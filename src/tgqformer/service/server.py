@@ -19,7 +19,7 @@ from typing import ClassVar
 import httptools
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from tgqformer.errors import TgqError
 from tgqformer.progress import console
@@ -37,6 +37,8 @@ KEEP_ALIVE = 30  # seconds that a connection may be silent between requests
 LAST = 5  # seconds after those for the requests in work; then the process ends
 OPEN_TO_ALL = "EVERYBODY who reaches this machine may put and delete items: there are no keys. Give --keys FILE."
 TOO_LONG = "The request line and headers are too long, or came too slowly."
+WAITING = 100  # requests of one connection that may wait for the answer before them
+TOO_MANY = "Too many requests at once on one connection; wait for answers in between."
 
 
 def run(places: Places, settings: ServiceSettings, host: str, port: int, log_level: str = "info") -> None:
@@ -128,10 +130,11 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def limited_http(settings: ServiceSettings) -> type[asyncio.Protocol]:
-    """Make uvicorn's protocol with these limits on a request's head: its parser has none of its own."""
+    """Make uvicorn's protocol with these limits on a request's head, on those that wait, and on slow readers."""
 
     class LimitedHttp(_LimitedHttp):
         head_bytes, head_seconds, most = settings.head_bytes, settings.head_seconds, settings.connections
+        body_seconds = settings.body_seconds
         opened: ClassVar = OrderedDict[_LimitedHttp, None]()
 
     return LimitedHttp
@@ -140,12 +143,15 @@ def limited_http(settings: ServiceSettings) -> type[asyncio.Protocol]:
 class _LimitedHttp(HttpToolsProtocol):
     head_bytes: int
     head_seconds: float
+    body_seconds: float  # until a client has read what waits for it
     most: int  # connections
     opened: ClassVar[OrderedDict[_LimitedHttp, None]]  # the one that was busy last stands at the end
     _received = 0  # bytes of a head that is not complete
     _headers = 0
     _in_head = True
     _timer: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
+    _asked: tuple[RequestResponseCycle, ...] = ()  # requests without their whole answer
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -156,8 +162,25 @@ class _LimitedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._is_read()
         self.opened.pop(self, None)
+        for cycle in self._asked:  # uvicorn tells the last one alone
+            cycle.disconnected = True
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(self.body_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._is_read()
+        super().resume_writing()
+
+    def _is_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -169,6 +192,8 @@ class _LimitedHttp(HttpToolsProtocol):
                 self._refuse()
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= WAITING:
+            raise httptools.HttpParserError(TOO_MANY)
         super().on_message_begin()
         self._in_head, self._headers = True, 0
         if self._timer is None:
@@ -185,6 +210,7 @@ class _LimitedHttp(HttpToolsProtocol):
         self.opened.move_to_end(self)
         self._disarm()
         super().on_headers_complete()
+        self._asked = (*(one for one in self._asked if not one.response_complete), self.cycle)
 
     @property
     def _is_idle(self) -> bool:

@@ -22,7 +22,7 @@ class ServiceSettings:
     origins: of pages whose scripts may read answers and send events, such as https://shop.example.com; "*" for any.
     max_body_bytes: of a request, checked while it streams in. max_pixels: of a picture, checked before it is decoded.
     max_k: most items of one answer, 500 or less. concurrency: requests in work at once; more get 503 at once.
-    timeout: seconds for one request, its upload included.
+    timeout: seconds until the answer to a request begins, its upload included.
     threads: for searches and for decoding pictures. waiting: jobs that may wait for a thread.
     explorer_threads: of the explorer's own, so that people who look around never slow the API.
     index_cache: bytes of memory for the indexes of a version in LanceDB; None lets it fit itself to them.
@@ -37,7 +37,8 @@ class ServiceSettings:
     batch_queue: items that may wait to be embedded. batch_workers: batches at once, each with one thread of torch.
     refresh: seconds between looks at what other processes did to the store (swaps, writes).
     optimize_every: transactions of writes after which the table is compacted; each makes a search a little slower.
-    head_bytes, head_seconds: of a request's line and headers. body_seconds: for a body to arrive.
+    head_bytes, head_seconds: of a request's line and headers. body_seconds: for a body to arrive, and for
+        an answer to be read.
     connections: open at once; beyond that the one that is idle for longest is closed.
     """
 
