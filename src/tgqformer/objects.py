@@ -348,12 +348,13 @@ def trouble_with(address: str, said: str) -> str | None:
         return f"{address} refuses these keys{why}; check {keys}, and what they may do in {bucket!r}"
     if "BadScheme" in said:
         return f"{address}: {where} is asked without encryption; set AWS_ALLOW_HTTP=true where that is meant"
-    if re.search(r"error sending request|HttpError|Connect|timed? ?out|error decoding response", said):
+    status = re.search(r"status code: ([45]\d\d[A-Za-z ]*)|(status: [45]\d\d)", said)
+    unreached = re.search(r"error sending request|HttpError|Connect|timed? ?out|error decoding response", said)
+    if status is None and unreached:
         return f"{address} cannot be reached: nobody answers at {where}; check the network and {ENDPOINTS[scheme]}"
-    if "status" not in said.lower():
+    if status is None and "status" not in said.lower():
         return None
-    status = re.search(r"\b[45]\d\d [A-Z][A-Za-z ]+|status: \d+", said)
-    why = ", ".join([*([code[1]] if code else []), *([status[0]] if status else [])])
+    why = ", ".join([*([code[1]] if code else []), *([(status[1] or status[2]).strip()] if status else [])])
     return f"{address} answers with an error ({why or 'without a word'}); call the same again later"
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import calls
@@ -398,6 +399,8 @@ def test_what_is_wrong_with_a_store_is_told(shop: Path, to: str, port: int, monk
     assert no_keys == "no keys to s3://b/e were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     ill = trouble_with("s3://b/e", "Server returned non-2xx status code: 500 Internal Server Error: ")
     assert ill == "s3://b/e answers with an error (500 Internal Server Error); call the same again later"
+    busy = "after 2 retries, retry_timeout: 180s - Server returned non-2xx status code: 503 Service Unavailable: "
+    assert "answers with an error (503 Service Unavailable)" in str(trouble_with("s3://b/e", busy))
 
 
 def test_what_brings_addresses_is_named(to: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,3 +420,23 @@ def test_addresses() -> None:
         assert "secret" not in str(caught.value)
     with pytest.raises(TgqError, match="known are s3://, gs://, az://"):
         object_address("hdfs://b/c")
+
+
+def test_a_store_that_goes_away_in_the_middle_is_told(
+    shop: Path, to: str, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, similar = f"index {shop}/whole --catalog {shop}/catalog --to {to}/store", f"similar sku-0 --store {to}/store"
+    ran(index)
+
+    def told(words: str, left: int, fault: str) -> str:
+        """Refuse a command whose store fails after so many requests."""
+        asked = count()
+        with wire(port, lambda method, path: fault if next(asked) >= left else None) as line:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{line.server_port}")
+            return refused(words)
+
+    for words, left in ((similar, 6), (index, 9), (index, 30)):
+        assert "cannot be reached: nobody answers" in told(words, left, "unanswered")
+        assert "answers with an error (503 Service Unavailable)" in told(words, left, "503")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    assert "red shirt" in ran(similar), "what was there stays"

@@ -26,17 +26,9 @@ from tgqformer.errors import TgqError
 from tgqformer.files import make_folder, read_json, write_json
 from tgqformer.packages import installed, need
 from tgqformer.stages import check_ours, mark, note_of
-from tgqformer.store.base import (
-    Filter,
-    Hit,
-    StoreRow,
-    TableStats,
-    UnknownItem,
-    Unreachable,
-    trouble_of,
-)
+from tgqformer.store.base import Filter, Hit, StoreRow, TableStats, UnknownItem, Unreachable, trouble_of
 from tgqformer.store.durable import Durability, LocalFiles, Remote
-from tgqformer.store.lance_errors import LEDGER, gone, listing, reaching, writing
+from tgqformer.store.lance_errors import LEDGER, gone, in_words, listing, reaching, writing
 from tgqformer.store.lance_log import changes_rows, touched_ids
 from tgqformer.store.lance_rows import FOUND, INDEXES, any_of, hits_of, rows_of, schema_of, sql_of, table_of
 from tgqformer.store.ledger import FORMAT, Ledger, Version
@@ -101,10 +93,12 @@ class LanceBackend:
         there = (Path(self.where) / "store.json").is_file()
         return trouble_of(Path(self.where) / "tables", "the store") if there else "the store is gone"
 
+    @in_words
     def read(self) -> Ledger:
         """Read the ledger; it is parsed again only where it was written since."""
         return self._current()[1]
 
+    @in_words
     def change(self, step: Callable[[Ledger], Ledger]) -> Ledger:
         """Replace the ledger if nobody else did since it was read, and try again where somebody did."""
         while True:
@@ -113,7 +107,7 @@ class LanceBackend:
             if after == before:
                 return after
             values = {"revision": revision + 1, "content": after.to_json()}
-            with writing(self.where), self._files.transaction():
+            with self._files.transaction():
                 written = self._ledger.update(where=f"revision = {revision}", values=values).rows_updated == 1
             if written and revision % 50 == 49:
                 with self._files.transaction():
@@ -123,10 +117,12 @@ class LanceBackend:
             if written:
                 return after
 
+    @in_words
     def tables(self) -> set[str]:
         """Name all tables of versions."""
         return self._names() - {LEDGER}
 
+    @in_words
     def make(self, version: Version) -> LanceTable:
         """Make an empty table, or open the one that is there."""
         files = _files_of(self.where, version.name)
@@ -140,6 +136,7 @@ class LanceBackend:
         """Open a table."""
         return LanceTable(version, self.where, self._index_cache)
 
+    @in_words
     def drop(self, name: str) -> None:
         """Remove a table."""
         files = _files_of(self.where, name)

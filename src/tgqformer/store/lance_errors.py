@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from tgqformer.errors import TgqError
 from tgqformer.objects import KEYS, trouble_with
@@ -74,6 +76,28 @@ def writing(where: str) -> Iterator[None]:
             if said in str(error).lower():
                 raise Unwritable(f"{where} cannot be written: {words}") from error
         raise
+
+
+class Placed(Protocol):
+    """What lies somewhere."""
+
+    where: str
+
+
+S = TypeVar("S", bound=Placed)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def in_words(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Let a method tell what is wrong with the disk or the object store of its `where`, as `writing` does."""
+
+    @wraps(method)
+    def called(self: S, /, *given: P.args, **named: P.kwargs) -> T:
+        with writing(self.where):
+            return method(self, *given, **named)
+
+    return called
 
 
 def remedy_of(where: Path | str, table: str) -> str:
