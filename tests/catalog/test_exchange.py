@@ -95,6 +95,16 @@ def test_a_large_one_is_cut_into_files(shop: Catalog, tmp_path: Path, monkeypatc
     same(tmp_path / "back", shop)
 
 
+def test_a_picture_that_is_gone_is_told_with_its_item(tmp_path: Path) -> None:
+    PillowImage.new("RGB", (20, 24), "red").save(tmp_path / "a.png")
+    (tmp_path / "shop.csv").write_text("id,title,picture\n007,red shoe,a.png\n")
+    import_catalog(tmp_path / "shop.csv", tmp_path / "shop", root=tmp_path)
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(TgqError, match=r"picture of item '007' cannot be read: there is no file .*; bring it back"):
+        export_catalog(Catalog.open(tmp_path / "shop"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_empty_one(tmp_path: Path) -> None:
     with CatalogWriter(tmp_path / "shop", name="shop", pack=True):
         pass

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from tgqformer.catalog.catalog import Catalog
 from tgqformer.catalog.importer import import_catalog
-from tgqformer.catalog.item import OFFER, Item
-from tgqformer.catalog.pictures import picture_bytes
+from tgqformer.catalog.item import OFFER, Item, Picture
+from tgqformer.catalog.pictures import PictureError, picture_bytes
 from tgqformer.catalog.report import ImportReport
 from tgqformer.errors import TgqError
 from tgqformer.files import write_text
@@ -113,10 +113,18 @@ def rows_of(catalog: Catalog) -> Iterator[dict[str, Any]]:
 
 
 def _row(item: Item, root: Path | None) -> dict[str, Any]:
-    pictures = [{"bytes": picture_bytes(one, root), "path": one.path and Path(one.path).name} for one in item.pictures]
+    try:
+        pictures = [{"bytes": picture_bytes(one, root), "path": _name(one)} for one in item.pictures]
+    except PictureError as error:
+        told = f"the picture of item {item.id!r} cannot be read: {error}; bring it back, or import the catalogue anew"
+        raise PictureError(error.kind, told) from error
     attributes = json.dumps(dict(item.attributes), ensure_ascii=False) if item.attributes else None
     plain = {name: getattr(item, name) for name in ("id", "title", "brand", "price", *OFFER)}
     return plain | {"attributes": attributes, "category": list(item.category), "pictures": pictures}
+
+
+def _name(picture: Picture) -> str | None:
+    return picture.path and Path(picture.path).name
 
 
 def _parts(rows: Iterator[dict[str, Any]]) -> Iterator[Iterator[list[dict[str, Any]]]]:
