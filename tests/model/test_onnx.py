@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tgqformer.catalog.catalog import Catalog
+from tgqformer.catalog.importer import import_catalog
 from tgqformer.catalog.item import Item
 from tgqformer.cli import app
 from tgqformer.errors import TgqError
@@ -156,6 +157,19 @@ def test_a_damaged_tokenizer_is_refused_where_no_note_came_along(
     damage(copy / "text.json")
     with pytest.raises(TgqError, match="is damaged"):
         OnnxEmbedder(copy)
+
+
+def test_a_picture_that_is_gone_does_not_end_an_export(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("gone.png", "there.png"):
+        Image.new("RGB", (20, 24), "red").save(tmp_path / "photos" / name)
+    (tmp_path / "shop.csv").write_text("id,title,picture\na,red shoe,gone.png\nb,blue shoe,there.png\n")
+    import_catalog(tmp_path / "shop.csv", tmp_path / "catalog", root=tmp_path / "photos")
+    (tmp_path / "photos" / "gone.png").unlink()
+    words = ["export", str(saved), "--catalog", str(tmp_path / "catalog"), "--to", str(tmp_path / "to")]
+    result = CliRunner().invoke(app, words)
+    assert result.exception is None, result.exception
+    assert [len(item.pictures) for item in export.seen_items(Catalog.open(tmp_path / "catalog"), 500)] == [0, 1]
 
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_written(

@@ -41,7 +41,7 @@ def export(
     from tgqformer.catalog.catalog import Catalog
     from tgqformer.errors import TgqError
     from tgqformer.model.embedder import ItemEmbedder
-    from tgqformer.model.export import CLOSE, export_onnx, made_up_items
+    from tgqformer.model.export import CLOSE, export_onnx, made_up_items, seen_items
     from tgqformer.model.hub import locate_model
 
     if int8 and catalog is None:
@@ -49,7 +49,7 @@ def export(
     shop = None if catalog is None else Catalog.open(catalog)
     items, root = made_up_items(), None
     if shop is not None:
-        items, root = list(shop.items(0, min(CHECKED, len(shop)))), shop.root
+        items, root = seen_items(shop, CHECKED), shop.root
     if not items:
         raise TgqError(f"{catalog} has no items to check the exported model on")
     checked = export_onnx(ItemEmbedder.load(locate_model(model)), to, items, root, int8=int8, overwrite=overwrite)

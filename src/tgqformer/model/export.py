@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tgqformer.catalog.item import Item
+from tgqformer.catalog.catalog import Catalog
+from tgqformer.catalog.item import Item, Picture
+from tgqformer.catalog.pictures import PictureError, read_picture
 from tgqformer.config import plain
 from tgqformer.encoders.efficientnet import SIZE, EfficientNetEncoder
 from tgqformer.errors import TgqError
@@ -112,6 +114,22 @@ def made_up_items() -> list[Item]:
     drawn = [Image.fromarray(rng.integers(0, 256, (80, 60, 3), dtype=np.uint8)) for _ in range(3)]
     words = ("Red canvas shoe", "Kettle, 1.7 l, brushed steel, with a long cord", "", "Blue wool scarf for children")
     return [Item(id=str(n), title=words[n % 4], picture=drawn[n % 3] if n % 3 else None) for n in range(8)]
+
+
+def seen_items(catalog: Catalog, count: int) -> list[Item]:
+    """Return the first items of a catalogue to check a model on, without pictures that can no longer be read."""
+    return [
+        replace(item, pictures=tuple(one for one in item.pictures if _is_there(one, catalog.root)))
+        for item in catalog.items(0, min(count, len(catalog)))
+    ]
+
+
+def _is_there(picture: Picture, root: Path | None) -> bool:
+    try:
+        read_picture(picture, root)
+    except PictureError:
+        return False
+    return True
 
 
 def _describe(model: ItemEmbedder, folder: Path) -> dict[str, Any]:
