@@ -270,6 +270,23 @@ def test_what_rules_leave_is_measured_and_written(write: Callable[..., Embedding
     assert "have a full list of 10 by the rules" in said
 
 
+def test_a_list_that_a_search_would_choose_from_more_candidates_is_not_called_full(
+    write: Callable[..., Embeddings], tmp_path: Path
+) -> None:
+    """A diverse list of 6 is chosen from 18 candidates: 12 are too few, unless there are no others."""
+    with CatalogWriter(tmp_path / "cat", name="x", pack=True) as writer:
+        for i in range(40):
+            writer.add(Item(f"i{i}", f"Mug {i}"))
+    embeddings, catalog = write(clusters(40, 8)), Catalog.open(tmp_path / "cat")
+    full = [
+        write_ruled(build_neighbours(embeddings, tmp_path / str(k), k, show_progress_bar=False), catalog, rules, 6).full
+        for k, rules in ((12, Rules()), (12, Rules(diversity=0.5)), (20, Rules(diversity=0.5)))
+    ]
+    assert full == [40, 0, 40]
+    every = build_neighbours(embeddings, tmp_path / "every", 39, show_progress_bar=False)
+    assert write_ruled(every, catalog, Rules(diversity=0.5), 20).full == 40
+
+
 @pytest.mark.parametrize("rules", [Rules(in_stock=True), Rules(price_to=1.2, diversity=0.3, same_picture_once=True)])
 def test_only_lists_that_may_have_changed_are_chosen_anew(
     write: Callable[..., Embeddings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rules: Rules

@@ -28,7 +28,7 @@ from tgqformer.packages import installed, need
 from tgqformer.stages import check_ours, mark, note_of
 from tgqformer.store.base import Filter, Hit, StoreRow, TableStats, UnknownItem, Unreachable, trouble_of
 from tgqformer.store.durable import Durability, LocalFiles, Remote
-from tgqformer.store.lance_errors import LEDGER, gone, in_words, listing, reaching, writing
+from tgqformer.store.lance_errors import LEDGER, gone, in_words, reaching, writing
 from tgqformer.store.lance_log import changes_rows, touched_ids
 from tgqformer.store.lance_rows import FOUND, INDEXES, any_of, hits_of, rows_of, schema_of, sql_of, table_of
 from tgqformer.store.ledger import FORMAT, Ledger, Version
@@ -152,7 +152,7 @@ class LanceBackend:
         self._ledger.checkout_latest()
         number = int(self._ledger.version)
         if self._read is None or self._read[0] != number:
-            with listing(self.where):
+            with gone(None, self.where):
                 [row] = self._ledger.search().to_arrow().to_pylist()
             self._read = number, row["revision"], Ledger.from_json(row["content"])
         return self._read[1:]

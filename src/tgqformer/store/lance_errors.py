@@ -38,31 +38,22 @@ def reaching(where: str) -> Iterator[None]:
 
 
 @contextmanager
-def gone(version: Version, where: str) -> Iterator[None]:
-    """Turn the errors of a table that was dropped or is damaged, of a disk and of an object store into words."""
+def gone(version: Version | None, where: str) -> Iterator[None]:
+    """Turn the errors of a table that was dropped or is damaged, of a disk and of an object store into words.
+
+    version: whose table; None for the list of versions.
+    """
     try:
         with writing(where):
             yield
     except (ValueError, RuntimeError, OSError) as error:
         if not _is_missing(error):
             raise
-        if (Path(where) / f".{version.name}.synced").exists():  # dropping removes it first
-            words = f"version {version.name} of {where} has lost {_lost(error, version.name)}"
-            raise TgqError(f"{words}; {remedy_of(where, version.name)}") from error
-        raise VersionGone(f"{where}: version {version.name} was dropped; open the store again") from error
-
-
-@contextmanager
-def listing(where: str) -> Iterator[None]:
-    """Turn the errors of the list of versions, of a disk and of an object store into words."""
-    try:
-        with writing(where):
-            yield
-    except (ValueError, RuntimeError, OSError) as error:
-        if not _is_missing(error):
-            raise
-        words = f"the list of versions of {where} has lost {_lost(error, LEDGER)}"
-        raise TgqError(f"{words}; {remedy_of(where, LEDGER)}") from error
+        if version is not None and not (Path(where) / f".{version.name}.synced").exists():  # dropping removes it first
+            raise VersionGone(f"{where}: version {version.name} was dropped; open the store again") from error
+        table = LEDGER if version is None else version.name
+        what = "the list of versions" if version is None else f"version {table}"
+        raise TgqError(f"{what} of {where} has lost {_lost(error, table)}; {remedy_of(where, table)}") from error
 
 
 @contextmanager

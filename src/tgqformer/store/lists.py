@@ -30,7 +30,10 @@ ROWS = "lists.rows.parquet"  # what became of each list, and a digest of all tha
 
 @dataclass(frozen=True)
 class ListSummary:
-    """What rules leave of the table of neighbours: lists of `length` items, of which `full` are; `hidden` by rule."""
+    """What rules leave of the table of neighbours: lists of `length` items, of which `full` are; `hidden` by rule.
+
+    Full is a list that needs no search: of `length` items, chosen from as many candidates as a search would look at.
+    """
 
     items: int
     length: int
@@ -90,13 +93,15 @@ def write_ruled(
     columns, keys = Columns.of(items, pictures=rules.same_picture_once), _keys(neighbours, items)
     before = {} if parquet is not None else _before(neighbours.path / ROWS, rules, length)
     kept, rows = list[dict[str, Any]](), list[dict[str, Any]]()
+    everything = neighbours.manifest.width == len(neighbours) - 1
     for item_id, key in zip(neighbours.ids(), keys.tolist(), strict=True):
         if (known := before.get(item_id)) is not None and known["key"] == key:
             kept.append(known)
             continue
         chosen = list_of(neighbours, columns, item_id, length, rules)
         hidden = {name: len(places) for name, places in chosen.hidden.items()}
-        kept.append({"id": item_id, "key": key, "full": len(chosen.places) == length, "hidden": list(hidden.items())})
+        full = len(chosen.places) == length and (chosen.enough or everything)
+        kept.append({"id": item_id, "key": key, "full": full, "hidden": list(hidden.items())})
         if parquet is not None:
             names = [columns.ids[place] for place in chosen.places.tolist()]
             rows.append({"id": item_id, "neighbours": names, "scores": chosen.scores})
@@ -162,7 +167,7 @@ def _before(file: Path, rules: Rules, length: int) -> dict[str, dict[str, Any]]:
 
 
 def _code(rules: Rules, length: int) -> str:
-    return json.dumps({"length": length, "rules": asdict(rules)}, sort_keys=True)
+    return json.dumps({"length": length, "pool": rules.pool(length), "rules": asdict(rules)}, sort_keys=True)
 
 
 def _write(file: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
