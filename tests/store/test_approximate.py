@@ -65,7 +65,8 @@ def test_of_many_centres_nearly_the_nearest_are_found(clustered, tmp_path: Path,
     centres = vectors[torch.randperm(3000, generator=torch.Generator().manual_seed(0))[:300]]
     truth = cells._near(vectors, centres, 1)
     assert torch.equal(truth.flatten(), (vectors @ centres.T).argmax(1))
-    monkeypatch.setattr(cells, "MANY", 10)
+    monkeypatch.setattr(cells, "MANY", 20)
+    monkeypatch.setattr(cells, "MIDDLES", 2)
     monkeypatch.setattr(cells, "WIDE", 1)
     found = cells._near(vectors, centres, 1)
     assert 0.8 < (found == truth).float().mean() < 1
@@ -75,7 +76,9 @@ def test_of_many_centres_nearly_the_nearest_are_found(clustered, tmp_path: Path,
 
 def test_cutting_a_pool_costs_an_item_little_more_where_the_cells_are_four_times_as_many(monkeypatch) -> None:
     """The products of an item with centres grow with the root of their number; one with all of them would be four."""
-    monkeypatch.setattr(cells, "MANY", 20)
+    monkeypatch.setattr(cells, "MANY", 100)
+    monkeypatch.setattr(cells, "MIDDLES", 2)
+    monkeypatch.setattr(cells, "WIDE", 4)
     monkeypatch.setattr(cells, "PER_CELL", 20)
     nearest, products, spent = cells._nearest, [0], []
 
@@ -85,6 +88,7 @@ def test_cutting_a_pool_costs_an_item_little_more_where_the_cells_are_four_times
 
     monkeypatch.setattr(cells, "_nearest", counted)
     monkeypatch.setattr(cells, "_probes", lambda *_: 3)  # it ranks all centres, for 1,000 items however many there are
+    monkeypatch.setattr(cells, "AIM", 0)
     for count in (8000, 32000):
         luck = torch.Generator().manual_seed(0)
         pool = torch.nn.functional.normalize(torch.randn(count, 8, generator=luck), dim=1)
@@ -98,6 +102,16 @@ def test_more_cells_are_searched_where_a_sample_finds_too_few(clustered, tmp_pat
     monkeypatch.setattr(cells, "_probes", lambda *_: 1)
     _, told = build_approximate(write(clustered, size=700), tmp_path / "near", k=20, show_progress_bar=False)
     assert told.probes > 1 and told.recall > 0.98
+
+
+def test_vectors_in_no_cells_are_refused_before_the_work(tmp_path: Path, write, monkeypatch) -> None:
+    """However many cells are searched, too few are found: it is said before the items are searched."""
+    luck = np.random.default_rng(0)
+    monkeypatch.setattr(cells.Known, "recall", lambda *_: 0.5)
+    monkeypatch.setattr(ApproximateWork, "fill", lambda *_: pytest.fail("the items were searched"))
+    with pytest.raises(TgqError, match="lie in no cells"):
+        build_approximate(write(luck.normal(size=(3000, 8)).astype(np.float32)), tmp_path / "near", k=20)
+    assert not list(tmp_path.glob(".near*"))
 
 
 def test_copies_among_many_centres_stay_with_copies(monkeypatch) -> None:

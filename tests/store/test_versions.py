@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import lancedb
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -159,6 +161,27 @@ def test_tables_that_nobody_knows_are_swept(any_place: Callable[[], str]) -> Non
     assert backend.tables() == {"v1", "v2"}
     open_store(where).prune(2)
     assert backend.tables() == {"v2"}
+
+
+def test_tables_of_others_in_the_same_database_stay(tmp_path: Path) -> None:
+    others = {"customers", "vendors", "v0", "v1b"}
+    for number, name in enumerate(sorted(others)):
+        (tmp_path / "lake").mkdir(exist_ok=True)
+        lancedb.connect(tmp_path / "lake").create_table(name, pa.table({"row": [number]}))
+    store = make_store(f"file-object-store://{tmp_path}/lake")
+    for model in ("m1", "m2", "m3"):
+        built(store, model)
+    assert store.prune(keep=2) == ["v1"]
+    there = set(lancedb.connect(tmp_path / "lake").list_tables().tables)
+    assert there == {"ledger", "v2", "v3", *others}
+
+
+def test_a_table_of_another_that_is_named_as_ours_is_never_taken_for_ours(tmp_path: Path) -> None:
+    (tmp_path / "lake").mkdir()
+    lancedb.connect(tmp_path / "lake").create_table("v2024", pa.table({"row": [1]}))
+    with pytest.raises(TgqError, match="holds tables named v2024, but no list of versions of ours"):
+        make_store(f"file-object-store://{tmp_path}/lake")
+    assert lancedb.connect(tmp_path / "lake").list_tables().tables == ["v2024"]
 
 
 def test_versions_begun_at_the_same_time_get_names_of_their_own(place: Callable[[], str]) -> None:

@@ -208,7 +208,7 @@ def flops_of(shop: Extent) -> float:
 
 def _near(shop: Extent, rent: Rent) -> Rented:
     cells = max(1.0, shop.items / 200)  # as store/cells.py cuts
-    met = cells if cells <= 2000 else 18 * sqrt(cells) + 64  # centres that an item is held against
+    met = cells if cells <= 2000 else 20 * sqrt(cells) + 64 + cells / 200  # centres that an item is held against
     made, each = 0.1 * met / 500, NEAR.seconds * shop.dim / 384 / rent.cores
     how = (
         f"{shop.items:,} x {NEAR.seconds * 1e3:.2f} ms x {shop.dim} / 384 / {rent.cores} cores x ({made:.2g} to make"

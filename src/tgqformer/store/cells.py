@@ -29,15 +29,15 @@ SMALL = 1000
 """Pools that are not worth cutting."""
 PER_CELL = 200
 """Items of a cell on average."""
-MANY, MIDDLES, WIDE = 2000, 2, 16
+MANY, MIDDLES, WIDE = 2000, 4, 16
 """Of more centres than that, the nearest are looked for through so many √C clusters of centres, among the so many √C
 centres that are nearest to a vector's cluster: what a vector costs grows with √C only, and is small."""
 LEARNT, ROUNDS = 16, 8
 """Vectors for each centre that k-means looks at, and how often."""
 LARGEST = 8
 """Times the mean that a cell may hold. Larger ones, of copies mostly, are cut: memory is taken for the largest."""
-LOOKED = 64
-"""The nearest cells are looked for among so many, at least."""
+LOOKED, WIDEST = 64, 512
+"""The nearest cells are looked for among so many that lie beside the item's own; so many are tried at most."""
 SAMPLE, BLOCK, ROOM = 1000, 1024, 2**24
 """Items of a sample; vectors that are compared with centres at once; products at once."""
 
@@ -125,15 +125,26 @@ class Cells:
         centres = _k_means(pool, round(len(pool) / PER_CELL) if len(pool) > SMALL else 1)
         nearest = _near(pool, centres, 1)
         if len(centres) > MANY:  # a few went by: their nearest centre is beside the one that was found
-            nearest = _among(pool, nearest.flatten(), _near(centres, centres, LOOKED), centres, 1)
+            nearest = _among(pool, nearest.flatten(), _nearest(centres, centres, LOOKED), centres, 1)
         centres, cell = _cut(pool, nearest.flatten(), centres)
         known = known_of(pool, width, 0)
-        probes, most = _probes(known, centres, cell), _most(centres)
-        beside = _near(centres, centres, max(LOOKED, 8 * probes))
-        made = cls(pool, centres, cell, beside, probes)
-        while made.probes < min(most, beside.shape[1]) and known.recall(made.search(known.rows, k=width)[1]) < AIM:
-            made.probes += 1  # some cells went by, since those nearest to an item are looked for beside its own alone
+        probes = _probes(known, centres, cell)
+        made = cls(pool, centres, cell, _nearest(centres, centres, max(LOOKED, 8 * probes)), probes)
+        while known.recall(made.search(known.rows, k=width)[1]) < AIM:
+            made = made.wider()
         return made
+
+    def wider(self) -> Cells:
+        """Look for an item's cells among twice as many, at most 512; then search one more of them.
+
+        Raise TgqError where that is too large a part of them.
+        """
+        beside, probes = self.beside, self.probes
+        if beside.shape[1] < min(WIDEST, len(self.centres)):
+            beside = _nearest(self.centres, self.centres, 2 * beside.shape[1])
+        else:
+            probes = _few(probes + 1, self.centres)
+        return Cells(self.pool, self.centres, self.items.part, beside, probes)
 
     @classmethod
     def of_table(cls, pool: Tensor, table: pa.Table) -> Cells:
@@ -243,9 +254,14 @@ def _cut(vectors: Tensor, nearest: Tensor, centres: Tensor) -> tuple[Tensor, Ten
     return centres.repeat_interleave(pieces, dim=0), part
 
 
-def _most(centres: Tensor) -> int:
-    """Return how many cells an item may look into."""
-    return max(8, int(MOST * len(centres)))
+def _few(probes: int, centres: Tensor) -> int:
+    """Return the probes of an item. Raise TgqError where they are too large a part of the cells."""
+    if probes > max(8, MOST * len(centres)):
+        raise TgqError(
+            f"these vectors lie in no cells: to find {AIM} of its neighbours, an item would have to look into"
+            f" {probes} of {len(centres)}; leave --approximate out"
+        )
+    return probes
 
 
 def _probes(known: Known, centres: Tensor, cell: Tensor) -> int:
@@ -257,13 +273,7 @@ def _probes(known: Known, centres: Tensor, cell: Tensor) -> int:
         rank = torch.empty_like(order).scatter_(1, order, torch.arange(len(centres)).expand_as(order).contiguous())
         ranks.append(rank.gather(1, asked).flatten())
     needed = torch.cat(ranks).sort().values + 1
-    probes = int(needed[int(AIM * (len(needed) - 1))])
-    if probes > _most(centres):
-        raise TgqError(
-            f"these vectors lie in no cells: to find {AIM} of its neighbours, an item would have to look into"
-            f" {probes} of {len(centres)}; leave --approximate out"
-        )
-    return probes
+    return _few(int(needed[int(AIM * (len(needed) - 1))]), centres)
 
 
 def _nearest(vectors: Tensor, centres: Tensor, count: int) -> Tensor:

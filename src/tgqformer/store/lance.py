@@ -31,7 +31,7 @@ from tgqformer.store.durable import Durability, LocalFiles, Remote
 from tgqformer.store.lance_errors import LEDGER, gone, in_words, reaching, writing
 from tgqformer.store.lance_log import changes_rows, touched_ids
 from tgqformer.store.lance_rows import FOUND, INDEXES, any_of, hits_of, rows_of, schema_of, sql_of, table_of
-from tgqformer.store.ledger import FORMAT, Ledger, Version
+from tgqformer.store.ledger import FORMAT, NAMED, Ledger, Version
 from tgqformer.store.rows import SEPARATOR, Counts, check_vector, checked, parts, unit
 from tgqformer.types import Floats
 
@@ -69,14 +69,17 @@ class LanceBackend:
         self._files.check()
         if make and self._files.is_unborn() and not self.tables():
             self._database.drop_table(LEDGER)
-        if make and LEDGER not in self._names():
-            self._make_ledger()
+        if make and LEDGER not in (names := self._names()):
+            self._make_ledger({name for name in names if NAMED.fullmatch(name)})
         self._ledger = self._database.open_table(LEDGER)
         self._read: tuple[int, int, Ledger] | None = None
 
-    def _make_ledger(self) -> None:
-        begun = max((int(name[1:]) for name in self.tables()), default=0)  # of a list that was lost
-        content = replace(Ledger.new(), begun=begun).to_json()
+    def _make_ledger(self, lost: set[str]) -> None:
+        """Make a list of versions. lost: tables of a list that was lost: a folder of ours has no others."""
+        if lost and "://" in self.where:
+            there = f"{self.where} holds tables named {', '.join(sorted(lost))}, but no list of versions of ours"
+            raise TgqError(f"{there}; give the store a prefix of its own, or remove what is there")
+        content = replace(Ledger.new(), begun=max((int(name[1:]) for name in lost), default=0)).to_json()
         first = pa.table({"key": [LEDGER], "revision": [0], "content": [content]}, schema=_LEDGER_SCHEMA)
         self._create(self._files, LEDGER, first, None)
 
@@ -119,8 +122,8 @@ class LanceBackend:
 
     @in_words
     def tables(self) -> set[str]:
-        """Name all tables of versions."""
-        return self._names() - {LEDGER}
+        """Name all tables of versions; others are not ours."""
+        return {name for name in self._names() if NAMED.fullmatch(name)}
 
     @in_words
     def make(self, version: Version) -> LanceTable:

@@ -6,6 +6,7 @@ Every change gives a new ledger; a back end replaces the old one by it atomicall
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
@@ -14,6 +15,8 @@ from uuid import uuid4
 from tgqformer.errors import TgqError, nearest
 
 FORMAT = 3
+NAMED = re.compile(r"v[1-9]\d*")
+"""How versions are named."""
 Dtype = Literal["float32", "float16", "int8"]
 
 
