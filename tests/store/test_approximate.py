@@ -88,7 +88,7 @@ def test_cutting_a_pool_costs_an_item_little_more_where_the_cells_are_four_times
 
     monkeypatch.setattr(cells, "_nearest", counted)
     monkeypatch.setattr(cells, "_probes", lambda *_: 3)  # it ranks all centres, for 1,000 items however many there are
-    monkeypatch.setattr(cells, "AIM", 0)
+    monkeypatch.setattr(cells, "ENOUGH", 0)
     for count in (8000, 32000):
         luck = torch.Generator().manual_seed(0)
         pool = torch.nn.functional.normalize(torch.randn(count, 8, generator=luck), dim=1)
@@ -136,7 +136,7 @@ def test_items_of_small_cells_look_further_until_their_lists_are_full(
     embeddings = write(pool, size=700)
     search, asked = Cells.search, set[int]()
     monkeypatch.setattr(cells, "_probes", lambda *_: 1)
-    monkeypatch.setattr(cells, "AIM", 0)
+    monkeypatch.setattr(cells, "ENOUGH", 0)
     monkeypatch.setattr(approximate, "LEAST", 0)
     monkeypatch.setattr(Cells, "search", lambda *given, times=1, k: asked.add(times) or search(*given, k, times=times))
     found, _ = build_approximate(embeddings, tmp_path / "near", k=20, show_progress_bar=False)

@@ -21,8 +21,8 @@ from tgqformer.topk.exact import exact, tolerance
 from tgqformer.topk.vectors import SPARE, TopK, ordered
 from tgqformer.types import Ints
 
-AIM = 0.99
-"""Recall of the sample that the probes are chosen for."""
+AIM, ENOUGH = 0.99, 0.985
+"""Recall of the sample that the probes are chosen for, and the one that is enough once it was searched for."""
 MOST = 0.25
 """Share of the cells that one item may probe; with more an exact search is as good."""
 SMALL = 1000
@@ -130,7 +130,7 @@ class Cells:
         known = known_of(pool, width, 0)
         probes = _probes(known, centres, cell)
         made = cls(pool, centres, cell, _nearest(centres, centres, max(LOOKED, 8 * probes)), probes)
-        while known.recall(made.search(known.rows, k=width)[1]) < AIM:
+        while known.recall(made.search(known.rows, k=width)[1]) < ENOUGH:
             made = made.wider()
         return made
 
