@@ -124,6 +124,30 @@ def test_copies_among_many_centres_stay_with_copies(monkeypatch) -> None:
     assert (found[:280] < 280).all() and (found[280:] == torch.arange(280, 400)).float().mean() > 0.9
 
 
+@pytest.mark.parametrize("probes", [1, 3])
+def test_a_search_finds_the_nearest_of_the_cells_that_it_probes(probes: int) -> None:
+    """Held against a count by hand; cells of 1 to 140 items, and two that tie."""
+    luck = torch.Generator().manual_seed(0)
+    pool = torch.nn.functional.normalize(torch.randn(600, 8, generator=luck))
+    pool[1] = pool[0]
+    centres = torch.nn.functional.normalize(torch.randn(9, 8, generator=luck))
+    cell = torch.multinomial(torch.tensor([0.0, 1, 1, 2, 3, 5, 5, 6, 6]), 600, replacement=True, generator=luck)
+    cell[cell == 1], cell[7] = 2, 1
+    beside = (centres @ centres.T).argsort(dim=1, descending=True)
+    searched = Cells(pool, centres, cell, beside, probes)
+    rows = torch.arange(0, 600, 3)
+    positions, scores, _ = searched._search(rows, 20, probes)
+    for row, found, said in zip(rows, positions, scores, strict=True):
+        probed = (pool[row] @ centres.T).argsort(descending=True)[:probes]
+        there = [one for one in range(600) if cell[one] in probed and one != row]
+        products = pool[there].double() @ pool[row].double()
+        order = sorted(range(len(there)), key=lambda at: (-float(products[at].float()), there[at]))[:20]
+        full = len(order)
+        assert found[:full].tolist() == [there[at] for at in order]
+        torch.testing.assert_close(said[:full], products[order].float(), rtol=0, atol=2e-7)
+        assert (said[full:] == -torch.inf).all()
+
+
 def test_items_of_small_cells_look_further_until_their_lists_are_full(
     tmp_path: Path, write, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from tgqformer.errors import TgqError
 from tgqformer.parallel import ahead, one_thread_each
 from tgqformer.topk.exact import exact, tolerance
 from tgqformer.topk.vectors import SPARE, TopK, ordered
-from tgqformer.types import Ints
+from tgqformer.types import Floats, Ints
 
 AIM, ENOUGH = 0.99, 0.985
 """Recall of the sample that the probes are chosen for, and the one that is enough once it was searched for."""
@@ -40,6 +40,8 @@ LOOKED, WIDEST = 64, 512
 """The nearest cells are looked for among so many that lie beside the item's own; so many are tried at most."""
 SAMPLE, BLOCK, ROOM = 1000, 1024, 2**24
 """Items of a sample; vectors that are compared with centres at once; products at once."""
+FEW, CACHED = 64, 2**16
+"""Items whose best are chosen at once, and numbers that are multiplied at once: a cache holds them."""
 
 
 class Known:
@@ -67,46 +69,54 @@ class _Parts:
         self.vectors, self.part = vectors, part
         self.order, self.sizes = part.argsort(stable=True), part.bincount(minlength=count)
         self.starts = self.sizes.cumsum(0) - self.sizes
-        self.offset = torch.empty_like(part)  # of each vector in its part
-        self.offset[self.order] = torch.arange(len(part)) - self.starts[part[self.order]]
-
-    def of(self, part: int) -> Tensor:
-        """Return the places of a part's vectors, ascending."""
-        start = int(self.starts[part])
-        return self.order[start : start + int(self.sizes[part])]
 
     def pieces(self, most: int) -> tuple[Tensor, Tensor]:
         """Cut each part into pieces of at most `most`: (the piece of each vector [N], how many each part has)."""
+        offset = torch.empty_like(self.part)  # of each vector in its part
+        offset[self.order] = torch.arange(len(offset)) - self.starts[self.part[self.order]]
         pieces = (self.sizes + most - 1) // most
-        return (pieces.cumsum(0) - pieces)[self.part] + self.offset // most, pieces
+        return (pieces.cumsum(0) - pieces)[self.part] + offset // most, pieces
 
-    def scores(self, queries: Tensor, probed: Tensor) -> Tensor:
-        """Return the products of queries [n, d] with the vectors of the parts that each probes [n, p]: [n, p, most].
+    def best(self, queries: Tensor, probed: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Return the best of the parts that each query [n, d] probes [n, p]: (products [n, count], places [n, count]).
 
-        A part of fewer than `most` vectors ends in -inf.
+        In any order. Where fewer are there, the products are -inf and the places mean nothing.
         """
-        most, width = max(1, int(self.sizes[probed].max())), self.vectors.shape[1]
-        found = torch.full((probed.numel(), most), -torch.inf)
-        slots = probed.flatten().argsort(stable=True)
-        parts, counts = torch.unique_consecutive(probed.flatten()[slots], return_counts=True)
-        # memory that is used again: fresh memory of each part costs as much as its products
-        asked, others = torch.empty(int(counts.max()), width), torch.empty(most, width)
-        for part, chosen in zip(parts.tolist(), torch.split(slots, counts.tolist()), strict=True):
-            members = self.of(part)
-            one = torch.index_select(queries, 0, chosen // probed.shape[1], out=asked[: len(chosen)])
-            other = torch.index_select(self.vectors, 0, members, out=others[: len(members)])
-            found[:, : len(members)].index_copy_(0, chosen, one @ other.T)
-        return found.view(*probed.shape, most)
+        products, slot = self._products(queries.numpy(), probed.flatten().numpy())
+        most = products.shape[1]
+        width = min(count, most * probed.shape[1])
 
-    def best(self, scores: Tensor, probed: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Return the best of such scores [n, p, most], at most `count` of a row, and the places of their vectors.
+        def best_of(slot: Tensor) -> tuple[Tensor, Tensor]:
+            values, columns = products[slot.flatten()].view(len(slot), -1).topk(width, sorted=False)
+            return values, columns
 
-        Where fewer are there, the scores end in -inf; the places are nothing then.
+        found = [best_of(some) for some in torch.split(slot.view(probed.shape), FEW)]
+        best, at = (torch.cat(column) for column in zip(*found, strict=True))
+        places = self.starts[probed.gather(1, at // most)] + at % most
+        places = self.order[places.clamp(max=len(self.order) - 1)]
+        short = (0, count - width)
+        return pad(best, short, value=-torch.inf), pad(places, short)
+
+    def _products(self, queries: Floats, probed: Ints) -> tuple[Tensor, Tensor]:
+        """Return the products of queries [n, d] with the vectors of the parts that each probes [n * p]: [n * p, most].
+
+        They stand by parts; beside them, the row of each probe [n * p]. A part of fewer than `most` vectors ends in
+        -inf. By numpy: for products as small as these torch takes several times as long.
         """
-        most = scores.shape[2]
-        best, columns = scores.flatten(1).topk(min(count, scores[0].numel()), dim=1)
-        places = self.starts[probed.gather(1, columns // most)] + columns % most
-        return best, self.order[places.clamp(max=len(self.order) - 1)]
+        vectors, order = self.vectors.numpy(), self.order.numpy()
+        slots = probed.argsort(kind="stable")
+        parts, firsts = np.unique(probed[slots], return_index=True)
+        sizes, starts = self.sizes.numpy()[parts], self.starts.numpy()[parts]
+        found = np.full((len(probed), sizes.max()), -np.inf, np.float32)
+        asked = queries[slots // (len(probed) // len(queries))]
+        others = np.empty((sizes.max(), queries.shape[1]), np.float32)
+        bounds = zip(firsts.tolist(), [*firsts[1:].tolist(), len(probed)], starts.tolist(), sizes.tolist(), strict=True)
+        for first, last, start, size in bounds:
+            other = np.take(vectors, order[start : start + size], axis=0, out=others[:size], mode="clip")
+            np.matmul(asked[first:last], other.T, out=found[first:last, :size])
+        place = np.empty_like(slots)
+        place[slots] = np.arange(len(slots))
+        return torch.from_numpy(found), torch.from_numpy(place)
 
 
 class Cells:
@@ -180,19 +190,21 @@ class Cells:
         return positions, scores, compared
 
     def _search(self, rows: Tensor, k: int, probes: int) -> tuple[Tensor, Tensor, int]:
-        own = self.items.part[rows]
-        probed = _among(self.pool[rows], own, self.beside, self.centres, probes)
-        scores = self.items.scores(self.pool[rows], probed)
-        at, probe = (probed == own[:, None]).nonzero(as_tuple=True)  # each item itself
-        scores[at, probe, self.items.offset[rows[at]]] = -torch.inf
-        coarse, others = self.items.best(scores, probed, k + SPARE)
-        if short := k + SPARE - coarse.shape[1]:
-            coarse, others = pad(coarse, (0, short), value=-torch.inf), pad(others, (0, short))
-        pool = self.pool.numpy()
-        found = [exact(pool[row], pool[one]) for row, one in zip(rows.tolist(), others.numpy(), strict=True)]
-        precise = torch.from_numpy(np.stack(found)).where(coarse > -torch.inf, -torch.inf)
-        positions, scores = ordered(precise, others)
+        queries, own = self.pool[rows], self.items.part[rows]
+        probed = _among(queries, own, self.beside, self.centres, probes)
+        coarse, others = self.items.best(queries, probed, k + SPARE + 1)
+        coarse.masked_fill_(others == rows[:, None], -torch.inf)  # each item itself
+        precise = torch.from_numpy(_exact(self.pool.numpy(), rows.numpy(), others.numpy()))
+        positions, scores = ordered(precise.where(coarse > -torch.inf, -torch.inf), others)
         return positions[:, :k].clone(), scores[:, :k].clone(), int(self.items.sizes[probed].sum())
+
+
+def _exact(pool: Floats, rows: Ints, others: Ints) -> Floats:
+    """Return the exact products [n, m] of rows [n] of a pool with others [n, m]; so many at once that a cache holds."""
+    few = max(1, CACHED // (others.shape[1] * pool.shape[1]))
+    parts = [(rows[start : start + few], others[start : start + few]) for start in range(0, len(rows), few)]
+    found = [exact(pool[one.repeat(some.shape[1])], pool[some.ravel()]) for one, some in parts]
+    return np.concatenate(found).reshape(others.shape)
 
 
 def _k_means(vectors: Tensor, count: int) -> Tensor:
