@@ -20,7 +20,7 @@ from tgqformer.store.embeddings import Embeddings, Vectors
 from tgqformer.store.neighbours import Neighbours, build_neighbours
 from tgqformer.store.rows import unit
 from tgqformer.topk import vectors as vectors_of
-from tgqformer.topk.exact import nearest_others
+from tgqformer.topk.exact import exact, exact_of, nearest_others
 from tgqformer.topk.vectors import TopK, top_k
 
 
@@ -283,3 +283,15 @@ def test_without_torch_the_lists_are_the_same_ties_too(count: int, k: int) -> No
     positions, scores = TopK(torch.from_numpy(pool), k).of(0, count)
     np.testing.assert_array_equal(found[0], positions.numpy())
     np.testing.assert_array_equal(found[1], scores.numpy())
+
+
+@pytest.mark.parametrize(("count", "dim", "width"), [(300, 1, 5), (300, 33, 1), (700, 32, 40), (40, 384, 30)])
+def test_exact_products_are_the_same_bits_in_any_batch(count: int, dim: int, width: int) -> None:
+    luck = np.random.default_rng(0)
+    pool = luck.normal(size=(count, dim)).astype(np.float32)
+    rows, others = luck.permutation(count), luck.integers(0, count, (count, width))
+    found = exact_of(pool, rows, others)
+    for at in range(count):
+        np.testing.assert_array_equal(found[at], exact(pool[rows[at]], pool[others[at]]))
+        alone = np.einsum("d,d->", pool[rows[at]].astype(np.float64), pool[others[at, 0]].astype(np.float64))
+        assert abs(found[at, 0] - alone) <= 1e-6 * dim

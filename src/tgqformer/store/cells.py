@@ -17,7 +17,7 @@ from torch.nn.functional import normalize, pad
 
 from tgqformer.errors import TgqError
 from tgqformer.parallel import ahead, one_thread_each
-from tgqformer.topk.exact import exact, tolerance
+from tgqformer.topk.exact import exact_of, tolerance
 from tgqformer.topk.vectors import SPARE, TopK, ordered
 from tgqformer.types import Floats, Ints
 
@@ -40,8 +40,8 @@ LOOKED, WIDEST = 64, 512
 """The nearest cells are looked for among so many that lie beside the item's own; so many are tried at most."""
 SAMPLE, BLOCK, ROOM = 1000, 1024, 2**24
 """Items of a sample; vectors that are compared with centres at once; products at once."""
-FEW, CACHED = 64, 2**16
-"""Items whose best are chosen at once, and numbers that are multiplied at once: a cache holds them."""
+FEW = 64
+"""Items whose best are chosen at once: a cache holds their products."""
 
 
 class Known:
@@ -194,17 +194,9 @@ class Cells:
         probed = _among(queries, own, self.beside, self.centres, probes)
         coarse, others = self.items.best(queries, probed, k + SPARE + 1)
         coarse.masked_fill_(others == rows[:, None], -torch.inf)  # each item itself
-        precise = torch.from_numpy(_exact(self.pool.numpy(), rows.numpy(), others.numpy()))
+        precise = torch.from_numpy(exact_of(self.pool.numpy(), rows.numpy(), others.numpy()))
         positions, scores = ordered(precise.where(coarse > -torch.inf, -torch.inf), others)
         return positions[:, :k].clone(), scores[:, :k].clone(), int(self.items.sizes[probed].sum())
-
-
-def _exact(pool: Floats, rows: Ints, others: Ints) -> Floats:
-    """Return the exact products [n, m] of rows [n] of a pool with others [n, m]; so many at once that a cache holds."""
-    few = max(1, CACHED // (others.shape[1] * pool.shape[1]))
-    parts = [(rows[start : start + few], others[start : start + few]) for start in range(0, len(rows), few)]
-    found = [exact(pool[one.repeat(some.shape[1])], pool[some.ravel()]) for one, some in parts]
-    return np.concatenate(found).reshape(others.shape)
 
 
 def _k_means(vectors: Tensor, count: int) -> Tensor:

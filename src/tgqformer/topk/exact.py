@@ -13,13 +13,20 @@ from tgqformer.types import Doubles, Floats, Ints
 
 QUERIES = 512  # rows of one product
 GROUP = 64  # columns of a product of which the best is looked at first
+CACHED = 2**16  # numbers that are multiplied at once: a cache holds them
 
 
 def exact(one: Floats, other: Floats) -> Floats:
-    """Return the products [n] of rows [n, d], or one row [d], with rows [n, d]: in float64, the same in any batch."""
-    doubles = other.astype(np.float64)
-    sums: Doubles = np.einsum("ij,ij->i", np.broadcast_to(one.astype(np.float64), doubles.shape), doubles)
+    """Return the products [...] of rows [..., d] with others, broadcast: in float64, the same in any batch."""
+    sums: Doubles = np.einsum("...d,...d->...", one.astype(np.float64), other.astype(np.float64))
     return sums.astype(np.float32)
+
+
+def exact_of(pool: Floats, rows: Ints, others: Ints) -> Floats:
+    """Return such products [n, m] of rows [n] of `pool` [N, d] with others [n, m] of it."""
+    few = max(1, CACHED // (others.shape[1] * pool.shape[1]))
+    parts = [(rows[start : start + few], others[start : start + few]) for start in range(0, len(rows), few)]
+    return np.concatenate([exact(pool[one, None], pool[other]) for one, other in parts])
 
 
 def tolerance(dim: int) -> float:

@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 
 from tgqformer.parallel import ahead, has_bfloat16, one_thread_each
 from tgqformer.topk import best_of
-from tgqformer.topk.exact import GROUP, exact, tolerance
+from tgqformer.topk.exact import GROUP, exact, exact_of, tolerance
 from tgqformer.types import ArrayLike, Floats, Positions, Reals
 
 COLUMNS = 16_384  # of one product of `QUERIES` rows: 32 MB of scores, which measured best on two cores
@@ -85,8 +85,8 @@ class TopK:
         if not self.k or not len(rows):
             return torch.empty(len(rows), self.k, dtype=torch.int32), torch.empty(len(rows), self.k)
         positions = self._candidates(rows)
-        found = [self._precise(row, others) for row, others in zip(rows.tolist(), positions, strict=True)]
-        positions, scores = ordered(torch.stack(found), positions)
+        found = torch.from_numpy(exact_of(self._rows, rows.numpy(), positions.numpy()))
+        positions, scores = ordered(found, positions)
         last = scores[:, self.k - 1] - scores[:, -1]
         answer = positions[:, : self.k].to(torch.int32), scores[:, : self.k].contiguous()
         if scores.shape[1] < len(self.pool) - 1:
@@ -180,15 +180,13 @@ class TopK:
             self._scores = torch.empty(rows * columns, device=self.device, dtype=dtype)
         return self._scores[: rows * columns].view(rows, columns)
 
-    def _precise(self, row: int, others: Tensor) -> Tensor:
-        return torch.from_numpy(exact(self._rows[row], self._rows[others.numpy()]))
-
     def _crowded(self, query: int, kth: float) -> tuple[Tensor, Tensor]:
         """Answer one query with more ties at the K-th place than were kept: look at all that could stand there."""
         scores = torch.cat([columns @ self.pool[query] for columns in _split(self.pool)])
         scores[query] = -torch.inf
         others = (scores >= kth - 2 * self.tolerance).nonzero().flatten()
-        precise = torch.cat([self._precise(query, part) for part in _split(others)])
+        parts = [exact(self._rows[query], self._rows[part.numpy()]) for part in _split(others)]
+        precise = torch.from_numpy(np.concatenate(parts))
         positions, found = ordered(precise[None], others[None])
         return positions[0, : self.k].to(torch.int32), found[0, : self.k]
 
