@@ -46,6 +46,7 @@ def test_texts(value: object, text: str | None, kinds: list[str]) -> None:
         ("0012", "0012"),
         (" a b ", "a b"),
         ("a  b", "a  b"),
+        ("a\tb\r\nc", "abc"),
         (None, None),
         ("\x00", None),
         ("", None),

@@ -74,6 +74,10 @@ def test_a_product(client: Client, shown: Catalog) -> None:
     assert found["attributes"] == dict(item.attributes)
 
 
+def test_an_id_may_be_as_long_as_the_service_takes_it(client: Client) -> None:
+    assert [client("GET", f"/explorer/api/item?id={'x' * n}")[0] for n in (512, 513)] == [404, 422]
+
+
 def test_some_products_wear_noise_and_say_which_picture_is_clean(client: Client, run_folder: Path) -> None:
     clean = {item.id: item.pictures[0].digest for item in Catalog.open(run_folder / "catalog").items()}
     told = {name: api(client, "item", id=name)["clean"] for name in list(clean)[:20]}

@@ -255,7 +255,7 @@ def test_settings_that_make_no_sense(settings: dict[str, object], words: str) ->
 
 
 def test_seconds_without_times() -> None:
-    with pytest.raises(TgqError, match="needs times"):
+    with pytest.raises(TgqError, match=r"needs times.*name it with --time"):
         mine_pairs(Interactions.of(["s"], ["a"]), MiningSettings(window=Window(seconds=5)))
 
 

@@ -1,4 +1,4 @@
-"""Mining by several: the bytes of one process, whoever mines which items, and whoever is killed."""
+"""Mining by several: the rows of one process, whoever mines which items, and whoever is killed."""
 
 from __future__ import annotations
 

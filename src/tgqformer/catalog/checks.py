@@ -31,6 +31,7 @@ LIMITS = {
 MAX_ATTRIBUTES, MAX_PICTURES, MAX_LEVELS = 200, 64, 20
 
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ufdd0-\ufdef\ufffe\uffff]")
+_BREAK = re.compile("[\t-\r]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _DOUBLY_ENCODED = re.compile("[ÃÂ][\u0080-\u00bf]|â€[\u0153\u2122\u201c\u00a6\u02dc]")
 _PLAIN = re.compile(r"[\w.,:/()'+-]+(?: [\w.,:/()'+-]+)*", re.ASCII)  # nothing to clean, and most texts
@@ -121,6 +122,8 @@ def identify(value: Any) -> tuple[str | None, Findings]:
     """Return an id as text: whole numbers without ".0", no spaces around, no control characters. None where empty."""
     text, found = _readable(as_text(value) or "")
     text = text.strip()
+    if _BREAK.search(text):  # a text has spaces there
+        text, found = _BREAK.sub("", text), [*found, ("control", "tabs or line breaks taken out of the id")]
     if text.startswith("'") and text[1:].isdecimal():  # keeps a spreadsheet from reading a number
         text = text[1:]
     return None if not text or is_unknown(text) else text, found

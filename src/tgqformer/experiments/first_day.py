@@ -57,7 +57,7 @@ class FirstLook:
             f"{self.export.name}: {report.reader}; {report.items:,} items from the first {report.rows:,} rows,"
             f" {report.rejected:,} rows rejected",
             f"pictures: {self._pictures()}",
-            "filled: " + ", ".join(f"{name} {report.filled[name]:,}" for name in _FIELDS if report.filled[name]),
+            "filled: " + (", ".join(f"{n} {report.filled[n]:,}" for n in _FIELDS if report.filled[n]) or "ids alone"),
             f"{self.log.name}: {self.read.rows:,} rows read, {self.read.bad_rows:,} left out; {word}: session ="
             f" {session}, item = {columns.item}, time = {columns.time or 'none'}",
         ]

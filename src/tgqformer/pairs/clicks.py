@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, option
 from tgqformer.pairs.interactions import Interactions
 from tgqformer.progress import progress
 from tgqformer.types import Array, Doubles, Int32s, Ints, Shorts
@@ -55,7 +55,10 @@ class Clicks:
         Raise TgqError for a window in seconds where there are no times.
         """
         if window.seconds is not None and interactions.times is None:
-            raise TgqError("a window in seconds needs times, and these interactions have none; give a window in items")
+            raise TgqError(
+                "a window in seconds needs times, and no column was taken for them: "
+                f"name it with {option('time')}, or give a window in items"
+            )
         item_rank, names = _ranked(interactions.item_names)
         session_rank = _ranked(interactions.session_names)[0]
         counts = np.bincount(interactions.sessions, minlength=len(session_rank))

@@ -24,6 +24,7 @@ from tgqformer.service.explorer.noising import KINDS, NoiseChoice, can_draw
 from tgqformer.service.explorer.overlay import By
 from tgqformer.service.explorer.shop import Asked, Data, Shop, uploaded
 from tgqformer.service.explorer.wins import pairs_of
+from tgqformer.service.params import MAX_ID
 from tgqformer.synthetic.noise import NoiseKind
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ HEADERS = {
 FACETS = 300
 """So many categories and brands are offered to choose from; the search finds the others."""
 
-Id = Annotated[str, Query(min_length=1, max_length=LIMITS["id"])]
+Id = Annotated[str, Query(min_length=1, max_length=MAX_ID)]
 Size = Annotated[Literal["small", "large"], Query()]
 Count = Annotated[int, Query(ge=1, le=60)]
 Versions = Annotated[list[str], Query(max_length=2)]
