@@ -49,6 +49,12 @@ def test_query_intervals_cover_the_truth() -> None:
     assert 0.89 <= np.mean(inside) <= 0.99
 
 
+@pytest.mark.parametrize(("value", "queries", "low", "high"), [(1, 5, 0.478, 1), (0, 5, 0, 0.522), (1, 3000, 0.999, 1)])
+def test_queries_that_all_agree_are_no_certainty(value: float, queries: int, low: float, high: float) -> None:
+    found = over_queries([value] * queries)
+    assert (found.mean, *np.round([found.low, found.high], 3)) == (value, low, high)
+
+
 def test_resampling_is_the_same_for_all_rows_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(2).random((3, 50))
     whole = resample(np.stack([values[0], values[0] + 1]), resamples=40)

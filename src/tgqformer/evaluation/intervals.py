@@ -70,8 +70,16 @@ def _draw_each(rows: Doubles, resamples: int, rng: np.random.Generator) -> Doubl
 
 
 def over_queries(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL) -> Interval:
-    """Percentile bootstrap of the mean of values [Q], or of seeds' values [S, Q] averaged over the seeds first."""
+    """Percentile bootstrap of the mean of values [Q], or of seeds' values [S, Q] averaged over the seeds first.
+
+    Where all values of a metric (0 to 1) are equal, no draw differs. Then the bounds are those of Clopper and Pearson:
+    how many queries with another value, of 0 or 1, may be unseen yet.
+    """
     averaged = _matrix(values).mean(axis=0, keepdims=True)
+    low, high = float(averaged.min()), float(averaged.max())
+    if low == high and 0 <= low <= 1:
+        unseen = 1 - ((1 - level) / 2) ** (1 / averaged.size)
+        return Interval(low, low * (1 - unseen), low + (1 - low) * unseen)
     return percentiles(float(averaged.mean()), resample(averaged, resamples=resamples, seed=seed)[0], level=level)
 
 
