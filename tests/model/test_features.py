@@ -22,6 +22,7 @@ from tgqformer.files import read_json, with_check, write_json
 from tgqformer.model.caching import cache_features
 from tgqformer.model.embedder import ItemEmbedder
 from tgqformer.model.features import CatalogFeatures, embed_features
+from tgqformer.model.prompt import Prompt
 from tgqformer.store import embed
 from tgqformer.store.embed import embed_catalog
 from tgqformer.store.embeddings import Embeddings
@@ -143,6 +144,21 @@ def test_without_language_model_there_are_no_states(build, tiny_catalog, tmp_pat
     assert found.states is None and found.batch(EVERY, "clean").states.shape == (12, 0, 1)
     assert np.allclose(embed_features(model, found, EVERY, "clean", shown=False),
                        model.encode(tiny_catalog.items()), atol=1e-4)  # fmt: skip
+
+
+def test_metadata_that_is_cut_for_the_template_is_cached_as_it_is_read(build, tmp_path):
+    model = build("mlp")
+    model.encoders = replace(model.encoders, prompt=Prompt(template="{metadata} red shoe"))
+    with CatalogWriter(tmp_path / "catalog", name="long", pack=True) as writer:
+        for n, title in enumerate(("bag " * 200, "bag " * 300, "blue bag", "")):
+            writer.add(Item(f"i{n}", title))
+    catalog = Catalog.open(tmp_path / "catalog")
+    found = cache_features(
+        catalog, model.encoders, model.language, views(catalog, "clean"), tmp_path / "cache", shown=False
+    )
+    assert len(found.states) == 3 and len(found.metadata) == 4  # two are cut to the same
+    embedded = embed_features(model, found, np.arange(4), "clean", shown=False)
+    np.testing.assert_allclose(embedded, model.encode(catalog), atol=1e-4)
 
 
 def broken_catalog(path: Path, items: list[Item]) -> Catalog:

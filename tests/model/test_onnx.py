@@ -210,6 +210,26 @@ def test_tokens_are_those_of_the_language_model(kind: str, build: Build, tmp_pat
     assert mask.sum() > len(texts)
 
 
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_the_end_of_a_template_is_read_behind_long_metadata(kind: str, build: Build, tmp_path: Path) -> None:
+    model = build("text only", lm=kind)
+    prompt = Prompt(("title",), template="a {metadata} red shoe")
+    model.encoders = replace(model.encoders, prompt=prompt)
+    tokens = Tokens(tmp_path / "language.json", **_describe(model, tmp_path)["language"])
+    end = model.language._tokenize(["red shoe"])[0][0, 1:].tolist()
+    titles = ["bag of acme", "bag " * 200, "wörd " * 70, "x" * 3000]
+    texts = prompt.asked(titles, model.language.fits)
+    assert texts[0] == "a bag of acme red shoe" and texts == prompt.asked(titles, tokens.fits)
+    for ids, real in zip(*model.language._tokenize(texts), strict=True):
+        assert ids[real.bool()][-len(end) :].tolist() == end
+    long = Item(title="bag " * 200), Item(title="bag " * 300)
+    one, other = model.encode(long)
+    np.testing.assert_allclose(one, other, atol=1e-6)
+    plainly = replace(model.encoders, prompt=Prompt(("title",), template="a {metadata}"))
+    model.encoders = plainly
+    assert not np.allclose(model.encode(long)[0], one, atol=1e-4)
+
+
 def test_overlap_is_the_share_of_neighbours_that_stay() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(40, 8)).astype("f4")

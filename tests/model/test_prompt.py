@@ -77,3 +77,15 @@ def test_wrong_prompts_are_refused():
 )
 def test_a_prompt_goes_through_json(prompt):
     assert parse(Prompt, json.loads(json.dumps(plain(prompt))), "here") == prompt
+
+
+def test_metadata_is_cut_where_the_template_goes_on_after_it():
+    prompt = Prompt(template="Product: {metadata}. In one word:")
+    told = ["a shirt", "one two three four five six", ""]
+    assert prompt.asked(told, lambda texts: [len(text.split()) <= 7 for text in texts]) == [
+        "Product: a shirt. In one word:", "Product: one two three. In one word:", "Product: . In one word:"
+    ]  # fmt: skip
+    assert prompt.asked(["one two"], lambda texts: [False] * len(texts)) == ["Product: . In one word:"]
+    assert prompt.asked([], lambda texts: []) == []
+    plain = Prompt(template="Product: {metadata}")  # the language model cuts at the end
+    assert plain.asked(told, lambda texts: [False] * len(texts)) == [f"Product: {text}" for text in told]

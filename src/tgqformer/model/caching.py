@@ -86,6 +86,9 @@ class CacheWork:
             for name, view in self._views.items():
                 self._keys[name].append(view.keys(item, seen))
         self._read = [*dict.fromkeys([*self._texts, ""])]
+        prompts = [] if language is None else encoders.prompt.asked(self._read, language.fits)
+        self._asked = dict(zip(self._read, prompts, strict=False))
+        self._prompts = [*dict.fromkeys(prompts)]
         self._lists = self._listed()
         self._pieces = list[tuple[int, Ints]]()
 
@@ -102,7 +105,7 @@ class CacheWork:
         found = {"visual": _Listed(self._visual, digests_of(list(first)), cuts[:-1], size)}
         texts = {"text": (self._metadata, self._read)}
         if self._states is not None:
-            texts["states"] = self._states, [self._prompt.wrap(text) for text in self._read]
+            texts["states"] = self._states, self._prompts
         return found | {name: _Listed(cache, digests_of(own), (), self._size) for name, (cache, own) in texts.items()}
 
     # --- beginning and ending -----------------------------------------------------------------------------------------
@@ -181,9 +184,11 @@ class CacheWork:
             name: self._visual.rows([key for own in keys for key in (*own, *[None] * (most - len(own)))])
             for name, keys in self._keys.items()
         }
-        texts, wrap = [*self._texts, ""], self._prompt.wrap
+        texts = [*self._texts, ""]
         metadata = self._metadata.rows(texts)
-        states = np.full(len(texts), -1) if self._states is None else self._states.rows([wrap(text) for text in texts])
+        states = np.full(len(texts), -1)
+        if self._states is not None:
+            states = self._states.rows([self._asked[text] for text in texts])
         return CatalogFeatures(
             self._visual,
             self._metadata,
@@ -222,7 +227,7 @@ class CacheWork:
             if isinstance(one.cache, VisualCache):
                 work = one.cache.filling(map(self._jobs, own), PICTURES, self._workers, skipped=skipped.append)
             else:
-                texts = self._read if one.cache is self._metadata else [self._prompt.wrap(text) for text in self._read]
+                texts = self._read if one.cache is self._metadata else self._prompts
                 parts = ([texts[at] for at in piece] for piece in own)
                 work = one.cache.filling(parts, TEXTS, self._workers, skipped=skipped.append)
             yield from work if own else ()

@@ -148,13 +148,15 @@ class Encoders:
         self, metadata: list[str], language: LanguageModel | None, shared: bool
     ) -> tuple[TextFeatures, TextFeatures]:
         """Return what the text encoder reads in texts, and what the frozen prefix of the language model does."""
-        prompts = [self.prompt.wrap(text) for text in metadata]
+        if language is None:
+            return self.text.encode(metadata), no_states(len(metadata))
+        prompts = self.prompt.asked(metadata, language.fits)
         if shared and prompts == metadata and isinstance(language, HuggingFaceLM) and language.begins(self.text):
             assert isinstance(self.text, HuggingFaceText)
             both = self.text.encode_with_layer(metadata, language.frozen_layers)
             if both is not None:
                 return both[0], replace(both[0], tokens=both[1])
-        return self.text.encode(metadata), language.encode(prompts) if language else no_states(len(metadata))
+        return self.text.encode(metadata), language.encode(prompts)
 
     def save(self, folder: Path) -> None:
         """Write vision/, text/ and prompt.json into a model's folder."""

@@ -23,7 +23,7 @@ from tgqformer.encoders.minilm import packaged_folder
 from tgqformer.errors import TgqError, nearest
 from tgqformer.files import read_json, write_json
 from tgqformer.model.packaged import smollm2_folder
-from tgqformer.model.split import is_bidirectional, join, keep_layers, layers_of, positions_of, split
+from tgqformer.model.split import is_bidirectional, join, keep_layers, kept_apart, layers_of, positions_of, split
 from tgqformer.parallel import TOKENIZING
 
 Pooling = Literal["mean", "last"]
@@ -50,6 +50,10 @@ class LanguageModel(nn.Module, ABC):
 
         `end` False leaves away the end token that decoders embed at, for a text that does not end there.
         """
+
+    @abstractmethod
+    def fits(self, texts: Sequence[str]) -> list[bool]:
+        """Say of B texts which are read to their end."""
 
     @abstractmethod
     def forward(self, visual: Tensor, visual_mask: Tensor, states: Tensor, mask: Tensor) -> Tensor:
@@ -138,6 +142,7 @@ class HuggingFaceLM(LanguageModel):
         self.first_position, self.positions = positions_of(model)
         self.max_tokens = min(max_tokens, self.positions or max_tokens)
         self.end_id = tokenizer.eos_token_id if pooling == "last" else None
+        self._room = self.max_tokens - (self.end_id is not None)
         if model.get_input_embeddings().weight.shape[1] != self.width:
             raise TgqError(
                 f"a model of type {self.model_type} whose words are not as wide as its states is not supported"
@@ -188,6 +193,11 @@ class HuggingFaceLM(LanguageModel):
                 " or another language model"
             )
         return self.prefixed(ids, mask)
+
+    def fits(self, texts: Sequence[str]) -> list[bool]:
+        """Say of B texts which are read to their end."""
+        with TOKENIZING:
+            return [len(row) <= self._room for row in self.tokenizer(list(texts), verbose=False)["input_ids"]]
 
     def prefixed(self, ids: Tensor, mask: Tensor) -> TextFeatures:
         """Run the frozen prefix over token ids [B, L] with their mask [B, L], in a form that can be traced."""
@@ -240,7 +250,7 @@ class HuggingFaceLM(LanguageModel):
                 "positions of the language model; lower language.max_tokens"
             )
         positions = (real.long().cumsum(1) - 1).clamp_min(0) + self.first_position
-        seen = _kept_apart(real, own, tokens.dtype) if own and self.bidirectional else real.long()
+        seen = kept_apart(real, own, tokens.dtype) if own and self.bidirectional else real.long()
         out: Tensor = self.body(inputs_embeds=tokens, attention_mask=seen, position_ids=positions).last_hidden_state
         return out, real
 
@@ -301,9 +311,8 @@ class HuggingFaceLM(LanguageModel):
 
     def _tokenize(self, texts: Sequence[str], *, end: bool = True) -> tuple[Tensor, Tensor]:
         """Return ids [B, L] and attention mask [B, L], padded at the right."""
-        room = self.max_tokens - (self.end_id is not None)
         with TOKENIZING:
-            rows = self.tokenizer(list(texts), truncation=True, max_length=room)["input_ids"]
+            rows = self.tokenizer(list(texts), truncation=True, max_length=self._room)["input_ids"]
         found = [torch.tensor(self._ended(row, end), dtype=torch.long) for row in rows]
         ids = pad_sequence(found, batch_first=True, padding_value=self.tokenizer.pad_token_id or 0)
         lengths = torch.tensor([len(row) for row in found])
@@ -328,17 +337,6 @@ def end_ids(tokenizer: Any) -> set[int]:
 def _plain_name(name: str) -> str:
     """Return the name of a weight without what adapters put into it."""
     return name.removeprefix("base_model.model.").replace(".base_layer", "")
-
-
-def _kept_apart(real: Tensor, own: int, dtype: torch.dtype) -> Tensor:
-    """Additive attention mask [B, 1, S, S]: real tokens are seen, but by the first `own` only those among them.
-
-    A row that would see nothing sees itself, so that no number is lost.
-    """
-    place = torch.arange(real.shape[1], device=real.device)
-    seen = real[:, None, :] & ((place[:, None] >= own) | (place[None, :] < own))
-    seen = seen | (place[:, None] == place[None, :])
-    return torch.zeros(seen.shape, dtype=dtype, device=real.device).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
 
 
 def make_language(

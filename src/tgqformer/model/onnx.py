@@ -124,7 +124,7 @@ class OnnxEmbedder:
             "has_text": np.array([bool(text.strip()) for text in texts]),
         }
         if self._language is not None:
-            given["prompt_ids"], given["prompt_mask"] = self._language([self.prompt.wrap(text) for text in texts])
+            given["prompt_ids"], given["prompt_mask"] = self._language(self.prompt.asked(texts, self._language.fits))
         else:
             given["prompt_ids"] = given["prompt_mask"] = np.ones((len(items), SHORTEST), np.int64)
         found: Vectors = self.session.run(None, {name: given[name] for name in self._asked})[0]
@@ -168,6 +168,11 @@ class Tokens:
             ids[at, : len(row)] = row
             mask[at, : max(1, len(row))] = 1  # a text without a token would attend to nothing
         return ids, mask
+
+    def fits(self, texts: Sequence[str]) -> list[bool]:
+        """Say of B texts which are read to their end."""
+        with TOKENIZING:
+            return [not one.overflowing for one in self.tokenizer.encode_batch(list(texts))]
 
     def _ended(self, ids: list[int]) -> list[int]:
         return ids if self.end is None or (ids and ids[-1] in self.special) else [*ids, self.end]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -67,6 +69,19 @@ class Prompt:
         """Put metadata text into the template; an item without text leaves the template alone."""
         return self.template.replace("{metadata}", metadata)
 
+    def asked(self, metadata: Sequence[str], fits: Callable[[list[str]], list[bool]]) -> list[str]:
+        """Put B metadata texts into the template, cut so that what it says after them is read, too.
+
+        fits: says of texts which the language model reads to their end.
+        """
+        texts = [self.wrap(text) for text in metadata]
+        if not texts or self.template.endswith("{metadata}"):  # then the language model's own cut is right
+            return texts
+        return [
+            text if whole else self.wrap(_longest(told, lambda part: fits([self.wrap(part)])[0]))
+            for text, told, whole in zip(texts, metadata, fits(texts), strict=True)
+        ]
+
     def _field(self, item: Item, name: str) -> str:
         if name == "title":
             return self._cut(item.title or "")
@@ -86,3 +101,8 @@ class Prompt:
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         return re.compile(rf"\b({'|'.join(sorted(COLOURS, key=len, reverse=True))})\b", re.IGNORECASE)
+
+
+def _longest(text: str, fits: Callable[[str], bool]) -> str:
+    """Return the longest beginning of a text that fits."""
+    return text[: bisect_left(range(1, len(text) + 1), True, key=lambda length: not fits(text[:length]))]

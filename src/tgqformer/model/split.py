@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tgqformer.errors import TgqError
@@ -97,3 +98,14 @@ def join(prefix: Any, body: Any, frozen: int) -> Any:
         body.config.layer_types = [*prefix.config.layer_types, *body.config.layer_types]
     body.config.num_hidden_layers = len(layers)
     return body
+
+
+def kept_apart(real: Tensor, own: int, dtype: torch.dtype) -> Tensor:
+    """Additive attention mask [B, 1, S, S]: real tokens are seen, but by the first `own` only those among them.
+
+    A row that would see nothing sees itself, so that no number is lost.
+    """
+    place = torch.arange(real.shape[1], device=real.device)
+    seen = real[:, None, :] & ((place[:, None] >= own) | (place[None, :] < own))
+    seen = seen | (place[:, None] == place[None, :])
+    return torch.zeros(seen.shape, dtype=dtype, device=real.device).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
