@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 from PIL import Image
 from transformers import (
     AutoModel,
+    AutoTokenizer,
     BertConfig,
     BertModel,
     BertTokenizer,
@@ -44,6 +47,7 @@ from tgqformer.encoders.base import VisualFeatures
 from tgqformer.encoders.huggingface import check_pretrained
 from tgqformer.encoders.joint import load_space, save_space
 from tgqformer.errors import TgqError
+from tgqformer.model.language import LoRA, make_language
 from tgqformer.pixels import letterbox, read_processor
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "shirt", "shoe", "a", "of", "衬", "衫"]
@@ -388,3 +392,16 @@ def test_older_names_of_processors_are_understood(tmp_path, stored):
 
 def test_nothing_imported_torchvision():
     assert "torchvision" not in sys.modules
+
+
+@pytest.mark.parametrize("added", [["tunic"], []])
+def test_a_tokenizer_with_more_words_than_the_model_is_refused(saved, tmp_path, added):
+    shutil.copytree(saved("bert"), tmp_path, dirs_exist_ok=True)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.add_tokens(added)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<picture>"]})  # which only texts with it would need
+    tokenizer.save_pretrained(tmp_path)
+    make = partial(make_language, lora=LoRA(rank=0))
+    for read in (make_text, make, lambda name: check_pretrained(name.removeprefix("hf:"), pictures=False)):
+        with pytest.raises(TgqError, match=r"there is no place for 'tunic'") if added else nullcontext():
+            read(f"hf:{tmp_path}")

@@ -31,6 +31,7 @@ from tgqformer.encoders.frozen import (
     resolve_precision,
     write_config,
 )
+from tgqformer.encoders.words import check_words, places_in
 from tgqformer.errors import TgqError
 from tgqformer.parallel import TOKENIZING
 from tgqformer.pixels import Fit, as_rgb, letterbox, read_processor, unreadable, without_ends
@@ -200,6 +201,7 @@ class HuggingFaceText:
         self.pooling = _pooling(kind) if pooling == "auto" else pooling
         self.max_tokens = self._longest(tower.config, max_tokens)
         self.tokenizer = _plain_tokenizer(tokenizer)
+        check_words(name, self.tokenizer, places_in(tower))
         self.tower = _freeze(tower, self.device, self.dtype)
         self.width = int(tower.config.hidden_size)
         self._accepted = set(inspect.signature(self.tower.forward).parameters)
@@ -211,11 +213,7 @@ class HuggingFaceText:
             "max_tokens": self.max_tokens,
             "precision": dtype_name(self.dtype),
         }
-        decides = {
-            **self.config,
-            "name": None,
-            "tower": _architecture(tower),
-        }
+        decides = {**self.config, "name": None, "tower": _architecture(tower)}
         self.fingerprint = fingerprint_of(decides, self.tower.state_dict(), tokenizer=tokenizer_rules(self.tokenizer))
 
     @classmethod
@@ -341,18 +339,18 @@ def check_pretrained(source: str, *, pictures: bool) -> None:
             a tokenizer.
 
     Raises:
-        TgqError: for what is not there.
+        TgqError: for what is not there, and a tokenizer that is not the model's.
     """
     from transformers import AutoConfig
 
     try:
-        AutoConfig.from_pretrained(source, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise unreadable(source, error) from error
     if pictures:
         read_processor(source)
     else:
-        read_tokenizer(source)
+        check_words(source, read_tokenizer(source), getattr(config.get_text_config(), "vocab_size", None))
 
 
 def read_tokenizer(source: str) -> Any:

@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tgqformer.encoders.base import TextEncoder, TextFeatures, save_tokenizer
 from tgqformer.encoders.huggingface import HuggingFaceText, read_model, read_tokenizer, tokenizer_rules
 from tgqformer.encoders.minilm import packaged_folder
+from tgqformer.encoders.words import check_words, places_in
 from tgqformer.errors import TgqError, nearest
 from tgqformer.files import read_json, write_json
 from tgqformer.model.packaged import smollm2_folder
@@ -147,6 +148,7 @@ class HuggingFaceLM(LanguageModel):
             raise TgqError(
                 f"a model of type {self.model_type} whose words are not as wide as its states is not supported"
             )
+        check_words("the language model", tokenizer, places_in(model))
         model.eval().requires_grad_(False)
         self.fingerprint = _fingerprint(model, tokenizer, frozen_layers, self.max_tokens, self.end_id)
         self._alike: tuple[TextEncoder, bool] | None = None
