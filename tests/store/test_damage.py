@@ -102,14 +102,14 @@ def test_versions_are_listed_beside_a_damaged_one(store: Path, lose: Callable[[P
     result = CliRunner().invoke(app, ["store", "versions", str(store), "--json"])
     states = {row["version"]: (row["state"], row["rows"]) for row in json.loads(result.stdout)}
     assert states["v1"] == ("", 2)
-    if lose is not lose_rows:  # a file of rows is missed when it is read
-        assert states["v2"] == ("served, damaged", None) and "has lost" in result.stderr
+    assert states["v2"] == ("served, damaged", None) and "has lost" in result.stderr
 
 
-def test_a_damaged_version_is_not_served(store: Path) -> None:
-    lose_table(store, "v1")
+@pytest.mark.parametrize(("lose", "words"), [(lose_rows, "has lost data/"), (lose_table, "has lost its table")])
+def test_a_damaged_version_is_not_served(store: Path, lose: Callable[[Path, str], None], words: str) -> None:
+    lose(store, "v1")
     for swap in (lambda: open_store(store).rollback(), lambda: open_store(store).serve("v1")):
-        with pytest.raises(TgqError, match="has lost its table"):
+        with pytest.raises(TgqError, match=words):
             swap()
         assert ids(open_store(store)) == ["a", "b", "c"]
     open_store(store).drop("v1")
@@ -167,3 +167,11 @@ def test_a_full_disk_is_told_wherever_it_is_met(
     with pytest.raises(Unwritable, match=r"store cannot be written: no space left on its disk; make room") as told:
         opened.create(VersionSpec("m3", 4), rows("a"))
     assert "cargo" not in str(told.value) and ids(open_store(store)) == ["a", "b", "c"]
+
+
+def test_a_lost_list_of_deleted_rows_is_told_without_reading_rows(store: Path) -> None:
+    open_store(store).table().delete(["b"])
+    assert [one.trouble for one in open_store(store).stats()] == [None, None]
+    [deleted] = (store / "tables/v2.lance/_deletions").iterdir()
+    deleted.unlink()
+    assert "has lost _deletions/" in (open_store(store).stats()[1].trouble or "")

@@ -29,7 +29,7 @@ from tgqformer.stages import check_ours, mark, note_of
 from tgqformer.store.base import Filter, Hit, StoreRow, TableStats, UnknownItem, Unreachable, trouble_of
 from tgqformer.store.durable import Durability, LocalFiles, Remote
 from tgqformer.store.lance_errors import LEDGER, gone, in_words, reaching, writing
-from tgqformer.store.lance_log import changes_rows, touched_ids
+from tgqformer.store.lance_log import changes_rows, require_files, touched_ids
 from tgqformer.store.lance_rows import FOUND, INDEXES, any_of, hits_of, rows_of, schema_of, sql_of, table_of
 from tgqformer.store.ledger import FORMAT, NAMED, Ledger, Version
 from tgqformer.store.rows import SEPARATOR, Counts, check_vector, checked, parts, unit
@@ -288,7 +288,6 @@ class LanceTable:
     def _log(self) -> Any:
         """Open the table as Lance itself gives it: with its transactions and older states."""
         lance = need("lance")  # a fifth of a second, and only a service asks
-
         caches = {"index_cache_size_bytes": LEDGER_CACHE, "metadata_cache_size_bytes": LEDGER_CACHE}
         return lance.dataset(self._table.uri, storage_options=self._table.latest_storage_options(), **caches)
 
@@ -338,6 +337,7 @@ class LanceTable:
     def stats(self) -> TableStats:
         """Say what the table holds."""
         with gone(self.version, self.where):
+            require_files(self.where, self._log)
             indexes = [index for index in self._table.list_indices() if index.columns == ["vector"]]
             indexed = self._table.index_stats(indexes[0].name).num_indexed_rows if indexes else 0
         return TableStats(self.version, len(self), int(indexed), bytes=self._bytes())

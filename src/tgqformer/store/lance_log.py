@@ -1,10 +1,14 @@
-"""What transactions of a Lance table changed: which of them changed rows, and which rows."""
+"""What Lance keeps of a table: which transactions changed rows, which rows, and which files it is made of."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tgqformer.packages import installed
 
 UPKEEP = {"Rewrite", "CreateIndex", "BaseOperation"}  # the last: of reserving numbers for a rewrite
 MOST = 100_000  # rows beyond which all are as quickly looked at
@@ -69,3 +73,16 @@ def _ids(state: Any, **which: Any) -> set[str]:
 def _rows(state: Any, part: Any) -> Any:
     """Return the numbers of the rows of a part that are not deleted; reads no column."""
     return state.scanner(columns=[], fragments=[part], with_row_id=True).to_table()["_rowid"].to_numpy()
+
+
+def require_files(where: str, open_log: Callable[[], Any]) -> None:
+    """Raise OSError for the first file of rows that is not there. On a local disk, and with pylance; reads none."""
+    if "://" in where or not installed("lance"):
+        return
+    log = open_log()
+    for part in log.get_fragments():
+        deleted = part.deletion_file()
+        for file in [*(f"data/{one.path}" for one in part.metadata.files), *([deleted] if deleted else [])]:
+            path = Path(log.uri) / file
+            if not path.exists():
+                raise OSError(f"no such file: {path}")

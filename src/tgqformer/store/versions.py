@@ -100,8 +100,8 @@ class VersionedStore:
         return self._ledger.find(name)
 
     def serve(self, name: str) -> Version:
-        """Serve a version; one that cannot be opened is refused."""
-        self._open(self._backend.read().find(name))
+        """Serve a version; one that cannot be opened, or has lost files, is refused."""
+        self._open(self._backend.read().find(name)).stats()
         self._change(lambda ledger: ledger.serve(name))
         return self._ledger.find(name)
 
@@ -114,10 +114,10 @@ class VersionedStore:
         self._change(lambda ledger: ledger.share(shares))
 
     def rollback(self) -> Version:
-        """Serve the version before; one that cannot be opened is refused."""
+        """Serve the version before; one that cannot be opened, or has lost files, is refused."""
         before = self._backend.read().rollback().served
         assert before is not None
-        self._open(before)
+        self._open(before).stats()
         self._change(Ledger.rollback)
         served = self._ledger.served
         assert served is not None
