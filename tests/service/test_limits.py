@@ -190,10 +190,11 @@ def test_too_many_at_once(shop: Shop) -> None:
         in_work = running.site.telemetry.in_work
         eventually(lambda: in_work.collect()[0].samples[0].value == 2)
         ask = running.client()
-        answer = ask("GET", "/items/sku-1/similar")
+        answer = ask("GET", "/items/sku-1/similar?exact=true")
         assert answer[0] == 503
         assert answer[1]["retry-after"] == "1" and "too many" in answer[2]["error"]
         assert ask.get("/healthz") == {"status": "ok"}
+        assert ask("GET", "/items/sku-1/similar")[2]["source"] == "precomputed"  # it takes no place from others
         held.set()
         for thread in threads:
             thread.join(WAIT)

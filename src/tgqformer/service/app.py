@@ -67,8 +67,14 @@ def make_app(site: Site, settings: ServiceSettings) -> FastAPI:
         from tgqformer.service.explorer import make_explorer
 
         app.include_router(make_explorer(site))
-    app.add_middleware(Shortcut, site=site)
-    app.add_middleware(Guard, settings=settings, telemetry=site.telemetry, keyring=keyring, uploads=site.uploads)
+    app.add_middleware(
+        Guard,
+        shortcut=Shortcut(site),
+        settings=settings,
+        telemetry=site.telemetry,
+        keyring=keyring,
+        uploads=site.uploads,
+    )
     if settings.origins:  # outermost: what the guard refuses must be readable, too
         app.add_middleware(
             CORSMiddleware,

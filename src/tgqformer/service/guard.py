@@ -18,6 +18,7 @@ from tgqformer.errors import TgqError
 from tgqformer.service.errors import RETRY, ApiError, overloaded, response_of
 from tgqformer.service.keys import Keyring, key_in
 from tgqformer.service.settings import ServiceSettings
+from tgqformer.service.shortcut import Shortcut
 from tgqformer.service.telemetry import Telemetry, request_id
 from tgqformer.service.uploads import Uploads, caller
 
@@ -35,12 +36,13 @@ class Guard:
         self,
         app: ASGIApp,
         *,
+        shortcut: Shortcut,
         settings: ServiceSettings,
         telemetry: Telemetry,
         keyring: Keyring | None,
         uploads: Uploads,
     ) -> None:
-        self._app, self._settings, self._telemetry = app, settings, telemetry
+        self._app, self._shortcut, self._settings, self._telemetry = app, shortcut, settings, telemetry
         self._keyring, self._uploads = keyring, uploads
         self._in_work = 0
         telemetry.in_work.set_function(lambda: self._in_work)
@@ -58,7 +60,12 @@ class Guard:
         asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope  # the server sends no body then
         started = time.perf_counter()
         try:
-            refusal = None if scope["path"] in ALWAYS else self._refusal(scope, call) or await self._held(scope)
+            always = scope["path"] in ALWAYS
+            refusal = None if always else self._refusal(scope) or await self._held(scope)
+            if refusal is None and await self._shortcut(asked, call.send):
+                return
+            if refusal is None and not always and not _has_body(scope):
+                refusal = self._take(call)
             if refusal is not None:
                 await response_of(refusal)(scope, receive, call.send)
             else:
@@ -85,10 +92,9 @@ class Guard:
             )
             await response_of(error)(scope, body.receive, call.send)
 
-    def _refusal(self, scope: Scope, call: _Call) -> ApiError | None:
+    def _refusal(self, scope: Scope) -> ApiError | None:
         """Return why a request is not worked on at all; None where it is."""
-        refusal = self._of_other_host(scope) or self._without_key(scope) or self._too_large(scope)
-        return refusal or (None if _has_body(scope) else self._take(call))
+        return self._of_other_host(scope) or self._without_key(scope) or self._too_large(scope)
 
     def _of_other_host(self, scope: Scope) -> ApiError | None:
         """Refuse a name that is not ours: a page of a stranger may have it point to this machine (DNS rebinding)."""
@@ -99,7 +105,10 @@ class Guard:
         return ApiError(421, "this service is not known by that host name", "start it with --allow-host NAME")
 
     def _take(self, call: _Call) -> ApiError | None:
-        """Count a request as in work once it is here wholly, so that slow senders take no place from others."""
+        """Count a request as in work once it is here wholly, so that slow senders take no place from others.
+
+        What the shortcut answers needs no place: it is done before the next request is looked at.
+        """
         if call.counted:
             return None
         if self._in_work >= self._settings.concurrency:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 import orjson
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope, Send
 
 from tgqformer.service.caching import ASK, is_known, tag_of
 from tgqformer.service.errors import ApiError
@@ -32,18 +32,17 @@ ROUTE = _Route("/items/{item_id}/similar")
 
 
 class Shortcut:
-    """ASGI middleware inside the guard, before the application."""
+    """Asked by the guard, before the application."""
 
-    def __init__(self, app: ASGIApp, *, site: Site) -> None:
-        self._app, self._site = app, site
+    def __init__(self, site: Site) -> None:
+        self._site = site
         self._counted = site.telemetry.answers.labels("precomputed")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer at once where that is possible, else pass the request on."""
-        body = self._body(scope) if scope["type"] == "http" and scope["method"] == "GET" else None
+    async def __call__(self, scope: Scope, send: Send) -> bool:
+        """Answer at once where that is possible; return whether it was."""
+        body = self._body(scope) if scope["method"] == "GET" else None
         if body is None:
-            await self._app(scope, receive, send)
-            return
+            return False
         scope["route"] = ROUTE
         self._counted.inc()
         tag = tag_of(body)
@@ -52,10 +51,11 @@ class Shortcut:
         if sent and is_known(tag, [value.decode("latin-1") for value in sent]):
             await send({"type": "http.response.start", "status": 304, "headers": headers})
             await send({"type": "http.response.body", "body": b""})
-            return
+            return True
         headers += [(b"content-length", str(len(body)).encode()), (b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+        return True
 
     def _body(self, scope: Scope) -> bytes | None:
         path = scope["path"]
