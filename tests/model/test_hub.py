@@ -22,6 +22,7 @@ from tgqformer.cli import app
 from tgqformer.encoders import make_text, make_vision
 from tgqformer.errors import TgqError
 from tgqformer.model.card import read_card
+from tgqformer.model.frozen import FrozenPart
 from tgqformer.model.hub import FILES, locate_model, name_of
 from tgqformer.model.multimodal import load_multimodal
 from tgqformer.model.version import version_of
@@ -166,6 +167,20 @@ def test_a_command_asks_the_endpoint_of_the_environment(build, hub: Hub, tmp_pat
     command.append("--local-files-only")
     offline = subprocess.run(command, env=nobody, capture_output=True, text=True, check=False)
     assert offline.stdout == done.stdout
+
+
+def test_a_card_says_whether_vectors_may_be_cut(build, tmp_path: Path) -> None:
+    model = build("tgq")
+    for cuts, words in (((), "not trained for it"), ((4, 8), "yes, trained for 4, 8")):
+        model.cuts = cuts
+        model.save(tmp_path / "model")
+        loaded = ItemEmbedder.load(tmp_path / "model")
+        assert loaded.cuts == cuts and f"| first dimensions alone | {words}" in loaded.card
+    model.begin_at(FrozenPart(model.widths, 0.4), 0.5)
+    model.save(tmp_path / "model")
+    assert "| first dimensions alone | no: the first are those of what it does not learn" in read_card(
+        tmp_path / "model"
+    )
 
 
 def test_a_card_stays_with_its_model(build, tmp_path: Path) -> None:

@@ -45,7 +45,9 @@ def test_the_visual_tokens_learn_by_themselves_too(make_model, toy, sampler, tmp
 
 
 def test_a_width_that_the_model_does_not_have_is_refused(make_model):
-    PairObjective(make_model(), replace(SETTINGS, matryoshka=(4, 16)))
+    model = make_model()
+    PairObjective(model, replace(SETTINGS, matryoshka=(4, 16)))
+    assert model.cuts == (4, 16)  # what the saved model says
     with pytest.raises(TgqError, match="matryoshka: 32 is more than the 16 dimensions that the model learns"):
         PairObjective(make_model(), replace(SETTINGS, matryoshka=(4, 32)))
 

@@ -46,12 +46,22 @@ def card_of(model: ItemEmbedder, title: str = "An item embedder", measured: str 
         "text encoder (frozen)": model.encoders.text.name,
         "language model": "none" if model.language is None else f"{type(model.language).__name__}, merged adapters",
         "embedding": f"{model.dim} dimensions, unit length, compared by cosine",
+        "first dimensions alone": _cuts(model),
         "learned part of the cosine": f"{100 * model.share:.0f} %; the rest is that of the frozen encoders",
         "reads": f"{', '.join(prompt.fields)}; attributes: {attributes}; pictures: {prompt.pictures}",
     }
     table = "\n".join(["| part | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
     what = 'Turns a shop\'s items (picture, title, brand, category, attributes) into vectors for "similar items".'
     return f"{HEAD}\n# {title}\n{what}\n\n{table}\n\n{USE}\n{measured}"
+
+
+def _cuts(model: ItemEmbedder) -> str:
+    """Say whether the first dimensions of a vector may stand for all of it."""
+    if model.frozen is not None:
+        return "no: the first are those of what it does not learn; `truncate_dim` is refused"
+    if model.cuts:
+        return f"yes, trained for {', '.join(map(str, model.cuts))} (`training.matryoshka`)"
+    return "not trained for it (`training.matryoshka`): what is cut loses more than it would"
 
 
 def read_card(folder: Path) -> str:

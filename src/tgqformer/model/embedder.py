@@ -79,6 +79,8 @@ class ItemEmbedder(nn.Module, Embedder):
     """s, how much of the cosine is learned; the rest is the frozen part's."""
     compatible: tuple[str, ...] = ()
     """Versions of earlier models whose vectors may stand among those of this one."""
+    cuts: tuple[int, ...] = ()
+    """Numbers of first dimensions that were trained to stand for a whole vector (`training.matryoshka`)."""
     card: str
     """The model card, Markdown; `save` writes one of the model's parts where it is empty."""
     source: str | None
@@ -252,6 +254,7 @@ class ItemEmbedder(nn.Module, Embedder):
             "language": self.language is not None,
             "alignment": self.alignment is not None,
             "compatible": list(self.compatible),
+            **({"cuts": list(self.cuts)} if self.cuts else {}),
         }
         write_json(folder / "config.json", config)
         save_file(own, folder / "model.safetensors")
@@ -386,6 +389,7 @@ def assemble(
     if absent or unexpected:
         raise ValueError(f"the weights do not fit the config: missing {absent}, unknown {unexpected}")
     model.version, model.compatible = version, tuple(config.get("compatible", ()))
+    model.cuts = tuple(config.get("cuts", ()))
     return model.eval()
 
 
@@ -403,8 +407,7 @@ def _config(folder: Path) -> dict[str, Any]:
     if found != FORMAT or "connector" not in config:
         other = "upgrade tgqformer" if isinstance(found, int) and found > FORMAT else "train the model again"
         raise TgqError(f"{folder} has model format {found}, this version reads {FORMAT}; {other}")
-    known: dict[str, Any] = config
-    return known
+    return dict(config)
 
 
 class LanguageEntry(nn.Module):

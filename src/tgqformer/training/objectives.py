@@ -39,6 +39,7 @@ class PairObjective(Objective):
         width, widest = model.projection.out_features, max(settings.matryoshka, default=0)
         if widest > width:
             raise TgqError(f"training.matryoshka: {widest} is more than the {width} dimensions that the model learns")
+        model.cuts = settings.matryoshka
         self.model, self.loss = model, PairLoss(settings.temperature, settings.matryoshka)
         self.visual, self._batches, self._compatible = visual, batches, CompatibleLoss(self.loss)
         visual_loss, redundancy = settings.visual_loss, settings.redundancy
