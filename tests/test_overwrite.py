@@ -50,6 +50,7 @@ def sources(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("sources")
     (folder / "items.csv").write_text("id,title\na,red shoe\nb,blue shoe\n")
     (folder / "clicks.csv").write_text(CLICKS)
+    (folder / "clicks.parquet").write_text("as if it were one")
     draw(folder / "catalog")
     draw_studio(folder / "studio", items=40, shown=False, workers=1)
     save_models(tiny_model("vit"), tiny_model("bert"), folder / "models")
@@ -185,7 +186,7 @@ def test_a_file_is_replaced_when_asked(name: str, sources: Path, tmp_path: Path)
         "catalog import {s}/items.csv --to {s}/items.csv",
         "noise apply {s}/catalog --to {s}/catalog",
         "pairs simulate {s}/studio --shoppers studio --to {s}",
-        "pairs mine {s}/clicks.csv --to {s}/clicks.csv",
+        "pairs mine {s}/clicks.parquet --to {s}/clicks.parquet",
         "embed {s}/catalog --model {s}/models/seed-1/model --to {s}/catalog",
         "embed {s}/catalog --model {s}/models/seed-1/model --to {s}/models",
         "neighbours {s}/embeddings --to {s}/embeddings",
@@ -203,10 +204,33 @@ def test_a_target_that_is_or_holds_a_source_is_refused(words: str, sources: Path
 @pytest.mark.parametrize(
     "words",
     [
-        "neighbours {s}/embeddings -k 3 --to {t}/neighbours --parquet {s}/embeddings/manifest.json --overwrite",
-        "similar sku-1 --store {s}/store --html {s}/store/store.json --overwrite",
-        "noise sheet {s}/catalog --items 1 --to {s}/catalog/tgq.json --overwrite",
+        "neighbours {s}/embeddings -k 3 --to {t}/neighbours --parquet {s}/embeddings/own.parquet --overwrite",
+        "similar sku-1 --store {s}/store --html {s}/store/own.html --overwrite",
+        "noise sheet {s}/catalog --items 1 --to {s}/catalog/own.png --overwrite",
     ],
 )
 def test_no_file_of_a_source_is_replaced(words: str, sources: Path, tmp_path: Path) -> None:
-    refused(words.format(s=sources, t=tmp_path), "which is read", sources)
+    copy = tmp_path / "shop"
+    shutil.copytree(sources, copy)
+    for own in ("embeddings/own.parquet", "store/own.html", "catalog/own.png"):
+        (copy / own).touch()
+    refused(words.format(s=copy, t=tmp_path), "which is read", copy)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("pairs mine {s}/clicks.csv --to", "pairs.csv"),
+        ("noise sheet {s}/catalog --items 1 --to", "noise.html"),
+        ("similar sku-1 --store {s}/store --html", "page.PNG"),
+        ("neighbours {s}/embeddings -k 3 --to {t}/neighbours --parquet", "table.jsonl"),
+        ("catalog duplicates {s}/catalog --html", "page.csv"),
+        ("catalog duplicates {s}/catalog --csv", "table.parquet"),
+        ("store report {s}/store --export-log", "log.csv"),
+        ("store report {s}/store --html", "page.md"),
+        ("collab join {s}/embeddings --log {s}/clicks.csv --to {t}/joined --parquet", "lists.html"),
+        ("init {s}/items.csv {s}/clicks.csv --to", "shop.json"),
+    ],
+)
+def test_a_file_named_as_of_another_format_is_refused(words: str, name: str, sources: Path, tmp_path: Path) -> None:
+    refused(words.format(s=sources, t=tmp_path) + f" {tmp_path / name}", "is written as", tmp_path)

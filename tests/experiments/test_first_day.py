@@ -112,7 +112,7 @@ def test_pictures_that_are_not_here_are_told_and_done_without(tmp_path: Path) ->
             app, ["init", str(export), str(log), "--to", str(tmp_path / "shop.yaml")], catch_exceptions=False
         )
     with pytest.raises(TgqError, match="what is read"):
-        tgq("init", export, log, "--to", log, "--overwrite")
+        tgq("init", export, log.rename(tmp_path / "log.yaml"), "--to", tmp_path / "log.yaml", "--overwrite")
 
 
 def test_pictures_in_a_folder_beside_the_export_are_found(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tgqformer.cli.commands import Group, say, then
-from tgqformer.cli.options import Overwrite, Top
+from tgqformer.cli.options import Overwrite, Top, written_as
 from tgqformer.cli.sheets import Column, Sheet
 from tgqformer.cli.work import AFTER_SHARD, ClusterOption, Cores, Finish, ShardOption, maker, only_whole, still_missing
 from tgqformer.errors import TgqError
@@ -223,8 +223,13 @@ def duplicates(
     variants: Annotated[
         bool, typer.Option("--variants", help="Also groups of one product's variants, which are known to be one.")
     ] = False,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all of them as a table.")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with their pictures.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", callback=written_as(".csv"), help="Write all of them as a table.")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", callback=written_as(".html"), help="Write a page with their pictures."),
+    ] = None,
     top: Top = 20,
     overwrite: Overwrite = False,
 ) -> Sheet:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tgqformer.cli.commands import Group, say, then
-from tgqformer.cli.options import Change, Device, Overwrite, Top, log_options, names_of, settings_of, shipped_sheet
+from tgqformer.cli.options import (
+    Change,
+    Device,
+    Overwrite,
+    Top,
+    log_options,
+    names_of,
+    settings_of,
+    shipped_sheet,
+    written_as,
+)
 from tgqformer.cli.sheets import Column, Sheet, results_sheet
 from tgqformer.errors import TgqError
 from tgqformer.objects import in_shell
@@ -232,7 +242,10 @@ def join(
     blend: Annotated[
         Path | None, typer.Option(help="Weights that were learned before: a blend.json. Otherwise they are learned.")
     ] = None,
-    parquet: Annotated[Path | None, typer.Option(help="Also write one Parquet file: id, neighbours, scores.")] = None,
+    parquet: Annotated[
+        Path | None,
+        typer.Option(callback=written_as(".parquet"), help="Also write one Parquet file: id, neighbours, scores."),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Join content and clicks: TO/neighbours holds for every item what to show beside it, in the form of

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from tgqformer.cli.commands import Group, say, then
-from tgqformer.cli.options import Overwrite, png
+from tgqformer.cli.options import Overwrite, written_as
+from tgqformer.errors import counted
 from tgqformer.objects import in_shell
 
 app = Group(name="noise", no_args_is_help=True, help="Draw promo noise on pictures, and look at it.")
@@ -19,7 +20,7 @@ def sheet(
     catalog: Annotated[
         Path, typer.Argument(metavar="CATALOG", help="A catalogue made by `tgq catalog import` or `tgq studio`.")
     ],
-    to: Annotated[Path, typer.Option(callback=png, help="PNG file to write.")] = Path("noise.png"),
+    to: Annotated[Path, typer.Option(callback=written_as(".png"), help="PNG file to write.")] = Path("noise.png"),
     items: Annotated[int, typer.Option(min=1, help="How many products it shows.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice and the drawing.")] = 0,
     outlines: Annotated[bool, typer.Option(help="Show the edge of the noise mask.")] = False,

@@ -31,11 +31,25 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Threads that read and 
 STORE_HELP = "A folder, the URI of an object store (s3://…), or postgresql://user@host/database."
 
 
-def png(file: Path | None) -> Path | None:
-    """Return the path of a picture to write. Raise TgqError where its ending is that of another format."""
-    if file is not None and file.suffix.lower() in (".jpg", ".jpeg", ".webp", ".gif", ".avif", ".tif", ".tiff", ".bmp"):
-        raise TgqError(f"{file} is written as a PNG; name it {file.with_suffix('.png')}")
-    return file
+FORMATS = {".png": "a PNG", ".html": "a page of HTML", ".csv": "CSV", ".parquet": "Parquet", ".yaml": "YAML"}
+_SAME = {".htm": ".html", ".yml": ".yaml"}
+_OTHERS = {".jpg", ".jpeg", ".webp", ".gif", ".avif", ".tif", ".tiff", ".bmp", ".svg", ".pdf", ".tsv", ".xlsx", ".ods",
+           ".json", ".jsonl", ".txt", ".md", ".zip"}  # fmt: skip
+
+
+def written_as(ending: str) -> Callable[[Path | None], Path | None]:
+    """Return the callback of an option that names a file to write in one of `FORMATS`.
+
+    It raises TgqError where the ending of the file is that of another format.
+    """
+
+    def checked(file: Path | None) -> Path | None:
+        found = "" if file is None else _SAME.get(file.suffix.lower(), file.suffix.lower())
+        if file is not None and found != ending and found in (*FORMATS, *_OTHERS):
+            raise TgqError(f"{file} is written as {FORMATS[ending]}; name it {file.with_suffix(ending)}")
+        return file
+
+    return checked
 
 
 def store_in(place: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tgqformer.cli.commands import Group, say, then
-from tgqformer.cli.options import Overwrite, Top, log_options, settings_of
+from tgqformer.cli.options import Overwrite, Top, log_options, settings_of, written_as
 from tgqformer.cli.sheets import Column, Sheet
 from tgqformer.cli.work import AFTER_SHARD, ClusterOption, Cores, Finish, ShardOption, maker, only_whole, still_missing
 from tgqformer.errors import TgqError, nearest
@@ -35,7 +35,9 @@ def mine(
             metavar="LOG", help="A log (CSV, TSV, Parquet, JSON, text; .gz) or a folder, or a list of pairs."
         ),
     ],
-    to: Annotated[Path, typer.Option(help="File to write: Parquet with a, b, weight, count.")],
+    to: Annotated[
+        Path, typer.Option(callback=written_as(".parquet"), help="File to write: Parquet with a, b, weight, count.")
+    ],
     catalog: Annotated[Path | None, typer.Option(help="Keep only the items of this catalogue.")] = None,
     window: Annotated[
         list[str] | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tgqformer.cli.commands import say, then
-from tgqformer.cli.options import Change, Overwrite, log_options, names_of, settings_of, shipped_sheet
+from tgqformer.cli.options import Change, Overwrite, log_options, names_of, settings_of, shipped_sheet, written_as
 from tgqformer.cli.sheets import Sheet, results_sheet
 from tgqformer.errors import TgqError
 from tgqformer.experiments import Until
@@ -100,7 +100,7 @@ def init(
     context: typer.Context,
     export: Annotated[Path, typer.Argument(metavar="EXPORT", help="Its products, as `tgq catalog import` reads them.")],
     log: Annotated[Path, typer.Argument(metavar="LOG", help="Its clicks or orders, as `tgq pairs mine` reads them.")],
-    to: Annotated[Path, typer.Option(help="The recipe to write.")] = Path("shop.yaml"),
+    to: Annotated[Path, typer.Option(callback=written_as(".yaml"), help="The recipe to write.")] = Path("shop.yaml"),
     overwrite: Overwrite = False,
 ) -> None:
     """Look at a shop's export and its clicks, say what was found and guessed, and write a recipe with comments.

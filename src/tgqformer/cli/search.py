@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tgqformer.cli.commands import say, then
-from tgqformer.cli.options import STORE_HELP, Device, Dim, Form, Overwrite, Store, Top
+from tgqformer.cli.options import STORE_HELP, Device, Dim, Form, Overwrite, Store, Top, written_as
 from tgqformer.cli.sheets import Column, Sheet
 from tgqformer.cli.work import AFTER_SHARD, ClusterOption, Cores, Finish, ShardOption, maker, only_whole, still_missing
 from tgqformer.errors import TgqError
@@ -94,7 +94,9 @@ def similar(
         typer.Option(metavar="NAME=VALUE", help="Set a rule for this list, such as diversity=0.3; may be repeated."),
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every item instead of using the index.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Also write a page with the pictures.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(callback=written_as(".html"), help="Also write a page with the pictures.")
+    ] = None,
     catalog: Annotated[Path | None, typer.Option(help="Where the pictures are, if the catalogue was moved.")] = None,
     version: Annotated[
         str | None, typer.Option(help="Search this version (see `tgq store versions`), not the served one.")
@@ -146,7 +148,10 @@ def neighbours(
     embeddings: EmbeddingsPath,
     to: Annotated[Path, typer.Option(help="Folder for the table, or s3://…; a killed job goes on where it was.")],
     top: Top = 100,
-    parquet: Annotated[Path | None, typer.Option(help="Also write one Parquet file: id, neighbours, scores.")] = None,
+    parquet: Annotated[
+        Path | None,
+        typer.Option(callback=written_as(".parquet"), help="Also write one Parquet file: id, neighbours, scores."),
+    ] = None,
     catalog: Annotated[
         Path | None, typer.Option(help="The catalogue: also look what the rules leave of each list, and write that.")
     ] = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tgqformer.cli.commands import Group, say, then
-from tgqformer.cli.options import STORE_HELP, Overwrite, store_in
+from tgqformer.cli.options import STORE_HELP, Overwrite, store_in, written_as
 from tgqformer.cli.sheets import Column, Sheet
 from tgqformer.objects import in_shell
 
@@ -146,9 +146,10 @@ def optimize(
 def report(
     where: Annotated[str, typer.Argument(metavar="STORE", help="What `tgq serve` serves: a run, or a store.")],
     state: Annotated[Path | None, typer.Option(help="The service's folder, if it was given one by --state.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Also write a page.")] = None,
+    html: Annotated[Path | None, typer.Option(callback=written_as(".html"), help="Also write a page.")] = None,
     export_log: Annotated[
-        Path | None, typer.Option(help="Also write the clicks, carts and buys as a click log.")
+        Path | None,
+        typer.Option(callback=written_as(".parquet"), help="Also write the clicks, carts and buys as a click log."),
     ] = None,
     overwrite: Overwrite = False,
 ) -> Sheet:

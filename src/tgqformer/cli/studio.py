@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from tgqformer.cli.commands import say, then
-from tgqformer.cli.options import Overwrite, png
+from tgqformer.cli.options import Overwrite, written_as
+from tgqformer.errors import counted
 from tgqformer.objects import in_shell
 
 
@@ -17,7 +18,8 @@ def studio(
     items: Annotated[int, typer.Option(min=1, help="How many products to draw.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same catalogue, byte for byte.")] = 0,
     sheet: Annotated[
-        Path | None, typer.Option(callback=png, help="Also write a contact sheet of all silhouettes to this PNG.")
+        Path | None,
+        typer.Option(callback=written_as(".png"), help="Also write a contact sheet of all silhouettes to this PNG."),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
