@@ -121,7 +121,7 @@ def test_a_feed_in_yml(tmp_path: Path) -> None:
     offers = [
         f'<offer id="a" available="true">{own}</offer>',
         f'<offer id="b" available="false">{facts}<categoryId>4</categoryId><name>Mug</name></offer>',
-        f'<offer id="c">{facts}<categoryId>9</categoryId><name>Cup</name><params>{pairs}</params></offer>',
+        f'<offer id="c" group_id="7">{facts}<categoryId>9</categoryId><name>Cup</name><params>{pairs}</params></offer>',
     ]
     shop = f"<yml_catalog><shop><categories>{tree}</categories><offers>{''.join(offers)}</offers></shop></yml_catalog>"
     items, _ = imported(put(tmp_path / "shop.xml", shop))
@@ -130,7 +130,7 @@ def test_a_feed_in_yml(tmp_path: Path) -> None:
         ("b", "Mug", None, "Cups > Mugs", 12.9, None, "out_of_stock"),
         ("c", "Cup", None, "", 12.9, None, None),
     ]
-    assert items[0].currency == "RUB"
+    assert items[0].currency == "RUB" and [item.item_group for item in items] == [None, None, "7"]
     found = [row.fields for row in feed_rows(tmp_path / "shop.xml") if row.fields]
     assert found[0]["param"] == ["odd", {"Colour": "red; blue", "Weight": "120 g"}]
     assert items[2].attributes == found[2]["params"] == {"Colour": "red; blue", "Weight": "120 g"}

@@ -13,6 +13,9 @@ from tgqformer.catalog.readers.lines import open_binary
 _GOOGLE = "base.google.com/ns"
 _ITEMS = ("item", "entry", "product", "offer", "shopitem")
 _PAIRS = ("param", "parameter", "attribute", "property", "feature")
+_ATTRIBUTES = {
+    "group_id": "item_group_id"
+}  # of an offer in YML: its variants have one; as a column it may be any group
 _Tree = dict[str, tuple[str | None, str]]
 """The parent and the name of each category, by its id, as YML lists them before the offers."""
 
@@ -54,7 +57,7 @@ def _fields(element: ElementTree.Element, tree: _Tree) -> dict[str, Any]:
     A part with parts of its own is a dictionary; so are all pairs of a name and a value together. Of a name that
     Google's namespace and another have, Google's counts. A category by its id is a path.
     """
-    found: dict[str, list[Any]] = {name: [value] for name, value in element.attrib.items()}
+    found: dict[str, list[Any]] = {_ATTRIBUTES.get(name, name): [value] for name, value in element.attrib.items()}
     own, pairs = {_name(part) for part in element if _GOOGLE in str(part.tag)}, dict[str, dict[str, str]]()
     for part in element:
         name = _name(part)
