@@ -80,7 +80,7 @@ def bench(
         others = {"BENCH": grid, "--set": change, "--only": only, "--catalog": catalog, "--log": log, "--pairs": pairs}
         if ignored := [name for name, value in others.items() if value]:
             raise TgqError(f"--cell does a finished cell again, just as it was made; leave {ignored[0]} away")
-        _again(cell, to or cell.with_name(f"{cell.name}-again"))
+        _again(cell, to)
         return None
     if grid is None:
         raise TgqError("name a bench: a YAML file or one of `tgq bench --list`")
@@ -110,13 +110,16 @@ def _percent(share: str | float) -> float | None:
     return 100 * share if isinstance(share, float) and share == share else None
 
 
-def _again(cell: Path, to: Path) -> None:
+def _again(cell: Path, to: Path | None) -> None:
+    from tempfile import TemporaryDirectory
+
     from tgqformer.experiments.bench.cell import rerun_cell
 
-    different = rerun_cell(cell, to)
+    with TemporaryDirectory(prefix="tgq-") as aside:  # a bench has no place for a cell that it did not ask for
+        different = rerun_cell(cell, to or Path(aside) / "cell")
     if different:
-        raise TgqError(f"{cell} and {to} differ: " + "; ".join(different[:5]))
-    say(f"{to} has the metrics of {cell}, to the last digit.")
+        raise TgqError(f"{cell} has other metrics when it is done again: " + "; ".join(different[:5]))
+    say(f"{cell} has the same metrics when it is done again, to the last digit.")
 
 
 def _own(catalog: str | None, log: str | None, pairs: str | None) -> list[str]:
