@@ -27,6 +27,7 @@ from tgqformer.experiments.study.log import StudyLog
 from tgqformer.experiments.study.page import Findings, write_report
 from tgqformer.experiments.study.settings import Study, load_study, shipped_studies
 from tgqformer.experiments.study.study import StudyRun
+from tgqformer.stages import only_one
 from tgqformer.store.embeddings import Embeddings, fingerprint_of
 from tgqformer.store.neighbours import Neighbours
 
@@ -142,6 +143,14 @@ def test_another_bound_of_few_clicks_parts_the_same_queries_anew(run: StudyRun) 
         assert {name: len(view.query) for name, view in found[-1][1].items() if name in asked} == asked
     assert found[0][0] == found[1][0] and len(found[0][1]["warm"].query) != len(found[1][1]["warm"].query)
     assert (found[0][2].few, found[1][2].few) == (3, 8)
+
+
+def test_the_settings_of_a_study_that_is_at_work_stay(run: StudyRun, tmp_path: Path) -> None:
+    StudyRun(run.study, tmp_path)
+    before = (tmp_path / "study.yaml").read_text()
+    with only_one(tmp_path), pytest.raises(TgqError, match="another tgq is at work"):
+        StudyRun(run.study, tmp_path, changes=("catalog.items=90",))
+    assert (tmp_path / "study.yaml").read_text() == before
 
 
 def test_the_study_that_is_written_holds_the_changes_of_its_content(run: StudyRun, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from tgqformer.experiments.study.settings import Study, System
 from tgqformer.experiments.study.systems import hits, scores_of, system_stage, system_vectors
 from tgqformer.pairs.interactions import Interactions, read_interactions
 from tgqformer.pairs.splits import ItemSplit
-from tgqformer.stages import Digests, Stage, Stages, claim
+from tgqformer.stages import Digests, Stage, Stages, claim, only_one
 from tgqformer.synthetic.shoppers import SHOPPERS, read_truth, simulate_sessions
 from tgqformer.types import Vectors
 
@@ -72,7 +72,8 @@ class StudyRun:
         self.recipe: Recipe = content.load()
         self._content: dict[int, Vectors] = {}
         claim(folder, "study", study.name)
-        config.write(study, folder / "study.yaml")
+        with only_one(folder):  # the settings of another that is at work there stay
+            config.write(study, folder / "study.yaml")
         self.stages, self.digests = Stages(), Digests(folder / ".digests.json")
 
     @property
