@@ -145,7 +145,7 @@ def test_a_service_open_to_all_warns() -> None:
 
 
 def test_passwords_are_neither_shown_nor_taken_from_a_command() -> None:
-    for url in ("postgresql://me:secret@db/x", "postgresql://me:se/cr@et#1@db.shop/x?schema=a", "postgres://me:@db/x"):
+    for url in ("postgresql://me:secret@db/x", "postgresql://me:se/cr@et#1@db.shop/x?schema=a", "postgres://me:@@db/x"):
         shown = _without_password(url)
         assert "se" not in shown.replace("schema", "") and "me@db" in shown, shown
         with pytest.raises(TgqError, match="PGPASSWORD"):
@@ -153,6 +153,7 @@ def test_passwords_are_neither_shown_nor_taken_from_a_command() -> None:
     with pytest.raises(TgqError, match="PGPASSWORD"):
         _refuse_passwords(["serve", "postgresql://db/x?user=me&password=secret"])
     _refuse_passwords(["serve", "postgresql://me@db.shop:5432/x?schema=shop"])
+    _refuse_passwords(["serve", "postgresql://me:@db.shop:5432/x?password=&schema=shop"])  # an empty one is none
 
 
 def test_control_characters_are_shown_not_sent() -> None:

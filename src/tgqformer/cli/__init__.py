@@ -96,7 +96,7 @@ def _refuse_passwords(arguments: list[str]) -> None:
     """Raise TgqError for a URL with a password: everybody on the machine sees what stands in a command."""
     if any(re.search(r"(s3|gs|az)://[^/]*:[^/]*@", one) for one in arguments):
         raise TgqError("keys of an object store stand in no address, but in the environment: see docs/cluster.md")
-    if any(re.search(r"postgres(ql)?://([^:/@]*:.*@|.*[?&]password=)", one) for one in arguments):
+    if any(re.search(r"postgres(ql)?://([^:/@]*:.+@|.*[?&]password=[^&])", one) for one in arguments):
         raise TgqError(
             "a password in a command is seen by everybody on this machine; put it into the variable PGPASSWORD, or into"
             " the file that PGPASSFILE names (~/.pgpass)"
