@@ -141,3 +141,9 @@ def test_the_commands_of_the_page(
     terminal = Terminal(instead={"1/8": "1/1"}, more={"run": ["--until", "train"], "run shop.yaml --until": []})
     walk_page("docs/cluster.md", terminal, "The token cache of a run")
     assert list((tmp_path / "runs/shop/models").glob("*/seed-0/model"))
+
+
+def test_a_template_that_leaves_no_place_for_metadata_is_refused(shop: Path, run: Path) -> None:
+    words = f"{CACHE.format(s=shop, to=run)} --set prompt.template=a{{metadata}}{'-a' * 99}"
+    assert "prompt.template alone is longer than language.max_tokens" in refused(words)
+    assert not content(run)

@@ -14,6 +14,7 @@ import numpy as np
 
 from tgqformer import config
 from tgqformer.catalog.catalog import VERSION, Catalog
+from tgqformer.errors import TgqError
 from tgqformer.evaluation.metrics import Queries, both_directions, evaluate
 from tgqformer.evaluation.untrained import STEPS, Choice, choose_best
 from tgqformer.experiments.recipe import EvaluationSection, Recipe
@@ -251,11 +252,13 @@ class Dataset:
         from tgqformer.model.language import LoRA, make_language
 
         section = self.recipe.language
-        return make_language(
+        made = make_language(
             section.name, layers=section.layers, frozen_layers=section.frozen_layers, pooling=section.pooling,
-            max_tokens=section.max_tokens,
-            lora=LoRA(section.lora_rank, section.lora_alpha, section.lora_dropout),
+            max_tokens=section.max_tokens, lora=LoRA(section.lora_rank, section.lora_alpha, section.lora_dropout),
         )  # fmt: skip
+        if not made.fits([self.recipe.prompt.wrap("")])[0]:
+            raise TgqError("prompt.template alone is longer than language.max_tokens: shorten it, or raise that")
+        return made
 
     @cached_property
     def features(self) -> CatalogFeatures:
