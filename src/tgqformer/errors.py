@@ -1,4 +1,4 @@
-"""Errors that are meant for the person at the keyboard."""
+"""Errors that are meant for the person at the keyboard, and words for messages."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ def named_by(keys: Mapping[str, str]) -> Iterator[None]:
 def option(name: str) -> str:
     """Return how a person sets something: by an option of a command, `--time-format`, or by a key, see `named_by`."""
     return _KEYS.get().get(name, "--" + name.replace("_", "-"))
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things: `1 row`, `2,000 rows`."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s" if what[-1] != "s" else "es")
 
 
 def alike(word: str, known: Iterable[str], most: int = 1) -> list[str]:

@@ -57,12 +57,12 @@ def test_import_and_show(shop: Path) -> None:
         "--name",
         "mine",
     )
-    assert "2 items with 1 pictures from 4 rows" in said
+    assert "2 items with 1 picture from 4 rows" in said
     assert "Duplicate ids" in said
     assert "Missing pictures" in said
     assert "report.html" in said
     listed = run("show", shop / "out")
-    assert "mine: 2 items, 1 pictures" in listed
+    assert "mine: 2 items, 1 picture" in listed
     assert "Red shirt [new]" in listed
     assert "Clothes > Hats" in listed
     assert "price" not in listed

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tgqformer.catalog import Catalog, Item, import_catalog, plan_import
-from tgqformer.catalog.checks import clean
+from tgqformer.catalog.checks import KINDS, clean
 from tgqformer.catalog.values import UNKNOWN
 from tgqformer.errors import TgqError
 from tgqformer.files import read_json
@@ -404,3 +404,21 @@ def test_pictures_stay_with_their_items(count: int, seed: int, pack: bool, tmp_p
 def test_axe_finds_nothing(messy: Path, tmp_path: Path) -> None:
     import_catalog(messy, tmp_path / "out", mapping=COLUMNS, root=messy.parent / "photos")
     assert_accessible(tmp_path / "out" / "report.html")
+
+
+def test_a_header_without_rows_is_not_told_as_an_empty_file(tmp_path: Path) -> None:
+    for text, words in (("id,title,price\n", "it has no rows"), ("", "is empty")):
+        (tmp_path / "shop.csv").write_text(text)
+        with pytest.raises(TgqError, match=words):
+            import_catalog(tmp_path / "shop.csv", tmp_path / "out")
+
+
+def test_a_line_of_pixels_is_told_as_what_it_is(tmp_path: Path) -> None:
+    Image.new("RGB", (3000, 1)).save(tmp_path / "line.png")
+    (tmp_path / "shop.csv").write_text("id,title,picture\na,Red shoe,line.png\n")
+    report = import_catalog(tmp_path / "shop.csv", tmp_path / "out")
+    [kind] = report.kinds("warning")
+    assert KINDS[kind].title == "Pictures one pixel wide or high"
+    assert (
+        "3000 x 1 pixels" in report.examples[kind][0].reason and "1 item with 0 pictures from 1 row" in report.summary()
+    )

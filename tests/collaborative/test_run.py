@@ -150,7 +150,7 @@ def test_a_catalogue_gives_order_and_zeros_and_can_be_indexed(log: Path, tmp_pat
             writer.add(Item(id=item, title=item))
     said = tgq("collab", "embed", str(tmp_path / "run"), "--catalog", str(tmp_path / "catalog"), "--to",
                str(tmp_path / "vectors"))  # fmt: skip
-    assert "1 items of the catalogue have no interactions" in said
+    assert "1 item of the catalogue without interactions" in said
     opened, found = Embeddings.open(tmp_path / "vectors"), item_vectors(tmp_path / "run")
     assert opened.ids() == ["new", "i3", "i1"] == Catalog.open(tmp_path / "catalog").ids()
     assert not opened.vectors()[0].any()

@@ -192,7 +192,7 @@ def test_rows_that_are_left_out_are_told(tmp_path: Path) -> None:
     log.write_text("\n".join([head, *rows[1:], rows[0].rpartition(",")[0] + ",no time"]))
     said = tgq("init", export, log, "--to", tmp_path / "shop.yaml", "--overwrite")
     assert "clicks.csv: 479 rows read, 1 left out" in said
-    assert "look at this: clicks.csv: 1 rows left out: timestamp is not a time (1)" in said
+    assert "look at this: clicks.csv: 1 row left out: timestamp is not a time (1)" in said
 
 
 @pytest.mark.parametrize("name", ["Zeit", "at"])

@@ -123,7 +123,7 @@ def test_without_a_report_bad_rows_are_told(tmp_path: Path, capsys: pytest.Captu
     file = tmp_path / "log.csv"
     file.write_text("user,item\nu,a\nu,\n")
     assert len(read_interactions(file)) == 1
-    assert "1 rows left out" in " ".join(capsys.readouterr().err.split())
+    assert "1 row left out" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("scale", [1, 1000, 10**6, 10**9])

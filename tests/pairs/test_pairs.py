@@ -274,7 +274,7 @@ def test_pairs_are_turned_summed_and_sorted(tmp_path: Path) -> None:
     assert pairs.ids() == ["a", "c", "z"]
     assert pairs.positions(["z", "c", "a"]).tolist() == [[2, 1], [2, 0]]
     assert found(pairs.within(["a", "c"])) == {("a", "c"): (1.0, 1)}
-    with pytest.raises(TgqError, match="1 pairs have an unknown item"):
+    with pytest.raises(TgqError, match="1 pair with an unknown item"):
         pairs.positions(["a", "c"])
 
 
@@ -348,7 +348,7 @@ def test_mine_lists_and_dates(tmp_path: Path, related: Path) -> None:
     to = tmp_path / "pairs.parquet"
     run("mine", related, "--kind", "buy", "--to", to)
     assert set(found(Pairs.read(to))) == {("a", "b")}
-    assert "1 pairs" in run("mine", to, "--to", tmp_path / "again.parquet")
+    assert "1 pair of" in run("mine", to, "--to", tmp_path / "again.parquet")
     log = tmp_path / "log.csv"
     log.write_text("user,item,t_dat\nu,a,2020-01-01\nu,b,2020-01-01\nu,c,2020-02-01\nu,,2020-02-01\n")
     output = run("mine", log, "--to", to, "--min-support", "1", "--before", "2020-01-15", "--overwrite")

@@ -84,7 +84,7 @@ def test_a_session_that_holds_a_great_share_is_told(tmp_path: Path, capsys: pyte
     ("lines", "words"),
     [
         (["u,a", "v,b"], "none of its 2 sessions ('u', 'v' …) holds two items; check --session"),
-        (["u,a", "u,b"], "1 pairs stand in one session or more, the most frequent in 1, and --min-support asks for 2"),
+        (["u,a", "u,b"], "1 pair in one session or more, the most frequent in 1, and --min-support asks for 2"),
     ],
 )
 def test_no_pair_is_an_error(tmp_path: Path, lines: list[str], words: str) -> None:
@@ -113,7 +113,7 @@ def test_clicks_too_far_apart(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user,item,date\n" + "\n".join(lines))
     with pytest.raises(TgqError, match="none so near to each other"):
         mine(tmp_path / "log.csv", "--window", "7d", "--to", tmp_path / "pairs.parquet")
-    assert "1 pairs" in mine(tmp_path / "log.csv", "--window", "60d", "--to", tmp_path / "pairs.parquet")
+    assert "1 pair of" in mine(tmp_path / "log.csv", "--window", "60d", "--to", tmp_path / "pairs.parquet")
 
 
 @pytest.mark.parametrize(

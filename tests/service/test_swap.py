@@ -235,7 +235,7 @@ def test_deletions_come_along_without_a_model(shop: Shop, caplog: pytest.LogCapt
     shop.store.serve(second.name)
     site = open_site(Places(str(shop.folder / "store"), shop.folder / "service"), FAST)
     assert site.served.embedder is None and not site.served.has("sku-9") and not site.served.has("new-1")
-    assert "1 items that were put" in caplog.text
+    assert "1 item, put" in caplog.text
     asyncio.run(site.close())
     with serving(shop) as running:  # with a model again, what waited is brought in
         assert running.client()("GET", "/items/new-1")[0] == 200

@@ -120,7 +120,7 @@ def test_index_says_what_it_made(made: Path) -> None:
     assert served is not None and served.catalog == str((made / "catalog").resolve())
     output = run("index", made / "embeddings", "--catalog", made / "catalog", "--to", made / "again", "--no-serve",
                  "--dtype", "float16", "--dim", 1)  # fmt: skip
-    assert "8 items of 1 dimensions" in output and "version v2" in output and "not served yet" in output
+    assert "8 items of 1 dimension" in output and "version v2" in output and "not served yet" in output
     assert rows_printed(run("similar", "sku-0", "--store", made / "again", "-k", 1)) == ["sku-1"]
 
 

@@ -74,7 +74,9 @@ KINDS: dict[str, ProblemKind] = {
     "picture-ambiguous": ProblemKind(
         "warning", "Pictures of which only the name fits", "Keep the folders of the addresses below --pictures.", True
     ),
-    "picture-tiny": ProblemKind("warning", "Pictures of one pixel", "These are placeholders; they were dropped.", True),
+    "picture-tiny": ProblemKind(
+        "warning", "Pictures one pixel wide or high", "These are placeholders; they were dropped.", True
+    ),
     "picture-many": ProblemKind("warning", "Items with many pictures", f"The first {MAX_PICTURES} are kept.", True),
     "blank": ProblemKind("warning", "Blank pictures, of one colour throughout", "They say nothing; leave them out."),
     "no-title": ProblemKind("warning", "Empty titles", "Items without a title are found by their pictures alone."),

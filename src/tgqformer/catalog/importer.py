@@ -145,7 +145,7 @@ def planned(source: Path, to: Path, how: ImportSettings) -> ImportPlan:
 
 def _first_rows(source: Path, reader: Reader, encoding: str | None) -> list[dict[str, Any]]:
     """Return the fields of the first rows, without pictures that are bytes. Raise TgqError where there is no row."""
-    rows, reason = [], "it is empty"
+    rows, reason = [], "it has no rows" if source.is_file() and source.stat().st_size else "it is empty"
     for row in islice(reader.rows(source, encoding), _PEEK):
         if row.fields is not None:
             rows.append({name: _light(value) for name, value in row.fields.items()})

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from tgqformer.catalog.checks import KINDS, ImportProblem, Severity
 from tgqformer.catalog.item import OFFER, Item
 from tgqformer.catalog.pictures import PictureError, read_picture
-from tgqformer.errors import TgqError, option
+from tgqformer.errors import TgqError, counted, option
 from tgqformer.files import write_json, write_text
 from tgqformer.version import __version__
 
@@ -131,8 +131,8 @@ class ImportReport:
             self.warnings.append(f"only {self.filled['price']:,} prices can be read: {why}")
         known = {name: count for name, count in self.currencies.most_common() if name != "none" and count}
         if len(known) > 1:
-            counted = ", ".join(f"{name} {count:,}" for name, count in known.items())
-            self.warnings.append(f"prices are in several currencies, side by side as numbers: {counted}")
+            each = ", ".join(f"{name} {count:,}" for name, count in known.items())
+            self.warnings.append(f"prices are in several currencies, side by side as numbers: {each}")
         items = max(self.shared.values(), default=0)
         if items >= _SHARED:
             self.warnings.append(f"{items:,} items have one and the same first picture: a placeholder?")
@@ -157,8 +157,9 @@ class ImportReport:
     def summary(self) -> str:
         """Return what was done in one sentence."""
         return (
-            f"{self.items:,} items with {self.pictures:,} pictures from {self.rows:,} rows in {self.seconds:.1f} s; "
-            f"{self.rejected:,} rows rejected, {self.of('warning'):,} warnings"
+            f"{counted(self.items, 'item')} with {counted(self.pictures, 'picture')} "
+            f"from {counted(self.rows, 'row')} in {self.seconds:.1f} s; "
+            f"{counted(self.rejected, 'row')} rejected, {counted(self.of('warning'), 'warning')}"
         )
 
     def of(self, severity: Severity) -> int:

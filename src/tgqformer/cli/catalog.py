@@ -14,7 +14,7 @@ from tgqformer.cli.commands import Group, say, then
 from tgqformer.cli.options import Overwrite, Top, written_as
 from tgqformer.cli.sheets import Column, Sheet
 from tgqformer.cli.work import AFTER_SHARD, ClusterOption, Cores, Finish, ShardOption, maker, only_whole, still_missing
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, counted
 from tgqformer.objects import in_shell
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def export(
     make_way(to, KIND, overwrite=overwrite, sources=[folder])
     catalog = Catalog.open(folder)
     export_catalog(catalog, to, overwrite=overwrite, shown=True)
-    say(f"{len(catalog):,} items in {to}; in Python: datasets.load_dataset({str(to)!r})")
+    say(f"{counted(len(catalog), 'item')} in {to}; in Python: datasets.load_dataset({str(to)!r})")
     then(f"tgq catalog import {in_shell(to / 'data')} --to CATALOG, to read it back")
 
 
@@ -260,7 +260,7 @@ def duplicates(
     opened = Catalog.open(catalog)
     groups = described(opened, find_duplicates(opened, by, variants=variants))
     items = sum(map(len, groups))
-    say(f"{len(groups):,} groups, {items:,} of {len(opened):,} items: {WORDS[by]}")
+    say(f"{counted(len(groups), 'group')}, {items:,} of {counted(len(opened), 'item')}: {WORDS[by]}")
     if csv is not None:
         write_csv(csv, groups)
     if html is not None:
@@ -335,7 +335,7 @@ def _report_sheet(report: ImportReport, to: Path) -> Sheet | None:
 def _catalog_sheet(catalog: Catalog, top: int) -> Sheet:
     about = catalog.about
     where = "packed" if about["packed"] else f"in {catalog.root}"
-    say(f"{catalog.name}: {len(catalog):,} items, {about['pictures']:,} pictures ({where})")
+    say(f"{catalog.name}: {counted(len(catalog), 'item')}, {counted(about['pictures'], 'picture')} ({where})")
     items = list(catalog.items(0, top, pictures=False))
     cells: dict[Column, list[Any]] = {
         Column("id"): [item.id for item in items],

@@ -21,7 +21,7 @@ from tgqformer.cli.options import (
     written_as,
 )
 from tgqformer.cli.sheets import Column, Sheet, results_sheet
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, counted
 from tgqformer.objects import in_shell
 
 if TYPE_CHECKING:
@@ -181,9 +181,9 @@ def embed(
         start, stop = made.bounds(number)
         made.write(number, ids[start:stop], vectors[start:stop])
     made.finish()
-    say(f"{len(ids) - missing:,} items of {vectors.shape[1]} dimensions in {to}, model {version}")
+    say(f"{counted(len(ids) - missing, 'item')} of {counted(vectors.shape[1], 'dimension')} in {to}, model {version}")
     if missing:
-        say(f"{missing:,} items of the catalogue have no interactions in this run: their vectors are zeros")
+        say(f"{counted(missing, 'item')} of the catalogue without interactions in this run: the vectors are zeros")
     named = [f"tgq index {in_shell(to)} --catalog {in_shell(catalog)} --to {in_shell(to)}-store"] if catalog else []
     then(*named, f"tgq neighbours {in_shell(to)} --to {in_shell(to)}-neighbours")
 
@@ -280,7 +280,7 @@ def join(
     if parquet is not None:
         made.to_parquet(parquet)
     say(
-        f"{made.manifest.width} neighbours of each of {len(made):,} items in {made.path};"
+        f"{counted(made.manifest.width, 'neighbour')} of each of {counted(len(made), 'item')} in {made.path};"
         f" vectors in {to / 'embeddings'}, weights in {to / 'blend.json'}"
     )
     then(

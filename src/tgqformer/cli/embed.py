@@ -11,7 +11,7 @@ import typer
 from tgqformer.cli.commands import say, then
 from tgqformer.cli.options import MODEL_HELP, BatchSize, Device, Dim, Overwrite, Workers
 from tgqformer.cli.work import AFTER_SHARD, ClusterOption, Cores, Finish, ShardOption, maker, only_whole, still_missing
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, counted
 from tgqformer.objects import in_shell
 
 Precision = Literal["auto", "float32", "bfloat16"]  # as encoders.frozen has it; not imported for the help
@@ -73,7 +73,7 @@ def embed(
         overwrite=overwrite,
         **vars(options),
     )
-    say(f"embedded {report.embedded:,} items into {told(to)}")
+    say(f"embedded {counted(report.embedded, 'item')} into {told(to)}")
     if report.missing:
         say(still_missing(report.missing))
         then(AFTER_SHARD)
@@ -81,7 +81,7 @@ def embed(
     if report.unreadable:
         kept = told(to / "unreadable.json")
         count = len(report.unreadable)
-        say(f"{count:,} pictures could not be read; those items are embedded by their text, see {kept}")
+        say(f"{counted(count, 'picture')} could not be read; those items are embedded by their text, see {kept}")
     then(
         f"tgq index {in_shell(to)} --catalog {in_shell(catalog)} --model {in_shell(model)} --to store",
         f"tgq neighbours {in_shell(to)} --to neighbours",

@@ -39,7 +39,7 @@ def export(
         tgq export small --onnx --int8 --catalog demo/catalog --to small-int8
     """
     from tgqformer.catalog.catalog import Catalog
-    from tgqformer.errors import TgqError
+    from tgqformer.errors import TgqError, counted
     from tgqformer.model.embedder import ItemEmbedder
     from tgqformer.model.export import CLOSE, export_onnx, made_up_items, seen_items
     from tgqformer.model.hub import locate_model
@@ -54,7 +54,8 @@ def export(
         raise TgqError(f"{catalog} has no items to check the exported model on")
     checked = export_onnx(ItemEmbedder.load(locate_model(model)), to, items, root, int8=int8, overwrite=overwrite)
     size = sum(file.stat().st_size for file in to.rglob("*") if file.is_file()) / 1e6
-    say(f"{to}: {size:.0f} MB; in float32 vectors of {checked.items} items differ by {checked.difference:.1g} at most")
+    tried = counted(checked.items, "item")
+    say(f"{to}: {size:.0f} MB; in float32 vectors of {tried} differ by {checked.difference:.1g} at most")
     if checked.overlap is not None:
         form = "in 8 bits" if int8 else "in float32"
         say(f"{form} {100 * checked.overlap:.1f} % of the ten nearest among these items stay (at most {CLOSE:g} off)")

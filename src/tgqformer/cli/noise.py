@@ -65,5 +65,5 @@ def apply(
 
     noised = NoiseView(Catalog.open(catalog), view, NoisePlan(share=share, seed=seed))
     written = write_view(noised, to, overwrite=overwrite)
-    say(f"wrote {len(written):,} items to {to}")
+    say(f"wrote {counted(len(written), 'item')} to {to}")
     then(f"tgq catalog show {in_shell(to)}")

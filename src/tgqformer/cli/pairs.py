@@ -11,7 +11,7 @@ from tgqformer.cli.commands import Group, say, then
 from tgqformer.cli.options import Overwrite, Top, log_options, settings_of, written_as
 from tgqformer.cli.sheets import Column, Sheet
 from tgqformer.cli.work import AFTER_SHARD, ClusterOption, Cores, Finish, ShardOption, maker, only_whole, still_missing
-from tgqformer.errors import TgqError, nearest
+from tgqformer.errors import TgqError, counted, nearest
 from tgqformer.objects import in_shell
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def mine(
             then(AFTER_SHARD)
             return
         pairs = found
-    say(f"{len(pairs):,} pairs of {len(pairs.ids()):,} items in {to}", err=True)
+    say(f"{counted(len(pairs), 'pair')} of {counted(len(pairs.ids()), 'item')} in {to}", err=True)
     then(f"tgq pairs show {in_shell(to)}")
 
 
@@ -206,7 +206,8 @@ def show(
             raise TgqError(f"{pairs} has no pair with the item {item!r}; {hint}")
     rows = table.sort_by([("weight", "descending"), ("a", "ascending"), ("b", "ascending")]).slice(0, top)
     items, titles = len(found.ids()), _titles(catalog, rows)
-    note = f"{len(found):,} pairs of {items:,} items; {2 * len(found) / max(items, 1):.1f} an item on average"
+    each = 2 * len(found) / max(items, 1)
+    note = f"{counted(len(found), 'pair')} of {counted(items, 'item')}; {each:.1f} an item on average"
     sides = [(row["a"], titles.get(row["a"]), row["b"], titles.get(row["b"])) for row in rows.to_pylist()]
     cells = [(*one, row["weight"], row["count"]) for one, row in zip(sides, rows.to_pylist(), strict=True)]
     columns = (

@@ -10,7 +10,7 @@ import typer
 from tgqformer.cli.commands import say
 from tgqformer.cli.options import Change, amount, names_of
 from tgqformer.cli.sheets import Column, Sheet
-from tgqformer.errors import TgqError, nearest
+from tgqformer.errors import TgqError, counted, nearest
 
 if TYPE_CHECKING:
     from tgqformer.experiments.plan import Machine
@@ -87,7 +87,7 @@ def _run(
     if not count:
         raise TgqError(f"{loaded.name} takes all items; say with --items how many there are")
     needs = work_out(loaded, machine, items=count, clicks=clicks, cores=cores)
-    say(f"{loaded.name}: {count:,} items, {clicks:,} clicks, one {gpu}")
+    say(f"{loaded.name}: {counted(count, 'item')}, {counted(clicks, 'click')}, one {gpu}")
     most, disk = max(need.memory for need in needs), sum(need.disk for need in needs)
     say(f"all: {_time(sum(n.seconds for n in needs))}, memory {most / 1e9:.1f} GB, disk {disk / 1e9:.1f} GB")
     if machine.memory is not None and most > machine.memory:
@@ -119,7 +119,7 @@ def _catalogue(
     names = ("stage", "machines", "hours", "disk GB", "memory GB", "$")
     columns = [Column(name, form) for name, form in zip(names, ("", ",d", ",.2f", ",.1f", ",.1f", ",.2f"), strict=True)]
     rows = [(s.stage, s.machines, s.hours, s.disk / 1e9, s.memory / 1e9, s.dollars) for s in stages]
-    say(f"{items:,} items, {clicks:,} clicks: {shop.models}")
+    say(f"{counted(items, 'item')}, {counted(clicks, 'click')}: {shop.models}")
     say(
         f"Machines of {cores} cores; ${gpu_price:g} an hour of a GPU, ${core_price:g} of a core with 8 GB"
         f"{' (assumed)' if None in asked[1:] else ''}. Disks, networks and downloads are not priced."

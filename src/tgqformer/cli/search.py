@@ -14,7 +14,7 @@ from tgqformer.cli.commands import say, then
 from tgqformer.cli.options import STORE_HELP, Device, Dim, Form, Overwrite, Store, Top, written_as
 from tgqformer.cli.sheets import Column, Sheet
 from tgqformer.cli.work import AFTER_SHARD, ClusterOption, Cores, Finish, ShardOption, maker, only_whole, still_missing
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, counted
 from tgqformer.objects import in_shell
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def index(
     how = "indexed" if stats.indexed else "searched exactly: too few to need an index"
     made = stats.version
     say(
-        f"{stats.rows:,} items of {made.dim} dimensions in {store.where} ({how}), version {made.name},"
-        f" model {made.model_version}{'' if serve else ', not served yet'}"
+        f"{counted(stats.rows, 'item')} of {counted(made.dim, 'dimension')} in {store.where} ({how}),"
+        f" version {made.name}, model {made.model_version}{'' if serve else ', not served yet'}"
     )
     then(
         *([] if serve else [f"tgq store serve {in_shell(to)} {in_shell(made.name)}"]),
@@ -217,7 +217,7 @@ def neighbours(
         say(still_missing(found))
         then(AFTER_SHARD)
         return
-    say(f"{found.manifest.width} neighbours of each of {len(found):,} items in {told(to)}")
+    say(f"{counted(found.manifest.width, 'neighbour')} of each of {counted(len(found), 'item')} in {told(to)}")
     then(f"tgq serve STORE --neighbours {in_shell(to)}")
     if catalog is not None:
         from tgqformer.catalog.catalog import Catalog

@@ -10,6 +10,7 @@ import typer
 from tgqformer.cli.commands import Group, say, then
 from tgqformer.cli.options import STORE_HELP, Overwrite, store_in, written_as
 from tgqformer.cli.sheets import Column, Sheet
+from tgqformer.errors import counted
 from tgqformer.objects import in_shell
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def optimize(
     table = open_store(store).table(version)
     table.optimize()
     stats = table.stats()
-    say(f"version {stats.version.name}: {stats.indexed:,} of {stats.rows:,} rows indexed")
+    say(f"version {stats.version.name}: {stats.indexed:,} of {counted(stats.rows, 'row')} indexed")
 
 
 @app.command()
@@ -184,7 +185,7 @@ def report(
     if html is not None:
         write_sales_page(html, found)
     if export_log is not None:
-        say(f"{write_log(places.state, export_log):,} rows in {export_log}")
+        say(f"{counted(write_log(places.state, export_log), 'row')} in {export_log}")
         then(f"tgq pairs mine {in_shell(export_log)} --to pairs.parquet")
     rows = []
     for sales in found:

@@ -38,7 +38,7 @@ def studio(
     if sheet is not None:
         make_way(sheet, "contact sheet", overwrite=overwrite, file=True)
     drawn = draw_studio(to, items=items, seed=seed, overwrite=overwrite)
-    say(f"wrote {len(drawn):,} items with {drawn.about['pictures']:,} pictures to {to}")
+    say(f"wrote {counted(len(drawn), 'item')} with {counted(drawn.about['pictures'], 'picture')} to {to}")
     then(
         f"tgq catalog show {in_shell(to)}",
         f"tgq pairs simulate {in_shell(to)} --shoppers studio --to {in_shell(to)}-pairs",

@@ -9,6 +9,7 @@ import typer
 
 from tgqformer.cli.commands import say, then
 from tgqformer.cli.options import MODEL_HELP, BatchSize, Device, Dim, Form, Store, Workers, settings_of
+from tgqformer.errors import counted
 from tgqformer.objects import in_shell
 
 if TYPE_CHECKING:
@@ -94,6 +95,6 @@ def _show(report: SyncReport, where: Path | str) -> None:
     if report.unreadable:
         first, reason = next(iter(report.unreadable.items()))
         say(
-            f"{len(report.unreadable):,} pictures could not be read (first {first!r}: {reason}); those items are"
-            " embedded by their text, and the next sync tries again"
+            f"{counted(len(report.unreadable), 'picture')} could not be read (first {first!r}: {reason}); those items"
+            " are embedded by their text, and the next sync tries again"
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tgqformer.errors import counted
 from tgqformer.evaluation.results import Result, summarize
 from tgqformer.evaluation.tables import csv_text, differences_markdown, markdown
 from tgqformer.experiments.dataset import NEW_ITEM, Dataset
@@ -43,7 +44,7 @@ def settings_of_run(recipe: Recipe, data: Dataset, choices: Mapping[str, str]) -
         f"learning rate{given}": training.lr,
     }
     return {
-        "catalogue": f"{recipe.catalog.source}, {len(data.catalog):,} items",
+        "catalogue": f"{recipe.catalog.source}, {counted(len(data.catalog), 'item')}",
         "pairs": f"{len(sets.train):,} train, {len(sets.val):,} validation, {len(sets.test):,} test",
         **({"split": "by time: training, then validation, then test"} if sets.by_time else {}),
         "pairs across parts": _lost(sets),

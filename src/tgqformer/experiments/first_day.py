@@ -15,7 +15,7 @@ from tgqformer.catalog.readers.folder import SUFFIXES
 from tgqformer.catalog.report import ImportReport
 from tgqformer.catalog.shape import plain_name
 from tgqformer.config import plain, slug
-from tgqformer.errors import TgqError, option
+from tgqformer.errors import TgqError, counted, option
 from tgqformer.pairs.columns import USUAL, LogSettings, choose_columns
 from tgqformer.pairs.log_files import files_of, open_log_file
 from tgqformer.pairs.logs import ReadReport, read_log
@@ -54,12 +54,12 @@ class FirstLook:
         word = "guessed" if self.guessed else "read by"
         session = " + ".join(columns.session)
         said = [
-            f"{self.export.name}: {report.reader}; {report.items:,} items from the first {report.rows:,} rows,"
-            f" {report.rejected:,} rows rejected",
+            f"{self.export.name}: {report.reader}; {counted(report.items, 'item')} from the first"
+            f" {counted(report.rows, 'row')}, {counted(report.rejected, 'row')} rejected",
             f"pictures: {self._pictures()}",
             "filled: " + (", ".join(f"{n} {report.filled[n]:,}" for n in _FIELDS if report.filled[n]) or "ids alone"),
-            f"{self.log.name}: {self.read.rows:,} rows read, {self.read.bad_rows:,} left out; {word}: session ="
-            f" {session}, item = {columns.item}, time = {columns.time or 'none'}",
+            f"{self.log.name}: {counted(self.read.rows, 'row')} read, {self.read.bad_rows:,} left out; {word}:"
+            f" session = {session}, item = {columns.item}, time = {columns.time or 'none'}",
         ]
         if self.known is not None:
             said.append(f"{100 * self.known:.0f} % of the log's items are in the export")
@@ -70,7 +70,7 @@ class FirstLook:
         yield from self.read.warnings
         reasons = self.read.first_reasons()
         if self.read.bad_rows and not any(reasons in warning for warning in self.read.warnings):
-            yield f"{self.log.name}: {self.read.bad_rows:,} rows left out: {reasons}"
+            yield f"{self.log.name}: {counted(self.read.bad_rows, 'row')} left out: {reasons}"
         if self.columns.time is None and self.unused:
             some = ", ".join(self.unused[:100]) + (", …" if len(self.unused) > 100 else "")
             yield f"{self.log.name}: no column looks like times; it has: {some}; name it with {option('time')}"

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tgqformer.errors import counted
 from tgqformer.files import atomic_path
 from tgqformer.pairs.columns import LogSettings
 from tgqformer.pairs.log_files import OURS
@@ -126,7 +127,7 @@ def read_interactions(
     told = report if report is not None else ReadReport()
     table = read_log(Path(path), log, told, shown=report is None)
     if report is None and told.bad_rows:
-        console.print(f"{path}: {told.bad_rows:,} rows left out: {told.first_reasons()}", markup=False)
+        console.print(f"{path}: {counted(told.bad_rows, 'row')} left out: {told.first_reasons()}", markup=False)
     for warning in told.warnings if report is None else ():
         console.print(f"{path}: {warning}", style="yellow", markup=False)
     return Interactions.from_table(table)

@@ -30,7 +30,7 @@ from tgqformer.catalog.readers.lines import (
 from tgqformer.catalog.readers.parquet import parquet_rows
 from tgqformer.catalog.readers.table import Record, records
 from tgqformer.catalog.shape import LOOK, TableShape, plain_name, shape_of
-from tgqformer.errors import TgqError, option
+from tgqformer.errors import TgqError, counted, option
 from tgqformer.pairs.columns import USUAL, LogSettings
 from tgqformer.pairs.times import FIRST, LAST, seconds_of
 from tgqformer.types import Bools, Doubles, Ints
@@ -154,7 +154,9 @@ def _table(path: Path, shape: TableShape, log: LogSettings, add: Add) -> LogFile
     names, skip = [name.strip() for name in shape.names], shape.header + 1
     if log.columns:
         if len(log.columns) != len(names):
-            raise TgqError(f"{path} has {len(names)} columns, and {option('columns')} names {len(log.columns)}")
+            raise TgqError(
+                f"{path} has {counted(len(names), 'column')}, and {option('columns')} names {len(log.columns)}"
+            )
         names, skip = list(log.columns), shape.header + (shape.known >= 2)
     elif shape.headless:
         raise TgqError(
@@ -201,7 +203,7 @@ def _record_batches(path: Path, names: list[str], found: Iterator[Record], add: 
         if record.cells is None:
             add(path, number, record.reason or "unreadable")
         elif len(record.cells) != len(names):
-            reason = f"{len(record.cells)} fields where {len(names)} are expected"
+            reason = f"{counted(len(record.cells), 'field')} where {len(names)} are expected"
             add(path, number, reason, "a wrong number of fields")
         else:
             cells.append([_as_bytes(cell, utf8=record.utf8) for cell in record.cells])

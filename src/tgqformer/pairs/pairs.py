@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, counted
 from tgqformer.files import atomic_path
 from tgqformer.pairs.clicks import Clicks
 from tgqformer.pairs.interactions import Interactions
@@ -83,7 +83,7 @@ class Pairs:
             if places.null_count:
                 name = self.table[side].filter(pc.is_null(places))[0].as_py()
                 raise TgqError(
-                    f"{places.null_count} pairs have an unknown item (first: {name!r}); use pairs.within(ids)"
+                    f"{counted(places.null_count, 'pair')} with an unknown item, first {name!r}; use pairs.within(ids)"
                 )
         return np.stack([places.to_numpy().astype(np.int64) for places in found], axis=1)
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from tgqformer import config
 from tgqformer.catalog.shape import plain_name
 from tgqformer.cluster.work import Maker, fill_nothing
-from tgqformer.errors import TgqError, option
+from tgqformer.errors import TgqError, counted, option
 from tgqformer.pairs.clicks import Clicks
 from tgqformer.pairs.columns import LogSettings, choose_columns
 from tgqformer.pairs.interactions import Interactions
@@ -197,7 +197,7 @@ def tell_read(report: ReadReport) -> None:
     used = {"session": " + ".join(log.session), "item": log.item, "time": log.time, "weight": log.weight}
     columns = ", ".join(f"{name} = {value}" for name, value in used.items() if value)
     other = f", {report.other_rows:,} of other events" if report.other_rows else ""
-    left_out = f"{report.rows:,} rows read, {report.bad_rows:,} left out{other}"
+    left_out = f"{counted(report.rows, 'row')} read, {report.bad_rows:,} left out{other}"
     console.print(f"columns: {columns}; {left_out}", markup=False)
     for row in report.bad[:5]:
         console.print(f"  {row.file}, row {row.row}: {row.reason}", markup=False)
@@ -228,7 +228,7 @@ def _listed(source: Path, kinds: Sequence[str] | None, log: LogSettings) -> Pair
     report = ReadReport()
     table = read_log(source, replace(log, session=found[:1], item=found[1]), report, shown=True)
     console.print(
-        f"a list of pairs: {found[0]} with {found[1]}; {report.rows:,} rows read, {report.bad_rows:,} left out"
+        f"a list of pairs: {found[0]} with {found[1]}; {counted(report.rows, 'row')} read, {report.bad_rows:,} left out"
     )
     weights = table["weight"].to_pylist() if "weight" in table.column_names else None
     return Pairs.of(table["session"].to_pylist(), table["item"].to_pylist(), weights)
@@ -288,7 +288,7 @@ def _interactions(
     found = found.within(ids)
     if shown:
         _say(warning)
-        console.print(f"{len(found):,} interactions with items of the catalogue")
+        console.print(f"{counted(len(found), 'interaction')} with items of the catalogue")
     return found
 
 
@@ -315,12 +315,12 @@ def _why_none(interactions: Interactions, mining: MiningSettings) -> str:
     if not several:
         name = pc.unique(interactions.session_names).to_pylist()[:3]
         some = ", ".join(map(repr, name))
-        return f"none of its {len(sessions):,} sessions ({some} …) holds two items; check {option('session')}"
+        return f"none of its {counted(len(sessions), 'session')} ({some} …) holds two items; check {option('session')}"
     looser = mine_pairs(interactions, replace(mining, min_support=1))
     if len(looser):
         most = max(looser.table["count"].to_pylist())
         return (
-            f"{len(looser):,} pairs stand in one session or more, the most frequent in {most}, and "
+            f"{counted(len(looser), 'pair')} in one session or more, the most frequent in {most}, and "
             f"{option('min_support')} asks for {mining.min_support}; "
             f"{several:,} of {len(sessions):,} sessions hold two items"
         )

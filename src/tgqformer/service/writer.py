@@ -16,6 +16,7 @@ from PIL.Image import Image
 
 from tgqformer.catalog.item import Item
 from tgqformer.catalog.pictures import decode, look_of
+from tgqformer.errors import counted
 from tgqformer.service.batching import Batcher
 from tgqformer.service.served import Served
 from tgqformer.service.settings import ServiceSettings
@@ -128,7 +129,7 @@ def carry_over(shelf: Shelf, served: Served, store: str) -> int:
         count += len(entries)
     if blind and (left := shelf.waiting(target)) != served.behind:  # it is told once, not at each look
         served.behind = left
-        log.warning("without a model, %d items that were put over HTTP cannot be brought into this version", left)
+        log.warning("without a model, %s, put over HTTP, cannot be brought into this version", counted(left, "item"))
     return count
 
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from tgqformer.catalog.addresses import FETCHED, address_of, fetched_file, fetched_name
 from tgqformer.catalog.fetch.client import Client, FetchError, FetchSettings
-from tgqformer.errors import TgqError
+from tgqformer.errors import TgqError, counted
 from tgqformer.files import atomic_path, clear_abandoned
 from tgqformer.progress import Bar, progress
 from tgqformer.stages import claim, only_one
@@ -55,8 +55,8 @@ class FetchReport:
     def summary(self) -> str:
         """Return what was done in one sentence."""
         return (
-            f"{self.addresses:,} addresses: {self.fetched:,} pictures fetched, {self.there:,} were there, "
-            f"{len(self.failures):,} failed"
+            f"{counted(self.addresses, 'address')}: {counted(self.fetched, 'picture')} fetched, "
+            f"{self.there:,} were there, {len(self.failures):,} failed"
         )
 
 

@@ -12,6 +12,7 @@ from tgqformer.catalog.mapping import USUAL_NAMES
 from tgqformer.catalog.readers.base import Block, FileReader, Rows, SourceRow, each_row
 from tgqformer.catalog.readers.lines import MAX_LINE, NOT_UTF8, Line, LineBatch, read_batches, read_lines
 from tgqformer.catalog.shape import LOOK, TableShape, shape_of
+from tgqformer.errors import counted
 
 _ROWS, _SIZE = 256, 1 << 18
 """Rows of a block, and characters, at most some more."""
@@ -101,7 +102,7 @@ def _row(file: str, names: list[str], record: Record, join_last: bool) -> Source
     cells = _fitted(record.cells, len(names), join_last)
     notes = () if record.utf8 else (NOT_UTF8,)
     if len(cells) != len(names):
-        reason = f"{len(cells)} cells where the header has {len(names)}"
+        reason = f"{counted(len(cells), 'cell')} where the header has {len(names)}"
         return SourceRow(file, record.line, reason=reason, notes=notes, raw=" | ".join(cells))
     return SourceRow(file, record.line, dict(zip(names, cells, strict=True)), notes=notes)
 
