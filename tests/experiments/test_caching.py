@@ -146,4 +146,3 @@ def test_the_commands_of_the_page(
 def test_a_template_that_leaves_no_place_for_metadata_is_refused(shop: Path, run: Path) -> None:
     words = f"{CACHE.format(s=shop, to=run)} --set prompt.template=a{{metadata}}{'-a' * 99}"
     assert "prompt.template alone is longer than language.max_tokens" in refused(words)
-    assert not content(run)
