@@ -83,6 +83,17 @@ def job(words: str, dies: int = -1) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=dict(os.environ), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
+def test_the_end_of_what_nobody_began_is_refused_and_leaves_nothing(shop: Path, run: Path) -> None:
+    words = CACHE.format(s=shop, to=run)
+    before = content(run)
+    assert "nothing was begun in" in refused(f"{words} --finish")
+    assert content(run) == before
+    ran(f"{words} --shard 1/2")
+    assert "with another --partition-size" in refused(words.replace("size 7", "size 9") + " --finish")
+    ran(f"{words} --shard 2/2")
+    assert "nothing to do" in ran(f"{words} --finish")
+
+
 @pytest.mark.slow
 def test_killed_jobs_go_on_and_two_of_one_shard_do_no_harm(shop: Path, run: Path) -> None:
     words = CACHE.format(s=shop, to=run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tgqformer.cluster.work import Maker, fill_here
+from tgqformer.cluster.work import Maker, fill_here, fill_nothing
 from tgqformer.errors import TgqError
 from tgqformer.experiments.dataset import Dataset
 from tgqformer.experiments.recipe import Recipe, check_models
@@ -72,10 +72,14 @@ def fill_cache(
         `CacheWork.begin`. how: see `work_of`.
 
     Raises:
-        TgqError: where the catalogue is not made; where others are at work with other settings.
+        TgqError: where the catalogue is not made; where others are at work with other settings; where nothing was begun
+            and `make` makes nothing.
     """
     check_models(recipe)
-    work = work_of(recipe, folder, **how).begin(alone=alone)
+    if make is fill_nothing and not (folder / "cache" / NOTE).exists():
+        raise TgqError(f"nothing was begun in {folder / 'cache'}: fill it with --shard first")
+    work = work_of(recipe, folder, **how)
+    work = work.open() if make is fill_nothing else work.begin(alone=alone)
     if not work.missing():
         console.print(f"{work.path} holds all that this run reads: nothing to do")
     done = (make or fill_here)(work)

@@ -122,8 +122,9 @@ class CacheWork:
                 continue
             if not alone:
                 raise TgqError(
-                    f"{self.path} is being filled by other settings or of another catalogue ({other.name}); shards of"
-                    " two must not be mixed: end that one with --finish, or let one process go on alone (no --shard)"
+                    f"{self.path} is being filled by other settings, with another --partition-size or of another"
+                    f" catalogue ({other.name}); shards of two must not be mixed: end that one with --finish, or let"
+                    " one process go on alone (no --shard)"
                 )
             other.unlink(missing_ok=True)
         held = {name: one.cache.files for name, one in self._lists.items()}
@@ -135,11 +136,14 @@ class CacheWork:
     def open(self) -> CacheWork:
         """Take up a filling that was begun, on whatever machine.
 
-        Raises: TgqError where what is to be encoded is not the same here.
+        Raises: TgqError where none was begun, or what is to be encoded is not the same here.
         """
         if not self._note.exists() and not self._is_whole():
+            if not any(self.path.glob("filling-*.json")):
+                raise TgqError(f"nothing was begun in {self.path}: fill it with --shard first")
             raise TgqError(
-                f"encoders or catalogue here are not what {self.path} was begun with: all machines need the same"
+                f"{self.path} was begun with another --partition-size, by other encoders or of another catalogue:"
+                " all machines need the same"
             )
         return self._cut({})
 
