@@ -22,6 +22,9 @@ PATHS = (
 def running(tmp_path_factory: pytest.TempPathFactory, drawn: Path, models: tuple[Path, Path]) -> Iterator[Running]:
     shop = make_shop(tmp_path_factory.mktemp("caching") / "run", drawn, models)
     with serving(shop) as running:
+        eventually(
+            lambda: running.site.served.index is not None
+        )  # a search in memory and one in the store have tags of their own
         yield running
 
 
@@ -116,7 +119,7 @@ def test_a_new_price_changes_the_tag_of_lists_that_tell_it(shop: Shop) -> None:
         row = next(row for row in shop.rows(0) if row.id == first)
         table = shop.store.table()
         table.upsert([replace(row, price=1.5)], model_version=table.version.model_version)
-        assert tag(running, f"{LIST}?metadata=true") != full
+        eventually(lambda: tag(running, f"{LIST}?metadata=true") != full)
         eventually(lambda: running.client().get(LIST)["source"] == "precomputed")
         assert tag(running) == plain
 
