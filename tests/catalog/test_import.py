@@ -342,7 +342,7 @@ def expected(rows: list[dict[str, str]]) -> list[Item]:
     found: dict[str, Item] = {}
     taken: set[str] = set()
     for row in rows:
-        name = row["id"].strip()
+        name = "".join(sign for sign in row["id"].strip() if sign not in "\n\t")
         name = name[1:] if name[:1] == "'" and name[1:].isdecimal() else name  # as spreadsheets keep a text of digits
         if not name or name in taken or name in UNKNOWN:
             continue

@@ -187,7 +187,7 @@ def test_the_map_names_its_points(client: Client, running: Running, shown: Catal
         ("api/item?id=nobody", 404),
         ("api/item", 422),
         ("api/item?id=", 422),
-        ("api/item?id=" + "x" * 300, 422),
+        ("api/item?id=" + "x" * 600, 422),
         ("api/neighbours?id=nobody", 404),
         ("api/neighbours?id={id}&version=v9", 404),
         ("api/neighbours?id={id}&version=v1&version=v2&version=v1", 422),

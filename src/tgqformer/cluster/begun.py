@@ -50,8 +50,8 @@ def begin(file: Path, kind: str, plan: Plan, make: Callable[[], pa.Table], *, of
             write_arrow(file, table)
     if _plan_in(file) != plan:
         raise TgqError(
-            f"{folder} was begun of another {of}, or with other settings; all jobs need the same. Remove that folder to"
-            " begin anew"
+            f"{folder} was begun of another {of}, or with other settings; all jobs need the same, --partition-size and"
+            " --finish included. Remove that folder to begin anew"
         )
 
 
