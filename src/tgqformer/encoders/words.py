@@ -34,6 +34,7 @@ def check_words(name: str, tokenizer: Any, places: int | None) -> None:
 def places_in(model: Any) -> int | None:
     """Return how many rows the table of words of a model has; None where it has no such table."""
     try:
-        return int(model.get_input_embeddings().weight.shape[0])
-    except (AttributeError, NotImplementedError):
+        words = model.get_input_embeddings()
+    except NotImplementedError:  # what transformers raises for a model that reads no words by a table
         return None
+    return int(words.weight.shape[0])

@@ -85,13 +85,9 @@ class _Parts:
         products, slot = self._products(queries.numpy(), probed.flatten().numpy())
         most = products.shape[1]
         width = min(count, most * probed.shape[1])
-
-        def best_of(slot: Tensor) -> tuple[Tensor, Tensor]:
-            values, columns = products[slot.flatten()].view(len(slot), -1).topk(width, sorted=False)
-            return values, columns
-
-        found = [best_of(some) for some in torch.split(slot.view(probed.shape), FEW)]
-        best, at = (torch.cat(column) for column in zip(*found, strict=True))
+        some = torch.split(slot.view(probed.shape), FEW)
+        found = [products[rows.flatten()].view(len(rows), -1).topk(width, sorted=False) for rows in some]
+        best, at = torch.cat([one.values for one in found]), torch.cat([one.indices for one in found])
         places = self.starts[probed.gather(1, at // most)] + at % most
         places = self.order[places.clamp(max=len(self.order) - 1)]
         short = (0, count - width)

@@ -13,9 +13,8 @@ from tgqformer.catalog.readers.lines import open_binary
 _GOOGLE = "base.google.com/ns"
 _ITEMS = ("item", "entry", "product", "offer", "shopitem")
 _PAIRS = ("param", "parameter", "attribute", "property", "feature")
-_ATTRIBUTES = {
-    "group_id": "item_group_id"
-}  # of an offer in YML: its variants have one; as a column it may be any group
+_ATTRIBUTES = {"group_id": "item_group_id"}
+"""What attributes of an offer in YML are called elsewhere: its variants share a `group_id`."""
 _Tree = dict[str, tuple[str | None, str]]
 """The parent and the name of each category, by its id, as YML lists them before the offers."""
 
