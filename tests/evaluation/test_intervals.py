@@ -85,10 +85,23 @@ def test_paired_difference_is_narrower_than_unpaired() -> None:
 
 
 def test_relative_difference() -> None:
-    b = np.full(100, 0.5)
+    b = np.random.default_rng(6).random(100)
     interval = difference(b * 1.1, b, relative=True)
     assert (interval.mean, interval.low, interval.high) == pytest.approx((0.1, 0.1, 0.1))
     assert math.isnan(difference(b, np.zeros(100), relative=True).mean)
+
+
+def test_models_that_agree_on_a_few_queries_may_still_differ() -> None:
+    """With 20 queries that both find, up to 17 % of all may be found by one of them alone."""
+    both = np.ones((3, 20))
+    found = difference(both, both)
+    assert (found.mean, found.low, found.high) == pytest.approx((0, -0.168, 0.168), abs=0.001)
+    relative = difference(both / 2, both / 2, relative=True)
+    assert (relative.mean, relative.low, relative.high) == pytest.approx((0, -0.337, 0.337), abs=0.001)
+    ahead = difference(both, both * 0)
+    assert (ahead.mean, ahead.low, ahead.high) == pytest.approx((1, 0.663, 1), abs=0.001)
+    many = difference(np.ones(10_000), np.ones(10_000))
+    assert many.half < 0.0005
 
 
 def test_seeds_that_differ_widen_the_difference() -> None:

@@ -18,6 +18,7 @@ RESAMPLES = 2000
 LEVEL = 0.95
 MANY = 1000  # degrees of freedom beyond which Student's t is taken as there
 
+_EQUAL = 1e-12  # a spread of drawn means below it is rounding
 _CHUNK = 1 << 15  # drawn query positions held at a time: few, so that they stay in the cache of a core
 
 
@@ -78,9 +79,15 @@ def over_queries(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
     averaged = _matrix(values).mean(axis=0, keepdims=True)
     low, high = float(averaged.min()), float(averaged.max())
     if low == high and 0 <= low <= 1:
-        unseen = 1 - ((1 - level) / 2) ** (1 / averaged.size)
-        return Interval(low, low * (1 - unseen), low + (1 - low) * unseen)
+        return _with_unseen(low, (0, 1), averaged.size, level)
     return percentiles(float(averaged.mean()), resample(averaged, resamples=resamples, seed=seed)[0], level=level)
+
+
+def _with_unseen(same: float, bounds: tuple[float, float], queries: int, level: float) -> Interval:
+    """Interval of a mean of queries that all have the `same` value, where an unseen one may be at either bound."""
+    unseen = 1 - ((1 - level) / 2) ** (1 / queries)
+    low, high = bounds
+    return Interval(same, same + (low - same) * unseen, same + (high - same) * unseen)
 
 
 def over_seeds(means: Sequence[float] | Doubles, *, level: float = LEVEL) -> Interval:
@@ -141,16 +148,16 @@ def difference(
 
     Hierarchical bootstrap: every resample draws queries (the same for both models) and, for each model on its own,
     seeds; seeds are averaged. With a single seed only the queries are drawn; with two or three seeds the share of the
-    seeds is a rough one. `relative` divides by mean(b) in every resample.
+    seeds is a rough one. `relative` divides by mean(b) in every resample. Where the models differ by the same on every
+    query, the bounds tell, as those of `over_queries`, what may be unseen yet: queries that one finds and one does not.
     """
     left, right = _matrix(a), _matrix(b)
     if left.shape[1] != right.shape[1]:
         raise TgqError(f"the models have {left.shape[1]} and {right.shape[1]} queries; compare them on the same ones")
     means = resample(np.concatenate([left, right]), resamples=resamples, seed=seed)
     point = float(left.mean()), float(right.mean())
-    return difference_of_resampled(
-        point, means[: len(left)], means[len(left) :], relative=relative, seed=seed + 1, level=level
-    )
+    drawn = means[: len(left)], means[len(left) :]
+    return difference_of_resampled(point, *drawn, queries=left.shape[1], relative=relative, seed=seed + 1, level=level)
 
 
 def difference_of_resampled(
@@ -158,6 +165,7 @@ def difference_of_resampled(
     a: Doubles,
     b: Doubles,
     *,
+    queries: int,
     relative: bool = False,
     seed: int = 0,
     level: float = LEVEL,
@@ -165,11 +173,15 @@ def difference_of_resampled(
     """Do the second half of `difference`: `point` the two means, a [Sa, R] and b [Sb, R] from one `resample`."""
     rng = np.random.default_rng(seed)
     left, right = _draw_seeds(a, rng), _draw_seeds(b, rng)
+    if relative and (point[1] == 0 or (right == 0).any()):
+        return Interval(math.nan, math.nan, math.nan)
+    lead = point[0] - point[1]
+    if np.ptp(left - right) < _EQUAL and abs(lead) <= 1:
+        found, by = _with_unseen(lead, (-1, 1), queries, level), point[1] if relative else 1.0
+        return Interval(found.mean / by, found.low / by, found.high / by)
     if relative:
-        if point[1] == 0 or (right == 0).any():
-            return Interval(math.nan, math.nan, math.nan)
         return percentiles(point[0] / point[1] - 1, left / right - 1, level=level)
-    return percentiles(point[0] - point[1], left - right, level=level)
+    return percentiles(lead, left - right, level=level)
 
 
 def percentiles(mean: float, draws: Doubles, *, level: float = LEVEL) -> Interval:

@@ -257,8 +257,8 @@ def _compare_view(
     rows = []
     for i, metric in enumerate(metrics):
         point = float(blocks[2 * i].mean()), float(blocks[2 * i + 1].mean())
-        two = means[2 * i], means[2 * i + 1]
-        absolute = difference_of_resampled(point, *two, seed=seed + 1)
-        relative = difference_of_resampled(point, *two, relative=True, seed=seed + 1)
+        two, queries = (means[2 * i], means[2 * i + 1]), blocks[0].shape[1]
+        absolute = difference_of_resampled(point, *two, queries=queries, seed=seed + 1)
+        relative = difference_of_resampled(point, *two, queries=queries, relative=True, seed=seed + 1)
         rows.append(Comparison(*pair, view, metric, absolute, relative))
     return rows
