@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -198,6 +199,16 @@ def test_fingerprint_follows_the_content(tmp_path: Path) -> None:
     assert write(tmp_path / "b", items).fingerprint == first
     assert write(tmp_path / "c", items[:4]).fingerprint != first
     assert write(tmp_path / "d", items[::-1]).fingerprint != first
+
+
+@pytest.mark.parametrize("item", [Item("\ud800", "half a character"), Item("a", "Mug", price=Decimal(2))])
+def test_a_value_that_cannot_be_kept_is_told(tmp_path: Path, item: Item) -> None:
+    with (
+        pytest.raises(TgqError, match="no catalogue can keep"),
+        CatalogWriter(tmp_path / "shop", name="x", pack=True) as writer,
+    ):
+        writer.add(item)
+    assert not (tmp_path / "shop").exists()
 
 
 def test_damage_is_told(tmp_path: Path) -> None:

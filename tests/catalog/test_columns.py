@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import math
 import random
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -22,6 +24,7 @@ from hypothesis import strategies as st
 from tgqformer.catalog import Catalog, import_catalog
 from tgqformer.catalog.checks import SeenIds
 from tgqformer.catalog.columns import ByColumns, Plain
+from tgqformer.catalog.importer import checked, plan_import
 from tgqformer.catalog.item import Item
 from tgqformer.catalog.mapping import plan_mapping
 from tgqformer.catalog.parts import import_in_parts
@@ -347,15 +350,17 @@ def test_strict_stops_at_the_same_row(tmp_path: Path, by_rows: Any) -> None:
     assert "line 302" in expected and not (tmp_path / "columns").exists()
 
 
+_VALUES = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False), st.text(), st.tuples(st.text()))
+
+
 @settings(max_examples=60)
-@given(
-    st.lists(st.lists(st.sampled_from([None, "\n", "a", ", ", '"', "é", "\\n"]), min_size=3, max_size=3), max_size=5)
-)
-def test_a_fingerprint_is_of_one_line_an_item(texts: list[list[str | None]]) -> None:
-    """Also where a value is the line break that stands between the items."""
-    contents = [(*some, ("A", "\n"), [("c", "\n")], -0.0, [], *[some[0]] * 5) for some in texts]
-    lists = [list(one[:7]) + ([list(one[7:])] if one[7] is not None else []) for one in contents]
-    assert _canonical(contents) == "".join(json.dumps(one) + "\n" for one in lists).encode()
+@given(st.lists(st.tuples(_VALUES, _VALUES, _VALUES), max_size=5), st.integers(0, 5))
+def test_a_fingerprint_is_of_each_item_however_they_come(contents: list[tuple[Any, ...]], cut: int) -> None:
+    """The bytes of some items and of the rest are those of all, and all can be read back from them."""
+    whole = _canonical(contents)
+    assert _canonical(contents[:cut]) + _canonical(contents[cut:]) == whole
+    read = json.loads(b"[" + whole.removesuffix(b",") + b"]")
+    assert read == [[list(value) if isinstance(value, tuple) else value for value in one] for one in contents]
 
 
 @settings(max_examples=40)
@@ -367,3 +372,23 @@ def test_many_ids_at_once_as_one_by_one(batches: list[list[int]], recent: int) -
         fresh = [name is None or (name not in seen and name not in names[:at]) for at, name in enumerate(names)]
         seen.update(name for name in names if name is not None)
         assert many.repeated(names) == [at for at, new in enumerate(fresh) if not new]
+
+
+@pytest.mark.parametrize(("before", "meanwhile"), [(700, 5000), (9000, 9000), (0, 0)])
+def test_garbage_is_looked_for_more_rarely_while_rows_are_read(tmp_path: Path, before: int, meanwhile: int) -> None:
+    """A collector that is off, or that rarely looks, stays as it is. In the end all is as before."""
+    (tmp_path / "shop.csv").write_text("id,title\n1,Mug\n")
+    plan, usual = plan_import(tmp_path / "shop.csv", tmp_path / "shop"), gc.get_threshold()
+
+    def rows() -> Iterator[Any]:
+        assert gc.get_threshold()[0] == meanwhile
+        yield from ()
+        raise TgqError("no more")
+
+    try:
+        gc.set_threshold(before)
+        with pytest.raises(TgqError, match="no more"):
+            list(checked(rows(), plan))
+        assert gc.get_threshold() == (before, *usual[1:])
+    finally:
+        gc.set_threshold(*usual)

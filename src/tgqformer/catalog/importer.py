@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -37,6 +38,7 @@ _THREADS, _AT_ONCE, _ROWS = 2, 16, 64
 """Threads that check pictures, how many pictures each is handed at once, and rows at most: handing an item over costs
 half of what checking a thumbnail does."""
 _PEEK = 1000
+_YOUNG = 5000  # objects that are made before Python looks for garbage among them
 _NO_TEXT = ("catalogue", "parquet", "fashion", "pictures", "item-folders")
 Repeated = Callable[[Sequence[str | None]], list[int]]
 """Says, by the ids of rows in their order, at which places one is repeated; None: that row has none."""
@@ -264,9 +266,23 @@ def checked(drafts: Iterable[DraftItem | Plain], plan: ImportPlan) -> Iterator[D
     def work(some: Iterable[DraftItem | Plain]) -> list[DraftItem | Plain]:
         return list(map(check, some))
 
-    with ThreadPoolExecutor(_THREADS, "pictures") as pool:
+    with ThreadPoolExecutor(_THREADS, "pictures") as pool, _few_collections():
         for some in ahead(pool, work, _handfuls(drafts), _THREADS):
             yield from some
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Let Python look for garbage more rarely: rows are many lists and no cycles, and looking took a fourth of it.
+
+    A threshold that is higher, and a collector that is off, stay as they are.
+    """
+    young, *older = gc.get_threshold()
+    gc.set_threshold(max(young, _YOUNG) if young else 0, *older)
+    try:
+        yield
+    finally:
+        gc.set_threshold(young, *older)
 
 
 def _handfuls(drafts: Iterable[DraftItem | Plain]) -> Iterator[list[DraftItem | Plain]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count, islice, repeat
 from pathlib import Path
 
 from tgqformer.catalog.mapping import USUAL_NAMES
@@ -260,7 +260,7 @@ class _Lines:
 def _cells(batch: LineBatch, delimiter: str, width: int) -> list[list[str]] | None:
     """Return the cells of each line, where each is a row of so many cells; else None."""
     texts = batch.texts()
-    if texts is None or not all(text.strip(_BLANK) for text in texts):
+    if texts is None or not all(map(str.strip, texts, repeat(_BLANK))):
         return None
     try:
         cells = list(csv.reader(texts, delimiter=delimiter, strict=True))
