@@ -270,6 +270,29 @@ def test_what_rules_leave_is_measured_and_written(write: Callable[..., Embedding
     assert "have a full list of 10 by the rules" in said
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--rules", "rules.yaml"], "give their catalogue with --catalog"),
+        (["--rules", "nowhere.yaml", "--catalog", "cat"], "nowhere.yaml"),
+        (["--catalog", "other"], "was not made from other"),
+    ],
+)
+def test_neighbours_are_not_computed_where_their_lists_by_rules_cannot_be_made(
+    words: list[str], hint: str, write: Callable[..., Embeddings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, first in (("cat", 0), ("other", 1)):
+        with CatalogWriter(tmp_path / name, name="x", pack=True) as writer:
+            for i in range(first, first + 40):
+                writer.add(Item(f"i{i}", f"Mug {i}"))
+    (tmp_path / "rules.yaml").write_text("in_stock: true")
+    write(clusters(40, 8))
+    result = CliRunner().invoke(app, ["neighbours", "embeddings", "--to", "near", *words])
+    assert isinstance(result.exception, TgqError) and hint in str(result.exception)
+    assert not (tmp_path / "near").exists()
+
+
 def test_a_list_that_a_search_would_choose_from_more_candidates_is_not_called_full(
     write: Callable[..., Embeddings], tmp_path: Path
 ) -> None:

@@ -179,12 +179,16 @@ def neighbours(
 
         tgq neighbours embeddings --to neighbours --catalog catalogs/shop --rules shop.yaml --parquet lists.parquet
     """
+    from tgqformer.catalog.catalog import Catalog
     from tgqformer.cluster.work import fill_here
     from tgqformer.objects import absolute, told
     from tgqformer.stages import make_way
     from tgqformer.store.approximate import ApproximateWork, make_approximate
+    from tgqformer.store.build import other_catalog
     from tgqformer.store.embeddings import Embeddings
+    from tgqformer.store.lists import write_ruled
     from tgqformer.store.neighbours import Neighbours, NeighboursWork, make_neighbours
+    from tgqformer.store.rules import Rules, load_rules
 
     only_whole(overwrite, shard, finish)
     where = {"embeddings": absolute(embeddings)}
@@ -200,10 +204,15 @@ def neighbours(
         raise TgqError("approximate neighbours are computed on the processor; leave --device or --approximate out")
     if shard is not None and (parquet, catalog) != (None, None):
         raise TgqError("a shard makes a part of the lists; give --parquet and --catalog with --finish")
+    if rules is not None and catalog is None:
+        raise TgqError("rules need to know the items; give their catalogue with --catalog")
+    wanted = load_rules(rules) if rules is not None else Rules()
     make_way(to, "neighbours", resumable=True, objects=True, sources=[embeddings])
     if parquet is not None:
         make_way(parquet, "neighbours", overwrite=overwrite, file=True, sources=[embeddings, to])
-    source = Embeddings.open(embeddings)
+    source, shop = Embeddings.open(embeddings), None if catalog is None else Catalog.open(catalog)
+    if shop is not None and shop.ids() != source.ids():
+        raise other_catalog(source, shop)
     found: Neighbours | list[int]
     if approximate:
         alone = shard is None and not finish
@@ -219,15 +228,8 @@ def neighbours(
         return
     say(f"{counted(found.manifest.width, 'neighbour')} of each of {counted(len(found), 'item')} in {told(to)}")
     then(f"tgq serve STORE --neighbours {in_shell(to)}")
-    if catalog is not None:
-        from tgqformer.catalog.catalog import Catalog
-        from tgqformer.store.lists import write_ruled
-        from tgqformer.store.rules import Rules, load_rules
-
-        wanted = load_rules(rules) if rules is not None else Rules()
-        say(write_ruled(found, Catalog.open(catalog), wanted, length, parquet).told())
-    elif rules is not None:
-        raise TgqError("rules need to know the items; give their catalogue with --catalog")
+    if shop is not None:
+        say(write_ruled(found, shop, wanted, length, parquet).told())
     elif parquet is not None:
         found.to_parquet(parquet)
         say(f"the same with ids in {parquet}")

@@ -58,7 +58,7 @@ def build_store(
     """
     embeddings.require_complete()
     if len(catalog) != len(embeddings):
-        raise _other_catalog(embeddings, catalog)
+        raise other_catalog(embeddings, catalog)
     dim = build.truncate_dim or embeddings.dim
     if dim > embeddings.dim:
         raise TgqError(
@@ -103,7 +103,7 @@ def rows_of(
         contents = part.contents or repeat(None, len(part.ids))
         for item_id, vector, item, seen in zip(part.ids, part.vectors, items, contents, strict=True):
             if item_id != item.id:
-                raise _other_catalog(embeddings, catalog)
+                raise other_catalog(embeddings, catalog)
             yield row_of(item, np.asarray(vector[:dim]), prompt, seen=seen)
 
 
@@ -124,7 +124,8 @@ def _require_cuttable(embeddings: Embeddings, dim: int, model: Path | None) -> N
         )
 
 
-def _other_catalog(embeddings: Embeddings, catalog: Catalog) -> TgqError:
+def other_catalog(embeddings: Embeddings, catalog: Catalog) -> TgqError:
+    """Make the error for embeddings that do not belong to a catalogue."""
     return TgqError(
         f"{told(embeddings.path)} ({len(embeddings)} vectors) was not made from {told(catalog.path)} ({len(catalog)}"
         " items), or the catalogue has changed since; run `tgq embed` again"
