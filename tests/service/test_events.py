@@ -170,6 +170,15 @@ def test_a_share_of_the_answers_comes_from_another_version(shop: Shop) -> None:
     assert [one["version"] for one in found] == [listed["model_version"]]
 
 
+def test_shares_for_versions_that_the_report_cannot_tell_apart_are_warned_of(shop: Shop) -> None:
+    other, same = shop.create(1, serve=False), shop.create(0, serve=False)
+    warned = [
+        "versions of one model" in tgq("store", "share", shop.folder / "store", f"{one.name}=0.3")
+        for one in (other, same)
+    ]
+    assert warned == [False, True]
+
+
 def test_the_share_of_a_version_that_cannot_be_opened_is_the_served_ones(shop: Shop) -> None:
     one, other = shop.create(1, serve=False), shop.create(0, serve=False)
     shop.store.share({one.name: 0.4, other.name: 0.2})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,6 +93,9 @@ def share(
     served = opened.served.name if opened.served else ""
     rest = f"{served} gives {1 - sum(parts.values()):.0%} of the answers"
     say(", ".join([rest, *(f"{name} {part:.0%}" for name, part in parts.items())]))
+    models = Counter(one.latest for one in opened.versions() if one.name in {served, *parts})
+    if any(count > 1 for count in models.values()) and parts:
+        say("warning: versions of one model share; `tgq store report` tells models apart, and so not these versions")
 
 
 @app.command()
