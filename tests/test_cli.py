@@ -97,6 +97,8 @@ def test_a_demo_says_first_what_it_takes(words: list[str], name: str, tmp_path: 
     ("error", "status", "said"),
     [
         (OSError(28, "No space left on device", "/full/out"), 2, "error: /full/out: No space left on device"),
+        (OSError(28, "No space left on device"), 2, "error: the disk is full; make room, and run the same command"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), 2, "error: the disk is full; make room"),
         (
             ZeroDivisionError("by zero"),
             1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from errno import ENOSPC
 from pathlib import Path
 from tempfile import mkstemp
 from traceback import format_exc
@@ -115,6 +116,8 @@ def main() -> None:
             _fail(missing)
         if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
             _fail(f"{error.filename}: {error.strerror}")
+        if getattr(error, "errno", None) == ENOSPC or "no space left" in str(error).lower():
+            _fail("the disk is full; make room, and run the same command again")
         kept = Path(mkstemp(prefix="tgq-", suffix=".log")[1])
         kept.write_text(format_exc(), encoding="utf-8", errors="backslashreplace")
         _fail(f"this should not have happened: {type(error).__name__}: {error}. Please report it, with {kept}", 1)
