@@ -231,6 +231,8 @@ def test_an_id_may_hold_any_characters(still: Still, name: str) -> None:
         ("GET", "/nowhere", 404, "no such path"),
         ("POST", "/items/sku-1", 405, "does not take this method"),
         ("PUT", "/items/sku-1", 422, "nothing to embed"),
+        ("PUT", "/items/%20sku-1", 422, "an import reads the id ' sku-1' as 'sku-1'"),
+        ("PUT", "/items/%20", 422, "an import reads the id ' ' as none"),
         ("POST", "/search", 422, "nothing to embed"),
     ],
 )

@@ -276,6 +276,8 @@ def test_what_rules_leave_is_measured_and_written(write: Callable[..., Embedding
         (["--rules", "rules.yaml"], "give their catalogue with --catalog"),
         (["--rules", "nowhere.yaml", "--catalog", "cat"], "nowhere.yaml"),
         (["--catalog", "other"], "was not made from other"),
+        (["--length", "5"], "give their catalogue with --catalog"),
+        (["--length", "20", "-k", "10", "--catalog", "cat"], "a table of 10 neighbours cannot fill lists of 20"),
     ],
 )
 def test_neighbours_are_not_computed_where_their_lists_by_rules_cannot_be_made(

@@ -156,7 +156,9 @@ def neighbours(
         Path | None, typer.Option(help="The catalogue: also look what the rules leave of each list, and write that.")
     ] = None,
     rules: Annotated[Path | None, typer.Option(metavar="FILE", help="A recipe, or a file of rules.")] = None,
-    length: Annotated[int, typer.Option(help="With a catalogue: how long lists by the rules are.", min=1)] = 10,
+    length: Annotated[
+        int | None, typer.Option(help="With a catalogue: how long lists by the rules are.  [default: 10]", min=1)
+    ] = None,
     device: Device = "cpu",
     approximate: Annotated[
         bool, typer.Option("--approximate", help="Find at least 0.98 of them, measured on a sample, in less time.")
@@ -188,7 +190,7 @@ def neighbours(
     from tgqformer.store.embeddings import Embeddings
     from tgqformer.store.lists import write_ruled
     from tgqformer.store.neighbours import Neighbours, NeighboursWork, make_neighbours
-    from tgqformer.store.rules import Rules, load_rules
+    from tgqformer.store.rules import LENGTH, Rules, load_rules
 
     only_whole(overwrite, shard, finish)
     where = {"embeddings": absolute(embeddings)}
@@ -204,8 +206,12 @@ def neighbours(
         raise TgqError("approximate neighbours are computed on the processor; leave --device or --approximate out")
     if shard is not None and (parquet, catalog) != (None, None):
         raise TgqError("a shard makes a part of the lists; give --parquet and --catalog with --finish")
-    if rules is not None and catalog is None:
-        raise TgqError("rules need to know the items; give their catalogue with --catalog")
+    if catalog is None and (rules, length) != (None, None):
+        raise TgqError("lists by rules need to know the items; give their catalogue with --catalog")
+    if length is not None and length > top:
+        raise TgqError(
+            f"a table of {counted(top, 'neighbour')} cannot fill lists of {length}; give {length} with --top"
+        )
     wanted = load_rules(rules) if rules is not None else Rules()
     make_way(to, "neighbours", resumable=True, objects=True, sources=[embeddings])
     if parquet is not None:
@@ -229,7 +235,7 @@ def neighbours(
     say(f"{counted(found.manifest.width, 'neighbour')} of each of {counted(len(found), 'item')} in {told(to)}")
     then(f"tgq serve STORE --neighbours {in_shell(to)}")
     if shop is not None:
-        say(write_ruled(found, shop, wanted, length, parquet).told())
+        say(write_ruled(found, shop, wanted, length or min(LENGTH, top), parquet).told())
     elif parquet is not None:
         found.to_parquet(parquet)
         say(f"the same with ids in {parquet}")

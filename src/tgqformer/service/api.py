@@ -20,7 +20,7 @@ from tgqformer.service.caching import ASK, is_known, tag_of
 from tgqformer.service.errors import RETRY, ApiError, unknown_item
 from tgqformer.service.events import Event, event_of
 from tgqformer.service.forms import ItemFields, ItemForm, with_picture
-from tgqformer.service.params import DEFAULT_COUNT, Count, Given, ItemId, Metadata, Taken, Visitor, Where
+from tgqformer.service.params import DEFAULT_COUNT, Count, Given, ItemId, Metadata, Taken, Visitor, Where, check_new
 from tgqformer.service.schemas import (
     Alive,
     EmbeddingOut,
@@ -111,6 +111,7 @@ def _add_items(router: APIRouter, site: Site) -> None:
     @router.put("/items/{item_id}", tags=["items"], response_model=Written, responses=problems(413, 429, 501))
     async def put_item(item_id: ItemId, form: ItemFields) -> Response:
         """Add an item, or replace it whole: embedded, written to disk and found by searches before this answers."""
+        check_new(item_id)
         with site.lease() as served:
             item, vector = await _embed(site, served, form, item_id)
             version = await site.write(Write(item_id, served, item, vector))

@@ -16,6 +16,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.params import Form
 from fastapi.routing import APIRoute
 
+from tgqformer.catalog.checks import identify
 from tgqformer.catalog.offers import AVAILABILITY
 from tgqformer.errors import TgqError, nearest
 from tgqformer.service.errors import ApiError, Refused
@@ -42,6 +43,20 @@ def checked_id(quoted: str) -> str:
             422, f"an item id has 1 to {MAX_ID} characters and no control characters", "check the id in the path"
         )
     return item_id
+
+
+def check_new(item_id: str) -> None:
+    """Refuse the id of an item that an import would read as another, or as none: clicks on the item would be lost.
+
+    Raises: ApiError 422.
+    """
+    read, _ = identify(item_id)
+    if read != item_id:
+        raise ApiError(
+            422,
+            f"an import reads the id {item_id!r} as {'none' if read is None else repr(read)}",
+            "give the item an id that stays as it is, without spaces around it",
+        )
 
 
 async def _item_id(
