@@ -26,6 +26,7 @@ from tgqformer.encoders.huggingface import HuggingFaceText
 from tgqformer.errors import TgqError
 from tgqformer.model import packaged
 from tgqformer.model.language import HuggingFaceLM, LoRA, check_language, load_language, make_language
+from tgqformer.model.split import layers_of
 
 torch.set_num_threads(1)
 KINDS = ["bert", "roberta", "llama", "qwen"]
@@ -194,7 +195,7 @@ def test_merged_reads_the_same_and_leaves_each_weight_as_it_was(tiny_model):
 @pytest.mark.parametrize("layers", [None, 2])
 @pytest.mark.parametrize("frozen", [0, 1])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_saved_model_has_the_adapters_merged_in(tiny_model, tmp_path, kind, frozen, layers):
+def test_a_saved_model_has_the_adapters_merged_in(tiny_model, tmp_path, capfd, kind, frozen, layers):
     torch.manual_seed(0)
     lm = make_language(
         f"hf:{tiny_model(kind)}", lora=LoRA(rank=2, dropout=0.1), frozen_layers=frozen, layers=layers, max_tokens=9
@@ -206,6 +207,7 @@ def test_a_saved_model_has_the_adapters_merged_in(tiny_model, tmp_path, kind, fr
         read(lm.train(), TEXTS, visual).square().mean().backward()
         optimizer.step()
     lm.eval().save(tmp_path / "lm")
+    assert not capfd.readouterr().err  # transformers has progress bars of its own
     loaded = load_language(tmp_path / "lm").eval()
     with torch.no_grad():
         trained = read(lm, TEXTS, visual)
@@ -328,6 +330,8 @@ def test_a_package_that_is_not_there_is_named(tmp_path, monkeypatch):
 def test_minilm_is_found_and_read():
     lm = make_language("minilm", lora=PLAIN).eval()
     assert (lm.width, lm.frozen_layers, lm.pooling) == (384, 4, "mean")
+    short = make_language("minilm", lora=PLAIN, layers=2)  # a layer is left to learn
+    assert (short.frozen_layers, len(layers_of(short.body))) == (1, 1)
     with torch.no_grad():
         a, b, c = torch.nn.functional.normalize(read(lm, ["red running shoes", "crimson sneakers", "tax law"]), dim=-1)
     assert a @ b > a @ c + 0.3

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from tgqformer.config import Positive
-from tgqformer.encoders.base import TextFeatures, VisualFeatures, save_tokenizer
+from tgqformer.encoders.base import TextFeatures, VisualFeatures, quiet, save_tokenizer
 from tgqformer.encoders.frozen import (
     Device,
     Precision,
@@ -127,7 +126,7 @@ class HuggingFaceVision:
     def save(self, folder: Path) -> None:
         """Write `config.json` and `tower/` (config, safetensors, preprocessing)."""
         write_config(folder, self.config)
-        with _quiet():
+        with quiet():
             self.tower.save_pretrained(folder / TOWER)
         self.processor.save_pretrained(folder / TOWER)
 
@@ -259,7 +258,7 @@ class HuggingFaceText:
     def save(self, folder: Path) -> None:
         """Write `config.json` and `tower/` (config, safetensors, tokenizer)."""
         write_config(folder, self.config)
-        with _quiet():
+        with quiet():
             self.tower.save_pretrained(folder / TOWER)
         save_tokenizer(self.tokenizer, folder / TOWER)
 
@@ -309,7 +308,7 @@ def read_model(source: str, class_name: str | None = None, **options: Any) -> An
 
     loader = getattr(transformers, class_name or "AutoModel")
     try:
-        with _quiet():
+        with quiet():
             model, info = loader.from_pretrained(
                 source,
                 dtype=torch.float32,
@@ -365,22 +364,6 @@ def read_tokenizer(source: str) -> Any:
         # Without any file transformers makes an empty one for many kinds of models: all texts would be alike.
         raise TgqError(f"The Hugging Face model {source!r} has no words: its tokenizer files are missing; add them")
     return tokenizer
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' own progress bars and load reports off the screen: what matters is checked here."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _freeze(tower: Any, device: torch.device, dtype: torch.dtype) -> Any:

