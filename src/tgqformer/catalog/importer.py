@@ -273,7 +273,7 @@ def checked(drafts: Iterable[DraftItem | Plain], plan: ImportPlan) -> Iterator[D
 
 @contextmanager
 def _few_collections() -> Iterator[None]:
-    """Let Python look for garbage more rarely: rows are many lists and no cycles, and looking took a fourth of it.
+    """Let Python look for garbage more rarely: rows are lists without cycles, and it took a fourth of an import.
 
     A threshold that is higher, and a collector that is off, stay as they are.
     """
