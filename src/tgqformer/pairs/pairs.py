@@ -128,8 +128,8 @@ def check_parts(pairs: Pairs, sets: PairSets) -> None:
     for name, part in (("train", sets.train), ("test", sets.test)):
         if not len(part):
             raise TgqError(
-                f"no pair has both of its items in the part {name!r} of the split, of {len(pairs):,} pairs of "
-                f"{len(pairs.ids()):,} items; give more pairs, or that part a larger share"
+                f"no pair has both of its items in the part {name!r} of the split, of {counted(len(pairs), 'pair')} of "
+                f"{counted(len(pairs.ids()), 'item')}; give more pairs, or that part a larger share"
             )
 
 
