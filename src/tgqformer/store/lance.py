@@ -43,6 +43,7 @@ GRAPHS, GRAPHS_SHARE = 32, 4  # so many graphs are all searched; of more, a four
 EVERY_GRAPH = 1 << 20  # searched behind a filter: what passes may lie anywhere
 WRITE_ROWS = 32_768  # a write adds a file and a version, so few large ones
 EF, REFINE = 200, 2  # candidates of HNSW at least, and how many times k of them are scored again by the rows themselves
+EF_CONSTRUCTION = 100  # candidates when a graph is built; LanceDB's 300 find 0.001 more, and take 1.6 times as long
 FILTERED = 2  # times as many candidates behind a filter: only those that pass can be answers
 TRIES = 3  # of compacting beside writers; then they wait
 SEEN_WITHIN = timedelta(seconds=1)  # how soon a table sees what other processes wrote
@@ -297,10 +298,9 @@ class LanceTable:
             with self._files.upkeep():
                 there = {index.columns[0] for index in self._table.list_indices()}
                 if "vector" not in there and len(self) >= INDEX_FROM:
-                    for column, config in INDEXES:
+                    graphs = HnswSq("dot", ef_construction=EF_CONSTRUCTION, target_partition_size=GRAPH_ROWS)
+                    for column, config in (*INDEXES, ("vector", graphs)):
                         self._table.create_index(column, config=config)
-                    graphs = HnswSq(distance_type="dot", target_partition_size=GRAPH_ROWS)
-                    self._table.create_index("vector", config=graphs)
                 compacted = any(self._compacted(NEVER) for _ in range(TRIES))
             with self._transaction():
                 if not compacted:
