@@ -31,7 +31,7 @@ PHOTO = Rate(2.7e-3, "benchmarks/growth.py photos: JPEG of 1000 x 1000")
 MINED = Rate(0.35e-6, "benchmarks/growth.py mine")
 EMBEDDED = Rate(21.1e-3, "benchmarks/embed.py, --precision auto")
 NEAR = Rate(0.28e-3, "benchmarks/neighbours.py --approximate at 100,000 x 384")
-INDEXED = Rate(1.2e-3, "benchmarks/growth.py index --dim 1280 at 40,000")
+INDEXED = Rate(1.0e-3, "benchmarks/growth.py index --dim 1280 at 40,000")
 ROW, CLICK, LIVE, MAKING, DIGEST = 200, 40, 240, 2000, 200
 """Bytes: of a row of text in a catalogue (assumed); and measured: of memory a click that is mined; of an item in a
 service, beside its vector, and while its index is made; of an item's id and digest."""
