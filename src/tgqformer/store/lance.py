@@ -43,7 +43,7 @@ GRAPHS, GRAPHS_SHARE = 32, 4  # so many graphs are all searched; of more, a four
 EVERY_GRAPH = 1 << 20  # searched behind a filter: what passes may lie anywhere
 WRITE_ROWS = 32_768  # a write adds a file and a version, so few large ones
 EF, REFINE = 200, 2  # candidates of HNSW at least, and how many times k of them are scored again by the rows themselves
-EF_CONSTRUCTION = 100  # candidates when a graph is built; LanceDB's 300 find 0.001 more, and take 1.6 times as long
+EF_CONSTRUCTION = 100  # candidates when a graph is built; LanceDB's 300 find 0.001 more, in some twice the time
 FILTERED = 2  # times as many candidates behind a filter: only those that pass can be answers
 TRIES = 3  # of compacting beside writers; then they wait
 SEEN_WITHIN = timedelta(seconds=1)  # how soon a table sees what other processes wrote
